@@ -1,0 +1,64 @@
+/**
+ * One command of the server: the facts about it, as a row, and what it does.
+ *
+ * COMMAND, COMMAND DOCS, ACL, MULTI, the arity check and the README's table all read these rows.
+ */
+import type { Arguments } from '../util/arguments.ts';
+import type { Session } from './session.ts';
+
+/** Redis's own names (COMMAND INFO). */
+export type CommandFlag =
+  | 'write'
+  | 'readonly'
+  | 'denyoom'
+  | 'admin'
+  | 'pubsub'
+  | 'noscript'
+  | 'blocking'
+  | 'loading'
+  | 'stale'
+  | 'fast'
+  | 'no_auth'
+  | 'movablekeys'
+  | 'no_multi'
+  | 'allow_busy'
+  | 'skip_monitor'
+  | 'skip_slowlog'
+  | 'no_async_loading';
+
+/** Where the keys stand: begin/end/step as in COMMAND, or a function for the movable ones. */
+export interface KeySpec {
+  /** First key's argument index (1-based after the name); 0 = no keys. */
+  first: number;
+  /** Last key's index; negative counts from the end. */
+  last: number;
+  step: number;
+  /** For movable keys: the argument indices of the keys. */
+  find?(args: Arguments): number[];
+  /** What happens to the keys; decides which ACL key permission is needed. */
+  access?: 'R' | 'W' | 'RW';
+}
+
+export interface Command {
+  /** Lower case; a subcommand's is `xgroup|create`. */
+  name: string;
+  /** Counts the name itself (and the subcommand's); negative = at least. */
+  arity: number;
+  flags: readonly CommandFlag[];
+  /** Absent = no keys. */
+  keys?: KeySpec;
+  /** COMMAND DOCS: group, since and one-line summary, complexity. */
+  group: 'stream' | 'string' | 'generic' | 'pubsub' | 'transactions' | 'connection' | 'server' | 'scripting' | 'cluster';
+  since: string;
+  summary: string;
+  complexity?: string;
+  /** ACL categories without @, beyond those that follow from flags and group. */
+  categories?: readonly string[];
+  /** Containers (XGROUP, CLIENT, CONFIG ...) list their subcommands here; `run` is then unused. */
+  subcommands?: readonly Command[];
+  /**
+   * Reads session.args, acts on session.engine, and writes exactly one reply to session.reply, or
+   * calls session.block(...) and writes none. Arity, ACL, state and refusal checks are already done.
+   */
+  run?(session: Session): void;
+}

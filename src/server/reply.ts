@@ -1,0 +1,46 @@
+/**
+ * Writes replies in RESP2 or RESP3 into one growing buffer per connection.
+ *
+ * Holds: bytes not yet handed to the socket. Invariant: a command writes exactly one reply.
+ * Cost: numbers and ids are formatted straight into the buffer; no string, no allocation per reply.
+ * Source: https://redis.io/docs/latest/develop/reference/protocol-spec/
+ */
+import type { StreamId } from '../stream/stream-id.ts';
+
+export interface Reply {
+  protocol: 2 | 3;
+  ok(): void;
+  /** `+text`. */
+  simple(text: string): void;
+  /** `-text`: the code comes first, as in `ERR syntax error`. Line breaks become spaces. */
+  error(text: string): void;
+  /** `:n`; a bigint where a double would round. */
+  integer(value: number | bigint): void;
+  /** `$n`: a whole byte string. */
+  bulk(bytes: Uint8Array): void;
+  /** `$n`: part of a byte string. */
+  bulkSlice(source: Uint8Array, from: number, length: number): void;
+  /** `$n`: UTF-8 of a string. */
+  bulkText(text: string): void;
+  /** A stream id as bulk string. */
+  id(id: StreamId): void;
+  /** `$-1`, in RESP3 `_`. */
+  null(): void;
+  /** `*-1`, in RESP3 `_`. */
+  nullArray(): void;
+  array(length: number): void;
+  /** Room for an array or map whose length is known later: returns a mark for `setLength`. */
+  deferred(): number;
+  /** Fills in the header of `deferred`: an array of `length`, or a map of `length` pairs. */
+  setLength(mark: number, length: number, kind?: 'array' | 'map' | 'set'): void;
+  /** RESP3 `%pairs`; RESP2 an array of twice as many. */
+  map(pairs: number): void;
+  /** RESP3 `~n`; RESP2 an array. */
+  set(length: number): void;
+  /** RESP3 `>n`; RESP2 an array. */
+  push(length: number): void;
+  double(value: number): void;
+  boolean(value: boolean): void;
+  /** RESP3 `=txt:`; RESP2 a bulk string. */
+  verbatim(text: string, format?: 'txt' | 'mkd'): void;
+}

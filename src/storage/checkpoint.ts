@@ -1,0 +1,38 @@
+/**
+ * The checkpoint: an ordered map of bytes, changed by one transaction at a time.
+ *
+ * Two implementations: lmdb-checkpoint.ts (LMDB; the writing is done in a worker thread, so the loop
+ * never waits for it) and memory-checkpoint.ts (for simulation).
+ * Invariant: after a crash it holds exactly what the last committed transaction left, together with
+ * the log position that transaction stands for. Keys sort as bytes and are at most 1000 bytes long.
+ */
+export interface Checkpoint {
+  /** The log position up to which the map holds every effect; 0 in a new directory. */
+  readonly position: number;
+
+  /** Starts the next transaction. Changes are gathered and may be sent off in slices. */
+  begin(): void;
+  put(key: Uint8Array, value: Uint8Array): void;
+  remove(key: Uint8Array): void;
+  /** Removes every key k with from <= k < to. */
+  removeRange(from: Uint8Array, to: Uint8Array): void;
+  /** Makes the transaction's changes durable, all or none, together with the log position. */
+  commit(position: number): Promise<void>;
+  /** Forgets the transaction begun. */
+  abort(): void;
+
+  // Reading, synchronously, what the last commit left. Returned buffers are copies or immutable.
+  get(key: Uint8Array): Buffer | undefined;
+  /** The first entry at or after `key` and before `limit`. */
+  seekForward(key: Uint8Array, limit: Uint8Array): CheckpointEntry | undefined;
+  /** The last entry at or before `key` and at or after `limit`. */
+  seekBackward(key: Uint8Array, limit: Uint8Array): CheckpointEntry | undefined;
+  /** Every entry with from <= key < to, in order. */
+  entries(from: Uint8Array, to: Uint8Array): Iterable<CheckpointEntry>;
+  close(): Promise<void>;
+}
+
+export interface CheckpointEntry {
+  readonly key: Buffer;
+  readonly value: Buffer;
+}

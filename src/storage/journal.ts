@@ -1,0 +1,46 @@
+/**
+ * The write-ahead log as the engine sees it.
+ *
+ * The engine writes effect records; the log gathers them, and when `flush` is due (or the previous
+ * write is done) seals all gathered records as one frame, writes it and raises `durable`.
+ * Invariant: records between two calls to the shell's turn end stand in one frame, so a command's
+ * (or a MULTI's) effects are on disk together or not at all.
+ * Positions are counts of record bytes since the directory was created; whole numbers below 2^53.
+ */
+import type { ByteWriter } from '../util/byte-writer.ts';
+
+export interface Journal {
+  /** False with `appendonly no`: then nothing is recorded and nobody waits. */
+  readonly enabled: boolean;
+  /** The position after the last record that was ended. */
+  readonly appended: number;
+  /** Everything before this position survives power loss. */
+  readonly durable: number;
+  /**
+   * The position that a reply made now has to wait for: `appended` under `appendfsync always`,
+   * 0 otherwise.
+   */
+  readonly gate: number;
+  /**
+   * Why writes are refused now (disk full, broken disk), as a sentence; null while there is room.
+   * The shell asks before it runs a write command, so nothing is applied that cannot be recorded.
+   */
+  readonly refusal: string | null;
+  /** Starts a record of this type (1..255); the body is written to the returned writer. */
+  begin(type: number): ByteWriter;
+  /** Ends the record begun last. */
+  end(): void;
+}
+
+/** What `appendonly no` uses. */
+export class NullJournal implements Journal {
+  readonly enabled = false;
+  readonly appended = 0;
+  readonly durable = 0;
+  readonly gate = 0;
+  readonly refusal = null;
+  begin(): ByteWriter {
+    throw new Error('the null journal records nothing: ask `enabled` first');
+  }
+  end(): void {}
+}
