@@ -1,0 +1,16 @@
+/**
+ * A stream with its consumer groups: the value that a stream key holds.
+ */
+import type { ConsumerGroup } from '../consumer-groups/group.ts';
+import type { Stream } from '../stream/stream.ts';
+
+export class StreamValue {
+  readonly type = 'stream';
+  readonly stream: Stream;
+  /** By the group's name as latin1. Iterate in the byte order of names, as Redis's rax does. */
+  readonly groups = new Map<string, ConsumerGroup>();
+
+  constructor(stream: Stream) {
+    this.stream = stream;
+  }
+}
