@@ -1,0 +1,75 @@
+/**
+ * Every error that Rivulet gives to a program: one closed table of codes.
+ *
+ * A code is API and never changes within a major version; a message is for people and may. RPC
+ * status (gRPC's numbers), HTTP status and RESP prefix of a code stand in the same row, so that the
+ * doors agree. `cause` keeps what lay beneath.
+ */
+interface ErrorRow {
+  readonly http: number;
+  /** gRPC status number. */
+  readonly rpc: number;
+  /** First word of a RESP error. */
+  readonly resp: string;
+  /** Whether the same call may succeed later without a change. */
+  readonly retryable: boolean;
+}
+
+export const errorTable = {
+  INVALID_ARGUMENT: { http: 400, rpc: 3, resp: 'ERR', retryable: false },
+  TOPIC_ILLEGAL: { http: 400, rpc: 3, resp: 'ERR', retryable: false },
+  VALIDATION_FAILED: { http: 422, rpc: 3, resp: 'ERR', retryable: false },
+  BODY_TOO_LARGE: { http: 413, rpc: 11, resp: 'ERR', retryable: false },
+  UNKNOWN_SCHEME: { http: 400, rpc: 3, resp: 'ERR', retryable: false },
+  ADAPTER_MISSING: { http: 501, rpc: 12, resp: 'ERR', retryable: false },
+  UNSUPPORTED: { http: 501, rpc: 12, resp: 'ERR', retryable: false },
+  SERVER_TOO_OLD: { http: 501, rpc: 12, resp: 'ERR', retryable: false },
+  AUTHENTICATION_FAILED: { http: 401, rpc: 16, resp: 'WRONGPASS', retryable: false },
+  PERMISSION_DENIED: { http: 403, rpc: 7, resp: 'NOPERM', retryable: false },
+  NOT_FOUND: { http: 404, rpc: 5, resp: 'ERR', retryable: false },
+  ALREADY_EXISTS: { http: 409, rpc: 6, resp: 'BUSYGROUP', retryable: false },
+  ALREADY_SETTLED: { http: 409, rpc: 9, resp: 'ERR', retryable: false },
+  DELIVERY_LOST: { http: 409, rpc: 10, resp: 'ERR', retryable: false },
+  GROUP_LOST: { http: 503, rpc: 14, resp: 'NOGROUP', retryable: true },
+  NO_RESPONDERS: { http: 503, rpc: 14, resp: 'ERR', retryable: true },
+  RESPONDER_LOST: { http: 502, rpc: 14, resp: 'ERR', retryable: true },
+  RESPONDER_FAILED: { http: 500, rpc: 2, resp: 'ERR', retryable: false },
+  HANDLER_FAILED: { http: 500, rpc: 2, resp: 'ERR', retryable: true },
+  TIMEOUT: { http: 504, rpc: 4, resp: 'ERR', retryable: true },
+  ABORTED: { http: 499, rpc: 1, resp: 'ERR', retryable: false },
+  LIMIT_EXCEEDED: { http: 429, rpc: 8, resp: 'ERR', retryable: true },
+  NOT_CONNECTED: { http: 503, rpc: 14, resp: 'ERR', retryable: true },
+  CONNECTION_FAILED: { http: 503, rpc: 14, resp: 'ERR', retryable: true },
+  CLOSED: { http: 503, rpc: 9, resp: 'ERR', retryable: false },
+  WRITES_REFUSED: { http: 507, rpc: 8, resp: 'MISCONF', retryable: true },
+  STORAGE_DAMAGED: { http: 500, rpc: 15, resp: 'ERR', retryable: false },
+  INTERNAL: { http: 500, rpc: 13, resp: 'ERR', retryable: false },
+} as const satisfies Record<string, ErrorRow>;
+
+export type ErrorCode = keyof typeof errorTable;
+
+// A registered symbol, so that two copies of this package in one process know each other's errors.
+const BRAND = Symbol.for('rivulet.error');
+
+export class RivuletError extends Error {
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'RivuletError';
+    this.code = code;
+    Object.defineProperty(this, BRAND, { value: true });
+  }
+
+  get retryable(): boolean {
+    return errorTable[this.code].retryable;
+  }
+
+  get httpStatus(): number {
+    return errorTable[this.code].http;
+  }
+
+  static [Symbol.hasInstance](value: unknown): boolean {
+    return typeof value === 'object' && value !== null && BRAND in value;
+  }
+}
