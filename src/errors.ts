@@ -69,7 +69,7 @@ export class RivuletError extends Error {
     return errorTable[this.code].http;
   }
 
-  static [Symbol.hasInstance](value: unknown): boolean {
+  static override [Symbol.hasInstance](value: unknown): boolean {
     return typeof value === 'object' && value !== null && BRAND in value;
   }
 }
