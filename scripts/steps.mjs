@@ -1,0 +1,171 @@
+/**
+ * The steps that the scripts share: where the repository is, running a child to its end, installing
+ * modules, building.
+ *
+ * Invariant: every step is a no-op, in milliseconds, when there is nothing to do, so each script can
+ * take all the steps it needs each time. Only Node's own modules are used: on a fresh clone there is
+ * nothing else.
+ */
+import { spawn, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export const root = dirname(dirname(fileURLToPath(import.meta.url)));
+
+/** Says what is being done, on stderr: stdout belongs to the program that is prepared. */
+export function say(text) {
+  process.stderr.write(`${text}\n`);
+}
+
+export function fail(text) {
+  say(text);
+  process.exit(1);
+}
+
+/** Runs a program in the foreground and returns its exit code (128 + n for a signal). */
+export function run(command, args, options = {}) {
+  return new Promise((resolve) => {
+    const child = spawn(command, args, { cwd: root, stdio: 'inherit', ...options });
+    const forward = (signal) => child.kill(signal);
+    process.on('SIGINT', forward);
+    process.on('SIGTERM', forward);
+    child.on('error', (error) => {
+      say(`${command}: ${error.message}`);
+      resolve(127);
+    });
+    child.on('exit', (code, signal) => {
+      process.off('SIGINT', forward);
+      process.off('SIGTERM', forward);
+      resolve(signal ? 128 + (signal === 'SIGINT' ? 2 : 15) : code);
+    });
+  });
+}
+
+export function has(program) {
+  const paths = (process.env.PATH ?? '').split(':');
+  return paths.some((path) => existsSync(join(path, program)));
+}
+
+/** Installs the modules of `directory` when they are missing or not those of its lock file. */
+export async function installModules(directory = root) {
+  const lockPath = join(directory, 'package-lock.json');
+  const wanted = existsSync(lockPath) ? JSON.parse(readFileSync(lockPath, 'utf8')).packages : {};
+  const names = Object.keys(wanted).filter((name) => name.startsWith('node_modules/'));
+  if (names.length === 0) return;
+  const stamp = join(directory, 'node_modules', '.installed-from');
+  const digest = createHash('sha256').update(readFileSync(lockPath)).digest('hex');
+  const isCurrent =
+    (existsSync(stamp) && readFileSync(stamp, 'utf8') === digest) ||
+    names.every(
+      (name) => wanted[name].optional || versionOf(join(directory, name)) === wanted[name].version,
+    );
+  if (!isCurrent) {
+    say(`installing modules (npm ci) in ${relative(root, directory) || 'the repository'}`);
+    // stdout of the program to start stays clean: npm's goes to stderr.
+    const args = ['ci', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error'];
+    const code = await run('npm', args, { cwd: directory, stdio: ['ignore', 2, 2] });
+    if (code !== 0) fail(`npm ci failed (exit ${code}): the modules are needed to build and run`);
+  }
+  writeFileSync(stamp, digest);
+}
+
+function versionOf(moduleDirectory) {
+  try {
+    return JSON.parse(readFileSync(join(moduleDirectory, 'package.json'), 'utf8')).version;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Compiles into dist/ when a source is newer, was added or went away since the last good build. */
+export async function build() {
+  const sources = ['src', 'test', 'bench', 'scripts'].flatMap((name) =>
+    typescriptIn(join(root, name)),
+  );
+  const state = createHash('sha256');
+  for (const path of [...sources, join(root, 'tsconfig.json'), join(root, 'package-lock.json')]) {
+    const { mtimeMs, size } = statSync(path);
+    state.update(`${relative(root, path)} ${mtimeMs} ${size}\n`);
+  }
+  const digest = state.digest('hex');
+  const stamp = join(root, 'dist', '.built-from');
+  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === digest) return;
+  say('building (tsc)');
+  rmSync(stamp, { force: true });
+  removeOrphans(sources);
+  const compiler = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
+  const code = await run(process.execPath, [compiler, '-p', 'tsconfig.json'], {
+    stdio: ['ignore', 2, 2],
+  });
+  if (code !== 0) fail('the build failed: see the errors above');
+  mkdirSync(dirname(stamp), { recursive: true });
+  writeFileSync(stamp, digest);
+}
+
+function typescriptIn(directory) {
+  if (!existsSync(directory)) return [];
+  return readdirSync(directory, { withFileTypes: true }).flatMap((entry) => {
+    if (entry.name === 'node_modules') return [];
+    const path = join(directory, entry.name);
+    if (entry.isDirectory()) return typescriptIn(path);
+    return entry.name.endsWith('.ts') ? [path] : [];
+  });
+}
+
+/** Outputs whose source is gone: a deleted test must not run for ever. */
+function removeOrphans(sources) {
+  const known = new Set(sources.map((path) => relative(root, path).slice(0, -'.ts'.length)));
+  const visit = (directory) => {
+    for (const entry of readdirSync(directory, { withFileTypes: true })) {
+      const path = join(directory, entry.name);
+      if (entry.isDirectory()) visit(path);
+      else if (
+        !known.has(relative(join(root, 'dist'), path).replace(/(\.d\.ts|\.js\.map|\.js)$/, ''))
+      ) {
+        rmSync(path);
+      }
+    }
+  };
+  if (existsSync(join(root, 'dist'))) visit(join(root, 'dist'));
+}
+
+/** Test files below dist/test/<folder>, sorted. */
+export function testFiles(folder) {
+  const directory = join(root, 'dist', 'test', folder);
+  if (!existsSync(directory)) return [];
+  return readdirSync(directory, { recursive: true })
+    .filter((name) => name.endsWith('.test.js'))
+    .map((name) => join(directory, name))
+    .sort();
+}
+
+/** Gets Debian packages when that is possible without asking anybody; true when it worked. */
+export function installDebianPackages(packages) {
+  if (!has('apt-get')) return false;
+  const isRoot = process.getuid?.() === 0;
+  if (!isRoot && !(has('sudo') && spawnSync('sudo', ['-n', 'true']).status === 0)) return false;
+  const prefix = isRoot ? [] : ['sudo', '-n'];
+  const call = (...args) => {
+    const [command, ...rest] = [
+      ...prefix,
+      'env',
+      'DEBIAN_FRONTEND=noninteractive',
+      'apt-get',
+      '-q',
+      ...args,
+    ];
+    return spawnSync(command, rest, { stdio: ['ignore', 'ignore', 2] }).status === 0;
+  };
+  const install = () => call('install', '-y', '--no-install-recommends', ...packages);
+  return install() || (call('update') && install());
+}

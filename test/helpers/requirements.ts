@@ -1,0 +1,30 @@
+/**
+ * What a test needs from the machine beyond Node, and the reason for its skip where that is missing.
+ *
+ * Under CI=true nothing may be skipped: a missing program is an error there.
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+
+/** Debian's own python: python3-redis is installed for that one. */
+export const PYTHON = '/usr/bin/python3';
+
+export type Requirement = 'redis-server' | 'redis-cli' | 'redis-benchmark' | 'redis-py';
+
+/** For `test(name, { skip: missing('redis-server') }, ...)`: false, or why the test is skipped. */
+export function missing(...requirements: Requirement[]): string | false {
+  const absent = requirements.filter((requirement) => !isThere(requirement));
+  if (absent.length === 0) return false;
+  const reason = `needs ${absent.join(', ')}, which this machine does not have`;
+  if (process.env.CI === 'true') throw new Error(`${reason}; CI=true allows no skips`);
+  return reason;
+}
+
+function isThere(requirement: Requirement): boolean {
+  if (requirement === 'redis-py') {
+    return spawnSync(PYTHON, ['-c', 'import redis'], { stdio: 'ignore' }).status === 0;
+  }
+  const paths = (process.env.PATH ?? '').split(':');
+  return paths.some((path) => existsSync(join(path, requirement)));
+}
