@@ -3,9 +3,12 @@
  *
  * Invariant: when several readers wait on a key they are tried in the order in which they came; one
  * that is tried and still has nothing keeps its place (Redis 7.2: the command is executed again).
- * The work of one `settle` is bounded by the number of readers that waited when it began.
+ * KeyEntry.readers is the number of readers of an existing key.
+ * Cost: a signal is O(1); the work of one `settle` is bounded by the number of readers that waited
+ * when it began. Source: Redis's blocked.c.
  */
 import type { Database } from './database.ts';
+import { DeadlineHeap, type Timed } from './deadline-heap.ts';
 
 export interface BlockedReader {
   readonly database: Database;
@@ -17,14 +20,127 @@ export interface BlockedReader {
   timedOut(): void;
 }
 
-export declare class BlockedReaders {
-  readonly size: number;
-  add(reader: BlockedReader): void;
-  remove(reader: BlockedReader): void;
+/** A reader's place in the lines it stands in. */
+interface Ticket extends Timed {
+  readonly reader: BlockedReader;
+  waiting: boolean;
+}
+
+/** The readers of one key, in order of arrival, and whether the key has been signalled. */
+interface Line {
+  readonly tickets: Set<Ticket>;
+  ready: boolean;
+}
+
+export class BlockedReaders {
+  private readonly tickets = new Map<BlockedReader, Ticket>();
+  private readonly lines = new Map<Database, Map<string, Line>>();
+  private readonly deadlines = new DeadlineHeap<Ticket>();
+  private ready: Line[] = [];
+
+  get size(): number {
+    return this.tickets.size;
+  }
+
+  add(reader: BlockedReader): void {
+    const ticket = { reader, waiting: true, expireAt: reader.deadline, heapIndex: -1 };
+    this.tickets.set(reader, ticket);
+    if (reader.deadline !== Number.POSITIVE_INFINITY) this.deadlines.update(ticket);
+    let lines = this.lines.get(reader.database);
+    if (lines === undefined) {
+      lines = new Map();
+      this.lines.set(reader.database, lines);
+    }
+    for (const key of reader.keys) {
+      const name = key.toString('latin1');
+      let line = lines.get(name);
+      if (line === undefined) {
+        line = { tickets: new Set(), ready: false };
+        lines.set(name, line);
+      }
+      if (line.tickets.has(ticket)) continue;
+      line.tickets.add(ticket);
+      const entry = reader.database.peekKey(key);
+      if (entry !== undefined) entry.readers++;
+    }
+  }
+
+  remove(reader: BlockedReader): void {
+    const ticket = this.tickets.get(reader);
+    if (ticket === undefined) return;
+    this.tickets.delete(reader);
+    ticket.waiting = false;
+    this.deadlines.remove(ticket);
+    const lines = this.lines.get(reader.database);
+    if (lines === undefined) return;
+    for (const key of reader.keys) {
+      const name = key.toString('latin1');
+      const line = lines.get(name);
+      if (line === undefined || !line.tickets.delete(ticket)) continue;
+      const entry = reader.database.peekKey(key);
+      if (entry !== undefined) entry.readers--;
+      if (line.tickets.size === 0) lines.delete(name);
+    }
+    if (lines.size === 0) this.lines.delete(reader.database);
+  }
+
+  /** How many readers wait for this key. */
+  count(database: Database, key: Buffer): number {
+    if (this.tickets.size === 0) return 0;
+    return this.lines.get(database)?.get(key.toString('latin1'))?.tickets.size ?? 0;
+  }
+
+  /** The keys of a database that somebody waits for. */
+  keys(database: Database): Buffer[] {
+    const lines = this.lines.get(database);
+    return lines === undefined ? [] : [...lines.keys()].map((name) => Buffer.from(name, 'latin1'));
+  }
+
   /** A key changed in a way that could serve or fail a reader; cheap when nobody waits on it. */
-  signal(database: Database, key: Buffer): void;
-  signalAll(database: Database): void;
-  settle(): void;
-  expire(now: number): void;
-  nextDeadline(): number;
+  signal(database: Database, key: Buffer): void {
+    if (this.tickets.size === 0) return;
+    const line = this.lines.get(database)?.get(key.toString('latin1'));
+    if (line !== undefined) this.wake(line);
+  }
+
+  signalAll(database: Database): void {
+    const lines = this.lines.get(database);
+    if (lines !== undefined) for (const line of lines.values()) this.wake(line);
+  }
+
+  /** Tries the readers of every signalled key, in the order of the signals. */
+  settle(): void {
+    if (this.ready.length === 0) return;
+    // A reader that is served may change a key that others wait for; each such round but the last
+    // has served somebody, so their number is bounded.
+    for (let rounds = this.tickets.size + 1; rounds > 0 && this.ready.length > 0; rounds--) {
+      const ready = this.ready;
+      this.ready = [];
+      for (const line of ready) {
+        line.ready = false;
+        for (const ticket of [...line.tickets]) {
+          if (ticket.waiting && ticket.reader.retry()) this.remove(ticket.reader);
+        }
+      }
+    }
+  }
+
+  expire(now: number): void {
+    for (;;) {
+      const ticket = this.deadlines.first();
+      if (ticket === undefined || ticket.expireAt > now) return;
+      this.remove(ticket.reader);
+      ticket.reader.timedOut();
+    }
+  }
+
+  nextDeadline(): number {
+    return this.deadlines.first()?.expireAt ?? Number.POSITIVE_INFINITY;
+  }
+
+  private wake(line: Line): void {
+    if (line.ready) return;
+    line.ready = true;
+    this.ready.push(line);
+  }
 }

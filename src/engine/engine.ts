@@ -1,40 +1,139 @@
 /**
  * The core: sixteen databases, blocked readers, publish/subscribe channels and the schedule, one
- * operation at a time, deterministic.
+ * operation at a time, deterministic: time, chance and the log come in as arguments.
+ *
+ *   turn()  before a command or EXEC: the time stands still until the next
+ *   settle() after it: blocked readers whose keys were signalled
+ *   tick()  now and then: expired keys, overdue readers, tables half resized
  */
+import type { Epoch } from '../consumer-groups/page-store.ts';
 import type { Journal } from '../storage/journal.ts';
 import type { Clock } from '../util/clock.ts';
 import type { Random } from '../util/random.ts';
-import type { BlockedReaders } from './blocked-readers.ts';
-import type { Channels } from './channels.ts';
-import type { Database } from './database.ts';
+import { BlockedReaders } from './blocked-readers.ts';
+import { Channels } from './channels.ts';
+import type { Checkpointer } from './checkpointer.ts';
+import { Database } from './database.ts';
+import { RecordType } from './records.ts';
 
 export interface EngineOptions {
-  clock: Clock;
-  random: Random;
-  journal: Journal;
-  databases?: number;
-}
-
-export declare class Engine {
   readonly clock: Clock;
   readonly random: Random;
   readonly journal: Journal;
-  readonly databases: Database[];
-  readonly blocked: BlockedReaders;
-  readonly channels: Channels;
+  /** @default 16 */
+  readonly databases?: number;
+}
+
+/** Most keys that one tick removes, and most buckets that it moves: about a millisecond's work. */
+const EXPIRED_PER_TICK = 500;
+const BUCKETS_PER_TICK = 2000;
+
+export class Engine {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly journal: Journal;
+  readonly databases: Database[] = [];
+  readonly blocked = new BlockedReaders();
+  readonly channels = new Channels();
+  /** SPUBLISH and SSUBSCRIBE: names of their own. */
+  readonly shardChannels = new Channels();
   /** Cached unix ms of the current command: set by `turn`, constant within one command or EXEC. */
   now: number;
+  /** The same in whole seconds, as KeyEntry.accessed holds them. */
+  seconds: number;
   /** True while records are being replayed: mutators then journal nothing and wake nobody. */
-  replaying: boolean;
+  replaying = false;
+  /** False while replaying and with `appendonly no`: mutators then write no record. */
+  recording: boolean;
+  /** Absent with `appendonly no`. */
+  checkpointer: Checkpointer | undefined;
+  /** The checkpointer's clock: raised by one when a checkpoint starts; what was dirty is then frozen. */
+  readonly epoch: Epoch = { current: 0 };
+  /** For INFO and CONFIG RESETSTAT. */
+  readonly statistics = { expiredKeys: 0, keyspaceHits: 0, keyspaceMisses: 0 };
+  /** The last uid given out; the checkpoint keeps it. */
+  lastUid = 0;
+  private databaseToTick = 0;
 
-  constructor(options: EngineOptions);
+  constructor(options: EngineOptions) {
+    this.clock = options.clock;
+    this.random = options.random;
+    this.journal = options.journal;
+    this.recording = options.journal.enabled;
+    this.now = options.clock.now();
+    this.seconds = Math.floor(this.now / 1000);
+    for (let i = 0; i < (options.databases ?? 16); i++) this.databases.push(new Database(this, i));
+  }
+
   /** Before each command (or EXEC): refreshes `now`. */
-  turn(): void;
+  turn(): void {
+    this.now = this.clock.now();
+    this.seconds = Math.floor(this.now / 1000);
+  }
+
   /** After each command or EXEC: serves readers whose keys were signalled, as Redis's handleClientsBlockedOnKeys. */
-  settle(): void;
-  /** Expiry cycle, overdue deadlines, IDMP expiry; called ten times a second and at nextDeadline(). */
-  tick(): void;
+  settle(): void {
+    this.blocked.settle();
+  }
+
+  /** Expiry cycle, overdue deadlines, table resizing; called ten times a second and at nextDeadline(). */
+  tick(): void {
+    this.turn();
+    this.expireKeys();
+    for (const database of this.databases) database.keyspace.table.step(BUCKETS_PER_TICK);
+    this.settle();
+    this.blocked.expire(this.now);
+  }
+
   /** Unix ms at which tick() has something to do; Infinity when nothing waits. */
-  nextDeadline(): number;
+  nextDeadline(): number {
+    return this.blocked.nextDeadline();
+  }
+
+  /** A number never given out before: names keyspaces and keys in the checkpoint. */
+  nextUid(): number {
+    return ++this.lastUid;
+  }
+
+  setReplaying(replaying: boolean): void {
+    this.replaying = replaying;
+    this.recording = this.journal.enabled && !replaying;
+  }
+
+  // ---- Mutators over all databases
+
+  flushAll(): void {
+    for (const database of this.databases) database.clear();
+    if (!this.recording) return;
+    this.journal.begin(RecordType.FLUSHALL).varint(0);
+    this.journal.end();
+  }
+
+  swap(a: Database, b: Database): void {
+    if (a === b) return;
+    a.exchange(b);
+    if (!this.recording) return;
+    const record = this.journal.begin(RecordType.SWAPDB);
+    record.varint(a.index);
+    record.varint(b.index);
+    this.journal.end();
+  }
+
+  /**
+   * Removes keys whose time has come, a bounded number per call, each database's in turn first.
+   * Nobody has to wait for it: a look-up removes an expired key itself.
+   */
+  private expireKeys(): void {
+    if (this.journal.refusal !== null) return;
+    const databases = this.databases;
+    let budget = EXPIRED_PER_TICK;
+    for (let i = 0; i < databases.length && budget > 0; i++) {
+      this.databaseToTick = (this.databaseToTick + 1) % databases.length;
+      const database = databases[this.databaseToTick];
+      for (; budget > 0; budget--) {
+        const entry = database.keyspace.expiring.first();
+        if (entry === undefined || !database.collect(entry)) break;
+      }
+    }
+  }
 }

@@ -1,33 +1,52 @@
 /**
- * One key of a database: its name, its value, when it expires, and what the checkpoint knows of it.
+ * One key of a database: its name, its value, when it expires, and what others need to know of it.
+ *
+ * Invariant: every field is written by `src/engine` only; commands read. All fields are set in the
+ * constructor, so every entry has one shape.
  */
+import type { Keyspace } from './keyspace.ts';
 import type { StreamValue } from './stream-value.ts';
 
 export type Value = StringValue | StreamValue;
 
+/** Invariant: `bytes` is replaced, never changed in place, so that whoever holds it may keep it. */
 export interface StringValue {
   readonly type: 'string';
   bytes: Buffer;
 }
 
 export class KeyEntry {
-  readonly key: Buffer;
-  readonly hash: number;
+  /** Changed by RENAME only. */
+  key: Buffer;
+  hash: number;
   value: Value;
   /** Unix milliseconds, 0 = never. */
   expireAt = 0;
+  /** Its place in the expiry heap; -1 = not in it. */
+  heapIndex = -1;
   /** Next in the key table's chain. */
-  next: KeyEntry | null = null;
+  next: KeyEntry | undefined = undefined;
+  /** Where it is, and, once removed, was last. */
+  space: Keyspace;
   /** Names the key in the checkpoint; 0 = not there yet. A deleted and re-created key gets a new one. */
   uid = 0;
   /** The checkpoint epoch in which it was last marked dirty (checkpointer.ts). */
   dirtyEpoch = -1;
+  /** Its place in the checkpointer's dirty list. */
+  dirtyIndex = -1;
   /** How many sessions WATCH it; kept here so that an unwatched write costs one compare. */
   watchers = 0;
+  /** How many blocked readers wait for it; the same for wake-ups. */
+  readers = 0;
+  /** Unix seconds of the last access, for OBJECT IDLETIME. */
+  accessed = 0;
+  /** No longer in any database. */
+  removed = false;
 
-  constructor(key: Buffer, hash: number, value: Value) {
+  constructor(key: Buffer, hash: number, value: Value, space: Keyspace) {
     this.key = key;
     this.hash = hash;
     this.value = value;
+    this.space = space;
   }
 }

@@ -1,0 +1,128 @@
+/**
+ * Replays effect records: decodes each and calls the mutator that wrote it.
+ *
+ * Invariant: replaying a log from the position of a checkpoint over the state in it gives the state
+ * that wrote the log. A record that does not fit the state (a key that is not there, a body that ends
+ * early, an unknown type) is damage: it throws DamagedRecord, it is never skipped.
+ */
+import { ByteReader } from '../util/byte-writer.ts';
+import type { Database } from './database.ts';
+import type { Engine } from './engine.ts';
+import type { KeyEntry } from './key-entry.ts';
+import { RecordType } from './records.ts';
+
+/** Decodes one record's body, which stands at the reader, and applies it. */
+export type RecordHandler = (engine: Engine, record: ByteReader) => void;
+
+export class DamagedRecord extends Error {}
+
+export class Replay {
+  private readonly engine: Engine;
+  private readonly handlers: (RecordHandler | undefined)[] = [];
+  /** Records applied. */
+  count = 0;
+
+  /** `more` adds the handlers of other floors' records by their type: those of streams. */
+  constructor(engine: Engine, more: Readonly<Record<number, RecordHandler>> = {}) {
+    this.engine = engine;
+    for (const table of [keyHandlers, more]) {
+      for (const [type, handler] of Object.entries(table)) this.handlers[Number(type)] = handler;
+    }
+  }
+
+  /** Applies one record. The body is read during the call and not kept. */
+  apply(type: number, body: Buffer): void {
+    const handler = this.handlers[type];
+    if (handler === undefined) throw new DamagedRecord(`unknown record type ${type}`);
+    const record = new ByteReader(body);
+    this.engine.setReplaying(true);
+    try {
+      handler(this.engine, record);
+      if (!record.done) throw new DamagedRecord(`${record.end - record.at} bytes too many`);
+    } catch (cause) {
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      throw new DamagedRecord(`record of type ${type} cannot be applied: ${reason}`, { cause });
+    } finally {
+      this.engine.setReplaying(false);
+    }
+    this.count++;
+  }
+}
+
+/** The database that a record begins with. */
+export function readDatabase(engine: Engine, record: ByteReader): Database {
+  const index = record.varint();
+  const database = engine.databases[index];
+  if (database === undefined) throw new DamagedRecord(`there is no database ${index}`);
+  return database;
+}
+
+/** The entry of the key that a record names. */
+export function readEntry(database: Database, record: ByteReader): KeyEntry {
+  const key = record.bytes();
+  const entry = database.peekKey(key);
+  if (entry === undefined)
+    throw new DamagedRecord(`there is no key ${JSON.stringify(String(key))}`);
+  return entry;
+}
+
+const keyHandlers: Record<number, RecordHandler> = {
+  [RecordType.SET](engine, record) {
+    const database = readDatabase(engine, record);
+    const key = record.bytes();
+    const expireAt = record.varint();
+    const bytes = Buffer.from(record.bytes());
+    const entry = database.peekKey(key);
+    if (entry === undefined) database.set(key, { type: 'string', bytes }, expireAt);
+    else database.setString(entry, bytes, expireAt);
+  },
+  [RecordType.DEL](engine, record) {
+    const database = readDatabase(engine, record);
+    database.remove(readEntry(database, record));
+  },
+  [RecordType.EXPIRE](engine, record) {
+    const database = readDatabase(engine, record);
+    database.setExpiry(readEntry(database, record), record.varint());
+  },
+  [RecordType.RENAME](engine, record) {
+    const database = readDatabase(engine, record);
+    database.rename(readEntry(database, record), record.bytes());
+  },
+  [RecordType.COPY](engine, record) {
+    const database = readDatabase(engine, record);
+    const entry = readEntry(database, record);
+    database.copy(entry, readDatabase(engine, record), record.bytes());
+  },
+  [RecordType.MOVE](engine, record) {
+    const database = readDatabase(engine, record);
+    database.move(readEntry(database, record), readDatabase(engine, record));
+  },
+  [RecordType.FLUSHDB](engine, record) {
+    readDatabase(engine, record).flush();
+  },
+  [RecordType.FLUSHALL](engine, record) {
+    record.varint();
+    engine.flushAll();
+  },
+  [RecordType.SWAPDB](engine, record) {
+    const one = readDatabase(engine, record);
+    engine.swap(one, readDatabase(engine, record));
+  },
+  [RecordType.APPEND](engine, record) {
+    const database = readDatabase(engine, record);
+    const entry = readEntry(database, record);
+    if (entry.value.type !== 'string') throw new DamagedRecord('the key holds no string');
+    database.append(entry, entry.value, record.bytes());
+  },
+  [RecordType.RESTORE](engine, record) {
+    const database = readDatabase(engine, record);
+    const key = record.bytes();
+    const expireAt = record.varint();
+    database.restore(key, expireAt, record.bytes());
+  },
+  [RecordType.MKSTREAM](engine, record) {
+    const database = readDatabase(engine, record);
+    const key = record.bytes();
+    database.set(key, engine.newStream(), record.varint());
+  },
+};
