@@ -2,6 +2,7 @@
  * A stream with its consumer groups: the value that a stream key holds.
  */
 import type { ConsumerGroup } from '../consumer-groups/group.ts';
+import type { Idempotency } from '../stream/idempotency.ts';
 import type { Stream } from '../stream/stream.ts';
 
 export class StreamValue {
@@ -9,6 +10,8 @@ export class StreamValue {
   readonly stream: Stream;
   /** By the group's name as latin1. Iterate in the byte order of names, as Redis's rax does. */
   readonly groups = new Map<string, ConsumerGroup>();
+  /** Producers' idempotent ids and the window's bounds; null as long as only defaults apply. */
+  idempotency: Idempotency | null = null;
 
   constructor(stream: Stream) {
     this.stream = stream;
