@@ -6,6 +6,7 @@
 import type { Database } from '../engine/database.ts';
 import type { Engine } from '../engine/engine.ts';
 import type { Arguments } from '../util/arguments.ts';
+import type { CommandEntry } from './command-table.ts';
 import type { Reply } from './reply.ts';
 
 export interface Session {
@@ -18,11 +19,25 @@ export interface Session {
   readonly reply: Reply;
   /** Inside EXEC: blocking commands must answer as if the timeout had passed at once. */
   readonly denyBlocking: boolean;
+  /** MULTI's queue and WATCH's keys; null until one of them is used (transaction.ts sets it). */
+  transaction: TransactionState | null;
+  /** Channels and patterns listened to; null until one is (pubsub.ts sets it). */
+  subscriptions: SubscriptionState | null;
   /**
    * Suspends the connection until `retry` returns true (it then has written its reply), the deadline
    * passes (`timedOut` writes the reply) or the wait is broken (`broken` writes the error).
    */
   block(wait: BlockingWait): void;
+  /**
+   * Runs one queued command now, as EXEC does: sets `args`, checks the ACL again, counts it. While
+   * it runs `denyBlocking` is true. The caller is a command, so `settle` follows after the caller.
+   */
+  execute(command: CommandEntry, args: Arguments): void;
+  /**
+   * To be called after bytes were written to `reply` from outside this session's own command (a
+   * published message): they leave at the end of the loop's turn.
+   */
+  written(): void;
 }
 
 export interface BlockingWait {
@@ -36,4 +51,30 @@ export interface BlockingWait {
    */
   retry(session: Session): boolean;
   timedOut(session: Session): void;
+}
+
+/** What the dispatch loop needs to know of MULTI (transaction.ts implements it). */
+export interface TransactionState {
+  /** Between MULTI and EXEC or DISCARD. */
+  readonly active: boolean;
+  /** How many commands are queued. */
+  readonly queued: number;
+  /** How many keys are watched. */
+  readonly watched: number;
+  /** The flags (command-table.ts) of all queued commands, or-ed. */
+  readonly queuedFlags: number;
+  /** Keeps a command (and a clone of its arguments) for EXEC. The loop has answered +QUEUED. */
+  enqueue(command: CommandEntry, args: Arguments): void;
+  /** A command was refused while queueing: EXEC will answer EXECABORT. */
+  refuse(): void;
+  /** Forgets queue and watched keys: RESET, the connection's end, EXEC refused. */
+  discard(): void;
+}
+
+/** What the dispatch loop and CLIENT LIST need to know of publish/subscribe (pubsub.ts implements it). */
+export interface SubscriptionState {
+  readonly channels: number;
+  readonly patterns: number;
+  /** Leaves everything without a word: RESET and the connection's end. */
+  clear(): void;
 }

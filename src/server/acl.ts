@@ -1,0 +1,179 @@
+/**
+ * The users of one server, the log of refusals, and the file they may live in.
+ *
+ * Invariant: the user `default` always exists; a change of several rules happens whole or not at all.
+ */
+import { readFileSync } from 'node:fs';
+import { AclError, type Refusal } from './acl-permissions.ts';
+import { joinSelectors, User } from './acl-user.ts';
+import type { CommandTable } from './command-table.ts';
+import { writeDurably } from './config-file.ts';
+
+export interface AclLogEntry {
+  readonly id: number;
+  count: number;
+  readonly reason: 'auth' | Refusal['reason'];
+  readonly context: 'toplevel' | 'multi';
+  readonly object: string;
+  readonly username: string;
+  /** Unix ms. */
+  readonly createdAt: number;
+  updatedAt: number;
+  clientInfo: string;
+}
+
+/** Refusals of one kind within a minute are one entry, as in Redis. */
+const LOG_GROUPING_MS = 60_000;
+
+export class Acl {
+  readonly #table: CommandTable;
+  readonly #users = new Map<string, User>();
+  /** Newest first. */
+  log: AclLogEntry[] = [];
+  logMax = 128;
+  allChannelsByDefault = false;
+  #nextLogId = 0;
+
+  constructor(table: CommandTable) {
+    this.#table = table;
+    const user = new User('default', table, true);
+    for (const rule of ['on', 'nopass', '+@all', '~*', '&*']) user.apply(rule);
+    this.#users.set('default', user);
+  }
+
+  get default(): User {
+    return this.#users.get('default')!;
+  }
+
+  find(name: string): User | undefined {
+    return this.#users.get(name);
+  }
+
+  /** In the order of their names. */
+  users(): User[] {
+    return [...this.#users.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  /** A user that nobody is, for a session that may only log in. */
+  authenticate(name: string, password: Uint8Array): User | null {
+    const user = this.#users.get(name);
+    return user?.accepts(password) ? user : null;
+  }
+
+  /** Creates or changes a user: all rules or none. Throws AclError naming the rule. */
+  setUser(name: string, rules: readonly string[]): User {
+    if (/[\s\0]/.test(name) || name === '') {
+      throw new AclError("Usernames can't contain spaces or null characters");
+    }
+    const existing = this.#users.get(name);
+    const changed = existing?.clone() ?? new User(name, this.#table, this.allChannelsByDefault);
+    for (const rule of joinSelectors(rules)) {
+      try {
+        changed.apply(rule);
+      } catch (error) {
+        if (!(error instanceof AclError)) throw error;
+        throw new AclError(`Error in ACL SETUSER modifier '${rule}': ${error.message}`);
+      }
+    }
+    if (existing === undefined) {
+      this.#users.set(name, changed);
+      return changed;
+    }
+    existing.become(changed);
+    return existing;
+  }
+
+  /** A user as ACL DRYRUN sees it. */
+  removeUser(name: string): User | null {
+    const user = this.#users.get(name);
+    if (user === undefined) return null;
+    this.#users.delete(name);
+    return user;
+  }
+
+  /** requirepass: the default user's password; empty = none needed. */
+  setRequirePass(password: string): void {
+    const user = this.default;
+    user.apply('resetpass');
+    user.apply(password === '' ? 'nopass' : `>${Buffer.from(password).toString('latin1')}`);
+  }
+
+  /** Whether the default user may come in without a password. */
+  get open(): boolean {
+    return this.default.enabled && this.default.nopass;
+  }
+
+  note(entry: Omit<AclLogEntry, 'id' | 'count' | 'updatedAt'>): void {
+    const same = this.log.findIndex(
+      (old) =>
+        old.reason === entry.reason &&
+        old.context === entry.context &&
+        old.object === entry.object &&
+        old.username === entry.username &&
+        entry.createdAt - old.updatedAt <= LOG_GROUPING_MS,
+    );
+    if (same >= 0) {
+      const [old] = this.log.splice(same, 1);
+      old!.count++;
+      old!.updatedAt = entry.createdAt;
+      old!.clientInfo = entry.clientInfo;
+      this.log.unshift(old!);
+      return;
+    }
+    this.log.unshift({ ...entry, id: this.#nextLogId++, count: 1, updatedAt: entry.createdAt });
+    this.log.length = Math.min(this.log.length, this.logMax);
+  }
+
+  /**
+   * Replaces all users by those of a file; the default user is kept when the file has none. Throws
+   * Error with `file:line: why` and changes nothing. Returns users that are gone.
+   */
+  load(path: string): User[] {
+    const fresh = new Acl(this.#table);
+    fresh.allChannelsByDefault = this.allChannelsByDefault;
+    const seen = new Set<string>();
+    readFileSync(path, 'latin1')
+      .split('\n')
+      .forEach((line, index) => {
+        const words = line.trim().split(/\s+/).filter(Boolean);
+        if (words.length === 0 || words[0]!.startsWith('#')) return;
+        const where = `${path}:${index + 1}`;
+        if (words[0] !== 'user' || words.length < 2) {
+          throw new AclError(
+            `${where}: line should start with user keyword followed by the username`,
+          );
+        }
+        const name = words[1]!;
+        if (seen.has(name)) throw new AclError(`${where}: user '${name}' is defined twice`);
+        seen.add(name);
+        try {
+          if (name === 'default') fresh.default.apply('reset');
+          fresh.setUser(name, words.slice(2));
+        } catch (error) {
+          throw new AclError(`${where}: ${(error as Error).message}`);
+        }
+      });
+    const gone: User[] = [];
+    for (const [name, user] of this.#users) {
+      const next = fresh.find(name);
+      if (next === undefined) {
+        gone.push(user);
+        this.#users.delete(name);
+      } else if (seen.has(name)) {
+        user.become(next);
+      }
+    }
+    for (const [name, user] of fresh.#users)
+      if (!this.#users.has(name)) this.#users.set(name, user);
+    return gone;
+  }
+
+  save(path: string): void {
+    writeDurably(
+      path,
+      `${this.users()
+        .map((user) => user.line)
+        .join('\n')}\n`,
+    );
+  }
+}

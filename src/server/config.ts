@@ -1,0 +1,187 @@
+/**
+ * The configuration of one server: values by name, and who wants to hear of a change.
+ *
+ * Invariant: every value is in its canonical form, and `change` applies all of its pairs or none.
+ * Cost: look-ups are a Map's; whoever needs a value on the hot path keeps a copy through `watch`.
+ */
+import { globMatches } from '../util/glob.ts';
+import { PARAMETERS, type Parameter } from './config-parameters.ts';
+import { ConfigError, canonical } from './config-values.ts';
+
+export type Watcher = (value: string) => void;
+
+export class Config {
+  /** The file CONFIG REWRITE rewrites; empty when the server was started without one. */
+  file = '';
+  /** `user` lines of the file, as words behind the directive. */
+  readonly users: string[][] = [];
+  readonly #values = new Map<string, string>();
+  readonly #numbers = new Map<string, number>();
+  readonly #watchers = new Map<string, Watcher[]>();
+
+  constructor() {
+    for (const parameter of PARAMETERS) this.#store(parameter, parameter.default);
+  }
+
+  get(name: string): string {
+    const value = this.#values.get(name);
+    if (value === undefined) throw new Error(`there is no parameter '${name}'`);
+    return value;
+  }
+
+  /** An integer or a number of bytes. */
+  number(name: string): number {
+    return this.#numbers.get(name)!;
+  }
+
+  yes(name: string): boolean {
+    return this.get(name) === 'yes';
+  }
+
+  isDefault(name: string): boolean {
+    return this.get(name) === canonicalDefault(parameterOf(name)!);
+  }
+
+  /** Sets any parameter, before the server runs. Throws ConfigError with Redis's reason. */
+  assign(name: string, words: readonly string[]): void {
+    const parameter = parameterOf(name);
+    if (parameter === undefined) throw new ConfigError(unknownText(name));
+    this.#store(parameter, canonical(parameter, words, this.get(parameter.name)));
+  }
+
+  /** Sets a value that the server itself found out, such as the port it was given. */
+  note(name: string, value: string): void {
+    this.#store(parameterOf(name)!, value);
+  }
+
+  /** Calls `watcher` now and after every change. It may throw ConfigError to refuse a new value. */
+  watch(name: string, watcher: Watcher): void {
+    const list = this.#watchers.get(name);
+    if (list === undefined) this.#watchers.set(name, [watcher]);
+    else list.push(watcher);
+    watcher(this.get(name));
+  }
+
+  /** CONFIG SET: all pairs or none. Throws ConfigError with the whole reply text. */
+  change(pairs: readonly (readonly [name: string, value: string])[], privileged: boolean): void {
+    const seen = new Set<string>();
+    const next: { parameter: Parameter; name: string; value: string; old: string }[] = [];
+    for (const [name, text] of pairs) {
+      const parameter = parameterOf(name);
+      if (parameter === undefined) {
+        throw new ConfigError(
+          `ERR Unknown option or number of arguments for CONFIG SET - '${name}'`,
+        );
+      }
+      const refuse = (why: string) => failed(name, why);
+      if (parameter.mutable === false) throw refuse("can't set immutable config");
+      if (parameter.mutable === 'protected' && !privileged) {
+        throw refuse("can't set protected config");
+      }
+      if (seen.has(parameter.name)) throw refuse('duplicate parameter');
+      seen.add(parameter.name);
+      const old = this.get(parameter.name);
+      try {
+        next.push({ parameter, name, old, value: canonical(parameter, [text], old) });
+      } catch (error) {
+        throw refuse((error as Error).message);
+      }
+    }
+    let done = 0;
+    try {
+      for (const { parameter, value } of next) {
+        done++;
+        this.#apply(parameter, value);
+      }
+    } catch (error) {
+      const name = next[done - 1]!.name;
+      for (const { parameter, old } of next.slice(0, done)) this.#apply(parameter, old);
+      throw failed(name, (error as Error).message);
+    }
+  }
+
+  /** CONFIG GET: names and values matching any of the globs, by name; aliases included. */
+  matching(globs: readonly string[]): [name: string, value: string][] {
+    const found: [string, string][] = [];
+    const patterns = globs.map((glob) => Buffer.from(glob.toLowerCase()));
+    for (const parameter of PARAMETERS) {
+      for (const name of [parameter.name, parameter.alias]) {
+        if (name === undefined) continue;
+        const bytes = Buffer.from(name);
+        if (patterns.some((pattern) => globMatches(pattern, bytes))) {
+          found.push([name, this.get(parameter.name)]);
+        }
+      }
+    }
+    return found.sort(([a], [b]) => (a < b ? -1 : 1));
+  }
+
+  #apply(parameter: Parameter, value: string): void {
+    this.#store(parameter, value);
+    for (const watcher of this.#watchers.get(parameter.name) ?? []) watcher(value);
+  }
+
+  #store(parameter: Parameter, value: string): void {
+    this.#values.set(parameter.name, value);
+    if (parameter.kind === 'integer' || parameter.kind === 'memory') {
+      this.#numbers.set(parameter.name, Number(value));
+    }
+  }
+}
+
+function failed(name: string, why: string): ConfigError {
+  return new ConfigError(`ERR CONFIG SET failed (possibly related to argument '${name}') - ${why}`);
+}
+
+const BY_NAME = new Map<string, Parameter>();
+for (const parameter of PARAMETERS) {
+  BY_NAME.set(parameter.name, parameter);
+  if (parameter.alias !== undefined) BY_NAME.set(parameter.alias, parameter);
+}
+
+/** The row of this name or alias, in any case. */
+export function parameterOf(name: string): Parameter | undefined {
+  return BY_NAME.get(name.toLowerCase());
+}
+
+export function canonicalDefault(parameter: Parameter): string {
+  return parameter.default;
+}
+
+/** `unknown parameter 'prot'; did you mean 'port'?` */
+export function unknownText(name: string): string {
+  const near = nearest(name.toLowerCase(), [...BY_NAME.keys()]);
+  return `unknown parameter '${name}'${near === null ? '' : `; did you mean '${near}'?`}`;
+}
+
+/** The candidate with the smallest edit distance, if it is near enough to be what was meant. */
+export function nearest(word: string, candidates: readonly string[]): string | null {
+  let best: string | null = null;
+  let bestDistance = Math.max(2, Math.floor(word.length / 3)) + 1;
+  for (const candidate of candidates) {
+    const distance = editDistance(word, candidate);
+    if (distance < bestDistance) {
+      bestDistance = distance;
+      best = candidate;
+    }
+  }
+  return best;
+}
+
+/** Levenshtein's distance in which swapping two neighbours counts once. */
+function editDistance(a: string, b: string): number {
+  const rows: number[][] = [Array.from({ length: b.length + 1 }, (_, j) => j)];
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const same = a[i - 1] === b[j - 1] ? 0 : 1;
+      let cost = Math.min(rows[i - 1]![j]! + 1, row[j - 1]! + 1, rows[i - 1]![j - 1]! + same);
+      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) {
+        cost = Math.min(cost, rows[i - 2]![j - 2]! + 1);
+      }
+      row.push(cost);
+    }
+    rows.push(row);
+  }
+  return rows[a.length]![b.length]!;
+}
