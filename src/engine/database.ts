@@ -9,6 +9,7 @@
  *
  * Invariant: a session keeps its Database for good; SWAPDB and FLUSHDB exchange the keyspace in it.
  */
+import type { ConsumerGroup } from '../consumer-groups/group.ts';
 import type { Arguments } from '../util/arguments.ts';
 import type { Engine } from './engine.ts';
 import type { KeyEntry, StringValue, Value } from './key-entry.ts';
@@ -240,6 +241,11 @@ export class Database {
   /** Before a change: the checkpointer may have to keep the value as it is. */
   touch(entry: KeyEntry): void {
     if (entry.dirtyEpoch !== this.engine.epoch.current) this.engine.checkpointer?.touch(entry);
+  }
+
+  /** Before a change of a group (its position, its consumers, its pending list): the same for it. */
+  touchGroup(entry: KeyEntry, group: ConsumerGroup): void {
+    if (group.dirtyEpoch !== this.engine.epoch) this.engine.checkpointer?.touchGroup(entry, group);
   }
 
   /** After a change: transactions that watch the key will fail. */

@@ -7,7 +7,9 @@
  *   tick()  now and then: expired keys, overdue readers, tables half resized
  */
 import type { Epoch } from '../consumer-groups/page-store.ts';
+import { ConsumerGroup } from '../consumer-groups/group.ts';
 import type { Journal } from '../storage/journal.ts';
+import type { StreamId } from '../stream/stream-id.ts';
 import type { Clock } from '../util/clock.ts';
 import type { Random } from '../util/random.ts';
 import { BlockedReaders } from './blocked-readers.ts';
@@ -93,6 +95,11 @@ export class Engine {
   /** A number never given out before: names keyspaces and keys in the checkpoint. */
   nextUid(): number {
     return ++this.lastUid;
+  }
+
+  /** A group that is in no stream yet, whose pending pages the checkpointer can follow. */
+  newGroup(name: Buffer, lastId: StreamId, entriesRead: number): ConsumerGroup {
+    return new ConsumerGroup(name, lastId, entriesRead);
   }
 
   setReplaying(replaying: boolean): void {
