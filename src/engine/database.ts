@@ -245,7 +245,9 @@ export class Database {
 
   /** Before a change of a group (its position, its consumers, its pending list): the same for it. */
   touchGroup(entry: KeyEntry, group: ConsumerGroup): void {
-    if (group.dirtyEpoch !== this.engine.epoch) this.engine.checkpointer?.touchGroup(entry, group);
+    if (group.dirtyEpoch !== this.engine.epoch.current) {
+      this.engine.checkpointer?.touchGroup(entry, group);
+    }
   }
 
   /** After a change: transactions that watch the key will fail. */

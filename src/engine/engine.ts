@@ -99,7 +99,7 @@ export class Engine {
 
   /** A group that is in no stream yet, whose pending pages the checkpointer can follow. */
   newGroup(name: Buffer, lastId: StreamId, entriesRead: number): ConsumerGroup {
-    return new ConsumerGroup(name, lastId, entriesRead);
+    return new ConsumerGroup(name, lastId, entriesRead, this.epoch);
   }
 
   setReplaying(replaying: boolean): void {
