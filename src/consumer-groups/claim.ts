@@ -1,0 +1,291 @@
+/**
+ * The rules of XCLAIM, XAUTOCLAIM, XREADGROUP (history and CLAIM), XPENDING and XNACK over one group.
+ *
+ * Each function changes the group as it goes and tells a sink what it did, entry by entry, so that
+ * the caller writes the reply and the journal's record in one pass. What a sink is given is valid
+ * only during the call. The consumer that claims exists already: creating it, and its seen time, is
+ * the caller's.
+ * A pending entry whose stream entry is gone is called dangling: claims remove it from the pending
+ * list and report it, history reads report it and leave it, CLAIM reads skip it.
+ * Sources: t_stream.c of Redis 7.0 and 8.x, xclaimCommand, xautoclaimCommand, xpendingCommand,
+ * streamReplyWithRangeFromConsumerPEL; redis.io's pages of XREADGROUP (CLAIM) and XNACK.
+ */
+import { StreamId } from '../stream/stream-id.ts';
+import type { Consumer } from './consumer.ts';
+import { countDown, countUp, FATAL_COUNT } from './delivery-count.ts';
+import type { ConsumerGroup } from './group.ts';
+import { PendingCursor } from './pending-cursor.ts';
+import { NOBODY } from './pending-page.ts';
+import type { StreamView } from './stream-view.ts';
+
+export interface ClaimSink {
+  /**
+   * The entry is now the consumer's; the cursor shows its new time and count. `idle` (ms, 0 where
+   * the clock went back or nobody owned it) and `count` are those from before.
+   */
+  claimed(entry: PendingCursor, idle: number, count: number): void;
+  /** A dangling entry was dropped from the pending list. */
+  deleted(id: StreamId): void;
+}
+
+export interface ClaimOptions {
+  /** Claims only what has been idle this long, ms; 0 = whatever it is. Entries of nobody always pass. */
+  minIdle: number;
+  /** Delivery time to set, unix ms: now, now - IDLE, or TIME; the caller has already capped it at now. */
+  time: number;
+  /** Delivery count to set (see countFrom), -1 = one more than before, or unchanged with justId. */
+  retryCount: number;
+  /** Makes the entry pending where the stream has it and the group does not. */
+  force: boolean;
+  justId: boolean;
+}
+
+/** XCLAIM of one id. LASTID is the caller's: it raises `group.lastId` once. */
+export function claim(
+  group: ConsumerGroup,
+  stream: StreamView,
+  consumer: Consumer,
+  id: StreamId,
+  options: ClaimOptions,
+  now: number,
+  sink: ClaimSink,
+): void {
+  const at = claimCursor;
+  const found = group.pending.find(id, at);
+  if (!stream.has(id)) {
+    if (found) dropDangling(group, at, sink);
+    return;
+  }
+  if (!found) {
+    if (!options.force) return;
+    // A made entry counts as delivered once before this claim: redis t_stream.c, streamCreateNACK.
+    group.setPending(id, consumer, now, 1);
+    group.pending.find(id, at);
+  } else if (options.minIdle > 0 && at.consumer !== NOBODY && now - at.time < options.minIdle) {
+    return;
+  }
+  take(group, at, consumer, options.time, options.retryCount, options.justId, now, sink);
+}
+
+export interface AutoClaimOptions {
+  minIdle: number;
+  /** At most this many entries are claimed or found dangling; ten times as many are looked at. */
+  count: number;
+  justId: boolean;
+}
+
+/**
+ * XAUTOCLAIM from `start` on. Sets `next` to the id at which the next call goes on, 0-0 at the end.
+ * `next` may be the same object as `start`.
+ */
+export function autoClaim(
+  group: ConsumerGroup,
+  stream: StreamView,
+  consumer: Consumer,
+  start: StreamId,
+  options: AutoClaimOptions,
+  now: number,
+  next: StreamId,
+  sink: ClaimSink,
+): void {
+  const at = claimCursor;
+  let left = options.count;
+  let attempts = options.count * 10;
+  let more = group.pending.seek(start, at);
+  for (; more && attempts > 0 && left > 0; attempts--, more = at.next()) {
+    if (!stream.has(at.id)) {
+      dropDangling(group, at, sink);
+      left--;
+    } else if (isIdle(at, options.minIdle, now)) {
+      take(group, at, consumer, now, -1, options.justId, now, sink);
+      left--;
+    }
+  }
+  if (more) next.copy(at.id);
+  else next.setMin();
+}
+
+/**
+ * XREADGROUP CLAIM: takes up to `limit` entries, the longest idle first, that have been idle for at
+ * least `minIdle` ms; released ones come before all, first released first. Dangling ones are skipped
+ * and left. Returns how many were claimed. The first call builds the group's delivery order.
+ */
+export function claimIdle(
+  group: ConsumerGroup,
+  stream: StreamView,
+  consumer: Consumer,
+  minIdle: number,
+  limit: number,
+  now: number,
+  sink: ClaimSink,
+): number {
+  const at = claimCursor;
+  const order = group.pending.order;
+  // What is claimed moves behind the end as it was: the walk must not follow it there.
+  const end = order.last;
+  let claimed = 0;
+  let slot = order.first;
+  while (slot !== 0 && claimed < limit) {
+    const following = slot === end ? 0 : order.after(slot);
+    group.pending.at(slot, at);
+    if (!isIdle(at, minIdle, now)) break;
+    if (stream.has(at.id)) {
+      take(group, at, consumer, now, -1, false, now, sink);
+      claimed++;
+    }
+    slot = following;
+  }
+  return claimed;
+}
+
+export interface HistorySink {
+  /** Redelivered: its time is now, its count one more. */
+  delivered(entry: PendingCursor): void;
+  /** Dangling: replied as an id without fields; nothing was changed. */
+  missing(id: StreamId): void;
+}
+
+/** XREADGROUP with an id: the consumer's own pending entries after `after`. `limit` 0 = all. */
+export function readHistory(
+  group: ConsumerGroup,
+  stream: StreamView,
+  consumer: Consumer,
+  after: StreamId,
+  limit: number,
+  now: number,
+  sink: HistorySink,
+): number {
+  const at = claimCursor;
+  const from = fromId.copy(after);
+  if (consumer.pendingCount === 0 || !from.increment()) return 0;
+  let seen = 0;
+  let more = group.pending.seekConsumer(consumer.index, from, at);
+  while (more) {
+    if (stream.has(at.id)) {
+      group.pending.update(at, consumer.index, now, countUp(at.count));
+      sink.delivered(at);
+    } else {
+      sink.missing(at.id);
+    }
+    // The last one that the consumer can have: no search through the pages behind it.
+    if (++seen === limit || seen === consumer.pendingCount) break;
+    more = at.nextOf(consumer.index);
+  }
+  return seen;
+}
+
+export interface PendingQuery {
+  /** Inclusive. */
+  start: StreamId;
+  /** Inclusive. */
+  end: StreamId;
+  count: number;
+  /** null = everybody's, and nobody's. */
+  consumer: Consumer | null;
+  /** Only entries idle for at least so many ms, 0 = all. Entries of nobody always pass. */
+  minIdle: number;
+}
+
+/** XPENDING with a range: visits entries in id order, changes nothing, returns how many it visited. */
+export function scanPending(
+  group: ConsumerGroup,
+  query: PendingQuery,
+  now: number,
+  visit: (entry: PendingCursor, idle: number) => void,
+): number {
+  const { consumer, minIdle } = query;
+  if (query.count <= 0 || consumer?.pendingCount === 0) return 0;
+  const at = claimCursor;
+  let visited = 0;
+  let more =
+    consumer === null
+      ? group.pending.seek(query.start, at)
+      : group.pending.seekConsumer(consumer.index, query.start, at);
+  while (more && at.id.compare(query.end) <= 0) {
+    if (isIdle(at, minIdle, now)) {
+      visit(at, idleOf(at, now));
+      if (++visited === query.count) break;
+    }
+    more = consumer === null ? at.next() : at.nextOf(consumer.index);
+  }
+  return visited;
+}
+
+/** How XNACK changes the delivery count. */
+export type NackMode = 'SILENT' | 'FAIL' | 'FATAL';
+
+export interface NackOptions {
+  mode: NackMode;
+  /** Delivery count to set (see countFrom), -1 = as the mode says. */
+  retryCount: number;
+  /** Makes an entry pending for nobody where the stream has it and the group does not. */
+  force: boolean;
+}
+
+/**
+ * XNACK of one id: the entry belongs to nobody and stands last among such. True when it was released
+ * (or made, with `force`); its new count is then `releasedCount()`.
+ */
+export function nack(
+  group: ConsumerGroup,
+  stream: StreamView,
+  id: StreamId,
+  options: NackOptions,
+): boolean {
+  const at = claimCursor;
+  const found = group.pending.find(id, at);
+  if (!found && !(options.force && stream.has(id))) return false;
+  released =
+    options.retryCount >= 0 ? options.retryCount : nackedCount(found ? at.count : 0, options);
+  if (found) group.release(at, released);
+  else group.setReleased(id, released);
+  return true;
+}
+
+/** The delivery count that the last successful `nack` left: for the journal. */
+export function releasedCount(): number {
+  return released;
+}
+
+/** Milliseconds since the entry was delivered, never negative; 0 for an entry of nobody. */
+export function idleOf(entry: PendingCursor, now: number): number {
+  if (entry.consumer === NOBODY) return 0;
+  return Math.max(0, now - entry.time);
+}
+
+function isIdle(entry: PendingCursor, minIdle: number, now: number): boolean {
+  return minIdle <= 0 || entry.consumer === NOBODY || now - entry.time >= minIdle;
+}
+
+function nackedCount(count: number, options: NackOptions): number {
+  if (options.mode === 'FATAL') return FATAL_COUNT;
+  return options.mode === 'SILENT' ? countDown(count) : count;
+}
+
+function take(
+  group: ConsumerGroup,
+  at: PendingCursor,
+  consumer: Consumer,
+  time: number,
+  retryCount: number,
+  justId: boolean,
+  now: number,
+  sink: ClaimSink,
+): void {
+  const idle = idleOf(at, now);
+  const before = at.count;
+  const count = retryCount >= 0 ? retryCount : justId ? before : countUp(before);
+  group.assign(at, consumer, time, count);
+  consumer.activeTime = now;
+  sink.claimed(at, idle, before);
+}
+
+function dropDangling(group: ConsumerGroup, at: PendingCursor, sink: ClaimSink): void {
+  group.drop(at);
+  sink.deleted(at.id);
+}
+
+// Never held across calls; none of these functions calls another that uses them.
+const claimCursor = new PendingCursor();
+const fromId = new StreamId();
+let released = 0;

@@ -1,0 +1,219 @@
+/**
+ * A consumer group: what it has delivered, to whom, and what is not acknowledged yet.
+ *
+ * Holds: the last delivered id, how many entries were read, the pending list, the consumers.
+ * Invariant: every pending entry belongs to a living consumer or to nobody (released by XNACK); the
+ * consumers' `pendingCount`s plus `nackedCount` make `pending.size`. All changes of the pending list
+ * go through this class, because it keeps these counts.
+ * These are pure state changes: the engine wraps them in mutators that tell the checkpointer, write
+ * the journal and wake readers. Times are arguments. Commands' rules are in claim.ts, counting in
+ * lag.ts, the checkpoint's bytes in group-codec.ts.
+ * Cost: as the pending list's; nothing is allocated per entry.
+ */
+import type { StreamId } from '../stream/stream-id.ts';
+import { Consumer } from './consumer.ts';
+import { advance, UNKNOWN_READ } from './lag.ts';
+import { type Epoch, NO_EPOCH } from './page-store.ts';
+import { PendingCursor } from './pending-cursor.ts';
+import { PendingList } from './pending-list.ts';
+import { NOBODY } from './pending-page.ts';
+import type { StreamCounters } from './stream-view.ts';
+
+export class ConsumerGroup {
+  readonly name: Buffer;
+  /** last-delivered-id; owned by the group, changed in place. */
+  readonly lastId: StreamId;
+  /** entries-read; -1 = unknown (`UNKNOWN_READ`). */
+  entriesRead: number;
+  readonly pending: PendingList;
+  /** Pending entries that belong to nobody. */
+  nackedCount = 0;
+  /** For the checkpointer, which alone reads and writes them: see KeyEntry. */
+  uid = 0;
+  dirtyEpoch = -1;
+
+  // By index; null where a deleted consumer left its index free.
+  #slots: (Consumer | null)[] = [];
+  #byName = new Map<string, Consumer>();
+  // In the byte order of names; null after a consumer came or went.
+  #ordered: Consumer[] | null = null;
+
+  /** `lastId` is copied. */
+  constructor(name: Buffer, lastId: StreamId, entriesRead = UNKNOWN_READ, epoch: Epoch = NO_EPOCH) {
+    this.name = name;
+    this.lastId = lastId.clone();
+    this.entriesRead = entriesRead;
+    this.pending = new PendingList(epoch);
+  }
+
+  // --- Consumers ---
+
+  get consumerCount(): number {
+    return this.#byName.size;
+  }
+
+  /** One more than the greatest index that a consumer has or had. */
+  get consumerSlots(): number {
+    return this.#slots.length;
+  }
+
+  /** By name as latin1. */
+  findConsumer(name: string): Consumer | undefined {
+    return this.#byName.get(name);
+  }
+
+  /** By the bytes [from, from + length) of `source`; makes no string while consumers are few. */
+  findConsumerIn(source: Buffer, from: number, length: number): Consumer | undefined {
+    if (this.#slots.length > 8) {
+      return this.#byName.get(source.toString('latin1', from, from + length));
+    }
+    for (const consumer of this.#slots) {
+      if (consumer !== null && sameBytes(consumer.name, source, from, length)) return consumer;
+    }
+    return undefined;
+  }
+
+  /** The consumer that a pending entry names; undefined for `NOBODY`. */
+  consumerAt(index: number): Consumer | undefined {
+    return this.#slots[index] ?? undefined;
+  }
+
+  /** In the byte order of names, as Redis lists them. The array is the group's own: do not change it. */
+  consumers(): readonly Consumer[] {
+    if (this.#ordered === null) {
+      this.#ordered = [...this.#byName.values()].sort((a, b) => Buffer.compare(a.name, b.name));
+    }
+    return this.#ordered;
+  }
+
+  /** `name` is kept, so it must not be a view of a socket's buffer. It must not be taken yet. */
+  createConsumer(name: Buffer, now: number): Consumer {
+    const free = this.#slots.indexOf(null);
+    return this.restoreConsumer(name, free === -1 ? this.#slots.length : free, now);
+  }
+
+  /** As createConsumer, under a given free index: for the checkpoint's reader. */
+  restoreConsumer(name: Buffer, index: number, seenTime: number): Consumer {
+    const key = name.toString('latin1');
+    if (this.#byName.has(key)) throw new Error(`consumer exists already: ${key}`);
+    if (this.#slots[index]) throw new Error(`consumer index ${index} is taken`);
+    const consumer = new Consumer(name, index, seenTime);
+    while (this.#slots.length < index) this.#slots.push(null);
+    this.#slots[index] = consumer;
+    this.#byName.set(key, consumer);
+    this.#ordered = null;
+    return consumer;
+  }
+
+  /** Removes a consumer with its pending entries and returns how many those were. */
+  deleteConsumer(consumer: Consumer): number {
+    const dropped = this.pending.removeConsumer(consumer.index, consumer.pendingCount);
+    consumer.pendingCount = 0;
+    this.#slots[consumer.index] = null;
+    while (this.#slots.length > 0 && this.#slots[this.#slots.length - 1] === null)
+      this.#slots.pop();
+    this.#byName.delete(consumer.name.toString('latin1'));
+    this.#ordered = null;
+    return dropped;
+  }
+
+  // --- Position ---
+
+  /** XGROUP SETID. `entriesRead` -1 = unknown. */
+  setId(id: StreamId, entriesRead: number): void {
+    this.lastId.copy(id);
+    this.entriesRead = entriesRead;
+  }
+
+  /** Whether the group may still need the entry: not delivered yet, or pending (DELREF, ACKED). */
+  references(id: StreamId): boolean {
+    return id.compare(this.lastId) > 0 || this.pending.has(id);
+  }
+
+  // --- Pending entries ---
+
+  /**
+   * A new entry of the stream is delivered: the position moves on (lag.ts) and, with a consumer, the
+   * entry becomes pending with delivery count 1. An entry that is pending already, which happens
+   * after XGROUP SETID back, changes hands. Without a consumer (NOACK) only the position moves.
+   */
+  deliver(stream: StreamCounters, id: StreamId, consumer: Consumer | null, now: number): void {
+    advance(stream, this, id);
+    if (consumer === null) return;
+    consumer.activeTime = now;
+    this.setPending(id, consumer, now, 1);
+  }
+
+  /** Makes the entry pending for the consumer, wherever it was before. True when it is new here. */
+  setPending(id: StreamId, consumer: Consumer, time: number, count: number): boolean {
+    if (this.pending.insert(id, consumer.index, time, count)) {
+      consumer.pendingCount++;
+      return true;
+    }
+    if (this.pending.find(id, scratch)) this.assign(scratch, consumer, time, count);
+    return false;
+  }
+
+  /** The entry is not pending any longer; false when it was not. */
+  acknowledge(id: StreamId): boolean {
+    if (!this.pending.find(id, scratch)) return false;
+    this.drop(scratch);
+    return true;
+  }
+
+  /** As acknowledge, at a cursor; the cursor stays usable for `next`. */
+  drop(at: PendingCursor): void {
+    this.#released(at.consumer);
+    this.pending.remove(at);
+  }
+
+  /** Gives the pending entry to a consumer (or lets it keep it) with this time and count. */
+  assign(at: PendingCursor, consumer: Consumer, time: number, count: number): void {
+    if (at.consumer !== consumer.index) {
+      this.#released(at.consumer);
+      consumer.pendingCount++;
+    }
+    this.pending.update(at, consumer.index, time, count);
+  }
+
+  /** XNACK: the pending entry belongs to nobody and stands last among such. */
+  release(at: PendingCursor, count: number): void {
+    this.#released(at.consumer);
+    this.nackedCount++;
+    this.pending.release(at, count);
+  }
+
+  /** Makes the entry pending for nobody, wherever it was before (XNACK FORCE, replay). */
+  setReleased(id: StreamId, count: number): void {
+    if (this.pending.insertReleased(id, count)) this.nackedCount++;
+    else if (this.pending.find(id, scratch)) this.release(scratch, count);
+  }
+
+  /** An independent group with equal content (COPY). `uid` and `dirtyEpoch` are those of a new one. */
+  copy(epoch: Epoch = NO_EPOCH): ConsumerGroup {
+    const twin = new ConsumerGroup(this.name, this.lastId, this.entriesRead, epoch);
+    for (const consumer of this.#slots) {
+      if (consumer === null) continue;
+      const copied = twin.restoreConsumer(consumer.name, consumer.index, consumer.seenTime);
+      copied.activeTime = consumer.activeTime;
+      copied.pendingCount = consumer.pendingCount;
+    }
+    twin.nackedCount = this.nackedCount;
+    twin.pending.copyFrom(this.pending);
+    return twin;
+  }
+
+  /** The entry leaves its owner. */
+  #released(index: number): void {
+    if (index === NOBODY) this.nackedCount--;
+    else this.#slots[index]!.pendingCount--;
+  }
+}
+
+const scratch = new PendingCursor();
+
+function sameBytes(name: Buffer, source: Buffer, from: number, length: number): boolean {
+  if (name.length !== length) return false;
+  for (let i = 0; i < length; i++) if (name[i] !== source[from + i]) return false;
+  return true;
+}

@@ -1,0 +1,82 @@
+/**
+ * Which pages of a pending list the next checkpoint has to write, and which it has to remove.
+ *
+ * Two generations: pages dirty in the present epoch, and frozen ones, dirty when an older epoch ended
+ * and not captured yet. A page removed before any checkpoint saw it leaves no trace.
+ * Invariant: `page.epoch === epoch.current` exactly when the page is in the present generation, so
+ * the hot path asks that one question and comes here only at a page's first change in an epoch.
+ */
+import type { Epoch, PageStore } from './page-store.ts';
+import type { PendingPage } from './pending-page.ts';
+
+export class PageChanges {
+  readonly epoch: Epoch;
+  store: PageStore | null = null;
+  #generation: number;
+  #dirty = new Set<PendingPage>();
+  #frozen = new Set<PendingPage>();
+  #removed: number[] = [];
+  #frozenRemoved: number[] = [];
+
+  constructor(epoch: Epoch) {
+    this.epoch = epoch;
+    this.#generation = epoch.current;
+  }
+
+  /** Before the first change of a page in this epoch. */
+  changing(page: PendingPage): void {
+    this.#turn();
+    this.#capture(page);
+    page.epoch = this.epoch.current;
+    this.#dirty.add(page);
+  }
+
+  /** Before a page goes for good. */
+  removing(page: PendingPage): void {
+    this.#turn();
+    this.#capture(page);
+    this.#dirty.delete(page);
+    if (page.stored) this.#removed.push(page.id);
+  }
+
+  /** Visits every frozen page that was not captured yet; they then count as captured. */
+  takeFrozen(visit: (page: PendingPage) => void): void {
+    this.#turn();
+    for (const page of this.#frozen) {
+      page.stored = true;
+      visit(page);
+    }
+    this.#frozen.clear();
+  }
+
+  /** Ids of stored pages that had gone when the epoch ended; each is reported once. */
+  takeFrozenRemoved(): number[] {
+    this.#turn();
+    const removed = this.#frozenRemoved;
+    this.#frozenRemoved = [];
+    return removed;
+  }
+
+  #capture(page: PendingPage): void {
+    if (!this.#frozen.delete(page)) return;
+    page.stored = true;
+    this.store?.capture(page);
+  }
+
+  /** What was dirty in an ended epoch is frozen. What an abandoned checkpoint left stays so. */
+  #turn(): void {
+    if (this.#generation === this.epoch.current) return;
+    this.#generation = this.epoch.current;
+    if (this.#frozen.size === 0) {
+      const empty = this.#frozen;
+      this.#frozen = this.#dirty;
+      this.#dirty = empty;
+    } else {
+      for (const page of this.#dirty) this.#frozen.add(page);
+      this.#dirty = new Set();
+    }
+    if (this.#frozenRemoved.length === 0) this.#frozenRemoved = this.#removed;
+    else this.#frozenRemoved.push(...this.#removed);
+    this.#removed = [];
+  }
+}

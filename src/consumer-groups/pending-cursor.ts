@@ -1,0 +1,48 @@
+/**
+ * A place in a pending list: one pending entry, read without an object per entry.
+ *
+ * Cursors are reused: whoever walks keeps one. A cursor stays usable while the entries around it
+ * change, its own included: when the pages have been rearranged, `next` looks its place up again by
+ * its id. Only `consumer`, `time` and `count` need an entry that is still there.
+ */
+import { StreamId } from '../stream/stream-id.ts';
+import type { PendingList } from './pending-list.ts';
+import { NOBODY, type PendingPage } from './pending-page.ts';
+
+export class PendingCursor {
+  /** The entry's id: a copy, the cursor's own. */
+  readonly id = new StreamId();
+
+  // Set by PendingList alone.
+  list: PendingList | null = null;
+  page: PendingPage | null = null;
+  pageIndex = 0;
+  at = 0;
+  version = 0;
+
+  /** Index of its consumer (ConsumerGroup.consumerAt), or NOBODY. */
+  get consumer(): number {
+    return this.page!.columns!.consumer[this.at];
+  }
+
+  /** Unix ms of its last delivery; 0 for an entry of nobody. */
+  get time(): number {
+    const columns = this.page!.columns!;
+    return columns.consumer[this.at] === NOBODY ? 0 : columns.time[this.at];
+  }
+
+  /** Its delivery count as kept in memory: delivery-count.ts. */
+  get count(): number {
+    return this.page!.columns!.count[this.at];
+  }
+
+  /** Moves to the next entry in id order; false at the end. */
+  next(): boolean {
+    return this.list!.advance(this);
+  }
+
+  /** Moves to the consumer's next entry in id order; false at the end. */
+  nextOf(consumer: number): boolean {
+    return this.list!.advanceOf(this, consumer);
+  }
+}
