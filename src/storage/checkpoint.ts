@@ -4,7 +4,9 @@
  * Two implementations: lmdb-checkpoint.ts (LMDB; the writing is done in a worker thread, so the loop
  * never waits for it) and memory-checkpoint.ts (for simulation).
  * Invariant: after a crash it holds exactly what the last committed transaction left, together with
- * the log position that transaction stands for. Keys sort as bytes and are at most 1000 bytes long.
+ * the log position that transaction stands for. Keys sort as bytes, are at most 1000 bytes long and
+ * begin with a byte other than 0 (the checkpoint's own keys begin with it).
+ * A damaged value is never returned: reading it throws a StorageError CHECKPOINT_DAMAGED.
  */
 export interface Checkpoint {
   /** The log position up to which the map holds every effect; 0 in a new directory. */
@@ -12,11 +14,22 @@ export interface Checkpoint {
 
   /** Starts the next transaction. Changes are gathered and may be sent off in slices. */
   begin(): void;
+  /**
+   * True while so many gathered bytes wait for the writer that the caller had better stop handing
+   * over more until `drained` resolves. Asked between slices; memory stays bounded by it.
+   */
+  readonly saturated: boolean;
+  /** Resolves when the writer has caught up (or the transaction has failed: `commit` then says so). */
+  drained(): Promise<void>;
   put(key: Uint8Array, value: Uint8Array): void;
   remove(key: Uint8Array): void;
   /** Removes every key k with from <= k < to. */
   removeRange(from: Uint8Array, to: Uint8Array): void;
-  /** Makes the transaction's changes durable, all or none, together with the log position. */
+  /**
+   * Makes the transaction's changes durable, all or none, together with the log position. The caller
+   * sees to it that the log is durable up to there first. Rejects with StorageError
+   * CHECKPOINT_FAILED (disk or map full, I/O error): then nothing changed and a later one may succeed.
+   */
   commit(position: number): Promise<void>;
   /** Forgets the transaction begun. */
   abort(): void;
@@ -29,6 +42,8 @@ export interface Checkpoint {
   seekBackward(key: Uint8Array, limit: Uint8Array): CheckpointEntry | undefined;
   /** Every entry with from <= key < to, in order. */
   entries(from: Uint8Array, to: Uint8Array): Iterable<CheckpointEntry>;
+  /** Bytes that the checkpoint takes on disk, for INFO and metrics. */
+  readonly sizeBytes: number;
   close(): Promise<void>;
 }
 

@@ -5,6 +5,9 @@
  * varints (whole numbers up to 2^53) and length-prefixed byte strings.
  * Cost: amortised O(1) a byte; no allocation per value.
  */
+const LARGE = 16 * 1024 * 1024;
+const SLACK = 4096;
+
 export class ByteWriter {
   buffer: Buffer;
   length = 0;
@@ -21,7 +24,10 @@ export class ByteWriter {
   ensure(size: number): void {
     const needed = this.length + size;
     if (needed <= this.buffer.length) return;
-    const grown = Buffer.allocUnsafeSlow(Math.max(needed, this.buffer.length * 2));
+    // Doubling is for small buffers: a gigabyte must not ask for two because of its last few bytes.
+    const grown = Buffer.allocUnsafeSlow(
+      needed < LARGE ? Math.max(needed, this.buffer.length * 2) : Math.ceil(needed * 1.125) + SLACK,
+    );
     this.buffer.copy(grown, 0, 0, this.length);
     this.buffer = grown;
   }

@@ -1,0 +1,485 @@
+/**
+ * The write-ahead log: gathers records, writes them as frames with group commit, rolls segments.
+ *
+ *   begin/end ──> gathering ByteWriter ──flush──> frame ──one write at a time──> segment file
+ *                      │ swapped with the one being written      │
+ *                      └──────────── gathers meanwhile           └─> durable rises, onDurable
+ *
+ * Invariants: at most one frame is being written; `durable` rises only over bytes that a completed
+ * write-through or sync covers; a segment is on disk completely before the next one gets a frame;
+ * after a failed write or sync nothing is ever acknowledged again (`onFatal`), because the kernel may
+ * have dropped the pages and said so only once.
+ * Between two turns of the event loop only whole commands stand in the gathering buffer, so a frame
+ * may be sealed by `flush` and by the completion of the frame before it.
+ * Cost: a record is two stores beyond its bytes; a flush is one crc32 pass and one fs call. No
+ * promise, closure or object per record; a bound callback and no allocation but Node's per frame.
+ */
+import { ByteWriter } from '../util/byte-writer.ts';
+import type { Clock } from '../util/clock.ts';
+import type { Random } from '../util/random.ts';
+import { type Disk, writeAll } from './disk.ts';
+import { FRAME_HEADER, frameSize, RECORD_HEADER, SECTOR, sealFrame } from './frame.ts';
+import type { Journal } from './journal.ts';
+import { LatencyHistogram } from './latency-histogram.ts';
+import { type OldSegment, type Segment, SegmentSupply } from './segment-supply.ts';
+import { describe, isNoSpace, StorageError } from './storage-error.ts';
+
+/** Redis's `appendfsync`. */
+export type SyncPolicy = 'always' | 'everysec' | 'no';
+
+export interface LogOptions {
+  readonly disk: Disk;
+  /** Holds the segments. */
+  readonly directory: string;
+  readonly clock: Clock;
+  /** Salts the segments' checksums; seed it from real entropy in production. */
+  readonly random: Random;
+  /** @default 'always' */
+  readonly policy?: SyncPolicy;
+  /** Bytes of a full-grown segment. @default 64 MiB */
+  readonly segmentBytes?: number;
+  /** Bytes of the first segment; each next one is four times as large. @default 1 MiB */
+  readonly firstSegmentBytes?: number;
+  /** Bytes of the file system left free, so that a checkpoint can still be made. @default 16 MiB */
+  readonly reserveBytes?: number;
+  /** Size to which the two buffers shrink again after a large frame. @default 4 MiB */
+  readonly keepBufferBytes?: number;
+}
+
+/** A sync that takes longer is reported as lagging, as Redis's aof_delayed_fsync. */
+const SYNC_LAG_MS = 2000;
+const SYNC_INTERVAL_MS = 1000;
+const RETRY_MS = 1000;
+const FIRST_BUFFER = 64 * 1024;
+
+export class Log implements Journal {
+  readonly enabled = true;
+  /** The position after the last record that was ended. */
+  appended = 0;
+  /** Everything before this position survives power loss. */
+  durable = 0;
+  /** Called when `durable` has risen. Set by the shell; it releases the replies that waited. */
+  onDurable: (position: number) => void = () => {};
+  /** Called once, when the disk has failed: the process must stop, it can acknowledge nothing more. */
+  onFatal: (error: StorageError) => void = () => {};
+
+  /** Milliseconds per durable write or sync. */
+  readonly syncTimes = new LatencyHistogram();
+  /** Frames and bytes written since the start, padding included. */
+  frames = 0;
+  bytesWritten = 0;
+  /** How often a sync under `everysec` took more than two seconds. */
+  delayedSyncs = 0;
+
+  readonly #clock: Clock;
+  readonly #supply: SegmentSupply;
+  readonly #keepBytes: number;
+  #policy: SyncPolicy;
+
+  #started = false;
+  #closed = false;
+  #fatal: StorageError | null = null;
+  #refusal: string | null = 'the log has not been started';
+
+  #gather = newBuffer();
+  #idle = newBuffer();
+  #records = 0;
+  #recordAt = 0;
+
+  #segment: Segment | null = null;
+  /** Where the next frame goes in the current segment. */
+  #offset = 0;
+  /** The position after the last frame that was sealed. */
+  #sealed = 0;
+  /** The position after the last frame whose write has completed. */
+  #written = 0;
+
+  /** The frame being written: null when none is. */
+  #frame: ByteWriter | null = null;
+  #frameBytes = 0;
+  #frameRecords = 0;
+  #frameThrough = false;
+  #frameStarted = 0;
+  /** No room for the frame now; `tick` tries again. */
+  #stuck = false;
+  #stuckAt = 0;
+
+  #opening: Promise<void> | null = null;
+  #syncing: Promise<void> | null = null;
+  #syncStarted = 0;
+  #syncReported = false;
+  /** Somebody waits for everything before this to be durable, whatever the policy. */
+  #wanted = 0;
+  #rotateWanted = false;
+  readonly #waiters: Waiter[] = []; // ascending
+
+  constructor(options: LogOptions) {
+    this.#clock = options.clock;
+    this.#policy = options.policy ?? 'always';
+    this.#keepBytes = options.keepBufferBytes ?? 4 * 1024 * 1024;
+    this.#supply = new SegmentSupply({
+      disk: options.disk,
+      directory: options.directory,
+      random: options.random,
+      firstBytes: options.firstSegmentBytes ?? 1024 * 1024,
+      fullBytes: options.segmentBytes ?? 64 * 1024 * 1024,
+      reserveBytes: options.reserveBytes ?? 16 * 1024 * 1024,
+    });
+  }
+
+  /**
+   * Starts a new segment at `position`, after recovery. `segments` are the older ones that are still
+   * there. With a full disk it resolves all the same, and `refusal` says so until there is room.
+   */
+  async start(position: number, segments: readonly OldSegment[] = []): Promise<void> {
+    this.appended = this.durable = this.#sealed = this.#written = this.#wanted = position;
+    this.#supply.adopt(segments);
+    this.#started = true;
+    this.#refusal = null;
+    try {
+      await this.#openSegment(0);
+    } catch (error) {
+      if (!isNoSpace(error)) throw error;
+      this.#stuckAt = this.#clock.monotonic();
+      this.#supply.noteTrouble(error, this.#stuckAt);
+    }
+  }
+
+  // Journal.
+
+  get gate(): number {
+    return this.#policy === 'always' ? this.appended : 0;
+  }
+
+  get refusal(): string | null {
+    return this.refusalFor(0);
+  }
+
+  /**
+   * Why a command with that many bytes of arguments cannot be recorded now; null when it can. What
+   * is already gathered, the command and a margin for effects that are larger than their commands
+   * have to fit into space that is ours already, or that the disk is known to have.
+   */
+  refusalFor(bytes: number): string | null {
+    if (this.#refusal !== null) return this.#refusal;
+    return this.#supply.refusal(this.#room(), this.#gather.length + bytes);
+  }
+
+  begin(type: number): ByteWriter {
+    const writer = this.#gather;
+    writer.ensure(RECORD_HEADER);
+    this.#recordAt = writer.length;
+    writer.buffer[writer.length + 4] = type;
+    writer.length += RECORD_HEADER;
+    return writer;
+  }
+
+  end(): void {
+    const writer = this.#gather;
+    const at = this.#recordAt;
+    const length = writer.length - at;
+    writer.buffer.writeUInt32LE(length - RECORD_HEADER, at);
+    this.#records++;
+    this.appended += length;
+  }
+
+  // The shell's side.
+
+  /** Record bytes that are not durable yet: pause reading sockets when it grows beyond a limit. */
+  get backlog(): number {
+    return this.appended - this.durable;
+  }
+
+  /** Writes what was gathered, at once or when the frame on its way is done. Ends a loop turn. */
+  flush(): void {
+    if (this.#records > 0 && this.#frame === null && this.#fatal === null) this.#seal();
+  }
+
+  /** Ten times a second or so: syncs under `everysec`, tries again when the disk was full. */
+  tick(): void {
+    if (!this.#started || this.#fatal !== null) return;
+    const now = this.#clock.monotonic();
+    if (this.#syncing !== null) {
+      if (now - this.#syncStarted > SYNC_LAG_MS && !this.#syncReported) {
+        this.#syncReported = true;
+        this.delayedSyncs++;
+      }
+    } else if (
+      this.#policy === 'everysec' &&
+      this.#written > this.durable &&
+      now - this.#syncStarted >= SYNC_INTERVAL_MS
+    ) {
+      this.#sync();
+    }
+    this.#supply.tick(now);
+    if (this.#stuck && now - this.#stuckAt >= RETRY_MS) {
+      this.#stuck = false;
+      this.#place();
+    } else if (this.#segment === null && this.#frame === null && now - this.#stuckAt >= RETRY_MS) {
+      this.#stuckAt = now;
+      this.#openSegment(0).catch((error: unknown) => {
+        if (isNoSpace(error)) this.#supply.noteTrouble(error, now);
+        else this.#fail('open a log segment', error);
+      });
+    }
+  }
+
+  get policy(): SyncPolicy {
+    return this.#policy;
+  }
+
+  /** CONFIG SET appendfsync. Towards `always`, what was written and not synced is synced now. */
+  setPolicy(policy: SyncPolicy): void {
+    this.#policy = policy;
+    if (policy === 'always') this.#settle();
+  }
+
+  /** True while a sync has been running for more than two seconds. */
+  get syncLagging(): boolean {
+    return this.#syncing !== null && this.#clock.monotonic() - this.#syncStarted > SYNC_LAG_MS;
+  }
+
+  /** Resolves when everything appended so far is on disk, whatever the policy. */
+  drain(): Promise<void> {
+    if (this.#fatal !== null) return Promise.reject(this.#fatal);
+    if (this.durable >= this.appended) return Promise.resolve();
+    this.#wanted = this.appended;
+    const position = this.appended;
+    const waiting = new Promise<void>((resolve, reject) => {
+      this.#waiters.push({ position, resolve, reject });
+    });
+    this.flush();
+    this.#settle();
+    return waiting;
+  }
+
+  /** Makes the next frame start a new segment, so that `truncateBefore` can remove the present one. */
+  rotate(): void {
+    this.#rotateWanted = true;
+  }
+
+  /** Removes segments that end at or before `position`, which a checkpoint has made needless. */
+  truncateBefore(position: number): Promise<number> {
+    return this.#supply.removeBefore(position);
+  }
+
+  /** Segments from oldest to current, and the bytes they take. */
+  get segments(): readonly OldSegment[] {
+    return this.#supply.segments;
+  }
+
+  /** Bytes of log that a restart would have to read from `position` (the last checkpoint) on. */
+  bytesSince(position: number): number {
+    return this.appended - Math.min(position, this.appended);
+  }
+
+  /**
+   * Makes everything durable, marks the end as clean and gives unused space back. The log takes no
+   * more records. Rejects when the disk has failed or what was gathered found no room.
+   */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    try {
+      if (this.#started && this.#fatal === null) {
+        if (this.#stuck) throw noRoom();
+        await this.drain();
+        await this.#opening;
+        if (this.#segment !== null) await this.#markEnd(this.#segment);
+      }
+    } finally {
+      this.#refusal ??= 'the log is closed';
+      await this.#supply.close(this.#segment, this.#offset);
+      this.#segment = null;
+    }
+  }
+
+  // One frame at a time.
+
+  #room(): number {
+    return this.#segment === null ? 0 : this.#segment.size - this.#offset;
+  }
+
+  /** Takes everything gathered as the next frame. No frame is on its way. */
+  #seal(): void {
+    this.#frame = this.#gather;
+    this.#frameRecords = this.#records;
+    this.#sealed = this.appended;
+    this.#gather = this.#idle;
+    this.#records = 0;
+    this.#place();
+  }
+
+  /** Finds room for the frame: in this segment or, after opening it, in the next one. */
+  #place(): void {
+    const frame = this.#frame!;
+    const size = frameSize(frame.length - FRAME_HEADER);
+    const rotate = this.#rotateWanted && this.#offset > SECTOR;
+    if (this.#segment !== null && !rotate && size <= this.#room()) {
+      this.#write(this.#segment, frame);
+      return;
+    }
+    this.#openSegment(size).then(
+      () => this.#place(),
+      (error: unknown) => this.#failed('open a log segment', error),
+    );
+  }
+
+  #write(segment: Segment, frame: ByteWriter): void {
+    const through = this.#policy === 'always';
+    this.#frameThrough = through;
+    this.#frameStarted = this.#clock.monotonic();
+    this.#frameBytes = sealFrame(
+      frame,
+      segment.salt,
+      this.#frameRecords,
+      this.#written,
+      this.durable,
+      through,
+    );
+    segment.file.write(frame.buffer, 0, this.#frameBytes, this.#offset, through, this.#frameDone);
+  }
+
+  readonly #frameDone = (error: Error | null): void => {
+    if (error !== null) {
+      this.#failed('write to the log', error);
+      return;
+    }
+    const frame = this.#frame!;
+    // A frame written through covers only itself: what an earlier policy left unsynced has to be
+    // synced before `durable` may pass over it.
+    const covered = this.#frameThrough && this.durable === this.#written;
+    this.frames++;
+    this.bytesWritten += this.#frameBytes;
+    this.#offset += this.#frameBytes;
+    this.#written = this.#sealed;
+    this.#frame = null;
+    this.#idle = frame.buffer.length > this.#keepBytes ? newBuffer() : emptied(frame);
+    if (covered) {
+      this.syncTimes.record(this.#clock.monotonic() - this.#frameStarted);
+      this.durable = this.#written;
+    }
+    // The next frame first: the disk should not wait while replies are written.
+    if (this.#records > 0) this.#seal();
+    if (covered) this.#announce();
+    this.#settle();
+  };
+
+  /** No room: try again on a later tick. Anything else: the end. */
+  #failed(what: string, error: unknown): void {
+    if (!isNoSpace(error)) {
+      this.#fail(what, error);
+      return;
+    }
+    this.#stuck = true;
+    this.#stuckAt = this.#clock.monotonic();
+    this.#supply.noteTrouble(error, this.#stuckAt);
+  }
+
+  #fail(what: string, error: unknown): void {
+    if (this.#fatal !== null) return;
+    const fatal = new StorageError(
+      'DISK_FAILED',
+      `Could not ${what}: ${describe(error)}. Nothing that was not acknowledged yet will be. ` +
+        'Check the disk, then start again: everything acknowledged is recovered from the log.',
+      { cause: error },
+    );
+    this.#fatal = fatal;
+    this.#refusal = describe(error);
+    for (const waiter of this.#waiters.splice(0)) waiter.reject(fatal);
+    this.onFatal(fatal);
+  }
+
+  /** Opens the next segment with room for a frame of `size` bytes. */
+  #openSegment(size: number): Promise<void> {
+    this.#opening ??= this.#open(size).finally(() => {
+      this.#opening = null;
+    });
+    return this.#opening;
+  }
+
+  async #open(size: number): Promise<void> {
+    const old = this.#segment;
+    const used = this.#offset;
+    if (old !== null) {
+      // Nothing may be lost before what a later segment holds: recovery takes that for damage.
+      await this.#syncing;
+      if (this.#written > this.durable) await this.#sync();
+      if (this.#fatal !== null) throw this.#fatal;
+    }
+    this.#segment = await this.#supply.open(this.#written, size);
+    this.#offset = SECTOR;
+    this.#rotateWanted = false;
+    if (old !== null) this.#supply.retire(old, used);
+  }
+
+  // Durability by sync: `everysec`, changes of policy, drain.
+
+  /** Syncs where somebody waits for it: the policy has become `always`, or `drain` was called. */
+  #settle(): void {
+    if (this.#syncing !== null || this.#fatal !== null || this.#written <= this.durable) return;
+    if (this.#policy === 'always' || this.#wanted > this.durable) this.#sync();
+  }
+
+  #sync(): Promise<void> {
+    const target = this.#written;
+    this.#syncStarted = this.#clock.monotonic();
+    this.#syncReported = false;
+    this.#syncing = this.#segment!.file.sync().then(
+      () => {
+        this.#syncing = null;
+        this.syncTimes.record(this.#clock.monotonic() - this.#syncStarted);
+        // After a failed write the log acknowledges nothing, synced or not.
+        if (this.#fatal !== null) return;
+        if (target > this.durable) {
+          this.durable = target;
+          this.#announce();
+        }
+        this.#settle();
+      },
+      (error: unknown) => {
+        this.#syncing = null;
+        this.#fail('sync the log', error);
+      },
+    );
+    return this.#syncing;
+  }
+
+  #announce(): void {
+    const waiters = this.#waiters;
+    while (waiters.length > 0 && waiters[0].position <= this.durable) waiters.shift()!.resolve();
+    this.onDurable(this.durable);
+  }
+
+  /** An empty frame that says: everything before me was on disk. */
+  async #markEnd(segment: Segment): Promise<void> {
+    if (this.#room() < SECTOR) return;
+    const mark = newBuffer();
+    const size = sealFrame(mark, segment.salt, 0, this.#written, this.durable, true);
+    await writeAll(segment.file, mark.buffer.subarray(0, size), this.#offset, true);
+    this.#offset += size;
+  }
+}
+
+interface Waiter {
+  readonly position: number;
+  resolve(): void;
+  reject(error: StorageError): void;
+}
+
+function newBuffer(): ByteWriter {
+  return emptied(new ByteWriter(FIRST_BUFFER));
+}
+
+/** Ready to gather: the header's place kept free. */
+function emptied(writer: ByteWriter): ByteWriter {
+  writer.length = FRAME_HEADER;
+  return writer;
+}
+
+function noRoom(): StorageError {
+  return new StorageError(
+    'DISK_FULL',
+    'The last writes could not be recorded: no space left on device. They were not acknowledged.',
+  );
+}

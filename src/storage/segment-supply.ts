@@ -1,0 +1,250 @@
+/**
+ * The log's files: which segments there are, and the next one prepared ahead of need.
+ *
+ * A segment is made under another name, filled with zeros, synced and only then renamed into place:
+ * its blocks are allocated before the first frame comes (a write-through then costs 0.2 ms where a
+ * growing file costs 0.5), and what has not been written reads as zero, on which recovery relies.
+ * Invariant: a name log-<position>.rlog exists only with a valid header; at most one spare waits.
+ * Space is claimed before it is needed: `refusal` says so while the log could not record more.
+ */
+import type { Random } from '../util/random.ts';
+import { type Disk, type DiskFile, writeAll } from './disk.ts';
+import { SECTOR, segmentHeader, segmentName } from './frame.ts';
+import { describe, StorageError } from './storage-error.ts';
+
+/** A segment being written. */
+export interface Segment {
+  readonly file: DiskFile;
+  readonly start: number;
+  /** Bytes that may be written, header included. */
+  readonly size: number;
+  readonly salt: number;
+}
+
+/** A segment as it stands in the directory. */
+export interface OldSegment {
+  readonly name: string;
+  /** Position of its first record. */
+  readonly start: number;
+  /** Bytes on disk. */
+  bytes: number;
+}
+
+export interface SegmentSupplyOptions {
+  readonly disk: Disk;
+  readonly directory: string;
+  readonly random: Random;
+  readonly firstBytes: number;
+  readonly fullBytes: number;
+  /** Kept free on the file system, for the checkpoint, which is what frees the log's space. */
+  readonly reserveBytes: number;
+}
+
+interface Spare {
+  readonly file: DiskFile;
+  readonly path: string;
+  readonly size: number;
+}
+
+const PIECE = 1024 * 1024;
+/** So much is synced at a time, so that a commit never waits behind a whole segment's zeros. */
+const SYNC_EVERY = 8 * PIECE;
+const GROWTH = 4;
+const RETRY_MS = 1000;
+const LOOK_MS = 5000;
+/** Effects may be larger than the commands that cause them, by no more than this unless they copy. */
+const MARGIN = 64 * 1024;
+
+export const SPARE_NAME = /^spare-\d+\.tmp$/;
+
+export class SegmentSupply {
+  readonly segments: OldSegment[] = [];
+  readonly #options: SegmentSupplyOptions;
+  #nextBytes: number;
+  #serial = 0;
+  #spare: Spare | null = null;
+  #preparing: Promise<void> | null = null;
+  #preparingBytes = 0;
+  #trouble: string | null = null;
+  #triedAt = 0;
+  #lookedAt = 0;
+  #free = Number.POSITIVE_INFINITY;
+  #closed = false;
+  /** Retired files being cut and closed. */
+  readonly #retiring = new Set<Promise<void>>();
+
+  constructor(options: SegmentSupplyOptions) {
+    this.#options = options;
+    this.#nextBytes = sectors(options.firstBytes);
+  }
+
+  adopt(segments: readonly OldSegment[]): void {
+    this.segments.push(...segments);
+  }
+
+  /** Why `bytes` gathered bytes could not be written, with `room` left in the current segment. */
+  refusal(room: number, bytes: number): string | null {
+    const needed = bytes + Math.min(MARGIN, this.#options.firstBytes / 4);
+    if (needed <= room) return null;
+    if (this.#spare !== null && needed + SECTOR <= this.#spare.size) return null;
+    if (this.#preparing !== null && needed + SECTOR <= this.#preparingBytes) return null;
+    if (this.#trouble !== null) return this.#trouble;
+    return needed + SECTOR + this.#options.reserveBytes <= this.#free
+      ? null
+      : 'No space left on device';
+  }
+
+  /** The log found no room, or the disk would not give it. `now` in monotonic milliseconds. */
+  noteTrouble(error: unknown, now: number): void {
+    this.#trouble = describe(error);
+    this.#triedAt = now;
+  }
+
+  tick(now: number): void {
+    if (this.#closed) return;
+    if (now - this.#lookedAt >= LOOK_MS) {
+      this.#lookedAt = now;
+      this.#look().catch(() => {});
+    }
+    if (this.#trouble !== null && now - this.#triedAt >= RETRY_MS) {
+      this.#triedAt = now;
+      if (this.#spare === null) this.#prepareSpare();
+      else this.#trouble = null;
+    }
+  }
+
+  /** The segment for position `start`, with room for a frame of `frameBytes`; the name is on disk. */
+  async open(start: number, frameBytes: number): Promise<Segment> {
+    const least = SECTOR + frameBytes;
+    if (this.#preparing !== null) await this.#preparing;
+    const { disk, directory, random } = this.#options;
+    const fits = this.#spare !== null && this.#spare.size >= least;
+    const spare = fits ? this.#spare! : await this.#make(least);
+    if (fits) this.#spare = null;
+    const salt = random.uint32();
+    const name = segmentName(start);
+    try {
+      await writeAll(spare.file, segmentHeader(start, salt), 0, true);
+      await disk.rename(spare.path, `${directory}/${name}`);
+      await disk.syncDirectory(directory);
+    } catch (error) {
+      await this.#discard(spare);
+      throw error;
+    }
+    this.#trouble = null;
+    this.segments.push({ name, start, bytes: spare.size });
+    this.#nextBytes = Math.min(this.#nextBytes * GROWTH, sectors(this.#options.fullBytes));
+    if (this.#spare === null) this.#prepareSpare();
+    return { file: spare.file, start, size: spare.size, salt };
+  }
+
+  /** Gives back what a full segment did not use, in the background; its contents are synced. */
+  retire(segment: Segment, used: number): void {
+    const done = this.#cut(segment, used).finally(() => this.#retiring.delete(done));
+    this.#retiring.add(done);
+  }
+
+  /** Removes segments, oldest first, of which the next one starts at or before `position`. */
+  async removeBefore(position: number): Promise<number> {
+    const { disk, directory } = this.#options;
+    let removed = 0;
+    while (this.segments.length > 1 && this.segments[1].start <= position) {
+      const [oldest] = this.segments.splice(0, 1);
+      try {
+        await disk.remove(`${directory}/${oldest.name}`);
+      } catch (error) {
+        this.segments.unshift(oldest);
+        throw error;
+      }
+      removed++;
+    }
+    return removed;
+  }
+
+  async close(segment: Segment | null, used: number): Promise<void> {
+    this.#closed = true;
+    await this.#preparing;
+    await Promise.all(this.#retiring);
+    if (this.#spare !== null) await this.#discard(this.#spare);
+    this.#spare = null;
+    if (segment !== null) await this.#cut(segment, used);
+  }
+
+  // A cut that fails costs space, nothing else.
+  async #cut(segment: Segment, used: number): Promise<void> {
+    const entry = this.segments.find((each) => each.start === segment.start);
+    try {
+      await segment.file.truncate(used);
+      if (entry !== undefined) entry.bytes = used;
+    } catch {}
+    await segment.file.close().catch(() => {});
+  }
+
+  #prepareSpare(): void {
+    if (this.#preparing !== null || this.#closed) return;
+    this.#preparingBytes = this.#nextBytes;
+    this.#preparing = this.#make(SECTOR).then(
+      (spare) => {
+        this.#preparing = null;
+        this.#spare = spare;
+        this.#trouble = null;
+      },
+      (error: unknown) => {
+        this.#preparing = null;
+        this.#trouble = describe(error);
+      },
+    );
+  }
+
+  async #make(least: number): Promise<Spare> {
+    const { disk, directory, reserveBytes, firstBytes } = this.#options;
+    await this.#look();
+    const available = this.#free - reserveBytes;
+    let size = Math.max(sectors(least), this.#nextBytes);
+    // Rather a smaller segment than none: half of what there is, so that another one follows.
+    if (size > available)
+      size = Math.max(sectors(least), Math.floor(available / 2 / SECTOR) * SECTOR);
+    if (size > available || size < Math.min(least, firstBytes)) throw diskFull(directory);
+    this.#preparingBytes = size;
+    const path = `${directory}/spare-${this.#serial++}.tmp`;
+    const spare = { file: await disk.open(path), path, size };
+    try {
+      await fillWithZeros(spare.file, size);
+    } catch (error) {
+      await this.#discard(spare);
+      throw error;
+    }
+    return spare;
+  }
+
+  async #look(): Promise<void> {
+    this.#free = await this.#options.disk.freeBytes(this.#options.directory);
+  }
+
+  async #discard(spare: Spare): Promise<void> {
+    await spare.file.close().catch(() => {});
+    await this.#options.disk.remove(spare.path).catch(() => {});
+  }
+}
+
+async function fillWithZeros(file: DiskFile, size: number): Promise<void> {
+  const zeros = Buffer.alloc(Math.min(PIECE, size));
+  let unsynced = 0;
+  for (let at = 0; at < size; at += zeros.length) {
+    const length = Math.min(zeros.length, size - at);
+    await writeAll(file, length === zeros.length ? zeros : zeros.subarray(0, length), at, false);
+    unsynced += length;
+    if (unsynced >= SYNC_EVERY || at + length >= size) {
+      await file.sync();
+      unsynced = 0;
+    }
+  }
+}
+
+function sectors(bytes: number): number {
+  return Math.ceil(bytes / SECTOR) * SECTOR;
+}
+
+function diskFull(directory: string): StorageError {
+  return new StorageError('DISK_FULL', 'No space left on device', { file: directory });
+}
