@@ -10,11 +10,18 @@
 import type { Database } from './database.ts';
 import { DeadlineHeap, type Timed } from './deadline-heap.ts';
 
+const NEVER = Number.POSITIVE_INFINITY;
+
 export interface BlockedReader {
   readonly database: Database;
   readonly keys: readonly Buffer[];
   /** Unix ms; Infinity = no deadline. */
   readonly deadline: number;
+  /**
+   * Unix ms at which to try again although no key was signalled; absent or Infinity = never. Read
+   * when the reader is added and after each try.
+   */
+  readonly wakeAt?: number | undefined;
   /** Tries again; true = done (served or failed), the reader is then forgotten. */
   retry(): boolean;
   timedOut(): void;
@@ -43,9 +50,9 @@ export class BlockedReaders {
   }
 
   add(reader: BlockedReader): void {
-    const ticket = { reader, waiting: true, expireAt: reader.deadline, heapIndex: -1 };
+    const ticket = { reader, waiting: true, expireAt: NEVER, heapIndex: -1 };
     this.tickets.set(reader, ticket);
-    if (reader.deadline !== Number.POSITIVE_INFINITY) this.deadlines.update(ticket);
+    this.schedule(ticket);
     let lines = this.lines.get(reader.database);
     if (lines === undefined) {
       lines = new Map();
@@ -119,23 +126,42 @@ export class BlockedReaders {
       for (const line of ready) {
         line.ready = false;
         for (const ticket of [...line.tickets]) {
-          if (ticket.waiting && ticket.reader.retry()) this.remove(ticket.reader);
+          if (ticket.waiting) this.retry(ticket);
         }
       }
     }
   }
 
+  /** Ends the waits whose deadline has come and tries those again that asked to be woken. */
   expire(now: number): void {
-    for (;;) {
+    // One look at each: a reader that wants to be woken again at once has to wait for the next call.
+    for (let looks = this.deadlines.size; looks > 0; looks--) {
       const ticket = this.deadlines.first();
       if (ticket === undefined || ticket.expireAt > now) return;
-      this.remove(ticket.reader);
-      ticket.reader.timedOut();
+      if (ticket.reader.deadline > now) {
+        this.retry(ticket);
+      } else {
+        this.remove(ticket.reader);
+        ticket.reader.timedOut();
+      }
     }
   }
 
   nextDeadline(): number {
     return this.deadlines.first()?.expireAt ?? Number.POSITIVE_INFINITY;
+  }
+
+  private retry(ticket: Ticket): void {
+    if (ticket.reader.retry()) this.remove(ticket.reader);
+    else if (ticket.reader.wakeAt !== undefined) this.schedule(ticket);
+  }
+
+  /** Enters the ticket for its deadline or its wake-up, whichever comes first. */
+  private schedule(ticket: Ticket): void {
+    const { deadline, wakeAt = NEVER } = ticket.reader;
+    ticket.expireAt = Math.min(deadline, wakeAt);
+    if (ticket.expireAt === NEVER) this.deadlines.remove(ticket);
+    else this.deadlines.update(ticket);
   }
 
   private wake(line: Line): void {

@@ -9,6 +9,8 @@ import type { StreamId } from '../stream/stream-id.ts';
 
 export interface Reply {
   protocol: 2 | 3;
+  /** Bytes written and not yet handed over; only differences within one command mean anything. */
+  readonly length: number;
   ok(): void;
   /** `+text`. */
   simple(text: string): void;

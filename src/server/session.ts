@@ -46,6 +46,11 @@ export interface BlockingWait {
   /** engine.now-based unix ms; Infinity = forever. */
   readonly deadline: number;
   /**
+   * Unix ms at which `retry` is due although no key was signalled (XREADGROUP CLAIM: a pending entry
+   * becomes old enough); absent or Infinity = never. Read when the wait begins and after each retry.
+   */
+  readonly wakeAt?: number;
+  /**
    * Runs the command again (session.args is a kept copy). True when it replied (data or error);
    * false to go on waiting, keeping deadline and place in line.
    */
