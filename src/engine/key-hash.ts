@@ -20,22 +20,9 @@ export function hashKey(
   let v3 = 0x74656462 ^ seed1;
   const wordsEnd = from + (length & ~3);
   let at = from;
-  // The last round takes the remaining bytes and the length; three more empty rounds finish.
-  for (let rest = 4; rest > 0; ) {
-    let word = 0;
-    if (at < wordsEnd) {
-      word = buffer[at] | (buffer[at + 1] << 8) | (buffer[at + 2] << 16) | (buffer[at + 3] << 24);
-      at += 4;
-    } else {
-      if (rest === 4) {
-        word = length << 24;
-        const left = length & 3;
-        if (left > 2) word |= buffer[at + 2] << 16;
-        if (left > 1) word |= buffer[at + 1] << 8;
-        if (left > 0) word |= buffer[at];
-      }
-      rest--;
-    }
+  let word = 0;
+  for (; at < wordsEnd; at += 4) {
+    word = buffer[at] | (buffer[at + 1] << 8) | (buffer[at + 2] << 16) | (buffer[at + 3] << 24);
     v3 ^= word;
     v0 = (v0 + v1) | 0;
     v1 = ((v1 << 5) | (v1 >>> 27)) ^ v0;
@@ -48,7 +35,31 @@ export function hashKey(
     v1 = ((v1 << 13) | (v1 >>> 19)) ^ v2;
     v2 = (v2 << 16) | (v2 >>> 16);
     v0 ^= word;
-    if (rest === 3) v2 ^= 0xff;
+  }
+  word = length << 24;
+  const left = length & 3;
+  if (left > 0) {
+    word |= buffer[at];
+    if (left > 1) word |= buffer[at + 1] << 8;
+    if (left > 2) word |= buffer[at + 2] << 16;
+  }
+  // The last word takes one round, three more finish; the result is only v1 and v3.
+  v3 ^= word;
+  for (let round = 0; round < 4; round++) {
+    v0 = (v0 + v1) | 0;
+    v1 = ((v1 << 5) | (v1 >>> 27)) ^ v0;
+    v0 = (v0 << 16) | (v0 >>> 16);
+    v2 = (v2 + v3) | 0;
+    v3 = ((v3 << 8) | (v3 >>> 24)) ^ v2;
+    v0 = (v0 + v3) | 0;
+    v3 = ((v3 << 7) | (v3 >>> 25)) ^ v0;
+    v2 = (v2 + v1) | 0;
+    v1 = ((v1 << 13) | (v1 >>> 19)) ^ v2;
+    v2 = (v2 << 16) | (v2 >>> 16);
+    if (round === 0) {
+      v0 ^= word;
+      v2 ^= 0xff;
+    }
   }
   return v1 ^ v3;
 }

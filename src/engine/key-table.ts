@@ -289,9 +289,20 @@ class KeyBytes {
 const MAX_KEY_IN_SLAB = 256;
 const MAX_SLAB = 16 * 1024;
 
+/** From the end backwards, where keys of one application differ, four bytes at a time. */
 function sameBytes(key: Buffer, buffer: Uint8Array, from: number, length: number): boolean {
   if (key.length !== length) return false;
-  for (let i = 0; i < length; i++) if (key[i] !== buffer[from + i]) return false;
+  let i = length - 1;
+  for (; i >= 3; i -= 4) {
+    const at = from + i;
+    const difference =
+      (key[i] ^ buffer[at]) |
+      (key[i - 1] ^ buffer[at - 1]) |
+      (key[i - 2] ^ buffer[at - 2]) |
+      (key[i - 3] ^ buffer[at - 3]);
+    if (difference !== 0) return false;
+  }
+  for (; i >= 0; i--) if (key[i] !== buffer[from + i]) return false;
   return true;
 }
 
