@@ -19,9 +19,12 @@ import { NOBODY } from './pending-page.ts';
 import type { StreamView } from './stream-view.ts';
 
 export interface ClaimSink {
+  /** True = no further entry, please (MAXSIZE). Asked before each entry by `claimIdle` alone. */
+  readonly full?: boolean;
   /**
    * The entry is now the consumer's; the cursor shows its new time and count. `idle` (ms, 0 where
-   * the clock went back or nobody owned it) and `count` are those from before.
+   * the clock went back) and `count` are those from before. An entry of nobody has the delivery time
+   * 0, so its `idle` is `now`, as Redis replies it.
    */
   claimed(entry: PendingCursor, idle: number, count: number): void;
   /** A dangling entry was dropped from the pending list. */
@@ -125,7 +128,7 @@ export function claimIdle(
   const end = order.last;
   let claimed = 0;
   let slot = order.first;
-  while (slot !== 0 && claimed < limit) {
+  while (slot !== 0 && claimed < limit && sink.full !== true) {
     const following = slot === end ? 0 : order.after(slot);
     group.pending.at(slot, at);
     if (!isIdle(at, minIdle, now)) break;
@@ -139,6 +142,8 @@ export function claimIdle(
 }
 
 export interface HistorySink {
+  /** True = no further entry, please (MAXSIZE). */
+  readonly full?: boolean;
   /** Redelivered: its time is now, its count one more. */
   delivered(entry: PendingCursor): void;
   /** Dangling: replied as an id without fields; nothing was changed. */
@@ -168,7 +173,7 @@ export function readHistory(
       sink.missing(at.id);
     }
     // The last one that the consumer can have: no search through the pages behind it.
-    if (++seen === limit || seen === consumer.pendingCount) break;
+    if (++seen === limit || seen === consumer.pendingCount || sink.full === true) break;
     more = at.nextOf(consumer.index);
   }
   return seen;
@@ -272,7 +277,7 @@ function take(
   now: number,
   sink: ClaimSink,
 ): void {
-  const idle = idleOf(at, now);
+  const idle = at.consumer === NOBODY ? now : idleOf(at, now);
   const before = at.count;
   const count = retryCount >= 0 ? retryCount : justId ? before : countUp(before);
   group.assign(at, consumer, time, count);
