@@ -306,6 +306,7 @@ export class Database {
     const entry = keyspace.table.add(key, 0, key.length, value, keyspace);
     entry.accessed = this.engine.seconds;
     keyspace.setExpiry(entry, expireAt);
+    if (value.type === 'stream' && value.idempotency !== null) this.engine.idempotent.add(entry);
     return entry;
   }
 

@@ -6,9 +6,12 @@
  *   settle() after it: blocked readers whose keys were signalled
  *   tick()  now and then: expired keys, overdue readers, tables half resized
  */
-import type { Epoch } from '../consumer-groups/page-store.ts';
+
 import { ConsumerGroup } from '../consumer-groups/group.ts';
+import type { Epoch } from '../consumer-groups/page-store.ts';
 import type { Journal } from '../storage/journal.ts';
+import { defaultNodeLimits, type NodeLimits } from '../stream/node-limits.ts';
+import { Stream } from '../stream/stream.ts';
 import type { StreamId } from '../stream/stream-id.ts';
 import type { Clock } from '../util/clock.ts';
 import type { Random } from '../util/random.ts';
@@ -16,7 +19,9 @@ import { BlockedReaders } from './blocked-readers.ts';
 import { Channels } from './channels.ts';
 import type { Checkpointer } from './checkpointer.ts';
 import { Database } from './database.ts';
+import type { KeyEntry } from './key-entry.ts';
 import { RecordType } from './records.ts';
+import { StreamValue } from './stream-value.ts';
 
 export interface EngineOptions {
   readonly clock: Clock;
@@ -51,6 +56,12 @@ export class Engine {
   checkpointer: Checkpointer | undefined;
   /** The checkpointer's clock: raised by one when a checkpoint starts; what was dirty is then frozen. */
   readonly epoch: Epoch = { current: 0 };
+  /** stream-node-max-entries and -bytes: held by every stream, changed in place by CONFIG SET. */
+  readonly nodeLimits: NodeLimits = { ...defaultNodeLimits };
+  /** stream-idmp-duration (seconds) and -maxsize: what a stream's idempotent producers begin with. */
+  readonly idempotencyWindow = { duration: 100, maxsize: 100 };
+  /** Keys whose streams remember idempotent ids, which expire. */
+  readonly idempotent = new Set<KeyEntry>();
   /** For INFO and CONFIG RESETSTAT. */
   readonly statistics = { expiredKeys: 0, keyspaceHits: 0, keyspaceMisses: 0 };
   /** The last uid given out; the checkpoint keeps it. */
@@ -82,6 +93,7 @@ export class Engine {
   tick(): void {
     this.turn();
     this.expireKeys();
+    this.expireIdempotentIds();
     for (const database of this.databases) database.keyspace.table.step(BUCKETS_PER_TICK);
     this.settle();
     this.blocked.expire(this.now);
@@ -95,6 +107,11 @@ export class Engine {
   /** A number never given out before: names keyspaces and keys in the checkpoint. */
   nextUid(): number {
     return ++this.lastUid;
+  }
+
+  /** A stream without entries, in no database yet. */
+  newStream(): StreamValue {
+    return new StreamValue(new Stream(this.nodeLimits));
   }
 
   /** A group that is in no stream yet, whose pending pages the checkpointer can follow. */
@@ -141,6 +158,19 @@ export class Engine {
         const entry = database.keyspace.expiring.first();
         if (entry === undefined || !database.collect(entry)) break;
       }
+    }
+  }
+
+  /** Not recorded: age follows from the entries' ids, so a restart forgets the same ones. */
+  private expireIdempotentIds(): void {
+    for (const entry of this.idempotent) {
+      const value = entry.value;
+      if (entry.removed || value.type !== 'stream' || value.idempotency === null) {
+        this.idempotent.delete(entry);
+        continue;
+      }
+      value.idempotency.expire(this.now);
+      if (value.idempotency.pidsTracked === 0) this.idempotent.delete(entry);
     }
   }
 }

@@ -1,0 +1,266 @@
+/**
+ * Mutators of what groups have delivered: XREADGROUP, XACK, XNACK, XCLAIM, XAUTOCLAIM.
+ *
+ * Each tells the checkpointer, changes memory, records the effect and wakes who waits (database.ts).
+ * A command sees entry by entry what was done, through a sink, and writes its reply as it goes; the
+ * record is written once, at the end: one for a whole delivery, one for all claims of a call.
+ * The rules of claiming and reading history are in consumer-groups/claim.ts.
+ * Cost: nothing is allocated per entry.
+ */
+import {
+  type AutoClaimOptions,
+  autoClaim,
+  type ClaimOptions,
+  type ClaimSink,
+  claim,
+  claimIdle,
+  type HistorySink,
+  type NackOptions,
+  nack,
+  readHistory,
+  releasedCount,
+} from '../consumer-groups/claim.ts';
+import type { Consumer } from '../consumer-groups/consumer.ts';
+import type { ConsumerGroup } from '../consumer-groups/group.ts';
+import type { PendingCursor } from '../consumer-groups/pending-cursor.ts';
+import { IdList } from '../stream/id-list.ts';
+import type { Stream } from '../stream/stream.ts';
+import { StreamId } from '../stream/stream-id.ts';
+import type { Database } from './database.ts';
+import type { KeyEntry } from './key-entry.ts';
+import { beginGroupRecord } from './stream-groups.ts';
+import { StreamRecord } from './stream-records.ts';
+import type { StreamValue } from './stream-value.ts';
+
+/** A group at work: whose, where. Reused from call to call. */
+export interface GroupTurn {
+  database: Database;
+  entry: KeyEntry;
+  value: StreamValue;
+  group: ConsumerGroup;
+  consumer: Consumer;
+}
+
+/**
+ * A delivery of new entries, one by one in the order of their ids: `begin`, `deliver` for each, `end`.
+ * Replaying its record does the same over the same range of the stream.
+ */
+export class Delivery {
+  #turn: GroupTurn | undefined;
+  #stream: Stream | undefined;
+  #consumer: Consumer | null = null;
+  #count = 0;
+  #now = 0;
+  readonly #first = new StreamId();
+  readonly #last = new StreamId();
+
+  /** With `noAck` nothing becomes pending; only the group's position moves. */
+  begin(turn: GroupTurn, noAck: boolean, now: number): void {
+    this.#turn = turn;
+    this.#stream = turn.value.stream;
+    this.#consumer = noAck ? null : turn.consumer;
+    this.#count = 0;
+    this.#now = now;
+    turn.database.touchGroup(turn.entry, turn.group);
+  }
+
+  deliver(id: StreamId): void {
+    if (this.#count++ === 0) this.#first.copy(id);
+    this.#last.copy(id);
+    this.#turn!.group.deliver(this.#stream!, id, this.#consumer, this.#now);
+  }
+
+  end(): void {
+    const { database, entry, group, consumer } = this.#turn!;
+    const { engine } = database;
+    if (this.#count === 0 || !engine.recording) return;
+    const record = beginGroupRecord(StreamRecord.DELIVER, database, entry, group);
+    record.bytes(consumer.name);
+    record.varint(this.#now);
+    record.u8(this.#consumer === null ? 1 : 0);
+    record.varint(this.#count);
+    this.#first.encode(record);
+    this.#last.encode(record);
+    engine.journal.end();
+  }
+}
+
+/** The consumer's own pending entries after `after`; `limit` 0 = all. Returns how many it saw. */
+export function redeliver(
+  turn: GroupTurn,
+  after: StreamId,
+  limit: number,
+  now: number,
+  sink: HistorySink,
+): number {
+  const { database, entry, value, group, consumer } = turn;
+  const { engine } = database;
+  database.touchGroup(entry, group);
+  const seen = readHistory(group, value.stream, consumer, after, limit, now, sink);
+  if (seen > 0 && engine.recording) {
+    const record = beginGroupRecord(StreamRecord.REDELIVER, database, entry, group);
+    record.bytes(consumer.name);
+    record.varint(now);
+    record.varint(seen);
+    after.encode(record);
+    engine.journal.end();
+  }
+  return seen;
+}
+
+/** Returns how many of the ids were pending and are so no longer; those are left in `acknowledged`. */
+export function acknowledge(
+  database: Database,
+  entry: KeyEntry,
+  group: ConsumerGroup,
+  ids: IdList,
+  acknowledged: IdList = gone,
+): number {
+  database.touchGroup(entry, group);
+  acknowledged.clear();
+  for (let i = 0; i < ids.count; i++) {
+    const id = ids.get(i, scratch);
+    if (group.acknowledge(id)) acknowledged.push(id);
+  }
+  recordAcknowledged(database, entry, group, acknowledged);
+  return acknowledged.count;
+}
+
+/** XNACK: returns how many were released. They can be claimed at once, so readers are woken. */
+export function release(
+  database: Database,
+  entry: KeyEntry,
+  value: StreamValue,
+  group: ConsumerGroup,
+  ids: IdList,
+  options: NackOptions,
+): number {
+  const { engine } = database;
+  database.touchGroup(entry, group);
+  taken.clear();
+  for (let i = 0; i < ids.count; i++) {
+    const id = ids.get(i, scratch);
+    if (!nack(group, value.stream, id, options)) continue;
+    counts[taken.count] = releasedCount();
+    taken.push(id);
+  }
+  if (taken.count === 0) return 0;
+  if (engine.recording) {
+    const record = beginGroupRecord(StreamRecord.RELEASE, database, entry, group);
+    taken.encode(record);
+    for (let i = 0; i < taken.count; i++) record.varint(counts[i]);
+    engine.journal.end();
+  }
+  database.wake(entry);
+  return taken.count;
+}
+
+/** XCLAIM. */
+export function claimEntries(
+  turn: GroupTurn,
+  ids: IdList,
+  options: ClaimOptions,
+  now: number,
+  sink: ClaimSink,
+): void {
+  beginClaims(turn, sink);
+  for (let i = 0; i < ids.count; i++) {
+    const id = ids.get(i, scratch);
+    claim(turn.group, turn.value.stream, turn.consumer, id, options, now, claims);
+  }
+  endClaims(turn, now);
+}
+
+/** XAUTOCLAIM; `next` becomes the id at which the next call goes on, 0-0 at the end. */
+export function autoClaimEntries(
+  turn: GroupTurn,
+  start: StreamId,
+  options: AutoClaimOptions,
+  now: number,
+  next: StreamId,
+  sink: ClaimSink,
+): void {
+  beginClaims(turn, sink);
+  autoClaim(turn.group, turn.value.stream, turn.consumer, start, options, now, next, claims);
+  endClaims(turn, now);
+}
+
+/** XREADGROUP CLAIM: the longest idle first. Returns how many were claimed. */
+export function claimIdleEntries(
+  turn: GroupTurn,
+  minIdle: number,
+  limit: number,
+  now: number,
+  sink: ClaimSink,
+): number {
+  beginClaims(turn, sink);
+  const { group, value, consumer } = turn;
+  const claimed = claimIdle(group, value.stream, consumer, minIdle, limit, now, claims);
+  endClaims(turn, now);
+  return claimed;
+}
+
+/** Hands on to the command's sink and keeps what the record needs. */
+class Claims implements ClaimSink {
+  sink: ClaimSink | undefined;
+
+  get full(): boolean {
+    return this.sink!.full === true;
+  }
+
+  claimed(entry: PendingCursor, idle: number, count: number): void {
+    times[taken.count] = entry.time;
+    counts[taken.count] = entry.count;
+    taken.push(entry.id);
+    this.sink!.claimed(entry, idle, count);
+  }
+
+  deleted(id: StreamId): void {
+    gone.push(id);
+    this.sink!.deleted(id);
+  }
+}
+
+function beginClaims(turn: GroupTurn, sink: ClaimSink): void {
+  turn.database.touchGroup(turn.entry, turn.group);
+  taken.clear();
+  gone.clear();
+  claims.sink = sink;
+}
+
+function endClaims(turn: GroupTurn, now: number): void {
+  const { database, entry, group, consumer } = turn;
+  const { engine } = database;
+  recordAcknowledged(database, entry, group, gone);
+  if (taken.count === 0 || !engine.recording) return;
+  const record = beginGroupRecord(StreamRecord.CLAIM, database, entry, group);
+  record.bytes(consumer.name);
+  record.varint(now);
+  taken.encode(record);
+  for (let i = 0; i < taken.count; i++) {
+    record.varint(times[i]);
+    record.varint(counts[i]);
+  }
+  engine.journal.end();
+}
+
+/** A pending entry that was acknowledged and one that was found dangling leave the same trace: none. */
+function recordAcknowledged(
+  database: Database,
+  entry: KeyEntry,
+  group: ConsumerGroup,
+  ids: IdList,
+): void {
+  const { engine } = database;
+  if (ids.count === 0 || !engine.recording) return;
+  ids.encode(beginGroupRecord(StreamRecord.ACKNOWLEDGE, database, entry, group));
+  engine.journal.end();
+}
+
+// Scratch: never held across calls.
+const scratch = new StreamId();
+const taken = new IdList();
+const gone = new IdList();
+const counts: number[] = [];
+const times: number[] = [];
+const claims = new Claims();

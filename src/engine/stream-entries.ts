@@ -1,0 +1,282 @@
+/**
+ * Mutators of a stream's entries: XADD, XTRIM, XDEL, XDELEX, XSETID and the idempotent producers.
+ *
+ * Each tells the checkpointer, changes memory, records the effect and wakes who waits (database.ts).
+ * Ids and times are arguments: nothing here looks at the clock. Checks that can fail a command are
+ * the command's; these always succeed.
+ * Cost: `appendEntry` is the hot path and allocates nothing; the others cost what the stream's own
+ * operations cost, plus for DELREF and ACKED a look into every group for every entry.
+ */
+import type { ConsumerGroup } from '../consumer-groups/group.ts';
+import { IdList } from '../stream/id-list.ts';
+import { Idempotency } from '../stream/idempotency.ts';
+import { StreamId } from '../stream/stream-id.ts';
+import { type TrimRule, trim } from '../stream/trim.ts';
+import type { Arguments } from '../util/arguments.ts';
+import type { ByteWriter } from '../util/byte-writer.ts';
+import type { Database } from './database.ts';
+import type { KeyEntry } from './key-entry.ts';
+import { beginRecord } from './records.ts';
+import { StreamRecord } from './stream-records.ts';
+import type { StreamValue } from './stream-value.ts';
+
+/** What becomes of pending entries that point to an entry that is to go. */
+export type References = 'keepref' | 'delref' | 'acked';
+
+/** What became of one entry that was to be deleted (XDELEX's own numbers). */
+export const NOT_FOUND = -1;
+export const DELETED = 1;
+export const STILL_REFERENCED = 2;
+export type Deletion = typeof NOT_FOUND | typeof DELETED | typeof STILL_REFERENCED;
+
+/** Appends args[from, to) as field-value pairs; `id` is after the stream's last. */
+export function appendEntry(
+  database: Database,
+  entry: KeyEntry,
+  value: StreamValue,
+  id: StreamId,
+  args: Arguments,
+  from: number,
+  to: number,
+): void {
+  const { engine } = database;
+  database.touch(entry);
+  value.stream.append(id, args, from, to);
+  if (engine.recording) {
+    const record = beginRecord(StreamRecord.ADD, database, entry.key);
+    id.encode(record);
+    record.varint((to - from) / 2);
+    for (let i = from; i < to; i++) record.bytes(args.buffer, args.offsets[i], args.lengths[i]);
+    engine.journal.end();
+  }
+  database.changed(entry);
+  database.wake(entry);
+}
+
+/** Trims and returns how many entries went. */
+export function trimStream(
+  database: Database,
+  entry: KeyEntry,
+  value: StreamValue,
+  rule: TrimRule,
+  references: References,
+): number {
+  const { stream } = value;
+  database.touch(entry);
+  let removed: number;
+  if (references === 'keepref') {
+    removed = trim(stream, rule);
+  } else if (references === 'delref') {
+    touchGroups(database, entry, value);
+    removed = trim(stream, rule, null, (id) => unreference(value, id));
+  } else {
+    effective.clear();
+    removed = trim(
+      stream,
+      rule,
+      (id) => !isReferenced(value, id),
+      (id) => effective.push(id),
+    );
+  }
+  if (removed === 0) return 0;
+  if (database.engine.recording) recordTrim(database, entry, value, references);
+  database.changed(entry);
+  return removed;
+}
+
+function recordTrim(
+  database: Database,
+  entry: KeyEntry,
+  value: StreamValue,
+  references: References,
+): void {
+  if (references === 'acked') {
+    effective.encode(beginRecord(StreamRecord.TRIM_LIST, database, entry.key));
+  } else {
+    // What went is a head of the stream, so where the rest begins says it all.
+    const all = value.stream.length === 0;
+    const type = all ? StreamRecord.TRIM_ALL : StreamRecord.TRIM;
+    const record = beginRecord(type, database, entry.key);
+    writeReferences(record, references);
+    if (!all) value.stream.firstId.encode(record);
+  }
+  database.engine.journal.end();
+}
+
+/** Removes exactly these entries (ascending) by trimming: what replaying a trim by ACKED needs. */
+export function trimExactly(
+  database: Database,
+  entry: KeyEntry,
+  value: StreamValue,
+  ids: IdList,
+  rule: TrimRule,
+): void {
+  let next = 0;
+  database.touch(entry);
+  const removed = trim(value.stream, rule, (id) => {
+    if (next === ids.count || ids.get(next, scratch).compare(id) !== 0) return false;
+    next++;
+    return true;
+  });
+  if (removed !== ids.count) throw new RangeError('entries to be trimmed are not there');
+}
+
+/**
+ * Deletes entries by id. `outcomes[i]` says what became of the i-th id. Returns how many were deleted.
+ * With 'delref' references go even where the entry is gone already.
+ */
+export function deleteEntries(
+  database: Database,
+  entry: KeyEntry,
+  value: StreamValue,
+  ids: IdList,
+  references: References,
+  outcomes: Deletion[],
+): number {
+  const { engine } = database;
+  database.touch(entry);
+  if (references === 'delref') touchGroups(database, entry, value);
+  let deleted = 0;
+  effective.clear();
+  for (let i = 0; i < ids.count; i++) {
+    const id = ids.get(i, scratch);
+    const outcome = deleteEntry(value, id, references);
+    outcomes[i] = outcome;
+    if (outcome === DELETED) deleted++;
+    if (outcome === DELETED || references === 'delref') effective.push(id);
+  }
+  if (effective.count > 0 && engine.recording) {
+    const record = beginRecord(StreamRecord.DELETE, database, entry.key);
+    writeReferences(record, references);
+    effective.encode(record);
+    engine.journal.end();
+  }
+  if (deleted > 0) database.changed(entry);
+  return deleted;
+}
+
+function deleteEntry(value: StreamValue, id: StreamId, references: References): Deletion {
+  if (references === 'acked' && isReferenced(value, id)) return STILL_REFERENCED;
+  if (references === 'delref') unreference(value, id);
+  return value.stream.remove(id) ? DELETED : NOT_FOUND;
+}
+
+/** XSETID. `entriesAdded` -1 and `maxDeletedId` 0-0 leave theirs as they are. */
+export function setStreamId(
+  database: Database,
+  entry: KeyEntry,
+  value: StreamValue,
+  lastId: StreamId,
+  entriesAdded: number,
+  maxDeletedId: StreamId,
+): void {
+  const { engine } = database;
+  const { stream } = value;
+  database.touch(entry);
+  stream.setId(lastId, entriesAdded, maxDeletedId);
+  if (engine.recording) {
+    const record = beginRecord(StreamRecord.SET_ID, database, entry.key);
+    stream.lastId.encode(record);
+    record.varint(stream.entriesAdded);
+    stream.maxDeletedId.encode(record);
+    engine.journal.end();
+  }
+}
+
+// --- Idempotent producers ---
+
+/** The stream's idempotent producers; made with the server's window where there are none yet. */
+export function idempotencyOf(database: Database, value: StreamValue): Idempotency {
+  if (value.idempotency === null) {
+    const { duration, maxsize } = database.engine.idempotencyWindow;
+    value.idempotency = new Idempotency(duration, maxsize);
+  }
+  return value.idempotency;
+}
+
+/** Remembers that this idempotent id (latin1, as the producer's) became the entry `id`. */
+export function recordIdempotent(
+  database: Database,
+  entry: KeyEntry,
+  value: StreamValue,
+  producer: string,
+  idempotent: string,
+  id: StreamId,
+): void {
+  const { engine } = database;
+  database.touch(entry);
+  idempotencyOf(database, value).record(producer, idempotent, id);
+  engine.idempotent.add(entry);
+  if (engine.recording) {
+    const record = beginRecord(StreamRecord.IDEMPOTENT, database, entry.key);
+    record.bytes(Buffer.from(producer, 'latin1'));
+    record.bytes(Buffer.from(idempotent, 'latin1'));
+    id.encode(record);
+    engine.journal.end();
+  }
+}
+
+/** An idempotent id was met again and answered with the first entry's id. */
+export function countDuplicate(database: Database, entry: KeyEntry, value: StreamValue): void {
+  const { engine } = database;
+  database.touch(entry);
+  idempotencyOf(database, value).countDuplicate();
+  if (engine.recording) {
+    beginRecord(StreamRecord.DUPLICATE, database, entry.key);
+    engine.journal.end();
+  }
+}
+
+/** XCFGSET: another window than before forgets what was tracked. */
+export function configureIdempotency(
+  database: Database,
+  entry: KeyEntry,
+  value: StreamValue,
+  duration: number,
+  maxsize: number,
+): void {
+  const { engine } = database;
+  database.touch(entry);
+  if (!idempotencyOf(database, value).configure(duration, maxsize)) return;
+  if (engine.recording) {
+    const record = beginRecord(StreamRecord.CONFIGURE, database, entry.key);
+    record.varint(duration);
+    record.varint(maxsize);
+    engine.journal.end();
+  }
+}
+
+// --- References from groups ---
+
+/** Whether a group has still to read the entry, or has it pending. */
+function isReferenced(value: StreamValue, id: StreamId): boolean {
+  for (const group of value.groups.values()) if (group.references(id)) return true;
+  return false;
+}
+
+function unreference(value: StreamValue, id: StreamId): void {
+  for (const group of value.groups.values()) group.acknowledge(id);
+}
+
+function touchGroups(database: Database, entry: KeyEntry, value: StreamValue): void {
+  for (const group of value.groups.values() as Iterable<ConsumerGroup>) {
+    database.touchGroup(entry, group);
+  }
+}
+
+const REFERENCES: readonly References[] = ['keepref', 'delref', 'acked'];
+
+function writeReferences(record: ByteWriter, references: References): void {
+  record.u8(REFERENCES.indexOf(references));
+}
+
+/** What `writeReferences` wrote; throws RangeError on anything else. */
+export function readReferences(code: number): References {
+  const references = REFERENCES[code];
+  if (references === undefined) throw new RangeError(`unknown kind of references ${code}`);
+  return references;
+}
+
+// Scratch: never held across calls.
+const scratch = new StreamId();
+const effective = new IdList();

@@ -1,0 +1,51 @@
+/**
+ * The effect records of streams, and their layout.
+ *
+ * Every body begins with the database's number and the key (records.ts). Ids are 16 bytes, lists of
+ * ids as IdList writes them, names are byte strings, times are unix ms as varint, counts varints.
+ * A record tells the effect, not the request: a trim by `~` is recorded as the first id that stayed,
+ * because nodes may be cut differently when the log is replayed under another configuration.
+ * A number once used is never given another meaning.
+ */
+export const StreamRecord = {
+  /** id, number of fields, then field and value alternating, each a byte string. */
+  ADD: 40,
+  /** references (u8: 0 kept, 1 deleted), id: the entries before it went. */
+  TRIM: 41,
+  /** references (u8): all entries went. */
+  TRIM_ALL: 42,
+  /** references (u8: 0 kept, 1 deleted, 2 there were none), ids. */
+  DELETE: 43,
+  /** last id, entries added, greatest deleted id. */
+  SET_ID: 44,
+  /** producer, idempotent id, id of the entry. */
+  IDEMPOTENT: 45,
+  /** (nothing more): an idempotent id was met again. */
+  DUPLICATE: 46,
+  /** duration in seconds, number of ids. */
+  CONFIGURE: 47,
+  /** ids, ascending: a trim by ACKED took them and left others between them. */
+  TRIM_LIST: 48,
+
+  /** group, last id, entries read + 1. */
+  GROUP_CREATE: 60,
+  /** group, last id, entries read + 1. */
+  GROUP_SET_ID: 61,
+  /** group. */
+  GROUP_DESTROY: 62,
+  /** group, consumer, time. */
+  CONSUMER_CREATE: 63,
+  /** group, consumer. */
+  CONSUMER_DELETE: 64,
+
+  /** group, consumer, time, no-ack (u8), number of entries, first id, last id. */
+  DELIVER: 70,
+  /** group, consumer, time, limit, the id after which the consumer's history was read. */
+  REDELIVER: 71,
+  /** group, ids. */
+  ACKNOWLEDGE: 72,
+  /** group, consumer, active time, ids, then for each: delivery time, delivery count. */
+  CLAIM: 73,
+  /** group, ids, then the delivery count of each. */
+  RELEASE: 74,
+} as const;

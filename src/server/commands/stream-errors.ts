@@ -1,0 +1,46 @@
+/**
+ * The errors that several stream commands share, in Redis's exact words.
+ */
+import type { Reply } from '../reply.ts';
+import type { Session } from '../session.ts';
+
+export const SYNTAX = 'ERR syntax error';
+export const NOT_AN_INTEGER = 'ERR value is not an integer or out of range';
+export const NO_SUCH_KEY = 'ERR no such key';
+export const WRONG_TYPE = 'WRONGTYPE Operation against a key holding the wrong kind of value';
+
+/** For XPENDING, XCLAIM, XAUTOCLAIM and XNACK. */
+export function noGroup(session: Session, key: number, group: number): void {
+  const { args, reply } = session;
+  reply.error(`NOGROUP No such key '${args.text(key)}' or consumer group '${args.text(group)}'`);
+}
+
+/** For XGROUP SETID, CREATECONSUMER, DELCONSUMER and XINFO CONSUMERS. */
+export function noGroupForKey(session: Session, key: number, group: number): void {
+  const { args, reply } = session;
+  reply.error(
+    `NOGROUP No such consumer group '${args.text(group)}' for key name '${args.text(key)}'`,
+  );
+}
+
+export function noGroupToRead(session: Session, key: number, group: number): void {
+  const { args, reply } = session;
+  reply.error(
+    `NOGROUP No such key '${args.text(key)}' or consumer group '${args.text(group)}' ` +
+      'in XREADGROUP with GROUP option',
+  );
+}
+
+/** XADD's own arity check comes after its options. */
+export function wrongArity(reply: Reply, command: string): void {
+  reply.error(`ERR wrong number of arguments for '${command}' command`);
+}
+
+/** Known subcommand, wrong options. `subcommand` is what the client wrote. */
+export function subcommandSyntax(session: Session, container: string): void {
+  // Redis cuts the echo of what it was sent at 128 bytes.
+  const subcommand = session.args.text(1).slice(0, 128);
+  session.reply.error(
+    `ERR unknown subcommand or wrong number of arguments for '${subcommand}'. Try ${container} HELP.`,
+  );
+}

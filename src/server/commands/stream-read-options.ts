@@ -1,0 +1,149 @@
+/**
+ * The options of XREAD and XREADGROUP.
+ *
+ * Holds: one scratch object, refilled by every call, so that parsing allocates nothing.
+ * Source: xreadCommand; MAXCOUNT and MAXSIZE as Redis 8.10 documents them (redis/redis#15282).
+ */
+import type { Arguments } from '../../util/arguments.ts';
+import type { Session } from '../session.ts';
+import { NOT_AN_INTEGER, SYNTAX } from './stream-errors.ts';
+
+export class ReadOptions {
+  /** Per stream; 0 = no limit. */
+  count = 0;
+  /** Over all streams of the call; 0 = no limit. */
+  maxCount = 0;
+  /** Bytes of reply after which no further entry starts; 0 = no limit. */
+  maxSize = 0;
+  /** Milliseconds to wait, 0 = forever, -1 = do not wait. */
+  block = -1;
+  /** Least idle time of pending entries to claim, -1 = claim none. */
+  claim = -1;
+  noAck = false;
+  /** Where the group's name stands, the consumer's behind it; 0 = none given. */
+  groupAt = 0;
+  /** Where the first key stands. */
+  keysAt = 0;
+  /** Number of keys; the ids follow the keys. */
+  streams = 0;
+
+  get idsAt(): number {
+    return this.keysAt + this.streams;
+  }
+
+  /** Returns false after it has written an error. */
+  read(session: Session, forGroup: boolean): boolean {
+    this.#reset();
+    const { args } = session;
+    for (let i = 1; i < args.count; i++) {
+      const more = args.count - 1 - i;
+      if (more > 0 && args.is(i, 'COUNT')) {
+        const count = args.integer(++i);
+        if (count === null) return fail(session, NOT_AN_INTEGER);
+        this.count = Math.max(count, 0);
+      } else if (more > 0 && args.is(i, 'BLOCK')) {
+        if (!this.#readBlock(session, ++i)) return false;
+      } else if (more > 1 && args.is(i, 'GROUP')) {
+        if (!forGroup) return fail(session, onlyForGroups('GROUP'));
+        this.groupAt = i + 1;
+        i += 2;
+      } else if (args.is(i, 'NOACK')) {
+        if (!forGroup) return fail(session, onlyForGroups('NOACK'));
+        this.noAck = true;
+      } else if (more > 0 && args.is(i, 'CLAIM')) {
+        if (!forGroup) return fail(session, onlyForGroups('CLAIM'));
+        if (!this.#readClaim(session, ++i)) return false;
+      } else if (more > 0 && args.is(i, 'MAXCOUNT')) {
+        this.maxCount = args.integer(++i) ?? 0;
+        if (this.maxCount <= 0) return fail(session, 'ERR MAXCOUNT must be a positive integer');
+      } else if (more > 0 && args.is(i, 'MAXSIZE')) {
+        this.maxSize = args.integer(++i) ?? 0;
+        if (this.maxSize <= 0) return fail(session, 'ERR MAXSIZE must be a positive integer');
+      } else if (more > 0 && args.is(i, 'STREAMS')) {
+        this.keysAt = i + 1;
+        break;
+      } else {
+        return fail(session, SYNTAX);
+      }
+    }
+    return this.#check(session, forGroup);
+  }
+
+  #reset(): void {
+    this.count = 0;
+    this.maxCount = 0;
+    this.maxSize = 0;
+    this.block = -1;
+    this.claim = -1;
+    this.noAck = false;
+    this.groupAt = 0;
+    this.keysAt = 0;
+    this.streams = 0;
+  }
+
+  #readBlock(session: Session, at: number): boolean {
+    const block = session.args.integer(at);
+    if (block === null) return fail(session, 'ERR timeout is not an integer or out of range');
+    if (block < 0) return fail(session, 'ERR timeout is negative');
+    if (block > LARGEST_INTEGER - session.engine.now) {
+      return fail(session, 'ERR timeout is out of range');
+    }
+    this.block = block;
+    return true;
+  }
+
+  #readClaim(session: Session, at: number): boolean {
+    const claim = session.args.integer(at);
+    if (claim === null) return fail(session, 'ERR min-idle-time is not an integer or out of range');
+    if (claim < 0) return fail(session, 'ERR min-idle-time must be a positive integer');
+    this.claim = claim;
+    return true;
+  }
+
+  #check(session: Session, forGroup: boolean): boolean {
+    const { args } = session;
+    if (this.keysAt === 0) return fail(session, SYNTAX);
+    const rest = args.count - this.keysAt;
+    if (rest % 2 !== 0) {
+      return fail(
+        session,
+        forGroup
+          ? "ERR Unbalanced 'xreadgroup' list of streams: for each stream key an ID or '>' must be specified."
+          : "ERR Unbalanced 'xread' list of streams: for each stream key an ID, '+', or '$' must be specified.",
+      );
+    }
+    this.streams = rest / 2;
+    if (forGroup && this.groupAt === 0) {
+      return fail(session, 'ERR Missing GROUP option for XREADGROUP');
+    }
+    if (this.maxCount > 0 && this.count > this.maxCount) {
+      return fail(session, 'ERR MAXCOUNT must be greater than or equal to COUNT');
+    }
+    return true;
+  }
+}
+
+/** The indices of the keys: the first half of what follows STREAMS. For COMMAND GETKEYS and ACL. */
+export function findReadKeys(args: Arguments): number[] {
+  for (let i = 1; i < args.count; i++) {
+    if (args.is(i, 'GROUP')) i += 2;
+    else if (TAKES_ONE.some((option) => args.is(i, option))) i += 1;
+    else if (args.is(i, 'STREAMS')) {
+      const streams = Math.floor((args.count - i - 1) / 2);
+      return Array.from({ length: streams }, (_, n) => i + 1 + n);
+    }
+  }
+  return [];
+}
+
+const TAKES_ONE = ['BLOCK', 'COUNT', 'CLAIM', 'MAXCOUNT', 'MAXSIZE'];
+const LARGEST_INTEGER = 2 ** 63;
+
+function onlyForGroups(option: string): string {
+  return `ERR The ${option} option is only supported by XREADGROUP. You called XREAD instead.`;
+}
+
+function fail(session: Session, error: string): false {
+  session.reply.error(error);
+  return false;
+}

@@ -1,0 +1,212 @@
+/**
+ * The options that XADD and XTRIM share: which entries go (MAXLEN, MINID, `=`, `~`, LIMIT) and what
+ * becomes of references to them (KEEPREF, DELREF, ACKED); and XADD's own NOMKSTREAM, IDMP, IDMPAUTO.
+ *
+ * Holds: one scratch object per command, refilled by every call, so that parsing allocates nothing.
+ * Options stand in any order; for XADD the first argument that is no option is the id.
+ * Source: streamParseAddOrTrimArgsOrReply.
+ */
+import type { References } from '../../engine/stream-entries.ts';
+import { StreamId } from '../../stream/stream-id.ts';
+import type { Session } from '../session.ts';
+import { NOT_AN_INTEGER, SYNTAX } from './stream-errors.ts';
+import { INVALID_ID, isCharacter, readStrictId } from './stream-ids.ts';
+
+const ASTERISK = 42;
+const TILDE = 126;
+const EQUALS = 61;
+const DASH = 45;
+/** LIMIT's default is a hundred nodes' worth, between these bounds. */
+const DEFAULT_LIMIT = 10_000;
+const LARGEST_LIMIT = 1_000_000;
+
+export class TrimOptions {
+  strategy: 'none' | 'maxlen' | 'minid' = 'none';
+  maxlen = 0;
+  readonly minid = new StreamId();
+  approximate = false;
+  /** Most entries to remove; 0 = no limit. */
+  limit = 0;
+  references: References = 'keepref';
+
+  // XADD only.
+  makeStream = true;
+  /** Where the id stands. */
+  idAt = 0;
+  /** `*` = both halves are made here; `ms-*` = the sequence is. */
+  idKind: 'given' | 'auto' | 'auto-sequence' = 'auto';
+  readonly id = new StreamId();
+  /** Where the producer's id stands; 0 = no IDMP. */
+  producerAt = 0;
+  /** Where the idempotent id stands; 0 = IDMPAUTO. */
+  idempotentAt = 0;
+
+  /** Returns false after it has written an error. */
+  read(session: Session, forAdd: boolean, nodeMaxEntries: number): boolean {
+    this.#reset();
+    const { args } = session;
+    let referencesGiven = false;
+    let limitGiven = false;
+    let i = 2;
+    for (; i < args.count; i++) {
+      const more = args.count - 1 - i;
+      if (forAdd && isCharacter(args, i, ASTERISK)) break;
+      if (more > 0 && (args.is(i, 'MAXLEN') || args.is(i, 'MINID'))) {
+        i = this.#readThreshold(session, i);
+        if (i === 0) return false;
+      } else if (more > 0 && args.is(i, 'LIMIT')) {
+        const limit = args.integer(++i);
+        if (limit === null) return fail(session, NOT_AN_INTEGER);
+        if (limit < 0) return fail(session, 'ERR The LIMIT argument must be >= 0.');
+        this.limit = limit;
+        limitGiven = true;
+      } else if (!referencesGiven && this.#readReferences(session, i)) {
+        referencesGiven = true;
+      } else if (forAdd && args.is(i, 'NOMKSTREAM')) {
+        this.makeStream = false;
+      } else if (forAdd && more > 0 && args.is(i, 'IDMPAUTO')) {
+        if (!this.#readProducer(session, i, 'IDMPAUTO')) return false;
+        i += 1;
+      } else if (forAdd && more > 1 && args.is(i, 'IDMP')) {
+        if (!this.#readProducer(session, i, 'IDMP')) return false;
+        i += 2;
+      } else if (forAdd) {
+        if (!this.#readId(session, i)) return false;
+        break;
+      } else {
+        return fail(session, SYNTAX);
+      }
+    }
+    this.idAt = i;
+    return this.#check(session, forAdd, limitGiven, nodeMaxEntries);
+  }
+
+  #reset(): void {
+    this.strategy = 'none';
+    this.approximate = false;
+    this.limit = 0;
+    this.references = 'keepref';
+    this.makeStream = true;
+    this.idKind = 'auto';
+    this.producerAt = 0;
+    this.idempotentAt = 0;
+  }
+
+  /** Returns the index of the threshold, or 0 after an error. */
+  #readThreshold(session: Session, i: number): number {
+    const { args } = session;
+    if (this.strategy !== 'none') {
+      fail(
+        session,
+        'ERR syntax error, MAXLEN and MINID options at the same time are not compatible',
+      );
+      return 0;
+    }
+    const maxlen = args.is(i, 'MAXLEN');
+    this.approximate = false;
+    if (i + 2 < args.count) {
+      if (isCharacter(args, i + 1, TILDE)) {
+        this.approximate = true;
+        i++;
+      } else if (isCharacter(args, i + 1, EQUALS)) {
+        i++;
+      }
+    }
+    i++;
+    if (!maxlen) {
+      if (!readStrictId(session, i, this.minid)) return 0;
+      this.strategy = 'minid';
+      return i;
+    }
+    const count = args.integer(i);
+    if (count === null || count < 0) {
+      fail(session, count === null ? NOT_AN_INTEGER : 'ERR The MAXLEN argument must be >= 0.');
+      return 0;
+    }
+    this.maxlen = count;
+    this.strategy = 'maxlen';
+    return i;
+  }
+
+  #readReferences(session: Session, i: number): boolean {
+    const { args } = session;
+    if (args.is(i, 'KEEPREF')) this.references = 'keepref';
+    else if (args.is(i, 'DELREF')) this.references = 'delref';
+    else if (args.is(i, 'ACKED')) this.references = 'acked';
+    else return false;
+    return true;
+  }
+
+  #readProducer(session: Session, i: number, option: 'IDMP' | 'IDMPAUTO'): boolean {
+    const { lengths } = session.args;
+    if (this.producerAt !== 0) {
+      return fail(session, 'ERR syntax error, IDMP/IDMPAUTO specified multiple times');
+    }
+    if (lengths[i + 1] === 0) {
+      return fail(session, `ERR syntax error, ${option} requires a non-empty producer ID`);
+    }
+    if (option === 'IDMP' && lengths[i + 2] === 0) {
+      return fail(session, 'ERR syntax error, IDMP requires a non-empty idempotent ID');
+    }
+    this.producerAt = i + 1;
+    this.idempotentAt = option === 'IDMP' ? i + 2 : 0;
+    return true;
+  }
+
+  #readId(session: Session, i: number): boolean {
+    const { args } = session;
+    const from = args.offsets[i];
+    const length = args.lengths[i];
+    const { buffer } = args;
+    // `ms-*`: the last two characters; the rest has to read as an id of its own.
+    this.idKind = 'given';
+    if (
+      length > 2 &&
+      buffer[from + length - 1] === ASTERISK &&
+      buffer[from + length - 2] === DASH
+    ) {
+      if (!readMilliseconds(buffer, from, length - 2, this.id)) return fail(session, INVALID_ID);
+      this.idKind = 'auto-sequence';
+    } else if (!this.id.read(buffer, from, length)) {
+      return fail(session, INVALID_ID);
+    }
+    if (this.producerAt === 0) return true;
+    return fail(
+      session,
+      'ERR syntax error, IDMP/IDMPAUTO can be used only with auto-generated IDs',
+    );
+  }
+
+  #check(session: Session, forAdd: boolean, limitGiven: boolean, nodeMaxEntries: number): boolean {
+    if (this.strategy === 'none') {
+      if (this.limit > 0) {
+        return fail(
+          session,
+          'ERR syntax error, LIMIT cannot be used without specifying a trimming strategy',
+        );
+      }
+      if (!forAdd) {
+        return fail(session, 'ERR syntax error, XTRIM must be called with a trimming strategy');
+      }
+    }
+    if (limitGiven) {
+      if (this.approximate) return true;
+      return fail(session, 'ERR syntax error, LIMIT cannot be used without the special ~ option');
+    }
+    if (this.approximate) {
+      const limit = nodeMaxEntries * 100;
+      this.limit = limit <= 0 ? DEFAULT_LIMIT : Math.min(limit, LARGEST_LIMIT);
+    }
+    return true;
+  }
+}
+
+function readMilliseconds(buffer: Buffer, from: number, length: number, id: StreamId): boolean {
+  for (let i = from; i < from + length; i++) if (buffer[i] === DASH) return false;
+  return id.read(buffer, from, length);
+}
+
+function fail(session: Session, error: string): false {
+  session.reply.error(error);
+  return false;
+}
