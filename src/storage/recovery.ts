@@ -1,12 +1,45 @@
 /**
- * Reading the log back.
+ * Reading the log back: every record after the checkpoint, in order, and the verdict on its end.
+ *
+ * Where frames stop, recovery has to tell three things apart:
+ *   the end      only zeros follow, or the file ends;
+ *   a torn write a crash met a frame on its way: some of its sectors were never written (they read as
+ *                zero), or it was written without waiting for the disk and no later frame claims that
+ *                it got there. Nothing in it was acknowledged as safe: it is cut off and reported;
+ *   damage       what was safe on disk has changed: every sector of the frame is there and the
+ *                checksum is wrong, or a later frame or segment proves that it had been written.
+ *                Recovery refuses, because only a person may decide to lose data.
+ * Invariant: after a cut the file ends at the last whole frame, so stale bytes never pass for frames.
+ * Damage before the checkpoint's position is harmless and only warned of.
+ * Cost: one sequential read of the log after the checkpoint, two crc32 calls per frame.
  */
+import { ByteReader } from '../util/byte-writer.ts';
 import type { Disk } from './disk.ts';
+import {
+  countZeroSectors,
+  FRAME_HEADER,
+  type FrameHeader,
+  frameSize,
+  RECORD_HEADER,
+  segmentStart,
+} from './frame.ts';
+import { type Finding, REPAIR_HINT, type Remains, SegmentReader } from './segment-reader.ts';
 import type { OldSegment } from './segment-supply.ts';
-import type { RecordVisitor } from './store.ts';
+import { StorageError } from './storage-error.ts';
+
+/** One record: its type, its body (valid during the call), and the log position after it. */
+export type RecordVisitor = (type: number, body: ByteReader, position: number) => void;
+
+export interface RecoveryOptions {
+  readonly disk: Disk;
+  readonly directory: string;
+  /** The checkpoint's position: records that end at or before it are skipped. */
+  readonly from: number;
+  readonly visit: RecordVisitor;
+}
 
 export interface RecoveryReport {
-  /** The log's end: the position after the last whole record. */
+  /** Where the log goes on: after the last whole record, or at the checkpoint when that is further. */
   readonly position: number;
   readonly frames: number;
   readonly records: number;
@@ -14,7 +47,7 @@ export interface RecoveryReport {
   readonly bytes: number;
   /** The segments that are there, oldest first. */
   readonly segments: readonly OldSegment[];
-  /** A write that a crash tore: nothing in it had been acknowledged. */
+  /** A write that a crash tore: nothing in it had been acknowledged as safe. */
   readonly cut: { readonly file: string; readonly offset: number; readonly bytes: number } | null;
   /** Whether the log was closed in order. */
   readonly clean: boolean;
@@ -22,9 +55,208 @@ export interface RecoveryReport {
   readonly warnings: readonly string[];
 }
 
-export declare function recoverLog(options: {
-  disk: Disk;
-  directory: string;
-  from: number;
-  visit: RecordVisitor;
-}): Promise<RecoveryReport>;
+export async function recoverLog(options: RecoveryOptions): Promise<RecoveryReport> {
+  return new Recovery(options).run();
+}
+
+/** The segments in a directory by start position. Names like ours that are not are refused. */
+export async function listSegments(disk: Disk, directory: string): Promise<OldSegment[]> {
+  const segments: OldSegment[] = [];
+  for (const name of await disk.list(directory)) {
+    const start = segmentStart(name);
+    if (start !== null) segments.push({ name, start, bytes: 0 });
+    else if (name.endsWith('.rlog')) {
+      throw new StorageError(
+        'FOREIGN_FILE',
+        `${directory}/${name} ends in .rlog but has no log segment's name. Move it away.`,
+        { file: `${directory}/${name}` },
+      );
+    }
+  }
+  return segments.sort((a, b) => a.start - b.start);
+}
+
+class Recovery {
+  readonly #options: RecoveryOptions;
+  readonly #body = new ByteReader(Buffer.alloc(0));
+  readonly #warnings: string[] = [];
+  readonly #checkBody: (header: FrameHeader) => boolean;
+  #position = 0;
+  #frames = 0;
+  #records = 0;
+  #bytes = 0;
+  #clean = false;
+  #cut: RecoveryReport['cut'] = null;
+
+  constructor(options: RecoveryOptions) {
+    this.#options = options;
+    // A frame that ends before the checkpoint is only stepped over.
+    this.#checkBody = (header) => header.position + header.bodyLength > options.from;
+  }
+
+  async run(): Promise<RecoveryReport> {
+    const { disk, directory, from } = this.#options;
+    const segments = await listSegments(disk, directory);
+    const first = segments.findLastIndex((segment) => segment.start <= from);
+    if (first < 0 && (segments.length > 0 || from > 0)) throw missing(directory, from, segments);
+    this.#position = first < 0 ? from : segments[first].start;
+    for (let i = Math.max(first, 0); i < segments.length; i++) {
+      await this.#segment(segments[i], segments[i + 1] ?? null);
+    }
+    if (this.#position < from) {
+      this.#warnings.push(
+        `The log ends at position ${this.#position}, before the checkpoint at ${from}, which holds ` +
+          'everything. The log goes on from there.',
+      );
+      this.#position = from;
+    }
+    return {
+      position: this.#position,
+      frames: this.#frames,
+      records: this.#records,
+      bytes: this.#bytes,
+      segments: segments.filter((segment) => segment.start < this.#position),
+      cut: this.#cut,
+      clean: this.#clean,
+      warnings: this.#warnings,
+    };
+  }
+
+  async #segment(segment: OldSegment, next: OldSegment | null): Promise<void> {
+    const { disk, directory, from } = this.#options;
+    const reader = await SegmentReader.open(disk, directory, segment.name, segment.start);
+    try {
+      segment.bytes = reader.size;
+      for (;;) {
+        const finding = await reader.find(this.#checkBody);
+        if (finding === 'frame' && reader.header.position === this.#position) {
+          this.#frame(reader);
+        } else if (next !== null && next.start === this.#position) {
+          return;
+        } else if (this.#position >= from || !(await this.#skip(reader))) {
+          await this.#end(reader, finding, next);
+          segment.bytes = Math.min(segment.bytes, reader.offset);
+          return;
+        }
+      }
+    } finally {
+      await reader.close();
+    }
+  }
+
+  #frame(reader: SegmentReader): void {
+    const { header } = reader;
+    const end = header.position + header.bodyLength;
+    if (end > this.#options.from) this.#visitRecords(reader, end);
+    this.#position = end;
+    this.#clean = header.records === 0;
+    this.#frames++;
+    reader.offset += reader.frameBytes;
+  }
+
+  #visitRecords(reader: SegmentReader, end: number): void {
+    const { from, visit } = this.#options;
+    const body = this.#body;
+    const buffer = reader.window;
+    let at = reader.at + FRAME_HEADER;
+    let position = this.#position;
+    body.buffer = buffer;
+    while (position < end) {
+      const length = buffer.readUInt32LE(at);
+      const type = buffer[at + 4];
+      at += RECORD_HEADER;
+      position += RECORD_HEADER + length;
+      if (position > end) throw damaged(reader, 'holds a record longer than its frame');
+      if (position > from) {
+        body.at = at;
+        body.end = at + length;
+        visit(type, body, position);
+        this.#records++;
+        this.#bytes += RECORD_HEADER + length;
+      }
+      at += length;
+    }
+  }
+
+  /** Steps over damage that the checkpoint makes harmless; false when no frame before it follows. */
+  async #skip(reader: SegmentReader): Promise<boolean> {
+    const { from } = this.#options;
+    const remains = await reader.examine(this.#position + 1);
+    if (remains.frameAt === null) return false;
+    if (remains.framePosition > from) throw damaged(reader, 'fails its checksum');
+    this.#warnings.push(
+      `${reader.path} is damaged at offset ${reader.offset}; the checkpoint at position ${from} ` +
+        'holds what was there, so nothing is lost.',
+    );
+    reader.offset = remains.frameAt;
+    this.#position = remains.framePosition;
+    await reader.load(0);
+    return true;
+  }
+
+  /** Frames stop here, and the next segment, if any, does not follow on. */
+  async #end(reader: SegmentReader, finding: Finding, next: OldSegment | null): Promise<void> {
+    const { directory, from } = this.#options;
+    const remains = await reader.examine(this.#position);
+    if (next !== null && next.start > from) {
+      if (remains.end > reader.offset) throw damaged(reader, 'fails its checksum');
+      throw new StorageError(
+        'LOG_MISSING',
+        `${directory} misses the log from position ${this.#position} to ${next.start}: a segment ` +
+          `before ${next.name} was removed or cut. Put it back. ${REPAIR_HINT}`,
+        { file: reader.path, offset: reader.offset },
+      );
+    }
+    if (finding === 'frame') throw damaged(reader, 'stands at the wrong position');
+    if (remains.provenDurable > this.#position) {
+      throw damaged(reader, 'fails its checksum, and later frames prove that it was whole');
+    }
+    if (finding === 'bad header') throw damaged(reader, 'has a header that fails its checksum');
+    if (finding === 'bad body' && reader.header.through && !(await hasHoles(reader))) {
+      throw damaged(reader, 'was written completely and fails its checksum');
+    }
+    if (remains.end > reader.offset) this.#noteCut(reader, finding, remains);
+    if (next === null && reader.size > reader.offset) {
+      await reader.file.truncate(reader.offset);
+      await reader.file.sync();
+    }
+  }
+
+  #noteCut(reader: SegmentReader, finding: Finding, remains: Remains): void {
+    const known = finding === 'bad body' || finding === 'cut short';
+    const end = known
+      ? Math.max(remains.end, Math.min(reader.offset + reader.frameBytes, reader.size))
+      : remains.end;
+    this.#cut = { file: reader.path, offset: reader.offset, bytes: end - reader.offset };
+    this.#clean = false;
+  }
+}
+
+/** Whether some sector of the frame was never written: it reads as zero and should not. */
+async function hasHoles(reader: SegmentReader): Promise<boolean> {
+  const size = frameSize(reader.header.bodyLength);
+  await reader.load(size);
+  const zero = countZeroSectors(reader.window, reader.at, reader.at + size);
+  return zero > reader.header.zeroSectors;
+}
+
+function damaged(reader: SegmentReader, how: string): StorageError {
+  return new StorageError(
+    'LOG_DAMAGED',
+    `The log is damaged in ${reader.path} at offset ${reader.offset}: the frame there ${how}. ` +
+      REPAIR_HINT,
+    { file: reader.path, offset: reader.offset },
+  );
+}
+
+function missing(directory: string, from: number, segments: readonly OldSegment[]): StorageError {
+  return new StorageError(
+    'LOG_MISSING',
+    segments.length === 0
+      ? `The checkpoint in ${directory} stands at log position ${from}, but there is no log. ` +
+          `Put the log-*.rlog files back. ${REPAIR_HINT}`
+      : `The log in ${directory} begins at position ${segments[0].start}, but the checkpoint ends ` +
+          `at ${from}: segments before ${segments[0].name} are missing. Put them back. ${REPAIR_HINT}`,
+    { file: directory },
+  );
+}

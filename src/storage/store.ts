@@ -12,13 +12,15 @@
  * Invariant: after `recover` the records visited, on top of the checkpoint, are exactly what was
  * acknowledged before (and possibly whole frames that were written and not acknowledged yet).
  */
-import type { ByteReader } from '../util/byte-writer.ts';
 import type { Clock } from '../util/clock.ts';
 import type { Random } from '../util/random.ts';
 import type { Checkpoint } from './checkpoint.ts';
-import type { Disk } from './disk.ts';
-import type { Log, SyncPolicy } from './log.ts';
-import type { RecoveryReport } from './recovery.ts';
+import { type Disk, writeAll } from './disk.ts';
+import { Log, type SyncPolicy } from './log.ts';
+import { type RecordVisitor, type RecoveryReport, recoverLog } from './recovery.ts';
+import { newerFormat } from './segment-reader.ts';
+import { SPARE_NAME } from './segment-supply.ts';
+import { isNoSpace, StorageError } from './storage-error.ts';
 
 export interface StoreOptions {
   readonly disk: Disk;
@@ -28,31 +30,129 @@ export interface StoreOptions {
   /** Opens the checkpoint in that directory (which exists): LmdbCheckpoint.open, or one in memory. */
   readonly openCheckpoint: (directory: string) => Promise<Checkpoint>;
   /** Takes the directory's lock: lockDirectory; left out in simulation. */
-  readonly lock?: (directory: string) => Promise<{ release(): Promise<void> }>;
+  readonly lock?: (directory: string) => Promise<Lock>;
+  /** @default 'always' */
   readonly policy?: SyncPolicy;
+  /** The following as in LogOptions. */
   readonly segmentBytes?: number;
   readonly firstSegmentBytes?: number;
   readonly reserveBytes?: number;
 }
 
-/** One record: its type, its body (valid during the call), and the log position after it. */
-export type RecordVisitor = (type: number, body: ByteReader, position: number) => void;
+export interface Lock {
+  release(): Promise<void>;
+}
 
-export interface Store {
+export const FORMAT_FILE = 'FORMAT';
+export const CHECKPOINT_DIRECTORY = 'checkpoint';
+const FORMAT = 1;
+
+/** Locks and opens the directory, creating it where there is none. Rejects with StorageError. */
+export async function openStore(options: StoreOptions): Promise<Store> {
+  const { disk, directory } = options;
+  if (options.lock === undefined) await disk.makeDirectory(directory);
+  const lock = options.lock === undefined ? null : await options.lock(directory);
+  try {
+    await checkFormat(disk, directory);
+    for (const name of await disk.list(directory)) {
+      if (SPARE_NAME.test(name)) await disk.remove(`${directory}/${name}`);
+    }
+    const place = `${directory}/${CHECKPOINT_DIRECTORY}`;
+    await disk.makeDirectory(place);
+    return new Store(options, lock, await options.openCheckpoint(place));
+  } catch (error) {
+    await lock?.release();
+    throw error;
+  }
+}
+
+export class Store {
   readonly directory: string;
   readonly checkpoint: Checkpoint;
   /** Takes records once `recover` has resolved. */
   readonly log: Log;
+  readonly #options: StoreOptions;
+  readonly #lock: Lock | null;
+  #recovered = false;
+
+  /** @internal Use openStore. */
+  constructor(options: StoreOptions, lock: Lock | null, checkpoint: Checkpoint) {
+    this.directory = options.directory;
+    this.checkpoint = checkpoint;
+    this.log = new Log(options);
+    this.#options = options;
+    this.#lock = lock;
+  }
+
   /**
    * Reads the log from the checkpoint's position on, in order, then starts the log after its end.
    * Rejects with StorageError when acknowledged data is damaged or missing; whatever `visit` throws
    * rejects it too.
    */
-  recover(visit: RecordVisitor): Promise<RecoveryReport>;
-  /** After a checkpoint has been committed: gives back the log that it has made needless. */
-  trim(): Promise<number>;
+  async recover(visit: RecordVisitor): Promise<RecoveryReport> {
+    if (this.#recovered) throw new Error('a store is recovered once');
+    this.#recovered = true;
+    const { disk, directory } = this.#options;
+    const from = this.checkpoint.position;
+    const report = await recoverLog({ disk, directory, from, visit });
+    await this.log.start(report.position, report.segments);
+    return report;
+  }
+
+  /**
+   * After a checkpoint has been committed: gives back the log that it has made needless, and returns
+   * how many segments that were.
+   */
+  trim(): Promise<number> {
+    return this.log.truncateBefore(this.checkpoint.position);
+  }
+
   /** Makes everything durable, closes log and checkpoint, gives up the directory. */
-  close(): Promise<void>;
+  async close(): Promise<void> {
+    try {
+      await this.log.close();
+    } finally {
+      try {
+        await this.checkpoint.close();
+      } finally {
+        await this.#lock?.release();
+      }
+    }
+  }
 }
 
-export declare function openStore(options: StoreOptions): Promise<Store>;
+async function checkFormat(disk: Disk, directory: string): Promise<void> {
+  const path = `${directory}/${FORMAT_FILE}`;
+  const there = (await disk.list(directory)).includes(FORMAT_FILE);
+  const file = await disk.open(path);
+  try {
+    const size = await file.size();
+    const text = there ? (await file.read(0, Math.min(size, 100))).toString('latin1') : '';
+    if (text.trim() !== '') {
+      const version = /^rivulet data, format (\d+)\s*$/.exec(text)?.[1];
+      if (version === undefined) throw foreign(path);
+      if (Number(version) > FORMAT) throw newerFormat(path, Number(version));
+      return;
+    }
+    // New, or a crash came before the text was on disk.
+    await writeAll(file, Buffer.from(`rivulet data, format ${FORMAT}\n`), 0, true);
+    await disk.syncDirectory(directory);
+  } catch (error) {
+    if (!isNoSpace(error)) throw error;
+    throw new StorageError(
+      'DISK_FULL',
+      `Cannot start a data directory in ${directory}: no space left on device.`,
+      { file: path, cause: error },
+    );
+  } finally {
+    await file.close();
+  }
+}
+
+function foreign(path: string): StorageError {
+  return new StorageError(
+    'FOREIGN_FILE',
+    `${path} is not a Rivulet data directory's. Choose another directory.`,
+    { file: path },
+  );
+}
