@@ -403,6 +403,11 @@ export class PendingList {
 
   #placeInside(index: number, id: StreamId): number {
     const page = this.#load(this.#pages[index]);
+    if (id.compare(page.low) < 0) {
+      this.#changing(page);
+      if (!page.lowerTo(id)) this.#makeRoom(index, id);
+      return this.#placeInside(index, id);
+    }
     const position = page.search(id);
     if (page.isAt(position, id)) {
       if (!page.isHole(position)) return -1;
