@@ -18,3 +18,45 @@ export const deadLetterHeaders = {
   attempts: 'rivulet-dead-attempts',
   time: 'rivulet-dead-time',
 } as const;
+
+/** A message with this header is for one group only; the others acknowledge it unseen. Redriven
+ * dead letters carry it, because the other groups have had theirs. */
+export const ONLY_GROUP = 'rivulet-only-group';
+
+/** The dead letter of a message: as it was, and from where, why and after how many attempts. */
+export function deadLetterMessage(
+  origin: { readonly topic: string; readonly id: string; readonly message: Message },
+  group: string | null,
+  attempts: number,
+  reason: string,
+  time: number,
+): Message {
+  const { [ONLY_GROUP]: _, ...headers } = origin.message.headers;
+  return {
+    ...origin.message,
+    headers: {
+      ...headers,
+      [deadLetterHeaders.topic]: origin.topic,
+      [deadLetterHeaders.group]: group ?? '',
+      [deadLetterHeaders.id]: origin.id,
+      [deadLetterHeaders.reason]: reason,
+      [deadLetterHeaders.attempts]: String(attempts),
+      [deadLetterHeaders.time]: new Date(time).toISOString(),
+    },
+  };
+}
+
+/** The message that a dead letter was made of, addressed to the group that could not handle it. */
+export function redrivenMessage(dead: Message): { topic: string | null; message: Message } {
+  const headers: Record<string, string> = {};
+  const ours = new Set<string>(Object.values(deadLetterHeaders));
+  for (const [name, value] of Object.entries(dead.headers)) {
+    if (!ours.has(name)) headers[name] = value;
+  }
+  const group = dead.headers[deadLetterHeaders.group];
+  if (group) headers[ONLY_GROUP] = group;
+  return {
+    topic: dead.headers[deadLetterHeaders.topic] ?? null,
+    message: { ...dead, headers },
+  };
+}

@@ -2,9 +2,12 @@
  * The options of brokers, publishes and subscriptions, with units and defaults; and the one function
  * that fills the defaults in and rejects nonsense.
  */
+import { hostname } from 'node:os';
 import { RivuletError } from '../errors.ts';
-import type { Clock } from '../util/clock.ts';
 import type { Position } from './broker.ts';
+import type { Scheduler } from './scheduler.ts';
+import { systemScheduler } from './system-scheduler.ts';
+import { checkGroup, checkTopic } from './topics.ts';
 
 export interface BrokerOptions {
   /** [Addrs] One or more URLs of one broker or cluster. */
@@ -25,8 +28,8 @@ export interface BrokerOptions {
   readonly maxBodyBytes: number;
   /** Writes and reads go-micro's own message form where it differs. Default false. */
   readonly goMicro: boolean;
-  /** The time, for tests on a virtual clock. Only the memory broker accepts another than the system's. */
-  readonly clock?: Clock;
+  /** Time, timers and chance, for tests on a virtual clock. Default: the system's. */
+  readonly scheduler: Scheduler;
   /** Passed to the adapter's client library as they are. */
   readonly client?: Readonly<Record<string, unknown>>;
 }
@@ -55,9 +58,9 @@ export interface SubscribeOptions {
   readonly ack?: 'auto' | 'manual';
   /** Where a new group starts. Default `new`; an existing group keeps its place. */
   readonly from?: Position;
-  /** Handlers running at once. Default 1 without order, otherwise the number of keys at a time. */
+  /** Handlers running at once; with `ordered: 'by-key'` that many keys at once. Default 1. */
   readonly concurrency?: number;
-  /** Deliveries not yet settled. Default 2 × concurrency; a hard bound. */
+  /** Deliveries not yet settled. Default 2 × concurrency × batch size; a hard bound. */
   readonly maxInFlight?: number;
   readonly ordered?: 'no' | 'by-key' | 'strictly';
   /** Redelivered to another when not settled or extended by then. Default 30 000. */
@@ -94,44 +97,88 @@ export interface ResolvedSubscribeOptions {
   readonly ackWaitMs: number;
   readonly attempts: number;
   readonly backoff: Backoff;
-  readonly deadLetter: string | false;
+  /** null = `${topic}.dead` of the topic that the message came on. */
+  readonly deadLetter: string | false | null;
   readonly batch: { readonly size: number; readonly waitMs: number };
   readonly signal: AbortSignal | null;
 }
 
 const DEFAULT_BACKOFF: Backoff = { minMs: 100, maxMs: 60_000, factor: 2, jitter: true };
 
-export function resolveSubscribeOptions(
-  topic: string,
-  options: SubscribeOptions = {},
-): ResolvedSubscribeOptions {
+/** Broker options with every default filled in. `previous` are those that `init` changes. */
+export function resolveBrokerOptions(
+  options: Partial<BrokerOptions>,
+  previous?: BrokerOptions,
+): BrokerOptions {
+  const scheduler = options.scheduler ?? previous?.scheduler ?? systemScheduler;
+  const resolved: BrokerOptions = {
+    addresses: [],
+    clientName: `${hostname()}-${process.pid}-${scheduler.uniqueName()}`,
+    publishTimeoutMs: 10_000,
+    maxPendingPublishes: 10_000,
+    connectTimeoutMs: 10_000,
+    reconnect: { minMs: 50, maxMs: 5000, factor: 2, jitter: true },
+    drainTimeoutMs: 30_000,
+    maxBodyBytes: 8 * 1024 * 1024,
+    goMicro: false,
+    ...previous,
+    ...options,
+    scheduler,
+  };
+  positive('publishTimeoutMs', resolved.publishTimeoutMs);
+  positive('maxPendingPublishes', resolved.maxPendingPublishes);
+  positive('connectTimeoutMs', resolved.connectTimeoutMs);
+  positive('maxBodyBytes', resolved.maxBodyBytes);
+  if (!(resolved.drainTimeoutMs >= 0)) invalid('drainTimeoutMs may not be negative');
+  if (resolved.clientName === '') invalid('clientName is empty');
+  return resolved;
+}
+
+/** Subscribe options with every default filled in; rejects nonsense with INVALID_ARGUMENT. */
+export function resolveSubscribeOptions(options: SubscribeOptions = {}): ResolvedSubscribeOptions {
   const ordered = options.ordered ?? 'no';
-  const concurrency = ordered === 'strictly' ? 1 : (options.concurrency ?? 1);
+  const concurrency = options.concurrency ?? 1;
+  const batch = options.batch ?? { size: 1, waitMs: 0 };
   const resolved: ResolvedSubscribeOptions = {
     group: options.group ?? null,
     ack: options.ack ?? 'auto',
     from: options.from ?? 'new',
     concurrency,
-    maxInFlight: options.maxInFlight ?? (ordered === 'strictly' ? 1 : concurrency * 2),
+    maxInFlight: options.maxInFlight ?? 2 * concurrency * batch.size,
     ordered,
     ackWaitMs: options.ackWaitMs ?? 30_000,
     attempts: options.retry?.attempts ?? 10,
     backoff: { ...DEFAULT_BACKOFF, ...options.retry?.backoff },
-    deadLetter: options.deadLetter ?? `${topic}.dead`,
-    batch: options.batch ?? { size: 1, waitMs: 0 },
+    deadLetter: options.deadLetter ?? null,
+    batch,
     signal: options.signal ?? null,
   };
-  positive('concurrency', resolved.concurrency);
+  positive('concurrency', concurrency);
   positive('maxInFlight', resolved.maxInFlight);
   positive('ackWaitMs', resolved.ackWaitMs);
   positive('retry.attempts', resolved.attempts);
-  positive('batch.size', resolved.batch.size);
-  if (options.group === '')
-    invalid('group is empty: leave it out for "every subscriber gets every message"');
-  if (ordered === 'strictly' && (options.concurrency ?? 1) > 1) {
+  positive('batch.size', batch.size);
+  if (options.group !== undefined) checkGroup(options.group);
+  if (typeof resolved.deadLetter === 'string') checkTopic(resolved.deadLetter);
+  if (ordered === 'strictly' && concurrency > 1) {
     invalid('ordered: "strictly" and concurrency above 1 exclude each other: use "by-key"');
   }
+  if (ordered !== 'no' && batch.size > 1 && concurrency > 1) {
+    invalid('batches in order are handled one at a time: leave concurrency at 1');
+  }
+  if (batch.size > resolved.maxInFlight) {
+    invalid(`a batch of ${batch.size} never fills while maxInFlight is ${resolved.maxInFlight}`);
+  }
   return resolved;
+}
+
+/** Where a message that came on `topic` goes when its attempts are used up; null = nowhere. */
+export function deadLetterTopic(
+  topic: string,
+  options: Pick<ResolvedSubscribeOptions, 'deadLetter'>,
+): string | null {
+  if (options.deadLetter === false) return null;
+  return options.deadLetter ?? `${topic}.dead`;
 }
 
 /** The wait before delivery `attempt + 1`, in milliseconds; `fraction` in [0, 1) feeds the jitter. */

@@ -25,8 +25,11 @@ const SHELLS = [
   'src/storage/real-disk.ts',
   'src/storage/lmdb-',
   'src/server/',
+  'src/broker/system-scheduler.ts',
+  'src/broker/virtual-scheduler.ts',
   'src/client/',
   'src/cli/',
+  'src/conformance/',
 ];
 /** Within the server these are core again: they are given a clock. */
 const CORE_WITHIN_SHELLS = ['src/server/commands/'];

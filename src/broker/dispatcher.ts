@@ -1,0 +1,492 @@
+/**
+ * From raw deliveries to handler calls: what every implementation of subscribe shares.
+ *
+ * Invariants: handlers run at most `concurrency` at once, and at most `maxInFlight` deliveries are
+ * in hand (a source asks `free` before it fetches). In order by key or strictly, a message that
+ * fails is retried in place and holds back its successors, nothing else. A failing message never
+ * holds up others. A deadline counts from the moment a handler gets the message: while one waits
+ * here for its turn, this extends it; once handed over, only the handler does.
+ * Cost: one object and one promise per delivery; one timer per subscription.
+ */
+import { RivuletError } from '../errors.ts';
+import type { BatchHandler, BrokerEvents, Delivery, Handler } from './broker.ts';
+import {
+  type DeliveryKeeper,
+  HeldDelivery,
+  type Outcome,
+  overdue,
+  type RawDelivery,
+  type Settler,
+} from './delivery.ts';
+import type { Events } from './events.ts';
+import { Lanes } from './lanes.ts';
+import { ONLY_GROUP } from './message.ts';
+import { backoffMs, deadLetterTopic, type ResolvedSubscribeOptions } from './options.ts';
+import { reasonOf } from './reason.ts';
+import type { Scheduler } from './scheduler.ts';
+import type { Tracing } from './trace.ts';
+
+export type Consume =
+  | { readonly each: Handler; readonly batch?: undefined }
+  | { readonly batch: BatchHandler; readonly each?: undefined };
+
+export interface DispatcherSetup<Raw extends RawDelivery> {
+  readonly options: ResolvedSubscribeOptions;
+  readonly consume: Consume;
+  readonly settler: Settler<Raw>;
+  readonly scheduler: Scheduler;
+  readonly events: Events<BrokerEvents>;
+  readonly tracing: Tracing;
+  /** Called whenever `free` has grown. */
+  readonly onFree?: () => void;
+}
+
+export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements DeliveryKeeper<Raw> {
+  readonly options: ResolvedSubscribeOptions;
+  readonly #consume: Consume;
+  readonly #settler: Settler<Raw>;
+  readonly #scheduler: Scheduler;
+  readonly #events: Events<BrokerEvents>;
+  readonly #tracing: Tracing;
+  readonly #onFree: () => void;
+  readonly #lanes: Lanes<HeldDelivery<Raw>>;
+  /** Everything in hand: waiting, handed or settling. */
+  readonly #held = new Set<HeldDelivery<Raw>>();
+  /** Handed ones whose handler has not returned. A lost one stays here until it does. */
+  readonly #inHandler = new Set<HeldDelivery<Raw>>();
+  /** Given back in order, waiting here for their retry: their lane stays theirs. */
+  readonly #retries = new Map<HeldDelivery<Raw>, () => void>();
+  /** Retries that are due and wait for the rest of their batch. */
+  readonly #ripe: HeldDelivery<Raw>[] = [];
+  /** Taken from the lanes and not yet done there. */
+  readonly #taken = new Set<HeldDelivery<Raw>>();
+  /** What starts the retry in place of a delivery, once its handler has returned. */
+  readonly #successors = new Map<HeldDelivery<Raw>, () => void>();
+  #sequence = 0;
+  #running = 0;
+  #settling = 0;
+  /** A batch in order waits for its retry: nothing else may run. */
+  #paused = false;
+  #flush = false;
+  #pumpAsked = false;
+  #cancelFlush: (() => void) | null = null;
+  #cancelSweep: (() => void) | null = null;
+  #closing: Promise<void> | null = null;
+  #whenIdle: (() => void) | null = null;
+
+  constructor(setup: DispatcherSetup<Raw>) {
+    this.options = setup.options;
+    this.#consume = setup.consume;
+    this.#settler = setup.settler;
+    this.#scheduler = setup.scheduler;
+    this.#events = setup.events;
+    this.#tracing = setup.tracing;
+    this.#onFree = setup.onFree ?? (() => {});
+    const { ordered } = setup.options;
+    const inBatches = setup.consume.batch !== undefined;
+    this.#lanes = new Lanes((held) => {
+      if (ordered === 'no' || inBatches) return null;
+      return ordered === 'strictly' ? '' : (held.message.key ?? null);
+    });
+  }
+
+  /** Deliveries in hand and not settled. */
+  get inFlight(): number {
+    return this.#held.size;
+  }
+
+  /** How many more a source may push. */
+  get free(): number {
+    return this.#closing ? 0 : Math.max(0, this.options.maxInFlight - this.#held.size);
+  }
+
+  /** Whether this very message is in hand. */
+  holds(topic: string, id: string): boolean {
+    for (const held of this.#held) if (held.id === id && held.topic === topic) return true;
+    return false;
+  }
+
+  /** Takes a delivery over. A source pushes at most `free`; more would wait here for their turn. */
+  push(raw: Raw): void {
+    if (this.#closing) {
+      void this.#quietly(this.#settler.release(raw));
+      return;
+    }
+    const deadline = this.now() + this.options.ackWaitMs;
+    const held = new HeldDelivery(raw, this, deadline, this.#sequence++);
+    this.#held.add(held);
+    this.#watchDeadlines();
+    const onlyGroup = raw.message.headers[ONLY_GROUP];
+    if (onlyGroup !== undefined && onlyGroup !== this.options.group) {
+      void this.#settleOrLose(held, held.ack());
+    } else if (raw.attempt > this.options.attempts) {
+      const reason = `delivered ${raw.attempt - 1} times and never settled`;
+      void this.#settleOrLose(held, held.deadLetter(reason));
+    } else {
+      this.#lanes.add(held);
+      this.#pump();
+    }
+  }
+
+  /** The broker has taken it away: another consumer has it, or its group is gone. */
+  lose(topic: string, id: string, reason: string): void {
+    for (const held of [...this.#held]) {
+      if (held.id === id && held.topic === topic) this.#loseOne(held, reason);
+    }
+  }
+
+  /** All of them, as when the channel they came on is gone. */
+  loseAll(reason: string): void {
+    for (const held of [...this.#held]) this.#loseOne(held, reason);
+  }
+
+  /**
+   * Gives back what waits, lets handlers finish (at most `timeoutMs`) and their settlements with
+   * them. What a handler in manual mode has not settled by then is given back.
+   */
+  close(timeoutMs: number): Promise<void> {
+    this.#closing ??= this.#close(timeoutMs);
+    return this.#closing;
+  }
+
+  now(): number {
+    return this.#scheduler.monotonic();
+  }
+
+  async carryOut(held: HeldDelivery<Raw>, outcome: Outcome): Promise<void> {
+    this.#settling++;
+    try {
+      switch (outcome.kind) {
+        case 'ack':
+          await this.#settler.ack(held.raw);
+          break;
+        case 'extend':
+          await this.#settler.extend(held.raw, outcome.ms);
+          held.deadline = this.now() + outcome.ms;
+          this.#watchDeadlines();
+          break;
+        case 'dead letter':
+          await this.#bury(held, outcome.reason);
+          break;
+        case 'nack':
+          await this.#giveBack(held, outcome.delayMs, outcome.reason);
+          break;
+      }
+    } finally {
+      this.#settling--;
+      this.#checkIdle();
+    }
+  }
+
+  left(held: HeldDelivery<Raw>): void {
+    if (!this.#held.delete(held)) return;
+    this.#retries.get(held)?.();
+    this.#lanes.remove(held);
+    // While its handler still runs, its lane stays busy: `#returned` frees it.
+    if (!this.#inHandler.has(held)) this.#leaveLane(held);
+    if (!this.#closing) this.#onFree();
+    this.#pump();
+  }
+
+  #leaveLane(held: HeldDelivery<Raw>): void {
+    const successor = this.#successors.get(held);
+    if (successor === undefined) {
+      if (this.#taken.delete(held)) this.#lanes.done(held);
+      return;
+    }
+    this.#taken.delete(held);
+    this.#successors.delete(held);
+    successor();
+  }
+
+  #pump(): void {
+    if (this.#closing || this.#paused) return;
+    if (this.#consume.batch === undefined) {
+      while (this.#running < this.options.concurrency) {
+        const held = this.#lanes.take();
+        if (held === null) return;
+        this.#taken.add(held);
+        void this.#run([held]);
+      }
+    } else if (!this.#pumpAsked) {
+      // What is pushed in one go belongs into one batch.
+      this.#pumpAsked = true;
+      queueMicrotask(() => {
+        this.#pumpAsked = false;
+        this.#pumpBatches();
+      });
+    }
+  }
+
+  #pumpBatches(): void {
+    const { batch, concurrency } = this.options;
+    while (!this.#closing && !this.#paused && this.#running < concurrency) {
+      const ready = this.#lanes.readyCount;
+      if (ready === 0) break;
+      if (ready < batch.size && batch.waitMs > 0 && !this.#flush) {
+        this.#cancelFlush ??= this.#scheduler.after(batch.waitMs, () => {
+          this.#cancelFlush = null;
+          this.#flush = true;
+          this.#pumpBatches();
+        });
+        return;
+      }
+      this.#cancelFlush?.();
+      this.#cancelFlush = null;
+      this.#flush = false;
+      const taken: HeldDelivery<Raw>[] = [];
+      while (taken.length < batch.size) {
+        const held = this.#lanes.take();
+        if (held === null) break;
+        this.#taken.add(held);
+        taken.push(held);
+      }
+      void this.#run(taken);
+    }
+  }
+
+  async #run(deliveries: HeldDelivery<Raw>[]): Promise<void> {
+    this.#running++;
+    for (const held of deliveries) this.#inHandler.add(held);
+    const ripe = deliveries.some((held) => this.#hasWaited(held))
+      ? await this.#freshen(deliveries)
+      : deliveries;
+    let failed = false;
+    let failure: unknown;
+    if (ripe.length > 0) {
+      for (const held of ripe) held.state = 'handed';
+      try {
+        await this.#call(ripe);
+      } catch (error) {
+        failed = true;
+        failure = error;
+      }
+    }
+    const settlements = ripe
+      .filter((held) => held.open)
+      .map((held) => (failed ? this.#fail(held, failure) : this.#succeed(held)));
+    // In order, the next one must not start before this one is settled.
+    if (this.options.ordered !== 'no') await Promise.all(settlements);
+    this.#running--;
+    for (const held of deliveries) {
+      this.#inHandler.delete(held);
+      if (!this.#held.has(held)) this.#leaveLane(held);
+    }
+    this.#pump();
+    this.#checkIdle();
+  }
+
+  #call(deliveries: HeldDelivery<Raw>[]): unknown {
+    const { each, batch } = this.#consume;
+    const [first] = deliveries as [HeldDelivery<Raw>];
+    if (each !== undefined) {
+      return this.#tracing.run(first.message.headers, () => each(first));
+    }
+    return batch(deliveries as readonly Delivery[]);
+  }
+
+  #succeed(held: HeldDelivery<Raw>): Promise<void> {
+    return this.options.ack === 'auto' ? this.#settleOrLose(held, held.ack()) : Promise.resolve();
+  }
+
+  #fail(held: HeldDelivery<Raw>, error: unknown): Promise<void> {
+    const { topic, id, attempt } = held;
+    this.#events.emit('handlerError', { topic, id, attempt, error });
+    return this.#settleOrLose(held, held.nack({ reason: reasonOf(error) }));
+  }
+
+  /** A settlement that nobody else waits for: its failure is reported, and the place freed. */
+  async #settleOrLose(held: HeldDelivery<Raw>, settlement: Promise<void>): Promise<void> {
+    try {
+      await settlement;
+    } catch (cause) {
+      const error = new RivuletError(
+        'DELIVERY_LOST',
+        `message ${held.id} of ${held.topic} could not be settled and will come again`,
+        { cause },
+      );
+      this.#events.emit('warning', { error });
+      held.lose(error);
+    }
+  }
+
+  async #bury(held: HeldDelivery<Raw>, reason: string): Promise<void> {
+    const { topic, id } = held;
+    const to = deadLetterTopic(topic, this.options);
+    if (to === null) {
+      await this.#settler.ack(held.raw);
+      const text = `message ${id} of ${topic} is dropped, there is no dead letter: ${reason}`;
+      this.#events.emit('warning', { error: new RivuletError('HANDLER_FAILED', text) });
+    } else {
+      await this.#settler.deadLetter(held.raw, to, reason);
+      this.#events.emit('deadLettered', { topic, id, reason });
+    }
+  }
+
+  async #giveBack(
+    held: HeldDelivery<Raw>,
+    delayMs: number | undefined,
+    reason: string,
+  ): Promise<void> {
+    const { attempts, backoff, ordered } = this.options;
+    if (held.attempt >= attempts) return this.#bury(held, reason);
+    const delay = delayMs ?? backoffMs(backoff, held.attempt, this.#scheduler.fraction());
+    if (ordered === 'no' || this.#closing) return this.#settler.nack(held.raw, delay, reason);
+    const next = new HeldDelivery<Raw>(
+      { ...held.raw, attempt: held.attempt + 1 },
+      this,
+      held.deadline,
+      held.sequence,
+    );
+    this.#held.add(next);
+    this.#taken.add(next);
+    if (this.#consume.batch !== undefined) this.#paused = true;
+    this.#successors.set(held, () => this.#retryInPlace(next, delay));
+  }
+
+  #retryInPlace(held: HeldDelivery<Raw>, delayMs: number): void {
+    if (this.#closing) {
+      this.#giveAway(held);
+      return;
+    }
+    const cancel = this.#scheduler.after(delayMs, async () => {
+      await this.#quietly(this.#settler.recount(held.raw));
+      if (!this.#retries.delete(held)) return;
+      held.deadline = this.now() + this.options.ackWaitMs;
+      this.#ripe.push(held);
+      this.#resume();
+    });
+    this.#retries.set(held, () => {
+      cancel();
+      this.#retries.delete(held);
+      this.#resume();
+    });
+  }
+
+  /** Retries that are due run again, before anything else; those of a batch together, in order. */
+  #resume(): void {
+    if (this.#closing || (this.#paused && this.#retries.size > 0)) return;
+    this.#paused = false;
+    const ripe = this.#ripe.splice(0).sort((a, b) => b.sequence - a.sequence);
+    for (const held of ripe) {
+      if (!this.#taken.delete(held)) continue;
+      this.#lanes.again(held);
+    }
+    this.#pump();
+  }
+
+  #hasWaited(held: HeldDelivery<Raw>): boolean {
+    return held.deadline - this.now() < 0.75 * this.options.ackWaitMs;
+  }
+
+  /** A handler gets the whole of its time, however long the message waited here. */
+  async #freshen(deliveries: HeldDelivery<Raw>[]): Promise<HeldDelivery<Raw>[]> {
+    const waited = deliveries.filter((held) => held.open && this.#hasWaited(held));
+    await Promise.all(waited.map((held) => this.#prolong(held)));
+    return deliveries.filter((held) => held.open);
+  }
+
+  async #prolong(held: HeldDelivery<Raw>): Promise<void> {
+    const { ackWaitMs } = this.options;
+    try {
+      await this.#settler.extend(held.raw, ackWaitMs);
+      held.deadline = this.now() + ackWaitMs;
+    } catch (error) {
+      if (error instanceof RivuletError && error.code === 'DELIVERY_LOST') held.lose(error);
+      else if (this.now() >= held.deadline) held.lose(overdue(held.raw));
+    }
+  }
+
+  #watchDeadlines(): void {
+    if (this.#cancelSweep !== null || this.#closing) return;
+    let wait = this.options.ackWaitMs / 4;
+    for (const held of this.#held) {
+      if (held.state === 'handed') wait = Math.min(wait, held.deadline - this.now());
+    }
+    this.#cancelSweep = this.#scheduler.after(Math.max(1, Math.ceil(wait)), () => {
+      this.#cancelSweep = null;
+      this.#sweep();
+      if (this.#held.size > 0) this.#watchDeadlines();
+    });
+  }
+
+  #sweep(): void {
+    const now = this.now();
+    for (const held of [...this.#held]) {
+      if (held.state === 'waiting' && !this.#inHandler.has(held)) {
+        if (held.deadline - now < this.options.ackWaitMs / 2) void this.#prolong(held);
+      } else if (held.state === 'handed' && now >= held.deadline) {
+        const error = overdue(held.raw);
+        this.#events.emit('warning', { error });
+        held.lose(error);
+      }
+    }
+  }
+
+  #loseOne(held: HeldDelivery<Raw>, reason: string): void {
+    const text = `message ${held.id} of ${held.topic} is no longer this consumer's: ${reason}`;
+    held.lose(new RivuletError('DELIVERY_LOST', text));
+  }
+
+  async #close(timeoutMs: number): Promise<void> {
+    // The getter `free` and `push` see #closing only after this function's first await.
+    await null;
+    this.#cancelFlush?.();
+    const waiting = this.#lanes.clear();
+    for (const [held, cancel] of [...this.#retries]) {
+      cancel();
+      waiting.push(held);
+    }
+    waiting.push(...this.#ripe.splice(0));
+    for (const held of waiting) this.#giveAway(held);
+    await this.#idle(timeoutMs);
+    const closed = new RivuletError('CLOSED', 'the subscriber is closed');
+    for (const held of [...this.#held]) {
+      if (held.state === 'handed' && !this.#inHandler.has(held)) this.#giveAway(held);
+      held.lose(closed);
+    }
+    await this.#idle(timeoutMs);
+    this.#cancelSweep?.();
+    this.#cancelSweep = null;
+  }
+
+  /** Back to the broker, for another consumer. */
+  #giveAway(held: HeldDelivery<Raw>): void {
+    this.#settling++;
+    void this.#quietly(this.#settler.release(held.raw)).then(() => {
+      this.#settling--;
+      this.#checkIdle();
+    });
+    held.lose(new RivuletError('CLOSED', 'the subscriber is closed'));
+  }
+
+  #idle(timeoutMs: number): Promise<void> {
+    if (this.#running === 0 && this.#settling === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      const cancel = this.#scheduler.after(timeoutMs, () => this.#whenIdle?.());
+      this.#whenIdle = () => {
+        this.#whenIdle = null;
+        cancel();
+        resolve();
+      };
+    });
+  }
+
+  #checkIdle(): void {
+    if (this.#running === 0 && this.#settling === 0) this.#whenIdle?.();
+  }
+
+  async #quietly(work: Promise<void>): Promise<void> {
+    try {
+      await work;
+    } catch (error) {
+      if (error instanceof RivuletError) this.#events.emit('warning', { error });
+      else
+        this.#events.emit('warning', {
+          error: new RivuletError('INTERNAL', 'a delivery could not be given back', {
+            cause: error,
+          }),
+        });
+    }
+  }
+}

@@ -1,0 +1,135 @@
+/**
+ * From a URL to a connected broker.
+ *
+ * Holds: which scheme is whose. Ours come with this package; adapters are packages of their own,
+ * loaded when their scheme is first asked for; anybody can register a scheme.
+ */
+import { RivuletError } from '../errors.ts';
+import type { Broker } from './broker.ts';
+import type { BrokerOptions } from './options.ts';
+
+/** Makes a broker that is not connected yet. All addresses have one scheme. */
+export type BrokerFactory = (
+  addresses: readonly string[],
+  options: Partial<BrokerOptions>,
+) => Broker;
+
+/** What an adapter's module exports. */
+export interface BrokerModule {
+  readonly createBroker: BrokerFactory;
+}
+
+type Load = () => Promise<BrokerModule>;
+
+const schemes = new Map<string, Load>();
+
+for (const [name, owned] of Object.entries({
+  '@rivulet/redis': ['redis', 'rediss'],
+  '@rivulet/rabbitmq': ['amqp', 'amqps'],
+  '@rivulet/nats': ['nats', 'tls'],
+})) {
+  for (const scheme of owned) registerScheme(scheme, () => loadAdapter(name, scheme));
+}
+
+/** Makes `openBroker('scheme:...')` work; the module is loaded when it is first needed. */
+export function registerScheme(scheme: string, load: Load): void {
+  if (!/^[a-z][a-z0-9+.-]*$/.test(scheme)) {
+    throw new RivuletError('INVALID_ARGUMENT', `${JSON.stringify(scheme)} is no URL scheme`);
+  }
+  schemes.set(scheme, load);
+}
+
+/**
+ * Opens and connects. `url` may name several servers of one cluster, as an array or separated by
+ * commas. Rejects with UNKNOWN_SCHEME, ADAPTER_MISSING, INVALID_ARGUMENT, CONNECTION_FAILED or
+ * AUTHENTICATION_FAILED.
+ */
+export async function openBroker(
+  url: string | readonly string[],
+  options: Partial<BrokerOptions> = {},
+): Promise<Broker> {
+  const addresses = (typeof url === 'string' ? splitAddresses(url) : url).map((address) =>
+    address.trim(),
+  );
+  const found = new Set(addresses.map(schemeOf));
+  const [scheme] = found;
+  if (scheme === undefined) throw new RivuletError('INVALID_ARGUMENT', 'no address was given');
+  if (found.size > 1) {
+    const text = `addresses of one broker have one scheme, not ${[...found].join(' and ')}`;
+    throw new RivuletError('INVALID_ARGUMENT', text);
+  }
+  const load = schemes.get(scheme);
+  if (load === undefined) throw unknownScheme(scheme);
+  const { createBroker } = await load();
+  const broker = createBroker(addresses, options);
+  try {
+    await broker.connect();
+  } catch (error) {
+    await broker.disconnect();
+    throw error;
+  }
+  return broker;
+}
+
+/** A comma separates addresses where a scheme follows it, or else repeats the first one's. */
+function splitAddresses(url: string): string[] {
+  if (!url.includes(',')) return [url];
+  const [first, ...rest] = url.split(',');
+  const prefix = /^[a-z][a-z0-9+.-]*:\/\//i.exec(first.trim())?.[0];
+  if (prefix === undefined) return [url];
+  return [first, ...rest.map((part) => (part.includes('://') ? part : `${prefix}${part.trim()}`))];
+}
+
+function schemeOf(address: string): string {
+  const scheme = /^([a-z][a-z0-9+.-]*):/i.exec(address)?.[1];
+  if (scheme === undefined) {
+    throw new RivuletError(
+      'INVALID_ARGUMENT',
+      `${JSON.stringify(withoutPassword(address))} is no URL: it begins with no scheme`,
+    );
+  }
+  return scheme.toLowerCase();
+}
+
+async function loadAdapter(name: string, scheme: string): Promise<BrokerModule> {
+  try {
+    return await import(name);
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    // Only when the adapter itself is missing; what it lacks in turn is another error.
+    if (code !== 'ERR_MODULE_NOT_FOUND' || !message.includes(`'${name}'`)) throw cause;
+    const text = `${scheme}: needs a package that is not installed: npm install ${name}`;
+    throw new RivuletError('ADAPTER_MISSING', text, { cause });
+  }
+}
+
+function unknownScheme(scheme: string): RivuletError {
+  const known = [...schemes.keys()].sort();
+  const nearest = known
+    .map((name) => ({ name, steps: distance(scheme, name) }))
+    .sort((a, b) => a.steps - b.steps)[0];
+  const hint =
+    nearest !== undefined && nearest.steps <= 3
+      ? `did you mean ${nearest.name}:?`
+      : `there are ${known.join(', ')}`;
+  return new RivuletError('UNKNOWN_SCHEME', `no broker has the scheme ${scheme}: ${hint}`);
+}
+
+/** Levenshtein's: how many letters to insert, delete or replace. */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(row[j] + 1, next[j - 1] + 1, replaced));
+    }
+    row = next;
+  }
+  return row[b.length];
+}
+
+/** An address as it may be shown and logged. */
+export function withoutPassword(address: string): string {
+  return address.replace(/\/\/[^/@]*@/, '//');
+}

@@ -1,0 +1,17 @@
+/** The system's own time, timers and randomness: the shell of this folder. */
+import { randomBytes } from 'node:crypto';
+import { systemClock } from '../util/clock.ts';
+import type { Scheduler } from './scheduler.ts';
+
+export const systemScheduler: Scheduler = {
+  ...systemClock,
+  after(ms, run) {
+    const timer = setTimeout(run, Math.min(Math.max(0, ms), LONGEST_MS));
+    return () => clearTimeout(timer);
+  },
+  fraction: () => Math.random(),
+  uniqueName: () => BigInt(`0x${randomBytes(8).toString('hex')}`).toString(36),
+};
+
+/** setTimeout fires at once when asked for more. Whoever waits longer looks again when woken. */
+const LONGEST_MS = 2 ** 31 - 1;

@@ -1,0 +1,56 @@
+/** The public names of the package. An adapter or application imports from here and nowhere deeper. */
+
+export type * from './broker/broker.ts';
+export { type Attachment, BrokerBase, isOutage, type PublishPlan } from './broker/broker-base.ts';
+export type { Capabilities } from './broker/capabilities.ts';
+export type { RawDelivery, Settler } from './broker/delivery.ts';
+export { type Consume, Dispatcher, type DispatcherSetup } from './broker/dispatcher.ts';
+export { Events } from './broker/events.ts';
+export {
+  deadLetterHeaders,
+  deadLetterMessage,
+  type Message,
+  ONLY_GROUP,
+  redrivenMessage,
+} from './broker/message.ts';
+export {
+  type BrokerFactory,
+  type BrokerModule,
+  openBroker,
+  registerScheme,
+  withoutPassword,
+} from './broker/open-broker.ts';
+export {
+  type Backoff,
+  type BrokerOptions,
+  backoffMs,
+  deadLetterTopic,
+  type PublishOptions,
+  type RequestOptions,
+  type ResolvedSubscribeOptions,
+  type RespondOptions,
+  type SubscribeOptions,
+} from './broker/options.ts';
+export { Requests, replyHeaders } from './broker/requests.ts';
+export { Responses, type ResponsesSetup } from './broker/responses.ts';
+export { pause, type Scheduler } from './broker/scheduler.ts';
+export { systemScheduler } from './broker/system-scheduler.ts';
+export { Timeouts } from './broker/timeouts.ts';
+export {
+  jsonCodec,
+  type StandardSchema,
+  type Topic,
+  type TopicOptions,
+  type TypedPublishOptions,
+  topic,
+  type ValueCodec,
+} from './broker/topic.ts';
+export {
+  checkGroup,
+  checkPattern,
+  checkTopic,
+  compilePattern,
+  isPattern,
+} from './broker/topics.ts';
+export type { Tracing } from './broker/trace.ts';
+export { type ErrorCode, errorTable, RivuletError } from './errors.ts';

@@ -1,0 +1,351 @@
+/** The dispatcher on a virtual clock, with a settler that only writes down what it is told. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { BrokerEvents, Delivery } from '../../src/broker/broker.ts';
+import type { RawDelivery, Settler } from '../../src/broker/delivery.ts';
+import { type Consume, Dispatcher } from '../../src/broker/dispatcher.ts';
+import { Events } from '../../src/broker/events.ts';
+import { ONLY_GROUP } from '../../src/broker/message.ts';
+import { resolveSubscribeOptions, type SubscribeOptions } from '../../src/broker/options.ts';
+import { passingOn } from '../../src/broker/trace.ts';
+import { VirtualScheduler } from '../../src/broker/virtual-scheduler.ts';
+import { RivuletError } from '../../src/errors.ts';
+
+const RETRY = { attempts: 3, backoff: { minMs: 100, maxMs: 1000, factor: 2, jitter: false } };
+
+class Recorder implements Settler {
+  readonly log: string[] = [];
+  /** Ids that the broker has given to another. */
+  readonly lost = new Set<string>();
+
+  async #note(word: string, raw: RawDelivery): Promise<void> {
+    if (this.lost.has(raw.id)) throw new RivuletError('DELIVERY_LOST', raw.id);
+    this.log.push(`${word} ${raw.id}`);
+  }
+
+  ack = (raw: RawDelivery) => this.#note('ack', raw);
+  nack = (raw: RawDelivery, delayMs: number) => this.#note(`nack+${delayMs}`, raw);
+  deadLetter = (raw: RawDelivery, topic: string, reason: string) =>
+    this.#note(`dead(${topic}, ${reason})`, raw);
+  extend = (raw: RawDelivery, ms: number) => this.#note(`extend+${ms}`, raw);
+  release = (raw: RawDelivery) => this.#note('release', raw);
+  recount = (raw: RawDelivery) => this.#note('recount', raw);
+}
+
+function setUp(consume: Consume, options: SubscribeOptions = {}) {
+  const scheduler = new VirtualScheduler();
+  const settler = new Recorder();
+  const events = new Events<BrokerEvents>();
+  let freed = 0;
+  const dispatcher = new Dispatcher({
+    options: resolveSubscribeOptions({ group: 'g', retry: RETRY, ...options }),
+    consume,
+    settler,
+    scheduler,
+    events,
+    tracing: passingOn(),
+    onFree: () => {
+      freed++;
+    },
+  });
+  const push = (id: string, key?: string, attempt = 1, headers: Record<string, string> = {}) =>
+    dispatcher.push({
+      topic: 't',
+      id,
+      attempt,
+      publishedAt: 0,
+      message: { headers, body: new Uint8Array(), ...(key === undefined ? {} : { key }) },
+    });
+  return { scheduler, settler, events, dispatcher, push, freed: () => freed };
+}
+
+/** A handler whose calls wait until the test lets them go on. */
+function gate() {
+  const calls = new Map<string, { delivery: Delivery; end(): void; fail(error: Error): void }>();
+  const each = (delivery: Delivery) =>
+    new Promise<void>((resolve, reject) => {
+      const name = `${delivery.id}#${delivery.attempt}`;
+      calls.set(name, { delivery, end: resolve, fail: reject });
+    });
+  return { each, calls, running: () => [...calls.keys()] };
+}
+
+test('a handler that succeeds acknowledges; one that throws gives back with backoff', async () => {
+  const { push, settler, scheduler, events, freed } = setUp({
+    each: ({ id }) => {
+      if (id === 'bad') throw new Error('no');
+    },
+  });
+  const errors: unknown[] = [];
+  events.on('handlerError', ({ id, attempt }) => errors.push([id, attempt]));
+  push('good');
+  push('bad', undefined, 2);
+  await scheduler.settle();
+  assert.deepEqual(settler.log, ['ack good', 'nack+200 bad']);
+  assert.deepEqual(errors, [['bad', 2]]);
+  assert.equal(freed(), 2);
+  assert.equal(scheduler.pendingTimers, 1, 'the deadline watch');
+  await scheduler.advance(60_000);
+  assert.equal(scheduler.pendingTimers, 0);
+});
+
+test('the last attempt that fails is a dead letter, as is what killed its consumers', async () => {
+  const { push, settler, scheduler } = setUp({
+    each: () => {
+      throw new Error('poison');
+    },
+  });
+  push('a', undefined, 3);
+  push('b', undefined, 4);
+  await scheduler.settle();
+  assert.deepEqual(settler.log.sort(), [
+    'dead(t.dead, delivered 3 times and never settled) b',
+    'dead(t.dead, poison) a',
+  ]);
+});
+
+test('at most concurrency handlers run, and free counts what may still be pushed', async () => {
+  const { each, running, calls } = gate();
+  const { push, dispatcher, scheduler } = setUp({ each }, { concurrency: 2, maxInFlight: 5 });
+  for (const id of ['1', '2', '3', '4', '5']) push(id);
+  assert.deepEqual(running(), ['1#1', '2#1']);
+  assert.equal(dispatcher.free, 0);
+  calls.get('1#1')?.end();
+  await scheduler.settle();
+  assert.deepEqual(running(), ['1#1', '2#1', '3#1']);
+  assert.equal(dispatcher.free, 1);
+});
+
+test('by key: one key in order, retries in place hold back only their own key', async () => {
+  const { each, running, calls } = gate();
+  const { push, settler, scheduler } = setUp(
+    { each },
+    { ordered: 'by-key', concurrency: 4, maxInFlight: 10 },
+  );
+  push('a1', 'a');
+  push('a2', 'a');
+  push('b1', 'b');
+  push('free');
+  assert.deepEqual(running(), ['a1#1', 'b1#1', 'free#1']);
+  calls.get('a1#1')?.fail(new Error('later'));
+  calls.get('b1#1')?.end();
+  await scheduler.settle();
+  push('b2', 'b');
+  assert.deepEqual(running(), ['a1#1', 'b1#1', 'free#1', 'b2#1'], 'a2 waits for a1');
+  await scheduler.advance(99);
+  assert.equal(calls.has('a1#2'), false);
+  await scheduler.advance(1);
+  assert.equal(calls.has('a1#2'), true);
+  assert.equal(calls.has('a2#1'), false);
+  calls.get('a1#2')?.end();
+  await scheduler.settle();
+  assert.equal(calls.has('a2#1'), true);
+  assert.deepEqual(settler.log, ['ack b1', 'recount a1', 'ack a1']);
+});
+
+test('strictly: nothing passes a message that fails, until it is a dead letter', async () => {
+  const seen: string[] = [];
+  const { push, scheduler, settler } = setUp(
+    {
+      each: ({ id, attempt }) => {
+        seen.push(`${id}#${attempt}`);
+        if (id === '1') throw new Error('never');
+      },
+    },
+    { ordered: 'strictly', maxInFlight: 3 },
+  );
+  push('1');
+  push('2');
+  push('3');
+  await scheduler.advance(300);
+  assert.deepEqual(seen, ['1#1', '1#2', '1#3', '2#1', '3#1']);
+  assert.deepEqual(settler.log, [
+    'recount 1',
+    'recount 1',
+    'dead(t.dead, never) 1',
+    'ack 2',
+    'ack 3',
+  ]);
+});
+
+test('in manual mode a key is busy until its message is settled, not only until the handler returns', async () => {
+  const deliveries: Delivery[] = [];
+  const { push, scheduler } = setUp(
+    {
+      each: (delivery) => {
+        deliveries.push(delivery);
+      },
+    },
+    { ack: 'manual', ordered: 'by-key', concurrency: 2, maxInFlight: 4 },
+  );
+  push('1', 'k');
+  push('2', 'k');
+  await scheduler.settle();
+  assert.equal(deliveries.length, 1);
+  await deliveries[0]?.ack();
+  assert.equal(deliveries.length, 2);
+});
+
+test('settling twice is ALREADY_SETTLED, settling after the deadline DELIVERY_LOST', async () => {
+  const kept: Delivery[] = [];
+  const { push, settler, scheduler, dispatcher } = setUp(
+    {
+      each: (delivery) => {
+        kept.push(delivery);
+      },
+    },
+    { ack: 'manual', ackWaitMs: 1000 },
+  );
+  push('1');
+  push('2');
+  await scheduler.settle();
+  const [first, second] = kept as [Delivery, Delivery];
+  const { signal } = second;
+  await first.ack();
+  await assert.rejects(first.ack(), { code: 'ALREADY_SETTLED' });
+  await assert.rejects(first.nack(), { code: 'ALREADY_SETTLED' });
+  assert.equal(dispatcher.inFlight, 1);
+  await scheduler.advance(1000);
+  assert.equal(signal.aborted, true);
+  assert.equal(dispatcher.inFlight, 0);
+  await assert.rejects(second.ack(), { code: 'DELIVERY_LOST' });
+  assert.deepEqual(settler.log, ['ack 1']);
+});
+
+test('extend moves the deadline, and only the handler does so once it has the message', async () => {
+  const kept: Delivery[] = [];
+  const { push, settler, scheduler } = setUp(
+    {
+      each: (delivery) => {
+        kept.push(delivery);
+      },
+    },
+    { ack: 'manual', ackWaitMs: 1000 },
+  );
+  push('1');
+  await scheduler.advance(900);
+  await kept[0]?.extend(5000);
+  await scheduler.advance(4900);
+  await kept[0]?.ack();
+  assert.deepEqual(settler.log, ['extend+5000 1', 'ack 1']);
+});
+
+test('what waits for its turn is extended, and has its whole time when the handler gets it', async () => {
+  const { each, calls } = gate();
+  const { push, settler, scheduler } = setUp({ each }, { ackWaitMs: 1000 });
+  push('1');
+  push('2');
+  await calls.get('1#1')?.delivery.extend(10_000);
+  await scheduler.advance(3000);
+  assert.ok(settler.log.filter((line) => line === 'extend+1000 2').length >= 3);
+  calls.get('1#1')?.end();
+  await scheduler.settle();
+  await scheduler.advance(990);
+  calls.get('2#1')?.end();
+  await scheduler.settle();
+  assert.equal(settler.log.at(-1), 'ack 2');
+});
+
+test('what was lost while it waited is not handed over', async () => {
+  const { each, running, calls } = gate();
+  const { push, settler, scheduler, dispatcher } = setUp({ each }, { ackWaitMs: 1000 });
+  push('1');
+  push('2');
+  settler.lost.add('2');
+  await scheduler.advance(600);
+  calls.get('1#1')?.end();
+  await scheduler.settle();
+  assert.deepEqual(running(), ['1#1']);
+  assert.equal(dispatcher.inFlight, 0);
+});
+
+test('a stuck handler keeps its concurrency but frees its place in flight', async () => {
+  const { each, running } = gate();
+  const { push, dispatcher, scheduler } = setUp({ each }, { ackWaitMs: 1000, concurrency: 2 });
+  push('1');
+  await scheduler.advance(1000);
+  assert.equal(dispatcher.inFlight, 0);
+  push('1', undefined, 2);
+  push('2');
+  assert.deepEqual(running(), ['1#1', '1#2']);
+});
+
+test('batches: what is pushed in one go comes together; a failed batch is given back', async () => {
+  const batches: string[][] = [];
+  const { push, settler, scheduler } = setUp(
+    {
+      batch: (deliveries) => {
+        batches.push(deliveries.map(({ id }) => id));
+        if (deliveries.some(({ id }) => id === '4')) throw new Error('no');
+      },
+    },
+    { batch: { size: 3, waitMs: 50 } },
+  );
+  for (const id of ['1', '2', '3', '4']) push(id);
+  await scheduler.settle();
+  assert.deepEqual(batches, [['1', '2', '3']]);
+  await scheduler.advance(50);
+  assert.deepEqual(batches, [['1', '2', '3'], ['4']]);
+  assert.deepEqual(settler.log, ['ack 1', 'ack 2', 'ack 3', 'nack+100 4']);
+});
+
+test('a batch in order that fails comes again as it was, before what follows', async () => {
+  const batches: string[] = [];
+  let failures = 1;
+  const { push, scheduler, settler } = setUp(
+    {
+      batch: (deliveries) => {
+        batches.push(deliveries.map(({ id, attempt }) => `${id}#${attempt}`).join(' '));
+        if (failures-- > 0) throw new Error('once');
+      },
+    },
+    { ordered: 'strictly', batch: { size: 2, waitMs: 0 }, maxInFlight: 10 },
+  );
+  for (const id of ['1', '2', '3']) push(id);
+  await scheduler.advance(200);
+  assert.deepEqual(batches, ['1#1 2#1', '1#2 2#2', '3#1']);
+  assert.deepEqual(settler.log, ['recount 1', 'recount 2', 'ack 1', 'ack 2', 'ack 3']);
+});
+
+test('a message addressed to another group is acknowledged unseen', async () => {
+  const { each, running } = gate();
+  const { push, settler, scheduler } = setUp({ each });
+  push('1', undefined, 1, { [ONLY_GROUP]: 'other' });
+  push('2', undefined, 1, { [ONLY_GROUP]: 'g' });
+  await scheduler.settle();
+  assert.deepEqual(settler.log, ['ack 1']);
+  assert.deepEqual(running(), ['2#1']);
+});
+
+test('close gives back what waits, lets handlers finish, and leaves no timer', async () => {
+  const { each, calls } = gate();
+  const { push, settler, scheduler, dispatcher } = setUp({ each });
+  push('1');
+  push('2');
+  let closed = false;
+  const closing = dispatcher.close(10_000).then(() => {
+    closed = true;
+  });
+  await scheduler.settle();
+  assert.deepEqual(settler.log, ['release 2']);
+  assert.equal(closed, false);
+  calls.get('1#1')?.end();
+  await closing;
+  assert.deepEqual(settler.log, ['release 2', 'ack 1']);
+  assert.equal(scheduler.pendingTimers, 0);
+  push('3');
+  await scheduler.settle();
+  assert.equal(settler.log.at(-1), 'release 3');
+});
+
+test('close does not wait for ever for a handler that never returns, and tells it', async () => {
+  const { each, calls } = gate();
+  const { push, scheduler, dispatcher } = setUp({ each });
+  push('1');
+  const signal = calls.get('1#1')?.delivery.signal;
+  const closing = dispatcher.close(500);
+  await scheduler.advance(1000);
+  await closing;
+  assert.equal(signal?.aborted, true);
+  assert.equal(scheduler.pendingTimers, 0);
+});
