@@ -146,6 +146,7 @@ export class ReplyParser {
       this.#at = this.#buffer.length;
       return true;
     }
+    if (this.#buffer[end - 2] !== CR) throw protocolError('a string longer than it says');
     this.#at = end;
     this.#completeString(type, this.#buffer.subarray(from, from + length));
     return true;
@@ -156,6 +157,7 @@ export class ReplyParser {
     this.#longFilled += copied;
     if (this.#longFilled === long.length) {
       this.#long = null;
+      if (long[long.length - 2] !== CR) throw protocolError('a string longer than it says');
       this.#completeString(this.#longType, long.subarray(0, long.length - 2));
     }
     return chunk.subarray(copied);

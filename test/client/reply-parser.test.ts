@@ -97,7 +97,7 @@ test('a long transcript in random pieces gives the same replies as in one', () =
 
 test('errors are values with their first word and our code', () => {
   const { replies } = parse(
-    '-WRONGTYPE bad\r\n*2\r\n-NOGROUP gone\r\n!9\r\nERR a\r\nb\r\n-oops\r\n',
+    '-WRONGTYPE bad\r\n*2\r\n-NOGROUP gone\r\n!8\r\nERR a\r\nb\r\n-oops\r\n',
   );
   const [wrongType, nested, oops] = replies as [ReplyError, ReplyError[], ReplyError];
   assert.ok(wrongType instanceof ReplyError);
