@@ -162,6 +162,7 @@ export class Log implements Journal {
    */
   refusalFor(bytes: number): string | null {
     if (this.#refusal !== null) return this.#refusal;
+    if (this.#stuck) return this.#supply.trouble;
     return this.#supply.refusal(this.#room(), this.#gather.length + bytes);
   }
 
@@ -296,8 +297,9 @@ export class Log implements Journal {
 
   // One frame at a time.
 
+  /** Bytes left for frames; the last sector is kept for the mark of a clean end. */
   #room(): number {
-    return this.#segment === null ? 0 : this.#segment.size - this.#offset;
+    return this.#segment === null ? 0 : this.#segment.size - this.#offset - SECTOR;
   }
 
   /** Takes everything gathered as the next frame. No frame is on its way. */
@@ -453,7 +455,6 @@ export class Log implements Journal {
 
   /** An empty frame that says: everything before me was on disk. */
   async #markEnd(segment: Segment): Promise<void> {
-    if (this.#room() < SECTOR) return;
     const mark = newBuffer();
     const size = sealFrame(mark, segment.salt, 0, this.#written, this.durable, true);
     await writeAll(segment.file, mark.buffer.subarray(0, size), this.#offset, true);

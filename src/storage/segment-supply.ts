@@ -55,11 +55,16 @@ const LOOK_MS = 5000;
 /** Effects may be larger than the commands that cause them, by no more than this unless they copy. */
 const MARGIN = 64 * 1024;
 
+/** A segment's header, and the mark of a clean end. */
+const OVERHEAD = 2 * SECTOR;
+const NO_SPACE = 'No space left on device';
+
 export const SPARE_NAME = /^spare-\d+\.tmp$/;
 
 export class SegmentSupply {
   readonly segments: OldSegment[] = [];
   readonly #options: SegmentSupplyOptions;
+  readonly #margin: number;
   #nextBytes: number;
   #serial = 0;
   #spare: Spare | null = null;
@@ -76,6 +81,7 @@ export class SegmentSupply {
   constructor(options: SegmentSupplyOptions) {
     this.#options = options;
     this.#nextBytes = sectors(options.firstBytes);
+    this.#margin = Math.min(MARGIN, options.firstBytes / 4);
   }
 
   adopt(segments: readonly OldSegment[]): void {
@@ -84,14 +90,18 @@ export class SegmentSupply {
 
   /** Why `bytes` gathered bytes could not be written, with `room` left in the current segment. */
   refusal(room: number, bytes: number): string | null {
-    const needed = bytes + Math.min(MARGIN, this.#options.firstBytes / 4);
+    const needed = bytes + this.#margin;
     if (needed <= room) return null;
-    if (this.#spare !== null && needed + SECTOR <= this.#spare.size) return null;
-    if (this.#preparing !== null && needed + SECTOR <= this.#preparingBytes) return null;
+    const size = needed + OVERHEAD;
+    if (this.#spare !== null && size <= this.#spare.size) return null;
+    if (this.#preparing !== null && size <= this.#preparingBytes) return null;
     if (this.#trouble !== null) return this.#trouble;
-    return needed + SECTOR + this.#options.reserveBytes <= this.#free
-      ? null
-      : 'No space left on device';
+    return size + this.#options.reserveBytes <= this.#free ? null : NO_SPACE;
+  }
+
+  /** What hinders, while something does. */
+  get trouble(): string | null {
+    return this.#trouble;
   }
 
   /** The log found no room, or the disk would not give it. `now` in monotonic milliseconds. */
@@ -115,7 +125,7 @@ export class SegmentSupply {
 
   /** The segment for position `start`, with room for a frame of `frameBytes`; the name is on disk. */
   async open(start: number, frameBytes: number): Promise<Segment> {
-    const least = SECTOR + frameBytes;
+    const least = OVERHEAD + frameBytes;
     if (this.#preparing !== null) await this.#preparing;
     const { disk, directory, random } = this.#options;
     const fits = this.#spare !== null && this.#spare.size >= least;
@@ -183,7 +193,7 @@ export class SegmentSupply {
   #prepareSpare(): void {
     if (this.#preparing !== null || this.#closed) return;
     this.#preparingBytes = this.#nextBytes;
-    this.#preparing = this.#make(SECTOR).then(
+    this.#preparing = this.#make(OVERHEAD).then(
       (spare) => {
         this.#preparing = null;
         this.#spare = spare;
@@ -197,14 +207,15 @@ export class SegmentSupply {
   }
 
   async #make(least: number): Promise<Spare> {
-    const { disk, directory, reserveBytes, firstBytes } = this.#options;
+    const { disk, directory, reserveBytes } = this.#options;
     await this.#look();
     const available = this.#free - reserveBytes;
-    let size = Math.max(sectors(least), this.#nextBytes);
     // Rather a smaller segment than none: half of what there is, so that another one follows.
-    if (size > available)
-      size = Math.max(sectors(least), Math.floor(available / 2 / SECTOR) * SECTOR);
-    if (size > available || size < Math.min(least, firstBytes)) throw diskFull(directory);
+    const smallest = sectors(Math.max(least, OVERHEAD + 2 * this.#margin));
+    const half = Math.floor(available / 2 / SECTOR) * SECTOR;
+    const wanted = Math.max(smallest, this.#nextBytes);
+    const size = wanted <= available ? wanted : Math.max(smallest, half);
+    if (size > available) throw diskFull(directory);
     this.#preparingBytes = size;
     const path = `${directory}/spare-${this.#serial++}.tmp`;
     const spare = { file: await disk.open(path), path, size };
@@ -246,5 +257,5 @@ function sectors(bytes: number): number {
 }
 
 function diskFull(directory: string): StorageError {
-  return new StorageError('DISK_FULL', 'No space left on device', { file: directory });
+  return new StorageError('DISK_FULL', NO_SPACE, { file: directory });
 }

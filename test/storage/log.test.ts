@@ -1,0 +1,280 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { SimulatedDisk } from '../../src/storage/simulated-disk.ts';
+import type { StorageError } from '../../src/storage/storage-error.ts';
+import { assertConsecutive, DIRECTORY, readBack, Writer } from './storage-helpers.ts';
+
+test('records come back in order, with the positions that the log gave them', async () => {
+  const disk = new SimulatedDisk({ seed: 1 });
+  const writer = new Writer(disk, 1);
+  await writer.open();
+  const positions: number[] = [];
+  for (let i = 0; i < 1000; i++) {
+    writer.append();
+    positions.push(writer.log.appended);
+    if (i % 7 === 0) writer.log.flush();
+    if (i % 11 === 0) await disk.settle();
+  }
+  await disk.finish(writer.log.close());
+  assert.equal(writer.log.durable, writer.log.appended);
+  const { report, records } = await readBack(disk);
+  assert.deepEqual(
+    records.map((record) => record.position),
+    positions,
+  );
+  assertConsecutive(records, 0);
+  assert.equal(report.clean, true);
+  assert.equal(report.cut, null);
+  assert.ok(report.segments.length > 3, 'the log has rolled');
+});
+
+test('durable does not rise before the write is on disk, and records gather meanwhile', async () => {
+  const disk = new SimulatedDisk({ seed: 2 });
+  const writer = new Writer(disk, 2);
+  await writer.open();
+  await disk.settle();
+  const risen: number[] = [];
+  writer.log.onDurable = (position) => risen.push(position);
+  writer.append(10);
+  writer.log.flush();
+  const first = writer.log.appended;
+  writer.append(10);
+  writer.append(10);
+  writer.log.flush();
+  assert.equal(writer.log.gate, writer.log.appended);
+  assert.equal(writer.log.durable, 0);
+  assert.equal(writer.log.backlog, writer.log.appended);
+  assert.equal(disk.waiting, 1, 'one write at a time');
+  disk.step();
+  assert.deepEqual(risen, [first]);
+  assert.equal(disk.waiting, 1, 'the second frame went at once');
+  disk.step();
+  assert.deepEqual(risen, [first, writer.log.appended]);
+  assert.equal(writer.log.frames, 2);
+  assert.equal(writer.log.syncTimes.count, 2);
+});
+
+test('a record much larger than a segment gets a segment of its own, and the buffers shrink again', async () => {
+  const disk = new SimulatedDisk({ seed: 3 });
+  const writer = new Writer(disk, 3, { keepBufferBytes: 128 * 1024 });
+  await writer.open();
+  writer.append(10);
+  const body = Buffer.alloc(3_000_000, 7);
+  const record = writer.log.begin(9);
+  record.f64(1e9);
+  record.raw(body, 0, body.length);
+  writer.log.end();
+  writer.append(10);
+  await disk.finish(writer.log.drain());
+  for (let i = 0; i < 5; i++) {
+    assert.ok(writer.log.begin(1).buffer.length <= 128 * 1024, 'a small buffer again');
+    writer.log.end();
+    await disk.finish(writer.log.drain());
+  }
+  const sizes: number[] = [];
+  await disk.finish(
+    import('../../src/storage/recovery.ts').then(({ recoverLog }) =>
+      recoverLog({
+        disk,
+        directory: DIRECTORY,
+        from: 0,
+        visit: (_type, reader) => sizes.push(reader.end - reader.at),
+      }),
+    ),
+  );
+  assert.deepEqual(sizes, [18, body.length + 8, 18, 0, 0, 0, 0, 0]);
+});
+
+test('truncateBefore removes exactly the segments that end before the position', async () => {
+  const disk = new SimulatedDisk({ seed: 4 });
+  const writer = new Writer(disk, 4);
+  await writer.open();
+  for (let i = 0; i < 2000; i++) {
+    writer.append(100);
+    if (i % 10 === 0) await disk.finish(writer.log.drain());
+  }
+  await disk.finish(writer.log.drain());
+  const before = writer.log.segments.map((segment) => segment.start);
+  assert.ok(before.length >= 4);
+  assert.equal(await disk.finish(writer.log.truncateBefore(before[2] - 1)), 1);
+  assert.deepEqual(
+    writer.log.segments.map((segment) => segment.start),
+    before.slice(1),
+  );
+  const position = before[2] + 500;
+  await disk.finish(writer.log.truncateBefore(position));
+  assert.equal(writer.log.segments[0].start, before[2]);
+  const { records, report } = await readBack(disk, position);
+  assert.equal(records.at(-1)?.serial, 1999);
+  assert.ok(records[0].position > position && records[0].position - position <= 113);
+  assert.equal(report.position, writer.log.appended);
+  await assert.rejects(readBack(disk, before[1]), { code: 'LOG_MISSING' });
+});
+
+test('rotate starts a new segment with the next frame', async () => {
+  const disk = new SimulatedDisk({ seed: 5 });
+  const writer = new Writer(disk, 5);
+  await writer.open();
+  writer.append();
+  await disk.finish(writer.log.drain());
+  writer.log.rotate();
+  const position = writer.log.appended;
+  writer.append();
+  await disk.finish(writer.log.drain());
+  assert.deepEqual(
+    writer.log.segments.map((segment) => segment.start),
+    [0, position],
+  );
+  assert.equal(await disk.finish(writer.log.truncateBefore(position)), 1);
+});
+
+test('everysec acknowledges nothing by gate, syncs once a second, and reports a sync that lags', async () => {
+  const disk = new SimulatedDisk({ seed: 6 });
+  const writer = new Writer(disk, 6, { policy: 'everysec' });
+  await writer.open();
+  await disk.settle();
+  writer.append();
+  writer.log.flush();
+  assert.equal(writer.log.gate, 0);
+  await disk.settle();
+  assert.equal(writer.log.durable, 0);
+  writer.clock.advance(1000);
+  writer.log.tick();
+  assert.ok(disk.waiting > 0);
+  writer.clock.advance(2500);
+  writer.log.tick();
+  writer.log.tick();
+  assert.equal(writer.log.syncLagging, true);
+  assert.equal(writer.log.delayedSyncs, 1);
+  await disk.settle();
+  assert.equal(writer.log.durable, writer.log.appended);
+  assert.equal(writer.log.syncLagging, false);
+});
+
+test('a change to always syncs what an earlier policy had left', async () => {
+  const disk = new SimulatedDisk({ seed: 7 });
+  const writer = new Writer(disk, 7, { policy: 'no' });
+  await writer.open();
+  for (let i = 0; i < 5; i++) {
+    writer.append();
+    writer.log.flush();
+    await disk.settle();
+  }
+  assert.equal(writer.log.durable, 0);
+  writer.log.setPolicy('always');
+  writer.append();
+  writer.log.flush();
+  await disk.settle();
+  assert.equal(writer.log.durable, writer.log.appended);
+  disk.crash();
+  const { records } = await readBack(disk);
+  assertConsecutive(records, 0);
+  assert.equal(records.length, 6);
+});
+
+for (const operation of ['write', 'sync'] as const) {
+  test(`a failed ${operation} is fatal: nothing is acknowledged after it`, async () => {
+    const disk = new SimulatedDisk({ seed: 8 });
+    const writer = new Writer(disk, 8, { policy: operation === 'write' ? 'always' : 'everysec' });
+    await writer.open();
+    await disk.settle();
+    const fatal: StorageError[] = [];
+    writer.log.onFatal = (error) => fatal.push(error);
+    writer.append();
+    disk.failNext(operation, 'EIO');
+    const drained = writer.log.drain();
+    const failed = assert.rejects(drained, { code: 'DISK_FAILED' });
+    await disk.settle();
+    await failed;
+    assert.equal(fatal.length, 1);
+    assert.match(fatal[0].message, /Input\/output error/);
+    assert.equal(writer.log.refusal, 'Input/output error');
+    writer.append();
+    writer.log.flush();
+    writer.clock.advance(5000);
+    writer.log.tick();
+    await disk.settle();
+    assert.equal(writer.log.durable, 0);
+    await assert.rejects(writer.log.drain(), { code: 'DISK_FAILED' });
+  });
+}
+
+test('a full disk refuses before anything is lost, and recovers by itself when there is room', async () => {
+  const disk = new SimulatedDisk({ seed: 9, capacity: 64 * 1024 });
+  const writer = new Writer(disk, 9);
+  await writer.open();
+  let written = 0;
+  while (writer.log.refusalFor(200) === null) {
+    writer.append(100);
+    await disk.finish(writer.log.drain());
+    await disk.settle();
+    assert.ok(++written < 10_000);
+  }
+  assert.ok(written > 50, `used the space that there is: ${written}`);
+  assert.equal(writer.log.refusal, 'No space left on device');
+  assert.equal(writer.log.durable, writer.log.appended, 'everything accepted was recorded');
+  writer.clock.advance(1100);
+  writer.log.tick();
+  await disk.settle();
+  assert.notEqual(writer.log.refusal, null, 'still full');
+  disk.capacity = 1024 * 1024;
+  for (let i = 0; i < 3; i++) {
+    writer.clock.advance(1100);
+    writer.log.tick();
+    await disk.settle();
+  }
+  assert.equal(writer.log.refusal, null);
+  writer.append(100);
+  await disk.finish(writer.log.drain());
+  disk.crash();
+  const { records } = await readBack(disk);
+  assert.equal(records.length, written + 1);
+});
+
+test('a command too large for the room that is left is refused, a small one is not', async () => {
+  const disk = new SimulatedDisk({ seed: 10, capacity: 128 * 1024 });
+  const writer = new Writer(disk, 10);
+  await writer.open();
+  await disk.settle();
+  writer.clock.advance(6000);
+  writer.log.tick();
+  await disk.settle();
+  assert.equal(writer.log.refusalFor(100), null);
+  assert.equal(writer.log.refusalFor(500_000), 'No space left on device');
+});
+
+test('what was gathered when the disk filled up is recorded once there is room', async () => {
+  const disk = new SimulatedDisk({ seed: 11, capacity: 40 * 1024 });
+  const writer = new Writer(disk, 11);
+  await writer.open();
+  // As an effect would that is far larger than its command.
+  writer.append(60_000);
+  writer.log.flush();
+  await disk.settle();
+  assert.equal(writer.log.durable, 0);
+  assert.notEqual(writer.log.refusal, null);
+  disk.capacity = 1024 * 1024;
+  writer.clock.advance(1100);
+  writer.log.tick();
+  await disk.settle();
+  assert.equal(writer.log.durable, writer.log.appended);
+  assert.equal(writer.log.refusal, null);
+  const { records } = await readBack(disk);
+  assert.equal(records.length, 1);
+});
+
+test('a log starts on a full disk, refuses, and takes records when there is room', async () => {
+  const disk = new SimulatedDisk({ seed: 12, capacity: 1024 });
+  const writer = new Writer(disk, 12);
+  await writer.open();
+  assert.equal(writer.log.refusal, 'No space left on device');
+  disk.capacity = 1024 * 1024;
+  for (let i = 0; i < 2; i++) {
+    writer.clock.advance(1100);
+    writer.log.tick();
+    await disk.settle();
+  }
+  assert.equal(writer.log.refusal, null);
+  writer.append();
+  await disk.finish(writer.log.drain());
+});
