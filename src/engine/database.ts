@@ -58,6 +58,14 @@ export class Database {
     return entry;
   }
 
+  /** As `find`, counted as a hit or a miss (INFO's keyspace_hits and keyspace_misses). */
+  read(args: Arguments, i: number): KeyEntry | undefined {
+    const entry = this.find(args, i);
+    if (entry === undefined) this.engine.statistics.keyspaceMisses++;
+    else this.engine.statistics.keyspaceHits++;
+    return entry;
+  }
+
   /** As `find`, without counting as an access: for TTL, TYPE, OBJECT and the like. */
   peek(args: Arguments, i: number): KeyEntry | undefined {
     const table = this.keyspace.table;

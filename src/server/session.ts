@@ -68,8 +68,11 @@ export interface TransactionState {
   readonly watched: number;
   /** The flags (command-table.ts) of all queued commands, or-ed. */
   readonly queuedFlags: number;
-  /** Keeps a command (and a clone of its arguments) for EXEC. The loop has answered +QUEUED. */
-  enqueue(command: CommandEntry, args: Arguments): void;
+  /**
+   * Keeps a command (and a clone of its arguments) for EXEC; the loop answers +QUEUED. False when
+   * the queue is full: EXEC will answer EXECABORT, and the loop answers with `QUEUE_FULL`.
+   */
+  enqueue(command: CommandEntry, args: Arguments): boolean;
   /** A command was refused while queueing: EXEC will answer EXECABORT. */
   refuse(): void;
   /** Forgets queue and watched keys: RESET, the connection's end, EXEC refused. */
@@ -80,6 +83,7 @@ export interface TransactionState {
 export interface SubscriptionState {
   readonly channels: number;
   readonly patterns: number;
+  readonly shardChannels: number;
   /** Leaves everything without a word: RESET and the connection's end. */
   clear(): void;
 }

@@ -1,0 +1,120 @@
+/**
+ * What the command files share: Redis's error texts and the readings of arguments that occur in
+ * several families.
+ */
+import type { KeyEntry } from '../../engine/key-entry.ts';
+import type { Arguments } from '../../util/arguments.ts';
+import type { KeySpec } from '../command.ts';
+import type { Session } from '../session.ts';
+
+export const SYNTAX = 'ERR syntax error';
+export const NOT_AN_INTEGER = 'ERR value is not an integer or out of range';
+export const OUT_OF_RANGE =
+  'ERR value is out of range, value must between -2147483648 and 2147483647';
+export const NO_SUCH_KEY = 'ERR no such key';
+export const WRONG_TYPE = 'WRONGTYPE Operation against a key holding the wrong kind of value';
+export const SAME_OBJECT = 'ERR source and destination objects are the same';
+export const DB_OUT_OF_RANGE = 'ERR DB index is out of range';
+
+/** Greatest unix ms that a key may be told to expire at: whole numbers end to be exact there. */
+const MAX_TIME = Number.MAX_SAFE_INTEGER;
+const INT64_MAX = 2 ** 63;
+
+export const ONE_KEY: KeySpec = { first: 1, last: 1, step: 1, access: 'R' };
+export const ONE_KEY_WRITE: KeySpec = { first: 1, last: 1, step: 1, access: 'W' };
+export const ONE_KEY_BOTH: KeySpec = { first: 1, last: 1, step: 1, access: 'RW' };
+export const ALL_KEYS: KeySpec = { first: 1, last: -1, step: 1, access: 'R' };
+export const ALL_KEYS_WRITE: KeySpec = { first: 1, last: -1, step: 1, access: 'W' };
+
+/** The string's entry; undefined where there is none, null, with the error replied, for another type. */
+export function readString(session: Session, i: number): KeyEntry | undefined | null {
+  const entry = session.database.read(session.args, i);
+  if (entry !== undefined && entry.value.type !== 'string') {
+    session.reply.error(WRONG_TYPE);
+    return null;
+  }
+  return entry;
+}
+
+/** An integer in the range of C's int; null, with Redis's error replied, otherwise. */
+export function readInt(session: Session, i: number): number | null {
+  const value = session.args.integer(i);
+  if (value === null) session.reply.error(NOT_AN_INTEGER);
+  else if (value < -0x8000_0000 || value > 0x7fff_ffff) session.reply.error(OUT_OF_RANGE);
+  else return value;
+  return null;
+}
+
+export type TimeUnit = 'EX' | 'PX' | 'EXAT' | 'PXAT';
+
+/**
+ * A time argument as unix ms. Relative ones count from `now`. With `positive`, zero and less are
+ * refused; otherwise they mean the past. null, with the error replied, where it is no time.
+ */
+export function readTime(
+  session: Session,
+  i: number,
+  unit: TimeUnit,
+  command: string,
+  positive: boolean,
+): number | null {
+  const value = session.args.integer(i);
+  if (value === null) {
+    session.reply.error(NOT_AN_INTEGER);
+    return null;
+  }
+  const ms = unit === 'EX' || unit === 'EXAT' ? value * 1000 : value;
+  const base = unit === 'EX' || unit === 'PX' ? session.engine.now : 0;
+  if (
+    (positive && value <= 0) ||
+    Math.abs(ms) >= INT64_MAX ||
+    (base > 0 && ms + base >= INT64_MAX)
+  ) {
+    session.reply.error(`ERR invalid expire time in '${command}' command`);
+    return null;
+  }
+  return Math.min(ms + base, MAX_TIME);
+}
+
+/** A time that is over, as a key's expiry: the oldest there is (0 would mean never). */
+export function pastTime(time: number): number {
+  return Math.max(time, 1);
+}
+
+/** Reads the number of a database; null, with the error replied, where there is none such. */
+export function readDatabaseIndex(session: Session, i: number): number | null {
+  const index = readInt(session, i);
+  if (index === null) return null;
+  if (index < 0 || index >= session.engine.databases.length) {
+    session.reply.error(DB_OUT_OF_RANGE);
+    return null;
+  }
+  return index;
+}
+
+export function wrongArity(session: Session, command: string): void {
+  session.reply.error(`ERR wrong number of arguments for '${command}' command`);
+}
+
+/** A known subcommand with a wrong number of arguments, where Redis names no other error. */
+export function wrongSubcommand(session: Session, container: string): void {
+  const subcommand = session.args.text(1).slice(0, 128);
+  session.reply.error(
+    `ERR unknown subcommand or wrong number of arguments for '${subcommand}'. Try ${container} HELP.`,
+  );
+}
+
+/** [ASYNC|SYNC] as argument `i`. */
+export function isFlushMode(args: Arguments, i: number): boolean {
+  return args.is(i, 'ASYNC') || args.is(i, 'SYNC');
+}
+
+/** The lines of a HELP reply: Redis's frame around a command's own. */
+export function replyHelp(session: Session, container: string, lines: readonly string[]): void {
+  const { reply } = session;
+  reply.array(lines.length + 3);
+  reply.simple(`${container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:`);
+  for (const line of lines) reply.simple(line);
+  reply.simple('HELP');
+  reply.simple('    Prints this help.');
+}

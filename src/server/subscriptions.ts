@@ -1,0 +1,106 @@
+/**
+ * What one session listens to, and how published messages reach its connection.
+ *
+ * Three kinds: channels, patterns, shard channels. Invariant: what is in a set here is subscribed
+ * with the engine's channels under this listener, and nothing else is.
+ * Cost: a message is written straight into the session's reply buffer; nothing is queued elsewhere,
+ * so the limit of the output buffer bounds a reader that does not read.
+ */
+import type { Listener } from '../engine/channels.ts';
+import type { Session, SubscriptionState } from './session.ts';
+
+const MESSAGE = Buffer.from('message');
+const PATTERN_MESSAGE = Buffer.from('pmessage');
+const SHARD_MESSAGE = Buffer.from('smessage');
+
+export type SubscriptionKind = 'channel' | 'pattern' | 'shard';
+
+export class Subscriptions implements SubscriptionState, Listener {
+  private readonly session: Session;
+  private readonly names: Record<SubscriptionKind, Map<string, Buffer>> = {
+    channel: new Map(),
+    pattern: new Map(),
+    shard: new Map(),
+  };
+  private readonly shardListener: Listener;
+
+  constructor(session: Session) {
+    this.session = session;
+    this.shardListener = {
+      message: (channel, payload) => this.send(SHARD_MESSAGE, null, channel, payload),
+      patternMessage: () => {},
+    };
+  }
+
+  /** The session's own; made at its first subscription. */
+  static of(session: Session): Subscriptions {
+    const present = session.subscriptions;
+    if (present instanceof Subscriptions) return present;
+    const made = new Subscriptions(session);
+    session.subscriptions = made;
+    return made;
+  }
+
+  get channels(): number {
+    return this.names.channel.size;
+  }
+
+  get patterns(): number {
+    return this.names.pattern.size;
+  }
+
+  get shardChannels(): number {
+    return this.names.shard.size;
+  }
+
+  /** What a reply to (un)subscribing counts: channels and patterns together, shard channels alone. */
+  count(kind: SubscriptionKind): number {
+    return kind === 'shard' ? this.shardChannels : this.channels + this.patterns;
+  }
+
+  /** `name` is kept: not a view of a socket's buffer. */
+  add(kind: SubscriptionKind, name: Buffer): void {
+    const { engine } = this.session;
+    this.names[kind].set(name.toString('latin1'), name);
+    if (kind === 'channel') engine.channels.subscribe(name, this);
+    else if (kind === 'pattern') engine.channels.subscribePattern(name, this);
+    else engine.shardChannels.subscribe(name, this.shardListener);
+  }
+
+  delete(kind: SubscriptionKind, name: Buffer): void {
+    const { engine } = this.session;
+    this.names[kind].delete(name.toString('latin1'));
+    if (kind === 'channel') engine.channels.unsubscribe(name, this);
+    else if (kind === 'pattern') engine.channels.unsubscribePattern(name, this);
+    else engine.shardChannels.unsubscribe(name, this.shardListener);
+  }
+
+  /** In the order of subscription. */
+  list(kind: SubscriptionKind): Buffer[] {
+    return [...this.names[kind].values()];
+  }
+
+  clear(): void {
+    for (const kind of ['channel', 'pattern', 'shard'] as const) {
+      for (const name of this.list(kind)) this.delete(kind, name);
+    }
+  }
+
+  message(channel: Buffer, payload: Buffer): void {
+    this.send(MESSAGE, null, channel, payload);
+  }
+
+  patternMessage(pattern: Buffer, channel: Buffer, payload: Buffer): void {
+    this.send(PATTERN_MESSAGE, pattern, channel, payload);
+  }
+
+  private send(kind: Buffer, pattern: Buffer | null, channel: Buffer, payload: Buffer): void {
+    const { reply } = this.session;
+    reply.push(pattern === null ? 3 : 4);
+    reply.bulk(kind);
+    if (pattern !== null) reply.bulk(pattern);
+    reply.bulk(channel);
+    reply.bulk(payload);
+    this.session.written();
+  }
+}
