@@ -12,3 +12,6 @@ export interface NodeLimits {
 }
 
 export const defaultNodeLimits: Readonly<NodeLimits> = { maxEntries: 100, maxBytes: 4096 };
+
+/** Redis's STREAM_LISTPACK_MAX_SIZE: no node and no entry's text is larger. */
+export const LARGEST_NODE = 2 ** 30;

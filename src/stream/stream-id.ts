@@ -46,22 +46,47 @@ export class StreamId {
   }
 
   /**
-   * Reads `ms` or `ms-seq` from bytes, strictly as Redis's string2ull does: decimal digits, no sign,
-   * no space, each half below 2^64. Returns false, with this id undefined, where the text is no id.
+   * Reads `ms` or `ms-seq` from bytes, each half below 2^64, exactly as Redis does. Returns false,
+   * with this id undefined, where the text is no id.
+   *
+   * Redis's string2ull is not strict: what is no canonical integer goes to C's strtoull, which takes
+   * leading spaces, a plus sign, leading zeros, and some negative numbers (modulo 2^64); and the text
+   * ends at a NUL byte. We take the same, off the fast path.
    */
   read(buffer: Uint8Array, from: number, length: number, missingSeqIsMax = false): boolean {
     if (length === 0 || length > 127) return false;
     const end = from + length;
     let dash = from;
     while (dash < end && buffer[dash] !== 45) dash++;
-    if (!readHalf(buffer, from, dash)) return false;
+    if (readDigits(buffer, from, dash)) {
+      this.msHi = halfHi;
+      this.msLo = halfLo;
+      if (dash === end) {
+        this.seqHi = this.seqLo = missingSeqIsMax ? U32_MAX : 0;
+        return true;
+      }
+      if (readDigits(buffer, dash + 1, end)) {
+        this.seqHi = halfHi;
+        this.seqLo = halfLo;
+        return true;
+      }
+    }
+    return this.#readAsC(buffer, from, end, missingSeqIsMax);
+  }
+
+  #readAsC(buffer: Uint8Array, from: number, limit: number, missingSeqIsMax: boolean): boolean {
+    let end = from;
+    while (end < limit && buffer[end] !== 0) end++;
+    let dash = from;
+    while (dash < end && buffer[dash] !== 45) dash++;
+    if (!readAsStrtoull(buffer, from, dash)) return false;
     this.msHi = halfHi;
     this.msLo = halfLo;
     if (dash === end) {
       this.seqHi = this.seqLo = missingSeqIsMax ? U32_MAX : 0;
       return true;
     }
-    if (!readHalf(buffer, dash + 1, end)) return false;
+    if (!readAsStrtoull(buffer, dash + 1, end)) return false;
     this.seqHi = halfHi;
     this.seqLo = halfLo;
     return true;
@@ -230,16 +255,14 @@ export class StreamId {
   }
 }
 
-// The result of readHalf: two numbers without an allocation.
+// The result of readDigits and readAsStrtoull: two numbers without an allocation.
 let halfHi = 0;
 let halfLo = 0;
 
-/** Reads decimal digits in [from, end) as an unsigned 64-bit number into halfHi and halfLo. */
-function readHalf(buffer: Uint8Array, from: number, end: number): boolean {
+/** Reads one to twenty decimal digits in [from, end) as an unsigned 64-bit number. */
+function readDigits(buffer: Uint8Array, from: number, end: number): boolean {
   const length = end - from;
-  if (length === 0 || length > 20) return false;
-  // string2ll, which string2ull tries first, refuses leading zeros; strtoull, its fallback for
-  // unsigned values, accepts them. So Redis accepts `007`; it refuses only what is not a digit.
+  if (length <= 0 || length > 20) return false;
   let value = 0;
   const safeEnd = length > 15 ? from + 15 : end;
   let at = from;
@@ -259,6 +282,25 @@ function readHalf(buffer: Uint8Array, from: number, end: number): boolean {
     halfLo = low >>> 0;
     halfHi = high;
   }
+  return true;
+}
+
+function readAsStrtoull(buffer: Uint8Array, from: number, end: number): boolean {
+  let at = from;
+  while (at < end && (buffer[at] === 32 || (buffer[at] >= 9 && buffer[at] <= 13))) at++;
+  const spaced = at > from;
+  const negative = buffer[at] === 45;
+  if (at < end && (negative || buffer[at] === 43)) at++;
+  const digits = at;
+  while (at < end - 1 && buffer[at] === 48) at++;
+  if (!readDigits(buffer, at, end)) return false;
+  if (!negative) return true;
+  // string2ll comes first: a canonical negative number within int64 is an id out of range.
+  const canonical = !spaced && buffer[digits] !== 48;
+  const int64 = halfHi < 0x8000_0000 || (halfHi === 0x8000_0000 && halfLo === 0);
+  if (canonical && int64) return false;
+  halfLo = -halfLo >>> 0;
+  halfHi = halfLo === 0 ? -halfHi >>> 0 : ~halfHi >>> 0;
   return true;
 }
 

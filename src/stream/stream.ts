@@ -2,93 +2,430 @@
  * A stream: entries in ascending order of id, packed into blocks, found through a radix tree.
  *
  * One block is one Redis node: it is cut exactly where Redis 7.0.15 cuts (listpack-size.ts), so trim
- * results and radix-tree counts are Redis's. Blocks may be resident or cold (cold-blocks.ts).
+ * results and radix-tree counts are Redis's. Blocks may be resident or cold (cold-blocks.ts); the
+ * last one, `#tail`, has a buffer that grows, the others lie in shared chunks.
  * Invariants: `length` = live entries; `firstId` = the first live entry's id, 0-0 when there is none;
- * `lastId` never goes down but by `setId`.
- * Cost: append O(1) amortised and no allocation; has/remove O(log blocks + entries of a block).
+ * `lastId` never goes down but by `setId`; a block has at least one entry or tombstone.
+ * Layout is state: where blocks begin and how full the last one is survives `export` and `restore`,
+ * so a trim or an append replayed after a restart does what it did before.
+ * Cost: append O(1) amortised, no allocation but for a new block; has/remove O(log blocks + entries
+ * of a block).
  */
 import type { Arguments } from '../util/arguments.ts';
-import type { Block } from './block.ts';
+import { Block, CLEAN } from './block.ts';
+import { BlockCursor } from './block-cursor.ts';
+import { BlockIndex } from './block-index.ts';
+import { BlockLedger, type FrozenChanges } from './block-ledger.ts';
+import { makeGrowable, writeEntry, writeFields } from './block-writer.ts';
+import { ChunkStore } from './chunk-store.ts';
 import type { ColdBlocks } from './cold-blocks.ts';
-import type { NodeLimits } from './node-limits.ts';
-import type { StreamId } from './stream-id.ts';
+import { TOMBSTONE } from './entry-format.ts';
+import { LARGEST_NODE, type NodeLimits } from './node-limits.ts';
+import { StreamId } from './stream-id.ts';
+import { readMetadata, type StreamMetadata, writeMetadata } from './stream-metadata.ts';
 
-/** What changed in a stream since the last freeze, as of the freeze. Apply removals before puts. */
-export interface FrozenChanges {
-  /** Blocks that are new or changed: export each, then call `captured`. */
-  readonly blocks: readonly Block[];
-  /** Every stored block whose first id is below this one is gone; null = none by this rule. */
-  readonly removedBelow: StreamId | null;
-  /** First ids of further stored blocks that are gone. */
-  readonly removed: readonly StreamId[];
-}
+/** What a resident block costs beside its bytes: the object and its share of the tree. */
+const BLOCK_OVERHEAD = 320;
+/** A buffer larger than this is not kept for the next block. */
+const LARGEST_SPARE = 16_384;
 
-export declare class Stream {
+export class Stream {
   /** last-generated-id. Change it with `append` or `setId` only, as all public ids here. */
-  readonly lastId: StreamId;
+  readonly lastId: StreamId = new StreamId();
   /** recorded-first-entry-id. */
-  readonly firstId: StreamId;
+  readonly firstId: StreamId = new StreamId();
   /** max-deleted-entry-id. */
-  readonly maxDeletedId: StreamId;
+  readonly maxDeletedId: StreamId = new StreamId();
+  /** Live entries. */
+  length = 0;
   /** entries-added; exact up to 2^53. */
-  readonly entriesAdded: number;
-  readonly length: number;
+  entriesAdded = 0;
+  readonly limits: NodeLimits;
+  /** @internal Block order and changes, for the iterator and the trim. */
+  readonly ledger: BlockLedger = new BlockLedger();
+  /** @internal */
+  readonly index: BlockIndex = new BlockIndex(this.ledger);
+  /** The last block, while it has a buffer of its own. */
+  #tail: Block | null = null;
+  /** The buffer that the next tail will use. */
+  #spare: Uint8Array | null = null;
+  #chunks: ChunkStore | null = null;
+  /** Bytes of resident blocks other than the tail. */
+  #sealedBytes = 0;
+
   /** `limits` is held by reference. */
-  constructor(limits: NodeLimits);
+  constructor(limits: NodeLimits) {
+    this.limits = limits;
+  }
 
   /** XINFO STREAM radix-tree-keys. */
-  get radixTreeKeys(): number;
+  get radixTreeKeys(): number {
+    return this.index.count;
+  }
+
   /** XINFO STREAM radix-tree-nodes; exact while no block is cold. */
-  get radixTreeNodes(): number;
+  get radixTreeNodes(): number {
+    return this.index.nodeCount;
+  }
 
   /**
    * Appends one entry whose field/value pairs are args[from .. to). The caller has made sure that
    * `id` > lastId and that the pairs are whole and at least one.
    */
-  append(id: StreamId, args: Arguments, from: number, to: number): void;
-  /** Whether a live entry has this id. */
-  has(id: StreamId): boolean;
-  /** XDEL of one id: false when there is no such live entry. Raises maxDeletedId. */
-  remove(id: StreamId): boolean;
-  /** XSETID. `entriesAdded` < 0 and `maxDeletedId` null or 0-0 leave theirs as they are. */
-  setId(lastId: StreamId, entriesAdded?: number, maxDeletedId?: StreamId | null): void;
-  /** Sets `into` to the last live entry's id, or to 0-0 and returns false when there is none. */
-  lastNonDeletedId(into: StreamId): boolean;
-  /** Redis's streamRangeHasTombstones: whether maxDeletedId lies in [start, end] and may matter. */
-  rangeHasTombstones(start: StreamId, end: StreamId): boolean;
-  /** A deep copy for COPY: same entries, same node layout, all resident. */
-  copy(): Stream;
+  append(id: StreamId, args: Arguments, from: number, to: number): void {
+    let block = this.#tail;
+    if (block === null && this.index.count > 0) block = this.index.last() ?? null;
+    if (block === null || this.#isFull(block, args, from, to)) {
+      block = this.#begin(id, args, from, to);
+    } else if (block !== this.#tail) {
+      this.#reopen(block);
+    } else if (block.epoch !== this.ledger.epoch) {
+      this.ledger.beforeChange(block);
+    }
+    writeEntry(block, id, args, from, to);
+    this.entriesAdded++;
+    this.lastId.copy(id);
+    if (this.length++ === 0) this.firstId.copy(id);
+  }
 
-  // What the checkpointer uses. Blocks are named by their first id (block.readFirstId(id)).
+  /** Whether a live entry has this id. */
+  has(id: StreamId): boolean {
+    if (this.length === 0 || id.compare(this.firstId) < 0) return false;
+    const block = this.index.floorFor(id);
+    return block !== undefined && seekInBlock(block, id);
+  }
+
+  /** XDEL of one id: false when there is no such live entry. Raises maxDeletedId. */
+  remove(id: StreamId): boolean {
+    if (this.length === 0 || id.compare(this.firstId) < 0) return false;
+    const block = this.index.floorFor(id);
+    if (block === undefined || !seekInBlock(block, id)) return false;
+    const { headerAt } = cursor;
+    if (block.live === 1) {
+      this.removeBlock(block);
+    } else {
+      this.beforeBury(block);
+      block.bury(headerAt);
+      this.length--;
+    }
+    if (id.compare(this.maxDeletedId) > 0) this.maxDeletedId.copy(id);
+    if (id.equals(this.firstId)) this.refreshFirstId();
+    return true;
+  }
+
+  /** XSETID. `entriesAdded` < 0 and `maxDeletedId` null or 0-0 leave theirs as they are. */
+  setId(lastId: StreamId, entriesAdded = -1, maxDeletedId: StreamId | null = null): void {
+    this.lastId.copy(lastId);
+    if (entriesAdded >= 0) this.entriesAdded = entriesAdded;
+    if (maxDeletedId !== null && !maxDeletedId.isZero()) this.maxDeletedId.copy(maxDeletedId);
+  }
+
+  /** Sets `into` to the last live entry's id, or to 0-0 and returns false when there is none. */
+  lastNonDeletedId(into: StreamId): boolean {
+    if (this.length === 0) {
+      into.setMin();
+      return false;
+    }
+    let block = this.#tail ?? this.index.last();
+    while (block !== undefined) {
+      if (block.live > 0) {
+        if (block.deleted === 0) block.readLastId(into);
+        else {
+          cursor.attach(block);
+          while (cursor.next()) if ((cursor.header & TOMBSTONE) === 0) into.copy(cursor.id);
+        }
+        return true;
+      }
+      block = this.index.lower(block.readFirstId(into));
+    }
+    throw new Error(`a stream of ${this.length} entries has none`);
+  }
+
+  /** Redis's streamRangeHasTombstones: whether maxDeletedId lies in [start, end] and may matter. */
+  rangeHasTombstones(start: StreamId, end: StreamId): boolean {
+    if (this.length === 0 || this.maxDeletedId.isZero()) return false;
+    return start.compare(this.maxDeletedId) <= 0 && this.maxDeletedId.compare(end) <= 0;
+  }
+
+  /** A deep copy for COPY: same entries, same node layout, all resident. */
+  copy(): Stream {
+    const blocks = this.blocks();
+    return Stream.#build(this.#metadata(), this.limits, function* clones() {
+      for (const block of blocks) yield block.clone();
+    });
+  }
+
+  // What the checkpointer uses. Blocks are named by their first id.
+
   /** Blocks that live only in the checkpoint. */
-  readonly coldCount: number;
+  get coldCount(): number {
+    return this.index.coldCount;
+  }
+
   /** Bytes of resident blocks, their bookkeeping included: an estimate for the block budget. */
-  get residentBytes(): number;
-  /** Called with a block frozen and not yet captured, before it changes or goes: export it now, then `captured`. */
-  onFrozenBlockChange: ((block: Block) => void) | null;
+  get residentBytes(): number {
+    const tail = this.#tail === null ? 0 : this.#tail.bytes.length;
+    return this.#sealedBytes + tail + this.index.tree.size * BLOCK_OVERHEAD;
+  }
+
+  /**
+   * Called with a block frozen and not yet captured, before it changes or goes: export it at once,
+   * then call `captured`.
+   */
+  get onFrozenBlockChange(): ((block: Block) => void) | null {
+    return this.ledger.onFrozenBlockChange;
+  }
+
+  set onFrozenBlockChange(hook: ((block: Block) => void) | null) {
+    this.ledger.onFrozenBlockChange = hook;
+  }
+
   /** Whether `freeze` would have anything to hand out. */
-  get hasBlockChanges(): boolean;
-  /** Starts a checkpoint of this stream: takes the changes since the previous one. */
-  freeze(): FrozenChanges;
+  get hasBlockChanges(): boolean {
+    return this.ledger.hasChanges;
+  }
+
+  /**
+   * Starts a checkpoint of this stream: freezes the blocks changed since the previous one and returns
+   * what is gone. O(1) but for single removals. Apply the removals before the blocks.
+   */
+  freeze(): FrozenChanges {
+    return this.ledger.freeze();
+  }
+
+  /** A frozen block that has still to be captured; undefined when there is none. */
+  nextFrozen(): Block | undefined {
+    return this.ledger.nextFrozen();
+  }
+
   /** The block's bytes as of the freeze have been taken. */
-  captured(block: Block): void;
+  captured(block: Block): void {
+    this.ledger.captured(block);
+  }
+
   /** The checkpoint begun by `freeze` is durable: what was captured and not changed since is clean. */
-  committed(): void;
+  committed(): void {
+    this.ledger.committed();
+  }
+
   /** The checkpoint begun by `freeze` failed: its changes count as new again. */
-  aborted(): void;
-  /** Resident blocks that are clean, oldest first: candidates for `evict`. */
-  evictable(): Iterable<Block>;
-  /** Drops a clean block from memory; false when it is not clean. */
-  evict(block: Block): boolean;
-  /** All blocks in order, cold ones read one at a time. For DUMP. */
-  blocks(): Iterable<Block>;
+  aborted(): void {
+    this.ledger.aborted();
+  }
+
+  /** Resident blocks that are clean, oldest first: candidates for `evict`. Collect before evicting. */
+  *evictable(): Generator<Block, void, undefined> {
+    for (const block of this.index.tree.leaves()) if (block.epoch === CLEAN) yield block;
+  }
+
+  /** Drops a clean block from memory; false when it is not clean or not resident. */
+  evict(block: Block): boolean {
+    if (block.epoch !== CLEAN) return false;
+    if (this.index.tree.find(block.readFirstId(scratch)) !== block) return false;
+    this.index.evict(block);
+    this.#forgetBytes(block);
+    return true;
+  }
+
+  /** All blocks in order, cold ones read one at a time. The stream must not change meanwhile. */
+  *blocks(): Generator<Block, void, undefined> {
+    const at = new StreamId();
+    let block = this.index.first();
+    while (block !== undefined) {
+      yield block;
+      block = this.index.higher(block.readFirstId(at));
+    }
+  }
 
   /** Everything but the blocks: ids, counters, layout. Versioned. */
-  export(): Buffer;
+  export(): Buffer {
+    return writeMetadata(this.#metadata());
+  }
+
   /** A stream whose blocks are all cold. Throws RangeError where the metadata is damaged. */
-  static restore(metadata: Buffer, cold: ColdBlocks, limits: NodeLimits): Stream;
+  static restore(metadata: Buffer, cold: ColdBlocks, limits: NodeLimits): Stream {
+    const read = readMetadata(metadata);
+    const stream = new Stream(limits);
+    stream.#adoptMetadata(read);
+    stream.index.cold = cold;
+    stream.index.coldCount = read.blocks;
+    stream.index.coldNodes = read.nodes;
+    stream.index.coldLast.copy(read.lastPacked);
+    return stream;
+  }
+
   /** A stream from its metadata and all its blocks, resident. For RESTORE. Throws RangeError on damage. */
-  static assemble(metadata: Buffer, blocks: Iterable<Block>, limits: NodeLimits): Stream;
-  /** Gives a stream made by the constructor or `assemble` the place where evicted blocks are found. */
-  attachColdBlocks(cold: ColdBlocks): void;
+  static assemble(metadata: Buffer, blocks: Iterable<Block>, limits: NodeLimits): Stream {
+    const read = readMetadata(metadata);
+    const stream = Stream.#build(read, limits, () => blocks);
+    let live = 0;
+    let previous: Block | undefined;
+    const first = new StreamId();
+    for (const block of stream.index.tree.leaves()) {
+      live += block.live;
+      if (previous !== undefined && previous.compareLast(block.readFirstId(first)) >= 0) {
+        throw new RangeError('stream is damaged: blocks overlap');
+      }
+      previous = block;
+    }
+    if (live !== read.length || stream.index.count !== read.blocks) {
+      throw new RangeError(
+        `stream is damaged: ${stream.index.count} blocks of ${live} entries, not ${read.blocks} of ${read.length}`,
+      );
+    }
+    stream.refreshFirstId();
+    return stream;
+  }
+
+  /** Gives a stream made by the constructor, `copy` or `assemble` the place where evicted blocks are found. */
+  attachColdBlocks(cold: ColdBlocks): void {
+    this.index.cold = cold;
+  }
+
+  // For trim.ts.
+
+  /**
+   * @internal Takes a block, tombstones and all, out of the stream.
+   */
+  removeBlock(block: Block): void {
+    const resident = this.index.isResident(block);
+    const isFirst = this.index.first() === block;
+    if (resident) this.ledger.beforeRemove(block, isFirst);
+    else this.ledger.forget(block, isFirst);
+    this.index.remove(block, resident);
+    if (resident) this.#forgetBytes(block);
+    this.length -= block.live;
+  }
+
+  /** @internal Before a live entry of the block becomes a tombstone. Its bytes stay where they are. */
+  beforeBury(block: Block): void {
+    if (!this.index.isResident(block)) {
+      this.index.adopt(block);
+      block.epoch = CLEAN;
+      this.#sealedBytes += block.length;
+    }
+    if (block.epoch !== this.ledger.epoch) this.ledger.beforeChange(block);
+  }
+
+  /** @internal After the first live entry has gone. */
+  refreshFirstId(): void {
+    this.firstId.setMin();
+    if (this.length === 0) return;
+    let block = this.index.first();
+    while (block !== undefined && block.live === 0) {
+      block = this.index.higher(block.readFirstId(scratch));
+    }
+    if (block === undefined) throw new Error(`a stream of ${this.length} entries has no blocks`);
+    cursor.attach(block);
+    while (cursor.next()) {
+      if ((cursor.header & TOMBSTONE) === 0) {
+        this.firstId.copy(cursor.id);
+        return;
+      }
+    }
+  }
+
+  /** Whether Redis would begin a new node for this entry (streamAppendItem). */
+  #isFull(block: Block, args: Arguments, from: number, to: number): boolean {
+    const { maxEntries, maxBytes } = this.limits;
+    const { lengths } = args;
+    let bytes = block.listpackBytes;
+    for (let i = from; i < to; i++) bytes += lengths[i];
+    if (bytes >= (maxBytes > 0 && maxBytes < LARGEST_NODE ? maxBytes : LARGEST_NODE)) return true;
+    return maxEntries > 0 && block.live + block.deleted >= maxEntries;
+  }
+
+  #begin(id: StreamId, args: Arguments, from: number, to: number): Block {
+    this.#seal();
+    const block = new Block(id);
+    if (this.#spare !== null) {
+      block.bytes = this.#spare;
+      this.#spare = null;
+    }
+    writeFields(block, args, from, to);
+    this.ledger.added(block);
+    this.index.tree.insert(block);
+    this.#tail = block;
+    return block;
+  }
+
+  /** Moves the tail's bytes into a chunk: another block follows it. */
+  #seal(): void {
+    const block = this.#tail;
+    if (block === null) return;
+    const buffer = block.bytes;
+    this.#chunks ??= new ChunkStore();
+    this.#chunks.place(block);
+    this.#sealedBytes += block.length;
+    this.#tail = null;
+    if (buffer.length <= LARGEST_SPARE) this.#spare = buffer;
+  }
+
+  /** The last block, found in a chunk or in the checkpoint, takes entries again. */
+  #reopen(block: Block): void {
+    this.beforeBury(block);
+    this.#sealedBytes -= block.length;
+    makeGrowable(block, this.#spare);
+    this.#spare = null;
+    this.#tail = block;
+  }
+
+  #forgetBytes(block: Block): void {
+    if (block !== this.#tail) {
+      this.#sealedBytes -= block.length;
+      return;
+    }
+    if (block.bytes.length <= LARGEST_SPARE) this.#spare = block.bytes;
+    this.#tail = null;
+  }
+
+  #metadata(): StreamMetadata {
+    return {
+      lastId: this.lastId,
+      firstId: this.firstId,
+      maxDeletedId: this.maxDeletedId,
+      lastPacked: this.index.lastPacked(new StreamId()),
+      length: this.length,
+      entriesAdded: this.entriesAdded,
+      blocks: this.index.count,
+      nodes: this.index.count === 0 ? 0 : this.index.nodeCount,
+    };
+  }
+
+  #adoptMetadata(read: StreamMetadata): void {
+    this.lastId.copy(read.lastId);
+    this.firstId.copy(read.firstId);
+    this.maxDeletedId.copy(read.maxDeletedId);
+    this.length = read.length;
+    this.entriesAdded = read.entriesAdded;
+  }
+
+  /** A stream of these blocks, which become its own. */
+  static #build(read: StreamMetadata, limits: NodeLimits, blocks: () => Iterable<Block>): Stream {
+    const stream = new Stream(limits);
+    stream.#adoptMetadata(read);
+    stream.#chunks = new ChunkStore();
+    for (const block of blocks()) {
+      stream.#chunks.place(block);
+      stream.#sealedBytes += block.length;
+      stream.ledger.added(block);
+      if (!stream.index.tree.insert(block))
+        throw new RangeError('stream is damaged: a block twice');
+    }
+    return stream;
+  }
 }
+
+/** Moves `cursor` to the live entry with this id; false when the block has none. */
+function seekInBlock(block: Block, id: StreamId): boolean {
+  if (block.compareLast(id) < 0) return false;
+  cursor.attach(block);
+  while (cursor.next()) {
+    const order = cursor.id.compare(id);
+    if (order >= 0) return order === 0 && (cursor.header & TOMBSTONE) === 0;
+  }
+  return false;
+}
+
+const cursor = new BlockCursor();
+const scratch = new StreamId();

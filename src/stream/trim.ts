@@ -7,7 +7,11 @@
  * Determinism: the outcome depends on the rule and on the stream's node layout and nothing else. The
  * layout is part of what is exported and restored (the last block goes on filling where it stopped),
  * so the same rule replayed on a recovered stream removes the same entries.
+ * Cost: O(log blocks) a node removed whole, plus one scan of a node.
  */
+import type { Block } from './block.ts';
+import { BlockCursor } from './block-cursor.ts';
+import { TOMBSTONE } from './entry-format.ts';
 import type { Stream } from './stream.ts';
 import { StreamId } from './stream-id.ts';
 
@@ -32,13 +36,69 @@ export class TrimRule {
  * `mayGo` (ACKED) is asked for every live entry in reach: one that may not go stays, and the scan
  * goes on behind it. `removed` (DELREF) is told the id of every entry that goes. With either,
  * entries are looked at one by one and a node goes when nothing live is left in it. The id passed
- * to both is scratch: clone it to keep it.
+ * to both is scratch: clone it to keep it. Neither may change the stream.
  */
 export function trim(
-  _stream: Stream,
-  _rule: TrimRule,
-  _mayGo: ((id: StreamId) => boolean) | null = null,
-  _removed: ((id: StreamId) => void) | null = null,
+  stream: Stream,
+  rule: TrimRule,
+  mayGo: ((id: StreamId) => boolean) | null = null,
+  removed: ((id: StreamId) => void) | null = null,
 ): number {
-  throw new Error('to be filled in');
+  if (rule.strategy === 'none') return 0;
+  const before = stream.length;
+  const oneByOne = mayGo !== null || removed !== null;
+  let block = stream.index.first();
+  while (block !== undefined) {
+    if (rule.strategy === 'maxlen' && stream.length <= rule.maxlen) break;
+    if (rule.limit > 0 && before - stream.length + block.live > rule.limit) break;
+    const whole =
+      rule.strategy === 'maxlen'
+        ? stream.length - block.live >= rule.maxlen
+        : block.compareLast(rule.minid) < 0;
+    if (!whole && rule.approximate) break;
+    block.readFirstId(at);
+    if (whole && !oneByOne) {
+      stream.removeBlock(block);
+    } else if (trimInside(stream, block, rule, whole, mayGo, removed)) {
+      break;
+    }
+    block = stream.index.higher(at);
+  }
+  if (stream.length !== before) stream.refreshFirstId();
+  return before - stream.length;
 }
+
+/**
+ * Trims single entries; true when the rule is satisfied within the block. The block itself goes when
+ * all of it was to go and has gone.
+ */
+function trimInside(
+  stream: Stream,
+  block: Block,
+  rule: TrimRule,
+  whole: boolean,
+  mayGo: ((id: StreamId) => boolean) | null,
+  removed: ((id: StreamId) => void) | null,
+): boolean {
+  cursor.attach(block);
+  let satisfied = false;
+  while (cursor.next()) {
+    satisfied =
+      rule.strategy === 'maxlen'
+        ? stream.length <= rule.maxlen
+        : cursor.id.compare(rule.minid) >= 0;
+    if (satisfied) break;
+    if ((cursor.header & TOMBSTONE) !== 0) continue;
+    if (mayGo !== null && !mayGo(scratch.copy(cursor.id))) continue;
+    stream.beforeBury(block);
+    block.bury(cursor.headerAt);
+    stream.length--;
+    if (removed !== null) removed(scratch.copy(cursor.id));
+  }
+  if (whole && block.live === 0) stream.removeBlock(block);
+  return satisfied || (mayGo === null && !whole);
+}
+
+const cursor = new BlockCursor();
+const at = new StreamId();
+const scratch = new StreamId();
