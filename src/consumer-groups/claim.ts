@@ -141,6 +141,23 @@ export function claimIdle(
   return claimed;
 }
 
+/** Whether `claimIdle` would claim anything. Builds the group's delivery order, as it does. */
+export function canClaimIdle(
+  group: ConsumerGroup,
+  stream: StreamView,
+  minIdle: number,
+  now: number,
+): boolean {
+  const at = claimCursor;
+  const order = group.pending.order;
+  for (let slot = order.first; slot !== 0; slot = order.after(slot)) {
+    group.pending.at(slot, at);
+    if (!isIdle(at, minIdle, now)) return false;
+    if (stream.has(at.id)) return true;
+  }
+  return false;
+}
+
 export interface HistorySink {
   /** True = no further entry, please (MAXSIZE). */
   readonly full?: boolean;

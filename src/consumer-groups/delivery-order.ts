@@ -42,6 +42,10 @@ export class DeliveryOrder {
     this.#pages = pages;
   }
 
+  get bytes(): number {
+    return this.#chunks.length * CHUNK * WORDS * 4;
+  }
+
   /** Slot of the longest idle entry; 0 = the list is empty. */
   get first(): number {
     return this.#first;

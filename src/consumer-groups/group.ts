@@ -34,6 +34,8 @@ export class ConsumerGroup {
 
   // By index; null where a deleted consumer left its index free.
   #slots: (Consumer | null)[] = [];
+  // No index below it is free.
+  #lowestFree = 0;
   #byName = new Map<string, Consumer>();
   // In the byte order of names; null after a consumer came or went.
   #ordered: Consumer[] | null = null;
@@ -88,14 +90,18 @@ export class ConsumerGroup {
 
   /** `name` is kept, so it must not be a view of a socket's buffer. It must not be taken yet. */
   createConsumer(name: Buffer, now: number): Consumer {
-    const free = this.#slots.indexOf(null);
-    return this.restoreConsumer(name, free === -1 ? this.#slots.length : free, now);
+    // The lowest free index, so that replay gives every consumer the index that it had.
+    let index = this.#lowestFree;
+    while (index < this.#slots.length && this.#slots[index] !== null) index++;
+    this.#lowestFree = index + 1;
+    return this.restoreConsumer(name, index, now);
   }
 
   /** As createConsumer, under a given free index: for the checkpoint's reader. */
   restoreConsumer(name: Buffer, index: number, seenTime: number): Consumer {
     const key = name.toString('latin1');
     if (this.#byName.has(key)) throw new Error(`consumer exists already: ${key}`);
+    if (index > MAX_INDEX) throw new Error(`consumer index ${index} is out of range`);
     if (this.#slots[index]) throw new Error(`consumer index ${index} is taken`);
     const consumer = new Consumer(name, index, seenTime);
     while (this.#slots.length < index) this.#slots.push(null);
@@ -110,6 +116,7 @@ export class ConsumerGroup {
     const dropped = this.pending.removeConsumer(consumer.index, consumer.pendingCount);
     consumer.pendingCount = 0;
     this.#slots[consumer.index] = null;
+    this.#lowestFree = Math.min(this.#lowestFree, consumer.index);
     while (this.#slots.length > 0 && this.#slots[this.#slots.length - 1] === null)
       this.#slots.pop();
     this.#byName.delete(consumer.name.toString('latin1'));
@@ -210,6 +217,8 @@ export class ConsumerGroup {
   }
 }
 
+// More consumers than one group can hold in memory; keeps damaged metadata from asking for them.
+const MAX_INDEX = 0xff_ffff;
 const scratch = new PendingCursor();
 
 function sameBytes(name: Buffer, source: Buffer, from: number, length: number): boolean {

@@ -7,8 +7,8 @@
  * streamEstimateDistanceFromFirstEverEntry, and the counting in streamReplyWithRange).
  * Differences from 7.0, where it was wrong (redis/redis#13473, #13958): a group wholly behind a
  * trimmed head lags by the stream's length; a delivery counts up only from a position at or after the
- * first entry and with no tombstone after that position (7.0 looked after the delivered id); an id
- * before a tombstone is never estimated.
+ * first entry and with no tombstone at or after that position (7.0 looked from the delivered id on, so
+ * it goes on counting where 8.x gives up: the last delivered entry was deleted).
  * Cost: a few comparisons.
  */
 import type { StreamId } from '../stream/stream-id.ts';

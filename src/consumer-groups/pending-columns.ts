@@ -41,6 +41,10 @@ export class Columns {
     return this.msHigh !== null;
   }
 
+  get bytes(): number {
+    return this.length * ((this.wide ? 32 : 24) + (this.slot === null ? 0 : 4));
+  }
+
   /** Copies entries [from, from + count) of `source`, which has the same form, to `to` onwards. */
   copyFrom(source: Columns, from: number, count: number, to: number, withSlots = true): void {
     move(source.ms, from, count, this.ms, to);

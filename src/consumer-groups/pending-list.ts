@@ -25,6 +25,8 @@ import { HOLE, NOBODY, PendingPage } from './pending-page.ts';
 
 // Two neighbours become one page when they fill three quarters of it at most.
 const MERGED_AT_MOST = 384;
+// What V8 takes for a page and its typed arrays beside their content, measured.
+const PAGE_OVERHEAD = 1100;
 // A page with fewer positions is not worth rewriting for its holes.
 const REWRITTEN_AT_LEAST = 16;
 
@@ -62,6 +64,13 @@ export class PendingList {
 
   get pageCount(): number {
     return this.#pages.length;
+  }
+
+  /** Bytes in memory, bookkeeping included: an estimate, O(pages), for MEMORY USAGE and limits. */
+  get residentBytes(): number {
+    let bytes = this.#order === null ? 0 : this.#order.bytes;
+    for (const page of this.#pages) bytes += PAGE_OVERHEAD + (page.columns?.bytes ?? 0);
+    return bytes;
   }
 
   // --- Reading ---

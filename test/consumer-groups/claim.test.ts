@@ -1,0 +1,221 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import {
+  type ClaimSink,
+  type Consumer,
+  ConsumerGroup,
+  claim,
+  claimIdle,
+  countFrom,
+  countValue,
+  FATAL_COUNT,
+  idleOf,
+  NOBODY,
+  nack,
+  PendingCursor,
+  releasedCount,
+  scanPending,
+} from '../../src/consumer-groups/index.ts';
+import { StreamId } from '../../src/stream/stream-id.ts';
+import { Random } from '../../src/util/random.ts';
+import { FakeStream } from './fake-stream.ts';
+
+const NOW = 100_000;
+
+interface Scene {
+  stream: FakeStream;
+  group: ConsumerGroup;
+  ann: Consumer;
+  bob: Consumer;
+}
+
+/** A stream 1-0 to n-0; ann has been given all of it, entry i at time i * 10. */
+function scene(entries: number): Scene {
+  const stream = new FakeStream();
+  const group = new ConsumerGroup(Buffer.from('g'), StreamId.min(), 0);
+  const ann = group.createConsumer(Buffer.from('ann'), 0);
+  const bob = group.createConsumer(Buffer.from('bob'), 0);
+  for (let i = 1; i <= entries; i++) stream.add(StreamId.of(i));
+  for (let i = 1; i <= entries; i++) group.deliver(stream, StreamId.of(i), ann, i * 10);
+  return { stream, group, ann, bob };
+}
+
+function collect(): ClaimSink & { claims: unknown[]; gone: string[] } {
+  const claims: unknown[] = [];
+  const gone: string[] = [];
+  return {
+    claims,
+    gone,
+    claimed: (entry, idle, count) => claims.push([entry.id.ms, idle, count]),
+    deleted: (id) => gone.push(`${id}`),
+  };
+}
+
+function entryAt(group: ConsumerGroup, ms: number): PendingCursor {
+  const cursor = new PendingCursor();
+  assert.ok(group.pending.find(StreamId.of(ms), cursor), `${ms}-0 is pending`);
+  return cursor;
+}
+
+const FAIL = { mode: 'FAIL', retryCount: -1, force: false } as const;
+
+test('a CLAIM read takes released entries first, then the longest idle, and tells idle and count', () => {
+  const { stream, group, bob, ann } = scene(6);
+  nack(group, stream, StreamId.of(5), FAIL);
+  nack(group, stream, StreamId.of(2), FAIL);
+  const sink = collect();
+  assert.equal(claimIdle(group, stream, bob, NOW - 35, 10, NOW, sink), 4);
+  assert.deepEqual(sink.claims, [
+    [5, NOW, 1],
+    [2, NOW, 1],
+    [1, NOW - 10, 1],
+    [3, NOW - 30, 1],
+  ]);
+  assert.equal(group.nackedCount, 0);
+  assert.deepEqual([ann.pendingCount, bob.pendingCount], [2, 4]);
+  const entry = entryAt(group, 5);
+  assert.deepEqual([entry.consumer, entry.time, entry.count], [bob.index, NOW, 2]);
+});
+
+test('a CLAIM read with no idle time takes each entry once and ends', () => {
+  const { stream, group, bob } = scene(5);
+  const sink = collect();
+  assert.equal(claimIdle(group, stream, bob, 0, 1000, NOW, sink), 5);
+  assert.equal(sink.claims.length, 5);
+});
+
+test('a CLAIM read skips entries that are gone from the stream and leaves them pending', () => {
+  const { stream, group, bob } = scene(4);
+  stream.delete(StreamId.of(1));
+  const sink = collect();
+  assert.equal(claimIdle(group, stream, bob, 1, 1, NOW, sink), 1);
+  assert.deepEqual(sink.claims, [[2, NOW - 20, 1]]);
+  assert.equal(group.pending.size, 4);
+});
+
+test('the order tells when the next entry becomes idle, past those that are already', () => {
+  const { stream, group } = scene(3);
+  assert.equal(group.pending.order.nextIdleAt(100), 110);
+  assert.equal(group.pending.order.nextIdleAt(100, 115), 120);
+  assert.equal(group.pending.order.nextIdleAt(100, 130), Number.POSITIVE_INFINITY);
+  nack(group, stream, StreamId.of(3), FAIL);
+  assert.equal(group.pending.order.nextIdleAt(100), 0);
+  assert.equal(group.pending.order.nextIdleAt(100, 50), 110);
+});
+
+test('XNACK leaves the entry to nobody with the count that its mode asks for', () => {
+  const { stream, group, ann } = scene(5);
+  group.assign(entryAt(group, 1), ann, 10, 7);
+  const count = (ms: number, options: Parameters<typeof nack>[3]) => {
+    assert.ok(nack(group, stream, StreamId.of(ms), options));
+    const entry = entryAt(group, ms);
+    assert.deepEqual([entry.consumer, entry.time, idleOf(entry, NOW)], [NOBODY, 0, 0]);
+    assert.equal(entry.count, releasedCount());
+    return countValue(entry.count);
+  };
+  assert.equal(count(1, FAIL), 7);
+  assert.equal(count(1, { ...FAIL, mode: 'SILENT' }), 6);
+  assert.equal(count(2, { ...FAIL, mode: 'SILENT' }), 0);
+  assert.equal(count(2, { ...FAIL, mode: 'SILENT' }), 0);
+  assert.equal(count(3, { ...FAIL, mode: 'FATAL' }), 9223372036854775807n);
+  assert.equal(count(4, { ...FAIL, mode: 'FATAL', retryCount: 3 }), 3);
+  assert.deepEqual([group.nackedCount, ann.pendingCount], [4, 1]);
+});
+
+test('XNACK of what is not pending does nothing, and with FORCE makes it, if the stream has it', () => {
+  const { stream, group } = scene(2);
+  group.acknowledge(StreamId.of(1));
+  assert.equal(nack(group, stream, StreamId.of(1), FAIL), false);
+  assert.equal(nack(group, stream, StreamId.of(9), { ...FAIL, force: true }), false);
+  assert.equal(nack(group, stream, StreamId.of(1), { ...FAIL, force: true }), true);
+  const entry = entryAt(group, 1);
+  assert.deepEqual([entry.consumer, entry.count], [NOBODY, 0]);
+  assert.equal(group.nackedCount, 1);
+});
+
+test('a released entry is claimed whatever its idle time, and listed whatever IDLE asks', () => {
+  const { stream, group, bob } = scene(2);
+  nack(group, stream, StreamId.of(1), { ...FAIL, mode: 'FATAL' });
+  const query = { start: StreamId.min(), end: StreamId.max(), count: 9, consumer: null };
+  const listed: number[] = [];
+  scanPending(group, { ...query, minIdle: 2 * NOW }, NOW, (entry) => listed.push(entry.id.ms));
+  assert.deepEqual(listed, [1]);
+  const sink = collect();
+  const options = { minIdle: 2 * NOW, time: NOW, retryCount: -1, force: false, justId: false };
+  for (const ms of [1, 2]) claim(group, stream, bob, StreamId.of(ms), options, NOW, sink);
+  assert.deepEqual(sink.claims, [[1, NOW, FATAL_COUNT]]);
+  assert.equal(entryAt(group, 1).count, FATAL_COUNT);
+});
+
+test('delivery counts saturate instead of turning over', () => {
+  assert.equal(countFrom(Number('9223372036854775807')), FATAL_COUNT);
+  assert.equal(countFrom(2 ** 40), FATAL_COUNT - 1);
+  assert.equal(countFrom(17), 17);
+  const { stream, group, bob } = scene(1);
+  group.assign(entryAt(group, 1), bob, 0, FATAL_COUNT - 1);
+  const options = { minIdle: 0, time: NOW, retryCount: -1, force: false, justId: false };
+  claim(group, stream, bob, StreamId.of(1), options, NOW, collect());
+  assert.equal(entryAt(group, 1).count, FATAL_COUNT - 1);
+});
+
+test('released entries keep their row over a restart and a copy', () => {
+  const { stream, group } = scene(9);
+  const row = [7, 2, 9, 4];
+  for (const ms of row) nack(group, stream, StreamId.of(ms), FAIL);
+  const twin = group.copy();
+  group.acknowledge(StreamId.of(7));
+  const cursor = new PendingCursor();
+  const found: number[] = [];
+  const { order } = twin.pending;
+  for (let slot = order.first; found.length < 4; slot = order.after(slot)) {
+    twin.pending.at(slot, cursor);
+    found.push(cursor.id.ms);
+  }
+  assert.deepEqual(found, row);
+});
+
+test('a CLAIM read takes what a sorted twin says, under any sequence of claims and releases', () => {
+  fc.assert(
+    fc.property(fc.nat(0x7fff_ffff), (seed) => {
+      const random = new Random(seed);
+      const { stream, group, ann, bob } = scene(40);
+      // [released?, time or place in the row, stamp] per id.
+      const twin = new Map<number, [boolean, number, number]>();
+      for (let i = 1; i <= 40; i++) twin.set(i, [false, i * 10, i]);
+      let stamp = 100;
+      for (let step = 0; step < 60; step++) {
+        const now = 1000 + step * 7;
+        const ms = 1 + random.below(40);
+        const kind = random.below(4);
+        if (kind === 0) {
+          nack(group, stream, StreamId.of(ms), FAIL);
+          if (twin.has(ms)) twin.set(ms, [true, stamp, stamp++]);
+        } else if (kind === 1) {
+          const time = random.below(now);
+          const options = { minIdle: 0, time, retryCount: -1, force: true, justId: false };
+          claim(group, stream, ann, StreamId.of(ms), options, now, collect());
+          twin.set(ms, [false, time, stamp++]);
+        } else if (kind === 2) {
+          assert.equal(group.acknowledge(StreamId.of(ms)), twin.delete(ms));
+        } else {
+          const minIdle = random.below(now);
+          const limit = 1 + random.below(6);
+          const sink = collect();
+          claimIdle(group, stream, bob, minIdle, limit, now, sink);
+          const expected = [...twin]
+            .filter(([, [released, time]]) => released || now - time >= minIdle)
+            .sort(([, a], [, b]) => Number(b[0]) - Number(a[0]) || a[1] - b[1] || a[2] - b[2])
+            .slice(0, limit)
+            .map(([id]) => id);
+          assert.deepEqual(
+            sink.claims.map((entry) => (entry as number[])[0]),
+            expected,
+          );
+          for (const id of expected) twin.set(id, [false, now, stamp++]);
+        }
+      }
+    }),
+    { numRuns: 80 },
+  );
+});
