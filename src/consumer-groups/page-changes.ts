@@ -14,9 +14,10 @@ export class PageChanges {
   store: PageStore | null = null;
   #generation: number;
   #dirty = new Set<PendingPage>();
-  #frozen = new Set<PendingPage>();
-  #removed: number[] = [];
-  #frozenRemoved: number[] = [];
+  // null = nothing: most lists are small, and many.
+  #frozen: Set<PendingPage> | null = null;
+  #removed: number[] | null = null;
+  #frozenRemoved: number[] | null = null;
 
   constructor(epoch: Epoch) {
     this.epoch = epoch;
@@ -36,29 +37,33 @@ export class PageChanges {
     this.#turn();
     this.#capture(page);
     this.#dirty.delete(page);
-    if (page.stored) this.#removed.push(page.id);
+    if (!page.stored) return;
+    if (this.#removed === null) this.#removed = [page.id];
+    else this.#removed.push(page.id);
   }
 
   /** Visits every frozen page that was not captured yet; they then count as captured. */
   takeFrozen(visit: (page: PendingPage) => void): void {
     this.#turn();
-    for (const page of this.#frozen) {
+    const frozen = this.#frozen;
+    this.#frozen = null;
+    if (frozen === null) return;
+    for (const page of frozen) {
       page.stored = true;
       visit(page);
     }
-    this.#frozen.clear();
   }
 
   /** Ids of stored pages that had gone when the epoch ended; each is reported once. */
   takeFrozenRemoved(): number[] {
     this.#turn();
     const removed = this.#frozenRemoved;
-    this.#frozenRemoved = [];
-    return removed;
+    this.#frozenRemoved = null;
+    return removed ?? [];
   }
 
   #capture(page: PendingPage): void {
-    if (!this.#frozen.delete(page)) return;
+    if (this.#frozen === null || !this.#frozen.delete(page)) return;
     page.stored = true;
     this.store?.capture(page);
   }
@@ -67,16 +72,14 @@ export class PageChanges {
   #turn(): void {
     if (this.#generation === this.epoch.current) return;
     this.#generation = this.epoch.current;
-    if (this.#frozen.size === 0) {
-      const empty = this.#frozen;
-      this.#frozen = this.#dirty;
-      this.#dirty = empty;
-    } else {
-      for (const page of this.#dirty) this.#frozen.add(page);
+    if (this.#dirty.size > 0) {
+      if (this.#frozen === null) this.#frozen = this.#dirty;
+      else for (const page of this.#dirty) this.#frozen.add(page);
       this.#dirty = new Set();
     }
-    if (this.#frozenRemoved.length === 0) this.#frozenRemoved = this.#removed;
-    else this.#frozenRemoved.push(...this.#removed);
-    this.#removed = [];
+    if (this.#removed !== null) {
+      this.#frozenRemoved = [...(this.#frozenRemoved ?? []), ...this.#removed];
+      this.#removed = null;
+    }
   }
 }

@@ -3,16 +3,15 @@
  *
  *     u8 version (1) · u8 form (0 narrow, 1 wide) · varint entries
  *     per entry: id · time · varint count · varint consumer + 1 (0 = nobody)
- *     u32 crc32 of everything before
  *
  * id, narrow: varint ms minus the previous entry's (the first: minus the page's low), then varint seq
  * minus the previous one's where ms is the same, else whole. id, wide: sixteen bytes, big-endian.
  * time: zigzag varint of the difference from the previous entry's (the first: from 0); for an entry of
  * nobody it is the place in the row of such. Holes are left out.
  * `low`, the number of entries and the consumers' summary stand in the group's metadata
- * (group-codec.ts) and are checked against.
+ * (group-codec.ts) and are checked against. Flipped bits are the checkpoint's to find: it checksums
+ * every value.
  */
-import { crc32 } from 'node:zlib';
 import { StreamId } from '../stream/stream-id.ts';
 import { ByteReader, type ByteWriter } from '../util/byte-writer.ts';
 import { PAGE_ENTRIES, takeColumns } from './pending-columns.ts';
@@ -23,12 +22,6 @@ const NARROW = 0;
 const WIDE = 1;
 
 export function encodePage(page: PendingPage, writer: ByteWriter): void {
-  const start = writer.length;
-  writeEntries(page, writer);
-  writer.u32(crc32(writer.buffer.subarray(start, writer.length)));
-}
-
-function writeEntries(page: PendingPage, writer: ByteWriter): void {
   const columns = page.columns!;
   writer.u8(VERSION);
   writer.u8(columns.wide ? WIDE : NARROW);
@@ -56,11 +49,7 @@ function writeEntries(page: PendingPage, writer: ByteWriter): void {
 /** Fills an unloaded page. Throws an Error that says what is wrong with the bytes. */
 export function decodePage(page: PendingPage, bytes: Buffer): void {
   try {
-    const end = bytes.length - 4;
-    if (end < 0 || crc32(bytes.subarray(0, end)) !== bytes.readUInt32LE(end)) {
-      throw new Error('checksum');
-    }
-    fill(page, new ByteReader(bytes, 0, end));
+    fill(page, new ByteReader(bytes));
   } catch (cause) {
     page.columns = null;
     throw new Error(`pending page ${page.id} is damaged: ${(cause as Error).message}`, { cause });

@@ -16,7 +16,11 @@ export interface Epoch {
 export interface PageStore {
   /** The bytes of a page as `encodePage` wrote them at the last committed checkpoint. */
   load(pageId: number): Buffer;
-  /** The page is frozen, not captured yet, and about to change or go: encode it now. */
+  /**
+   * The page is frozen, not captured yet, and about to change or go: encode it now. After an abandoned
+   * checkpoint it may come while none is running, and is then of no interest: the page will be written
+   * by the next one.
+   */
   capture(page: PendingPage): void;
 }
 

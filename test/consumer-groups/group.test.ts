@@ -1,3 +1,6 @@
+/**
+ * A group as a whole: its consumers, its position, its copies, its bytes.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ConsumerGroup, decodeGroup, encodeGroup } from '../../src/consumer-groups/index.ts';

@@ -1,3 +1,6 @@
+/**
+ * Lag against a recount of the stream: it may be unknown, it must never be wrong.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';

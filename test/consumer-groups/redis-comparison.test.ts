@@ -1,3 +1,8 @@
+/**
+ * The rules of groups against a real redis-server (7.0): the same random commands to both, the same
+ * answers expected. Times pass differently on the two sides, so idle times are set and compared in
+ * steps of a thousand seconds.
+ */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { Redis } from 'ioredis';
@@ -21,11 +26,6 @@ import { type RedisServer, startRedis } from '../helpers/redis-server.ts';
 import { missing } from '../helpers/requirements.ts';
 import { FakeStream } from './fake-stream.ts';
 
-/*
- * The rules of groups against a real redis-server (7.0): the same random commands to both, the same
- * answers expected. Times pass differently on the two sides, so idle times are set and compared in
- * steps of a thousand seconds.
- */
 const STEP = 1_000_000;
 const NOW = 1_000 * STEP;
 const skip = missing('redis-server');
