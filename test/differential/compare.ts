@@ -1,0 +1,51 @@
+/**
+ * Whether two replies to one command are the same: byte for byte, or after taking away what time
+ * decides and what is known to differ.
+ */
+import { KNOWN_DIFFERENCES } from './known-differences.ts';
+import { ClockIds, normalise } from './normalise.ts';
+import { parseTree, type ReplyTree, serialiseTree } from './reply-tree.ts';
+
+export class Comparer {
+  readonly #clockIds = { redis: new ClockIds(), rivulet: new ClockIds() };
+  /** How often each known difference was met. */
+  readonly known = new Map<string, number>();
+
+  /** `queued` are the commands between MULTI and the EXEC that is compared. */
+  areEqual(
+    redis: Buffer,
+    rivulet: Buffer,
+    args: readonly string[],
+    queued: readonly (readonly string[])[] = [],
+  ): boolean {
+    const mentionsClock = redis.length > 15 && /1[5-9]\d{11}-/.test(redis.toString('latin1'));
+    if (!mentionsClock && redis.equals(rivulet)) return true;
+    const trees = { redis: parseTree(redis), rivulet: parseTree(rivulet) };
+    this.#clockIds.redis.hide(trees.redis);
+    this.#clockIds.rivulet.hide(trees.rivulet);
+    if (
+      args[0].toUpperCase() === 'EXEC' &&
+      trees.redis.items !== null &&
+      trees.rivulet.items !== null
+    ) {
+      const [items, others] = [trees.redis.items, trees.rivulet.items];
+      return (
+        items.length === others.length &&
+        items.every((item, i) => this.#areEqual(item, others[i], queued[i] ?? ['?']))
+      );
+    }
+    return this.#areEqual(trees.redis, trees.rivulet, args);
+  }
+
+  #areEqual(redis: ReplyTree, rivulet: ReplyTree, args: readonly string[]): boolean {
+    for (const { translate } of KNOWN_DIFFERENCES)
+      if (rivulet.type !== '-') translate?.(rivulet, args);
+    normalise(redis, args);
+    normalise(rivulet, args);
+    if (serialiseTree(redis) === serialiseTree(rivulet)) return true;
+    const known = KNOWN_DIFFERENCES.find((row) => row.explains?.(redis, rivulet, args) === true);
+    if (known === undefined) return false;
+    this.known.set(known.what, (this.known.get(known.what) ?? 0) + 1);
+    return true;
+  }
+}

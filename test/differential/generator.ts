@@ -1,0 +1,526 @@
+/**
+ * Random sequences of commands, the same for the same seed.
+ *
+ * Holds: a little knowledge of what it has sent (ids used so far, who is inside MULTI), so that most
+ * commands mean something, and enough carelessness that many are wrong: wrong types, missing keys and
+ * groups, descending ids, bad options. Names come from small sets, so that commands meet each other.
+ * Ids are explicit; what depends on the time of the servers is left out (see normalise.ts).
+ */
+import type { Random } from '../../src/util/random.ts';
+
+/** The id of another connection differs between servers: it stands as a reference until it is sent. */
+export type StepArgument = string | Buffer | { readonly clientOf: number };
+
+export interface Step {
+  readonly connection: number;
+  readonly args: readonly StepArgument[];
+}
+
+export const CONNECTIONS = 4;
+const STREAMS = ['s1', 's2', 's3', 's4'];
+const STRINGS = ['k1', 'k2', 'k3'];
+const GROUPS = ['g1', 'g2', 'g\xff'];
+const CONSUMERS = ['c1', 'c2', 'c3'];
+const MAX = '18446744073709551615';
+const EDGE_IDS = [
+  '0-0',
+  '0-1',
+  `0-${MAX}`,
+  `${MAX}-0`,
+  `${MAX}-${MAX}`,
+  '18446744073709551616-0',
+  '-',
+  '+',
+  '$',
+  '>',
+  '(',
+  '1-',
+  '-1',
+  'abc',
+  '1-2-3',
+  '01-1',
+  '',
+];
+
+type Command = (string | number | Buffer | { clientOf: number })[];
+type Recipe = readonly [weight: number, write: (g: Generator) => Command | Command[]];
+
+export class Generator {
+  readonly random: Random;
+  readonly #inMulti = new Set<number>();
+  #lastMs = 0;
+  #connection = 0;
+  readonly #totalWeight = RECIPES.reduce((sum, [weight]) => sum + weight, 0);
+
+  constructor(random: Random) {
+    this.random = random;
+  }
+
+  /** At least `count` steps. */
+  steps(count: number): Step[] {
+    const steps: Step[] = [];
+    while (steps.length < count) {
+      if (this.random.chance(0.3)) this.#connection = this.random.below(CONNECTIONS);
+      const connection = this.#connection;
+      const commands = this.#commands(connection);
+      for (const command of commands) {
+        const args = command.map((arg) => (typeof arg === 'number' ? String(arg) : arg));
+        steps.push({ connection, args });
+      }
+    }
+    return steps;
+  }
+
+  #commands(connection: number): Command[] {
+    if (this.#inMulti.has(connection) && this.random.chance(0.25)) {
+      this.#inMulti.delete(connection);
+      return [[this.random.chance(0.85) ? 'EXEC' : 'DISCARD']];
+    }
+    let pick = this.random.below(this.#totalWeight);
+    const [, write] = RECIPES.find(([weight]) => (pick -= weight) < 0) as Recipe;
+    const written = write(this);
+    const commands = (Array.isArray(written[0]) ? written : [written]) as Command[];
+    if (commands[0][0] === 'MULTI') this.#inMulti.add(connection);
+    return commands;
+  }
+
+  // What commands are made of.
+
+  below(bound: number): number {
+    return this.random.below(bound);
+  }
+
+  chance(probability: number): boolean {
+    return this.random.chance(probability);
+  }
+
+  pick<T>(items: readonly T[]): T {
+    return this.random.pick(items);
+  }
+
+  /** These arguments, or none. */
+  maybe(probability: number, ...command: Command): Command {
+    return this.chance(probability) ? command : [];
+  }
+
+  stream(): string {
+    return this.chance(0.03) ? this.pick([...STRINGS, 'none']) : this.pick(STREAMS);
+  }
+
+  string(): string {
+    return this.chance(0.05) ? this.pick([...STREAMS, 'none']) : this.pick(STRINGS);
+  }
+
+  key(): string {
+    return this.pick(this.chance(0.6) ? STREAMS : STRINGS);
+  }
+
+  group(): string {
+    return this.chance(0.03) ? 'nogroup' : this.pick(GROUPS);
+  }
+
+  consumer(): string {
+    return this.pick(CONSUMERS);
+  }
+
+  /** One of the words, or in one case of fifty another, to be refused. */
+  word(...words: string[]): string {
+    const word = this.chance(0.02) ? 'BOGUS' : this.pick(words);
+    return this.chance(0.1) ? word.toLowerCase() : word;
+  }
+
+  integer(bound: number): string | number {
+    return this.chance(0.03)
+      ? this.pick(['-1', '0', 'x', '1.5', '', '9223372036854775808'])
+      : this.below(bound);
+  }
+
+  /** An id that XADD accepts, most of the time. */
+  newId(): string {
+    if (this.chance(0.03)) return this.pick(EDGE_IDS.slice(0, 4));
+    if (this.chance(0.1)) return this.oldId();
+    if (this.chance(0.1)) return `${this.#lastMs}-*`;
+    this.#lastMs += this.below(3) === 0 ? 0 : 1 + this.below(2);
+    return `${this.#lastMs}-${1 + this.below(4)}`;
+  }
+
+  /** An id that may be there: near those added before. */
+  oldId(): string {
+    if (this.chance(0.03)) return this.pick(EDGE_IDS);
+    const ms = Math.max(0, this.#lastMs - this.below(this.chance(0.5) ? 12 : 60));
+    return this.chance(0.2) ? String(ms) : `${ms}-${1 + this.below(4)}`;
+  }
+
+  ids(): Command {
+    return Array.from({ length: 1 + this.below(4) }, () => this.oldId());
+  }
+
+  from(): string {
+    const id = this.chance(0.4) ? '-' : this.oldId();
+    return this.chance(0.1) ? `(${id}` : id;
+  }
+
+  to(): string {
+    const id = this.chance(0.5) ? '+' : this.oldId();
+    return this.chance(0.1) ? `(${id}` : id;
+  }
+
+  value(): string | Buffer {
+    switch (this.below(8)) {
+      case 0:
+        return String(this.below(100_000) - 50_000);
+      case 1:
+        return this.pick([
+          '',
+          '-0',
+          '007',
+          '9223372036854775807',
+          '-9223372036854775808',
+          ' 1',
+          '1e3',
+        ]);
+      case 2:
+        return Buffer.from([0, 13, 10, 255, this.below(256)]);
+      case 3:
+        return 'long '.repeat(this.below(60));
+      default:
+        return `v${this.below(100)}`;
+    }
+  }
+
+  fields(): Command {
+    const count = this.chance(0.02) ? 0 : 1 + this.below(this.chance(0.8) ? 2 : 6);
+    const names = this.chance(0.8)
+      ? ['a', 'b', 'c', 'd', 'e', 'f']
+      : ['b', 'a', 'x', 'y', 'z', '7'];
+    const pairs = Array.from({ length: count }, (_, i) => [names[i % names.length], this.value()]);
+    return this.chance(0.02) ? [...pairs.flat(), 'odd'] : pairs.flat();
+  }
+
+  trimming(): Command {
+    const isById = this.chance(0.4);
+    const approximately = this.maybe(0.6, this.pick(['~', '~', '=']));
+    const threshold = isById ? this.oldId() : this.integer(60);
+    const limit = this.maybe(0.15, 'LIMIT', this.integer(60));
+    return [this.word(isById ? 'MINID' : 'MAXLEN'), ...approximately, threshold, ...limit];
+  }
+
+  /** Streams and ids of XREAD and XREADGROUP. */
+  reading(id: () => string): Command {
+    const keys = Array.from({ length: this.chance(0.8) ? 1 : 2 }, () => this.stream());
+    const ids = keys.map(id);
+    if (this.chance(0.02)) ids.pop();
+    return ['STREAMS', ...keys, ...ids];
+  }
+
+  block(): Command {
+    // A short wait ends by itself; a long one until somebody writes, or unblocks.
+    return this.maybe(
+      0.35,
+      'BLOCK',
+      this.chance(0.1) ? this.pick(['1', '-1', 'x']) : this.pick(['0', '100000']),
+    );
+  }
+}
+
+const TRIMMABLE = (g: Generator) => g.maybe(0.2, ...g.trimming());
+
+const STREAM_RECIPES: Recipe[] = [
+  [
+    30,
+    (g) => [
+      'XADD',
+      g.stream(),
+      ...g.maybe(0.1, 'NOMKSTREAM'),
+      ...TRIMMABLE(g),
+      g.newId(),
+      ...g.fields(),
+    ],
+  ],
+  [
+    3,
+    (g) => Array.from({ length: 5 + g.below(20) }, () => ['XADD', 's1', g.newId(), 'a', g.value()]),
+  ],
+  [3, (g) => ['XLEN', g.stream()]],
+  [6, (g) => ['XRANGE', g.stream(), g.from(), g.to(), ...g.maybe(0.5, 'COUNT', g.integer(10))]],
+  [4, (g) => ['XREVRANGE', g.stream(), g.to(), g.from(), ...g.maybe(0.5, 'COUNT', g.integer(10))]],
+  [6, (g) => ['XDEL', g.stream(), ...g.ids()]],
+  [5, (g) => ['XTRIM', g.stream(), ...g.trimming()]],
+  [
+    1,
+    (g) => [
+      'XSETID',
+      g.stream(),
+      g.newId(),
+      ...g.maybe(0.3, 'ENTRIESADDED', g.integer(200)),
+      ...g.maybe(0.3, 'MAXDELETEDID', g.oldId()),
+    ],
+  ],
+  [
+    6,
+    (g) => [
+      'XREAD',
+      ...g.maybe(0.5, 'COUNT', g.integer(10)),
+      ...g.block(),
+      ...g.reading(() => (g.chance(0.4) ? '$' : g.oldId())),
+    ],
+  ],
+  [
+    4,
+    (g) => [
+      'XINFO',
+      g.word('STREAM'),
+      g.stream(),
+      ...g.maybe(0.6, 'FULL', ...g.maybe(0.5, 'COUNT', g.integer(5))),
+    ],
+  ],
+  [1, (g) => ['XADD', g.stream(), '*', ...g.fields()]],
+];
+
+/** In 7.0 a read does not create a consumer that gets nothing; so it is created first. */
+function readGroup(g: Generator): Command[] {
+  const [group, consumer] = [g.group(), g.consumer()];
+  const reading = g.reading(() => (g.chance(0.75) ? '>' : g.oldId()));
+  const keys = reading.slice(1, 1 + Math.floor(reading.length / 2));
+  const creating = keys.map((key) => ['XGROUP', 'CREATECONSUMER', key, group, consumer]);
+  const options = [...g.maybe(0.5, 'COUNT', g.integer(8)), ...g.block(), ...g.maybe(0.1, 'NOACK')];
+  return [...creating, ['XREADGROUP', 'GROUP', group, consumer, ...options, ...reading]];
+}
+
+function claimOptions(g: Generator): Command {
+  return [
+    ...g.maybe(0.2, 'IDLE', g.integer(100_000)),
+    ...g.maybe(0.1, 'TIME', g.integer(2_000_000_000)),
+    ...g.maybe(0.2, 'RETRYCOUNT', g.integer(10)),
+    ...g.maybe(0.2, 'FORCE'),
+    ...g.maybe(0.3, g.word('JUSTID')),
+    ...g.maybe(0.1, 'LASTID', g.oldId()),
+  ];
+}
+
+const GROUP_RECIPES: Recipe[] = [
+  [
+    8,
+    (g) => [
+      'XGROUP',
+      g.word('CREATE'),
+      g.stream(),
+      g.group(),
+      g.pick(['0', '$', g.oldId()]),
+      ...g.maybe(0.6, 'MKSTREAM'),
+      ...g.maybe(0.1, 'ENTRIESREAD', g.integer(50)),
+    ],
+  ],
+  [
+    2,
+    (g) => [
+      'XGROUP',
+      'SETID',
+      g.stream(),
+      g.group(),
+      g.pick(['0', '$', g.oldId()]),
+      ...g.maybe(0.2, 'ENTRIESREAD', g.integer(50)),
+    ],
+  ],
+  [1, (g) => ['XGROUP', 'DESTROY', g.stream(), g.group()]],
+  [
+    2,
+    (g) => [
+      'XGROUP',
+      g.pick(['CREATECONSUMER', 'DELCONSUMER']),
+      g.stream(),
+      g.group(),
+      g.consumer(),
+    ],
+  ],
+  [16, readGroup],
+  [8, (g) => ['XACK', g.stream(), g.group(), ...g.ids()]],
+  [4, (g) => ['XPENDING', g.stream(), g.group()]],
+  [
+    4,
+    (g) => [
+      'XPENDING',
+      g.stream(),
+      g.group(),
+      ...g.maybe(0.2, 'IDLE', g.pick(['0', '-1', 'x'])),
+      g.from(),
+      g.to(),
+      g.integer(10),
+      ...g.maybe(0.4, g.consumer()),
+    ],
+  ],
+  [
+    6,
+    (g) => [
+      'XCLAIM',
+      g.stream(),
+      g.group(),
+      g.consumer(),
+      g.pick(['0', '0', '0', '3600000', '-5', 'x']),
+      ...g.ids(),
+      ...claimOptions(g),
+    ],
+  ],
+  [
+    4,
+    (g) => [
+      'XAUTOCLAIM',
+      g.stream(),
+      g.group(),
+      g.consumer(),
+      g.pick(['0', '0', '0', '3600000', 'x']),
+      g.from(),
+      ...g.maybe(0.6, 'COUNT', g.integer(8)),
+      ...g.maybe(0.2, 'JUSTID'),
+    ],
+  ],
+  [3, (g) => ['XINFO', 'GROUPS', g.stream()]],
+  [3, (g) => ['XINFO', 'CONSUMERS', g.stream(), g.group()]],
+  [
+    1,
+    (g) => [
+      'CLIENT',
+      'UNBLOCK',
+      { clientOf: g.below(CONNECTIONS) },
+      ...g.maybe(0.6, g.pick(['TIMEOUT', 'ERROR', 'x'])),
+    ],
+  ],
+];
+
+function setOptions(g: Generator): Command {
+  const expiries = [
+    ['EX', g.integer(100_000)],
+    ['PX', '9999999'],
+    ['EXAT', g.pick(['99999999999', '1', '0'])],
+    ['PXAT', '99999999999999'],
+    ['KEEPTTL'],
+  ];
+  return [
+    ...g.maybe(0.2, g.word('NX', 'XX')),
+    ...g.maybe(0.2, 'GET'),
+    ...g.maybe(0.3, ...g.pick(expiries)),
+  ];
+}
+
+const STRING_RECIPES: Recipe[] = [
+  [5, (g) => ['SET', g.string(), g.value(), ...setOptions(g)]],
+  [4, (g) => ['GET', g.string()]],
+  [1, (g) => ['GETDEL', g.string()]],
+  [1, (g) => ['MGET', g.key(), g.string(), 'none']],
+  [
+    1,
+    (g) => [
+      'MSET',
+      g.string(),
+      g.value(),
+      ...g.maybe(0.9, g.string(), g.value()),
+      ...g.maybe(0.05, 'odd'),
+    ],
+  ],
+  [3, (g) => [g.word('INCR', 'DECR'), g.string()]],
+  [
+    2,
+    (g) => [
+      'INCRBY',
+      g.string(),
+      g.pick([String(g.below(1000) - 500), '9223372036854775807', 'x']),
+    ],
+  ],
+  [1, (g) => ['APPEND', g.string(), g.value()]],
+  [1, (g) => ['STRLEN', g.string()]],
+  [1, (g) => ['SETNX', g.string(), g.value()]],
+  [1, (g) => ['SETEX', g.string(), g.integer(10_000), g.value()]],
+];
+
+const KEY_RECIPES: Recipe[] = [
+  [3, (g) => [g.pick(['DEL', 'UNLINK']), g.key(), ...g.maybe(0.2, g.key())]],
+  [2, (g) => ['EXISTS', g.key(), g.key()]],
+  [2, (g) => ['TYPE', g.key()]],
+  [2, (g) => [g.pick(['TTL', 'PTTL', 'EXPIRETIME', 'PEXPIRETIME']), g.key()]],
+  [
+    2,
+    (g) => [
+      'EXPIREAT',
+      g.key(),
+      g.pick(['99999999999', '1', '0', '-1', 'x']),
+      ...g.maybe(0.2, g.word('NX', 'XX', 'GT', 'LT')),
+    ],
+  ],
+  [
+    1,
+    (g) => [
+      g.pick(['EXPIRE', 'PEXPIRE']),
+      g.key(),
+      g.pick(['1000000', '-1', '0', '9223372036854775807']),
+      ...g.maybe(0.2, g.word('NX', 'XX')),
+    ],
+  ],
+  [1, (g) => ['PERSIST', g.key()]],
+  [1, (g) => ['KEYS', g.pick(['*', 's*', 'k?', '[sk]1', '*2', 'none'])]],
+  [
+    1,
+    (g) => [
+      'SCAN',
+      '0',
+      'COUNT',
+      '1000',
+      ...g.maybe(0.3, 'MATCH', g.pick(['s*', '*1'])),
+      ...g.maybe(0.3, 'TYPE', g.pick(['stream', 'string', 'list'])),
+    ],
+  ],
+  [2, (g) => [g.pick(['RENAME', 'RENAMENX']), g.key(), g.key()]],
+  [
+    1,
+    (g) => [
+      'COPY',
+      g.key(),
+      g.key(),
+      ...g.maybe(0.2, 'DB', g.integer(3)),
+      ...g.maybe(0.5, 'REPLACE'),
+    ],
+  ],
+  [1, () => ['DBSIZE']],
+  [1, (g) => ['SELECT', g.chance(0.7) ? '0' : g.pick(['1', '16', '-1', 'x'])]],
+  [
+    1,
+    (g) => g.pick([['FLUSHDB'], ['FLUSHALL'], ['PING'], ['ECHO', g.value()], ['TOUCH', g.key()]]),
+  ],
+  [4, () => ['MULTI']],
+  [2, (g) => ['WATCH', g.key(), ...g.maybe(0.3, g.key())]],
+  [
+    1,
+    (g) =>
+      g.pick([
+        ['UNWATCH'],
+        ['EXEC'],
+        ['DISCARD'],
+        ['NOSUCH', 'a', 'b'],
+        ['XGROUP', 'NOSUCH'],
+        ['GET'],
+        ['XADD', 's1'],
+      ]),
+  ],
+];
+
+const RECIPES: readonly Recipe[] = [
+  ...STREAM_RECIPES,
+  ...GROUP_RECIPES,
+  ...STRING_RECIPES,
+  ...KEY_RECIPES,
+];
+
+/** Whether a command may wait for others, outside MULTI. A short wait is only a slow reply. */
+export function mayBlock(step: Step): boolean {
+  const [name, ...rest] = step.args.map((arg) => String(arg).toUpperCase());
+  if (name !== 'XREAD' && name !== 'XREADGROUP') return false;
+  return ['0', '100000'].includes(rest[rest.indexOf('BLOCK') + 1]) && rest.includes('BLOCK');
+}
+
+export function describeStep(step: Step): string {
+  const words = step.args.map((arg) => {
+    if (typeof arg === 'string') return /^[\w$*+.()>=~-]+$/.test(arg) ? arg : JSON.stringify(arg);
+    if (Buffer.isBuffer(arg)) return `Buffer(${arg.toString('hex')})`;
+    return `<id of connection ${arg.clientOf}>`;
+  });
+  return `[${step.connection}] ${words.join(' ')}`;
+}

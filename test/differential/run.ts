@@ -1,0 +1,56 @@
+/**
+ * `npm run test:differential [-- --commands 1000000] [--seed N] [--keep-going]`: the long form, with
+ * progress. `--keep-going` reports up to 20 differences in place of one.
+ */
+import { parseArgs } from 'node:util';
+import { startRedis } from '../helpers/redis-server.ts';
+import { startRivulet } from '../helpers/rivulet-server.ts';
+import { runDifferential } from './differential.ts';
+
+const { values } = parseArgs({
+  options: {
+    commands: { type: 'string', default: '1000000' },
+    seed: { type: 'string' },
+    'keep-going': { type: 'boolean', default: false },
+  },
+});
+const total = Number(values.commands);
+let seed = values.seed === undefined ? Date.now() % 1_000_000_000 : Number(values.seed);
+const redis = await startRedis();
+const rivulet = await startRivulet({ args: ['--appendonly', 'no'] });
+const startedAt = performance.now();
+let done = 0;
+let differences = 0;
+process.stdout.write(`differential: ${total} commands from seed ${seed}\n`);
+while (done < total && differences < (values['keep-going'] ? 20 : 1)) {
+  let said = 0;
+  const before = done;
+  const result = await runDifferential({
+    targets: [
+      { name: 'redis', port: redis.port },
+      { name: 'rivulet', port: rivulet.port },
+    ],
+    seed,
+    commands: total - done,
+    progress: (commands) => {
+      seed++;
+      if (commands - said < 20_000) return;
+      said = commands;
+      const rate = Math.round((before + commands) / ((performance.now() - startedAt) / 1000));
+      process.stdout.write(
+        `${before + commands} of ${total} commands, ${rate}/s, no difference so far\n`,
+      );
+    },
+  });
+  done += result.commands;
+  seed++;
+  for (const [what, count] of result.known)
+    process.stdout.write(`known difference met ${count} times: ${what}\n`);
+  if (result.report === undefined) continue;
+  differences++;
+  process.stdout.write(`\n${result.report}\n\n`);
+}
+process.stdout.write(
+  `${done} commands, ${differences === 0 ? 'no difference' : `${differences} differences`}\n`,
+);
+process.exit(differences === 0 ? 0 : 1);
