@@ -48,14 +48,8 @@ export class BlockCursor {
     const header = bytes[at++];
     this.header = header;
     const code = header & ID_CODE;
-    if (code === 0) {
-      if (this.id.seqLo !== U32_MAX) this.id.seqLo++;
-      else this.#addSeq(0, 1);
-    } else if (code >= 2 && code <= MAX_SHORT_MS_DELTA + 1) {
-      this.#addMs(0, code - 1);
-    } else {
-      at = this.#nextFarId(code, at);
-    }
+    if (code === 0 && this.id.seqLo !== U32_MAX) this.id.seqLo++;
+    else at = this.#advanceId(code, at);
     const length = bytes[at];
     if (length < 128) {
       this.bodyAt = at + 1;
@@ -66,6 +60,60 @@ export class BlockCursor {
       this.at = this.bodyEnd = varintEnd + long;
     }
     return true;
+  }
+
+  /**
+   * Moves to the first entry at or after `target`; false when there is none. The same walk as `next`
+   * with the id in local variables: lookups pass half a block, so here it counts.
+   */
+  seek(target: StreamId): boolean {
+    const { bytes, end, id } = this;
+    const { msHi: toMsHi, msLo: toMsLo, seqHi: toSeqHi, seqLo: toSeqLo } = target;
+    let { at } = this;
+    let { msHi, msLo, seqHi, seqLo } = id;
+    while (at < end) {
+      const headerAt = at;
+      const code = bytes[at++] & ID_CODE;
+      if (code === 0 && seqLo !== U32_MAX) seqLo++;
+      else {
+        id.set(msHi, msLo, seqHi, seqLo);
+        at = this.#advanceId(code, at);
+        msHi = id.msHi;
+        msLo = id.msLo;
+        seqHi = id.seqHi;
+        seqLo = id.seqLo;
+      }
+      const reached =
+        msLo === toMsLo && msHi === toMsHi
+          ? seqHi > toSeqHi || (seqHi === toSeqHi && seqLo >= toSeqLo)
+          : msHi > toMsHi || (msHi === toMsHi && msLo > toMsLo);
+      const length = bytes[at];
+      let bodyAt = at + 1;
+      if (length < 128) at = bodyAt + length;
+      else {
+        const long = readVarint(bytes, at);
+        bodyAt = varintEnd;
+        at = bodyAt + long;
+      }
+      if (reached) {
+        id.set(msHi, msLo, seqHi, seqLo);
+        this.headerAt = headerAt;
+        this.header = bytes[headerAt];
+        this.bodyAt = bodyAt;
+        this.at = this.bodyEnd = at;
+        return true;
+      }
+    }
+    this.at = at;
+    return false;
+  }
+
+  /** Moves `id` on as an entry's code, and the varints at `at`, say; returns where they end. */
+  #advanceId(code: number, at: number): number {
+    if (code === 0) this.#addSeq(0, 1);
+    else if (code >= 2 && code <= MAX_SHORT_MS_DELTA + 1) this.#addMs(0, code - 1);
+    else return this.#nextFarId(code, at);
+    return at;
   }
 
   #nextFarId(code: number, at: number): number {

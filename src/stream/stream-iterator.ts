@@ -117,12 +117,9 @@ export class StreamIterator {
   #nextForward(): boolean {
     const cursor = this.#cursor;
     while (this.#block !== undefined) {
-      while (cursor.next()) {
+      while (this.#skips ? cursor.seek(this.#start) : cursor.next()) {
+        this.#skips = false;
         if ((cursor.header & TOMBSTONE) !== 0) continue;
-        if (this.#skips) {
-          if (cursor.id.compare(this.#start) < 0) continue;
-          this.#skips = false;
-        }
         if (this.#stops && cursor.id.compare(this.#end) > 0) {
           this.#enter(undefined);
           return false;

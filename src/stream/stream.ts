@@ -21,6 +21,7 @@ import { ChunkStore } from './chunk-store.ts';
 import type { ColdBlocks } from './cold-blocks.ts';
 import { TOMBSTONE } from './entry-format.ts';
 import { LARGEST_NODE, type NodeLimits } from './node-limits.ts';
+import { StreamHead } from './stream-head.ts';
 import { StreamId } from './stream-id.ts';
 import { readMetadata, type StreamMetadata, writeMetadata } from './stream-metadata.ts';
 
@@ -45,6 +46,8 @@ export class Stream {
   readonly ledger: BlockLedger = new BlockLedger();
   /** @internal */
   readonly index: BlockIndex = new BlockIndex(this.ledger);
+  /** @internal For the trim; null until an entry has gone. */
+  head: StreamHead | null = null;
   /** The last block, while it has a buffer of its own. */
   #tail: Block | null = null;
   /** The buffer that the next tail will use. */
@@ -92,14 +95,14 @@ export class Stream {
   has(id: StreamId): boolean {
     if (this.length === 0 || id.compare(this.firstId) < 0) return false;
     const block = this.index.floorFor(id);
-    return block !== undefined && seekInBlock(block, id);
+    return block !== undefined && this.#seekInBlock(block, id);
   }
 
   /** XDEL of one id: false when there is no such live entry. Raises maxDeletedId. */
   remove(id: StreamId): boolean {
     if (this.length === 0 || id.compare(this.firstId) < 0) return false;
     const block = this.index.floorFor(id);
-    if (block === undefined || !seekInBlock(block, id)) return false;
+    if (block === undefined || !this.#seekInBlock(block, id)) return false;
     const { headerAt } = cursor;
     if (block.live === 1) {
       this.removeBlock(block);
@@ -310,19 +313,18 @@ export class Stream {
   /** @internal After the first live entry has gone. */
   refreshFirstId(): void {
     this.firstId.setMin();
-    if (this.length === 0) return;
+    if (this.length === 0) {
+      this.head?.forget();
+      return;
+    }
     let block = this.index.first();
     while (block !== undefined && block.live === 0) {
       block = this.index.higher(block.readFirstId(scratch));
     }
     if (block === undefined) throw new Error(`a stream of ${this.length} entries has no blocks`);
-    cursor.attach(block);
-    while (cursor.next()) {
-      if ((cursor.header & TOMBSTONE) === 0) {
-        this.firstId.copy(cursor.id);
-        return;
-      }
-    }
+    this.head ??= new StreamHead();
+    this.head.find(cursor, block);
+    this.firstId.copy(cursor.id);
   }
 
   /** Whether Redis would begin a new node for this entry (streamAppendItem). */
@@ -333,6 +335,14 @@ export class Stream {
     for (let i = from; i < to; i++) bytes += lengths[i];
     if (bytes >= (maxBytes > 0 && maxBytes < LARGEST_NODE ? maxBytes : LARGEST_NODE)) return true;
     return maxEntries > 0 && block.live + block.deleted >= maxEntries;
+  }
+
+  /** Moves `cursor` to the live entry with this id; false when the block has none. */
+  #seekInBlock(block: Block, id: StreamId): boolean {
+    if (block.compareLast(id) < 0) return false;
+    if (this.head === null) cursor.attach(block);
+    else this.head.attach(cursor, block);
+    return cursor.seek(id) && cursor.id.equals(id) && (cursor.header & TOMBSTONE) === 0;
   }
 
   #begin(id: StreamId, args: Arguments, from: number, to: number): Block {
@@ -414,17 +424,6 @@ export class Stream {
     }
     return stream;
   }
-}
-
-/** Moves `cursor` to the live entry with this id; false when the block has none. */
-function seekInBlock(block: Block, id: StreamId): boolean {
-  if (block.compareLast(id) < 0) return false;
-  cursor.attach(block);
-  while (cursor.next()) {
-    const order = cursor.id.compare(id);
-    if (order >= 0) return order === 0 && (cursor.header & TOMBSTONE) === 0;
-  }
-  return false;
 }
 
 const cursor = new BlockCursor();

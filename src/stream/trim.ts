@@ -80,7 +80,8 @@ function trimInside(
   mayGo: ((id: StreamId) => boolean) | null,
   removed: ((id: StreamId) => void) | null,
 ): boolean {
-  cursor.attach(block);
+  if (stream.head === null) cursor.attach(block);
+  else stream.head.attach(cursor, block);
   let satisfied = false;
   while (cursor.next()) {
     satisfied =
