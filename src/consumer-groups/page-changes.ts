@@ -42,16 +42,22 @@ export class PageChanges {
     else this.#removed.push(page.id);
   }
 
-  /** Visits every frozen page that was not captured yet; they then count as captured. */
-  takeFrozen(visit: (page: PendingPage) => void): void {
+  /**
+   * Visits up to `limit` frozen pages that were not captured yet; they then count as captured. True
+   * when none is left.
+   */
+  takeFrozen(visit: (page: PendingPage) => void, limit = Number.POSITIVE_INFINITY): boolean {
     this.#turn();
     const frozen = this.#frozen;
-    this.#frozen = null;
-    if (frozen === null) return;
+    if (frozen === null) return true;
     for (const page of frozen) {
+      if (limit-- <= 0) return false;
+      frozen.delete(page);
       page.stored = true;
       visit(page);
     }
+    this.#frozen = null;
+    return true;
   }
 
   /** Ids of stored pages that had gone when the epoch ended; each is reported once. */

@@ -250,9 +250,12 @@ export class PendingList {
 
   // --- Checkpoint ---
 
-  /** Visits the pages that have to be written for the epoch that has ended, each once. */
-  takeFrozen(visit: (page: PendingPage) => void): void {
-    this.#changes.takeFrozen(visit);
+  /**
+   * Visits up to `limit` of the pages that have to be written for the epoch that has ended, each
+   * once; true when none is left.
+   */
+  takeFrozen(visit: (page: PendingPage) => void, limit?: number): boolean {
+    return this.#changes.takeFrozen(visit, limit);
   }
 
   /** Ids of the pages that the checkpoint has to forget for the epoch that has ended. */

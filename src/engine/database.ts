@@ -335,6 +335,9 @@ export class Database {
     if (replaced !== undefined) this.discard(replaced);
     const entry = this.admit(key, value, expireAt);
     this.touch(entry);
+    if (value.type === 'stream') {
+      for (const group of value.groups.values()) this.touchGroup(entry, group);
+    }
     return entry;
   }
 

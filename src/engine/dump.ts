@@ -6,15 +6,14 @@
  * The version's high byte marks the payload as ours, so that neither server takes the other's.
  */
 import { writeCrc64 } from '../util/crc64.ts';
-import type { Engine } from './engine.ts';
 import type { Value } from './key-entry.ts';
 import { encodeValue } from './value-codec.ts';
 
 const VERSION = 0x5201;
 const FOOTER = 10;
 
-export function dumpValue(engine: Engine, value: Value): Buffer {
-  const encoded = encodeValue(engine, value);
+export function dumpValue(value: Value): Buffer {
+  const encoded = encodeValue(value);
   const payload = Buffer.allocUnsafeSlow(encoded.length + FOOTER);
   payload.set(encoded, 0);
   payload.writeUInt16LE(VERSION, encoded.length);

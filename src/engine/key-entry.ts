@@ -19,21 +19,19 @@ export class KeyEntry {
   /** Changed by RENAME only. */
   key: Buffer;
   hash: number;
+  /** Next in the key table's chain. */
+  next: KeyEntry | undefined = undefined;
   value: Value;
   /** Unix milliseconds, 0 = never. */
   expireAt = 0;
   /** Its place in the expiry heap; -1 = not in it. */
   heapIndex = -1;
-  /** Next in the key table's chain. */
-  next: KeyEntry | undefined = undefined;
   /** Where it is, and, once removed, was last. */
   space: Keyspace;
   /** Names the key in the checkpoint; 0 = not there yet. A deleted and re-created key gets a new one. */
   uid = 0;
   /** The checkpoint epoch in which it was last marked dirty (checkpointer.ts). */
   dirtyEpoch = -1;
-  /** Its place in the checkpointer's dirty list. */
-  dirtyIndex = -1;
   /** How many sessions WATCH it; kept here so that an unwatched write costs one compare. */
   watchers = 0;
   /** How many blocked readers wait for it; the same for wake-ups. */

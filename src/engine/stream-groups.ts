@@ -68,6 +68,7 @@ export function createGroup(
   const { engine } = database;
   database.touch(entry);
   const group = engine.newGroup(name, lastId, entriesRead);
+  database.touchGroup(entry, group);
   streamOf(entry).groups.set(name.toString('latin1'), group);
   if (engine.recording) {
     const record = beginGroupRecord(StreamRecord.GROUP_CREATE, database, entry, group);

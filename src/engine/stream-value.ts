@@ -12,6 +12,8 @@ export class StreamValue {
   readonly groups = new Map<string, ConsumerGroup>();
   /** Producers' idempotent ids and the window's bounds; null as long as only defaults apply. */
   idempotency: Idempotency | null = null;
+  /** Whether the stream knows where the checkpoint keeps its blocks: from its first checkpoint on. */
+  coldAttached = false;
 
   constructor(stream: Stream) {
     this.stream = stream;

@@ -1,25 +1,121 @@
 /**
  * Values as bytes and back: what DUMP, RESTORE and COPY share.
  *
- * Layout: type (u8: 1 string), then the value; a string's bytes fill the rest.
+ *     type u8 (1 string, 2 stream), then
+ *     string   its bytes
+ *     stream   bytes metadata · varint n, n blocks (bytes) · bytes idempotent ids (none: empty)
+ *              varint n, n groups: bytes group · varint m, m pages: varint id · bytes page
+ *
+ * Invariant: decoding checks everything, because RESTORE's bytes come from anywhere; what is wrong
+ * throws RangeError, and nothing half made is left behind.
  */
+import type { ConsumerGroup } from '../consumer-groups/group.ts';
+import { decodeGroup, encodeGroup } from '../consumer-groups/group-codec.ts';
+import { encodePage } from '../consumer-groups/page-codec.ts';
+import { type Epoch, NO_EPOCH, type PageStore } from '../consumer-groups/page-store.ts';
+import { Block } from '../stream/block.ts';
+import { Idempotency } from '../stream/idempotency.ts';
+import { Stream } from '../stream/stream.ts';
+import { ByteReader, ByteWriter } from '../util/byte-writer.ts';
 import type { Engine } from './engine.ts';
 import type { Value } from './key-entry.ts';
+import { StreamValue } from './stream-value.ts';
 
 const STRING = 1;
+const STREAM = 2;
 
-export function encodeValue(_engine: Engine, value: Value): Buffer {
-  if (value.type !== 'string') throw new RangeError('streams cannot be encoded yet');
-  return Buffer.concat([Buffer.of(STRING), value.bytes]);
+export function encodeValue(value: Value): Buffer {
+  const writer = new ByteWriter(value.type === 'string' ? value.bytes.length + 1 : 4096);
+  if (value.type === 'string') {
+    writer.u8(STRING);
+    writer.raw(value.bytes, 0, value.bytes.length);
+  } else {
+    writer.u8(STREAM);
+    encodeStream(value, writer);
+  }
+  return writer.toBuffer();
 }
 
 /** Throws RangeError where the bytes are no value. */
-export function decodeValue(_engine: Engine, payload: Uint8Array): Value {
-  if (payload.length === 0 || payload[0] !== STRING) throw new RangeError('unknown type of value');
-  return { type: 'string', bytes: Buffer.from(payload.subarray(1)) };
+export function decodeValue(engine: Engine, payload: Uint8Array): Value {
+  const reader = new ByteReader(Buffer.from(payload));
+  const type = reader.u8();
+  if (type === STRING) return { type: 'string', bytes: reader.raw(reader.end - reader.at) };
+  if (type !== STREAM) throw new RangeError(`unknown type of value ${type}`);
+  try {
+    const value = decodeStream(engine, reader);
+    if (!reader.done) throw new RangeError('bytes left over');
+    return value;
+  } catch (cause) {
+    if (cause instanceof RangeError) throw cause;
+    throw new RangeError('the bytes of a stream are damaged', { cause });
+  }
 }
 
+/** A value of its own with equal content. */
 export function cloneValue(engine: Engine, value: Value): Value {
   if (value.type === 'string') return { type: 'string', bytes: value.bytes };
-  return decodeValue(engine, encodeValue(engine, value));
+  const clone = new StreamValue(value.stream.copy());
+  clone.idempotency = value.idempotency?.copy() ?? null;
+  for (const [name, group] of value.groups) clone.groups.set(name, group.copy(engine.epoch));
+  return clone;
 }
+
+function encodeStream(value: StreamValue, writer: ByteWriter): void {
+  const { stream } = value;
+  writer.bytes(stream.export());
+  writer.varint(stream.radixTreeKeys);
+  for (const block of stream.blocks()) writer.bytes(block.export());
+  writer.bytes(value.idempotency?.export() ?? NOTHING);
+  writer.varint(value.groups.size);
+  for (const group of value.groups.values()) encodeGroupWhole(group, writer);
+}
+
+function decodeStream(engine: Engine, reader: ByteReader): StreamValue {
+  const metadata = reader.bytes();
+  const blocks: Block[] = [];
+  for (let left = reader.varint(); left > 0; left--) blocks.push(Block.import(reader.bytes()));
+  const value = new StreamValue(Stream.assemble(metadata, blocks, engine.nodeLimits));
+  const idempotency = reader.bytes();
+  if (idempotency.length > 0) value.idempotency = Idempotency.import(idempotency);
+  for (let left = reader.varint(); left > 0; left--) {
+    const group = decodeGroupWhole(reader, engine.epoch);
+    value.groups.set(group.name.toString('latin1'), group);
+  }
+  return value;
+}
+
+/** A copy has all its pages in memory, wherever the group's own are. */
+function encodeGroupWhole(group: ConsumerGroup, writer: ByteWriter): void {
+  const loaded = group.copy(NO_EPOCH);
+  const part = new ByteWriter();
+  encodeGroup(loaded, part);
+  writer.bytes(part.buffer, 0, part.length);
+  const pages = loaded.pending.pages();
+  writer.varint(pages.length);
+  for (const page of pages) {
+    part.clear();
+    encodePage(page, part);
+    writer.varint(page.id);
+    writer.bytes(part.buffer, 0, part.length);
+  }
+}
+
+/** Reads the group as one whose pages are stored, and copies it, which loads and checks them all. */
+function decodeGroupWhole(reader: ByteReader, epoch: Epoch): ConsumerGroup {
+  const group = decodeGroup(new ByteReader(reader.bytes()), NO_EPOCH);
+  const pages = new Map<number, Buffer>();
+  for (let left = reader.varint(); left > 0; left--) pages.set(reader.varint(), reader.bytes());
+  const store: PageStore = {
+    load(id) {
+      const bytes = pages.get(id);
+      if (bytes === undefined) throw new RangeError(`page ${id} is missing`);
+      return bytes;
+    },
+    capture: () => {},
+  };
+  group.pending.attach(store);
+  return group.copy(epoch);
+}
+
+const NOTHING = Buffer.alloc(0);

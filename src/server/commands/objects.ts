@@ -22,7 +22,7 @@ const stored = new Arguments();
 function dump(session: Session): void {
   const entry = session.database.find(session.args, 1);
   if (entry === undefined) session.reply.null();
-  else session.reply.bulk(dumpValue(session.engine, entry.value));
+  else session.reply.bulk(dumpValue(entry.value));
 }
 
 interface RestoreOptions {

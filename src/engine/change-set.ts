@@ -1,0 +1,35 @@
+/**
+ * What one checkpoint has to write and to remove: gathered as the dirty set of an epoch, then, when a
+ * checkpoint starts, frozen and worked off.
+ */
+import type { ConsumerGroup } from '../consumer-groups/group.ts';
+import type { KeyEntry } from './key-entry.ts';
+import type { Keyspace } from './keyspace.ts';
+
+export interface RemovedGroup {
+  readonly streamUid: number;
+  readonly groupUid: number;
+}
+
+export class ChangeSet {
+  readonly entries = new Set<KeyEntry>();
+  /** With the key of their stream. */
+  readonly groups = new Map<ConsumerGroup, KeyEntry>();
+  /** By uid. */
+  readonly removedStrings: number[] = [];
+  readonly removedStreams: number[] = [];
+  readonly removedGroups: RemovedGroup[] = [];
+  /** Names of pending pages whose removal a failed checkpoint did not bring about. */
+  readonly removedPages: Buffer[] = [];
+  /** Flushed as a whole. */
+  readonly buried: Keyspace[] = [];
+
+  /** Takes over the removals of a checkpoint that failed. */
+  addRemovals(failed: ChangeSet): void {
+    for (const uid of failed.removedStrings) this.removedStrings.push(uid);
+    for (const uid of failed.removedStreams) this.removedStreams.push(uid);
+    for (const group of failed.removedGroups) this.removedGroups.push(group);
+    for (const name of failed.removedPages) this.removedPages.push(name);
+    for (const keyspace of failed.buried) this.buried.push(keyspace);
+  }
+}

@@ -1,0 +1,211 @@
+/**
+ * One checkpoint under way: its frozen changes, worked off one object at a time.
+ *
+ * Order: removals, flushed keyspaces, keys, blocks, groups, pages. uids are never used twice, so a
+ * removal never meets a later write of the same name; within a stream, `freeze` gives the removals of
+ * blocks before the blocks.
+ * Invariant: an object is captured exactly once: when its turn comes, or earlier when it is about to
+ * change; it is then in `captured` or `capturedGroups`, for `settle`.
+ */
+import type { ConsumerGroup } from '../consumer-groups/group.ts';
+import { encodeGroup } from '../consumer-groups/group-codec.ts';
+import { encodePage } from '../consumer-groups/page-codec.ts';
+import type { PendingPage } from '../consumer-groups/pending-page.ts';
+import type { Checkpoint } from '../storage/checkpoint.ts';
+import type { Block } from '../stream/block.ts';
+import { StreamId } from '../stream/stream-id.ts';
+import { ByteWriter } from '../util/byte-writer.ts';
+import type { ChangeSet } from './change-set.ts';
+import * as names from './checkpoint-keys.ts';
+import { type CheckpointMeta, encodeKey, encodeMeta } from './checkpoint-values.ts';
+import type { Engine } from './engine.ts';
+import type { KeyEntry } from './key-entry.ts';
+import type { StreamValue } from './stream-value.ts';
+
+/** Pages captured in a row before the caller looks at the time: some tens of microseconds each. */
+const PAGES_AT_ONCE = 4;
+
+export class CheckpointRun {
+  readonly position: number;
+  readonly changes: ChangeSet;
+  /** What `settle` has to deal with. */
+  readonly captured: KeyEntry[] = [];
+  readonly capturedGroups: { entry: KeyEntry; group: ConsumerGroup }[] = [];
+  /** Names of pages removed: of interest again when the checkpoint fails. */
+  readonly removedPages: Buffer[] = [];
+  /** True until `commit` or the failure: only then captured bytes are of interest. */
+  open = true;
+  committed = false;
+  /** How far `settle` is. */
+  settled = 0;
+  private readonly engine: Engine;
+  private readonly checkpoint: Checkpoint;
+  private readonly meta: CheckpointMeta;
+  private readonly work: Iterator<void>;
+  private readonly streams: KeyEntry[] = [];
+
+  constructor(engine: Engine, checkpoint: Checkpoint, changes: ChangeSet, position: number) {
+    this.engine = engine;
+    this.checkpoint = checkpoint;
+    this.changes = changes;
+    this.position = position;
+    this.meta = { lastUid: 0, keyspaces: engine.databases.map(({ keyspace }) => keyspace.uid) };
+    this.work = this.pieces();
+  }
+
+  /** Captures one more object or so; false when there is none. */
+  captureNext(): boolean {
+    return this.work.next().done !== true;
+  }
+
+  /** After the last object: facts about the whole. */
+  captureMeta(): void {
+    this.meta.lastUid = this.engine.lastUid;
+    writer.clear();
+    encodeMeta(this.meta, writer);
+    this.checkpoint.put(names.META_KEY, writer.buffer.subarray(0, writer.length));
+  }
+
+  /** The key is about to change, or its turn has come. */
+  captureEntry(entry: KeyEntry): void {
+    this.changes.entries.delete(entry);
+    if (!this.open || this.wasGone(entry)) return;
+    const uid = this.uidOf(entry);
+    this.captured.push(entry);
+    writer.clear();
+    encodeKey(entry, writer);
+    this.checkpoint.put(names.keyName(uid), writer.buffer.subarray(0, writer.length));
+    if (entry.value.type === 'stream') this.freezeStream(entry, entry.value, uid);
+  }
+
+  /** The group is about to change, or its turn has come. */
+  captureGroup(group: ConsumerGroup, entry: KeyEntry): void {
+    this.changes.groups.delete(group);
+    if (!this.open || this.wasGone(entry)) return;
+    const uid = this.uidOf(entry);
+    if (group.uid === 0) group.uid = this.engine.nextUid();
+    this.capturedGroups.push({ entry, group });
+    writer.clear();
+    encodeGroup(group, writer);
+    this.checkpoint.put(names.groupName(uid, group.uid), writer.buffer.subarray(0, writer.length));
+    for (const pageId of group.pending.takeFrozenRemoved()) {
+      const name = names.pageName(uid, group.uid, pageId);
+      this.checkpoint.remove(name);
+      this.removedPages.push(name);
+    }
+  }
+
+  captureBlock(uid: number, value: StreamValue, block: Block): void {
+    if (this.open) {
+      this.checkpoint.put(names.blockName(uid, block.readFirstId(blockId)), block.export());
+    }
+    value.stream.captured(block);
+  }
+
+  capturePage(entry: KeyEntry, group: ConsumerGroup, page: PendingPage): void {
+    if (!this.open) return;
+    writer.clear();
+    encodePage(page, writer);
+    const name = names.pageName(entry.uid, group.uid, page.id);
+    this.checkpoint.put(name, writer.buffer.subarray(0, writer.length));
+  }
+
+  /** The checkpoint's name of a key; given now when it has none. */
+  uidOf(entry: KeyEntry): number {
+    if (entry.uid === 0) entry.uid = this.engine.nextUid();
+    return entry.uid;
+  }
+
+  /** All the work, a piece per step. Sets lose what is captured early while they are walked. */
+  private *pieces(): Generator<void> {
+    const { changes } = this;
+    for (const uid of changes.removedStrings) {
+      this.checkpoint.remove(names.keyName(uid));
+      yield;
+    }
+    for (const uid of changes.removedStreams) {
+      this.removeStream(uid);
+      yield;
+    }
+    for (const { streamUid, groupUid } of changes.removedGroups) {
+      this.removeGroup(streamUid, groupUid);
+      yield;
+    }
+    for (const name of changes.removedPages) {
+      this.checkpoint.remove(name);
+      yield;
+    }
+    for (const keyspace of changes.buried) {
+      for (const entry of keyspace.table.entries()) {
+        if (entry.uid === 0) continue;
+        if (entry.value.type === 'stream') this.removeStream(entry.uid);
+        else this.checkpoint.remove(names.keyName(entry.uid));
+        yield;
+      }
+    }
+    for (const entry of changes.entries) {
+      this.captureEntry(entry);
+      yield;
+    }
+    // Streams and groups that changed early are in these lists already.
+    for (const entry of this.streams) yield* this.frozenBlocks(entry);
+    for (const [group, entry] of changes.groups) {
+      this.captureGroup(group, entry);
+      yield;
+    }
+    for (const { entry, group } of this.capturedGroups) {
+      const visit = (page: PendingPage): void => this.capturePage(entry, group, page);
+      while (!group.pending.takeFrozen(visit, PAGES_AT_ONCE)) yield;
+      yield;
+    }
+  }
+
+  private *frozenBlocks(entry: KeyEntry): Generator<void> {
+    const value = entry.value as StreamValue;
+    for (;;) {
+      const block = value.stream.nextFrozen();
+      if (block === undefined) return;
+      this.captureBlock(entry.uid, value, block);
+      yield;
+    }
+  }
+
+  private freezeStream(entry: KeyEntry, value: StreamValue, uid: number): void {
+    const { removedBelow, removed } = value.stream.freeze();
+    if (removedBelow !== null) {
+      this.checkpoint.removeRange(names.blocksBegin(uid), names.blockName(uid, removedBelow));
+    }
+    for (const id of removed) this.checkpoint.remove(names.blockName(uid, id));
+    if (value.idempotency !== null) {
+      this.checkpoint.put(names.idempotencyName(uid), value.idempotency.export());
+    }
+    this.streams.push(entry);
+  }
+
+  private removeStream(uid: number): void {
+    const { checkpoint } = this;
+    checkpoint.remove(names.keyName(uid));
+    checkpoint.remove(names.idempotencyName(uid));
+    checkpoint.removeRange(names.blocksBegin(uid), names.blocksEnd(uid));
+    checkpoint.removeRange(names.groupsBegin(uid), names.groupsEnd(uid));
+    checkpoint.removeRange(names.pagesBegin(uid), names.pagesEnd(uid));
+  }
+
+  private removeGroup(streamUid: number, groupUid: number): void {
+    const { checkpoint } = this;
+    checkpoint.remove(names.groupName(streamUid, groupUid));
+    checkpoint.removeRange(
+      names.groupPagesBegin(streamUid, groupUid),
+      names.groupPagesEnd(streamUid, groupUid),
+    );
+  }
+
+  /** Whether the key was flushed before this checkpoint started: then it is no part of the picture. */
+  private wasGone(entry: KeyEntry): boolean {
+    const { buriedEpoch } = entry.space;
+    return buriedEpoch !== -1 && buriedEpoch < this.engine.epoch.current;
+  }
+}
+
+const writer = new ByteWriter(64 * 1024);
+const blockId = new StreamId();

@@ -1,0 +1,50 @@
+/**
+ * A key and the checkpoint's own facts as bytes. Version 1.
+ *
+ *     key   varint keyspace's uid · bytes name · u8 type (1 string, 2 stream) · varint expireAt ·
+ *           the rest: a string's bytes, or a stream's metadata as Stream.export gives it
+ *     meta  varint format version · varint last uid · varint n, then the keyspace's uid of each
+ *           of the n databases
+ */
+import { ByteReader, type ByteWriter } from '../util/byte-writer.ts';
+import type { KeyEntry } from './key-entry.ts';
+
+export const FORMAT = 1;
+export const STRING_TYPE = 1;
+export const STREAM_TYPE = 2;
+
+export function encodeKey(entry: KeyEntry, writer: ByteWriter): void {
+  const { value } = entry;
+  writer.varint(entry.space.uid);
+  writer.bytes(entry.key);
+  writer.u8(value.type === 'string' ? STRING_TYPE : STREAM_TYPE);
+  writer.varint(entry.expireAt);
+  const rest = value.type === 'string' ? value.bytes : value.stream.export();
+  writer.raw(rest, 0, rest.length);
+}
+
+export interface CheckpointMeta {
+  lastUid: number;
+  /** By database. */
+  readonly keyspaces: readonly number[];
+}
+
+export function encodeMeta(meta: CheckpointMeta, writer: ByteWriter): void {
+  writer.varint(FORMAT);
+  writer.varint(meta.lastUid);
+  writer.varint(meta.keyspaces.length);
+  for (const uid of meta.keyspaces) writer.varint(uid);
+}
+
+/** Throws RangeError where the bytes are damaged or of a newer format. */
+export function decodeMeta(bytes: Buffer): CheckpointMeta {
+  const reader = new ByteReader(bytes);
+  const format = reader.varint();
+  if (format !== FORMAT) {
+    throw new RangeError(`the checkpoint has format ${format}, this program reads ${FORMAT}`);
+  }
+  const lastUid = reader.varint();
+  const keyspaces = [];
+  for (let left = reader.varint(); left > 0; left--) keyspaces.push(reader.varint());
+  return { lastUid, keyspaces };
+}
