@@ -100,10 +100,16 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
     return this.#closing ? 0 : Math.max(0, this.options.maxInFlight - this.#held.size);
   }
 
-  /** Whether this very message is in hand. */
-  holds(topic: string, id: string): boolean {
-    for (const held of this.#held) if (held.id === id && held.topic === topic) return true;
-    return false;
+  /** The ids of one topic whose handlers have not returned, lost ones included. */
+  idsInHandlers(topic: string): string[] {
+    return [...this.#inHandler].filter((held) => held.topic === topic).map(({ id }) => id);
+  }
+
+  /** The ids in hand of one topic. */
+  heldIds(topic: string): string[] {
+    const ids: string[] = [];
+    for (const held of this.#held) if (held.topic === topic) ids.push(held.id);
+    return ids;
   }
 
   /** Takes a delivery over. A source pushes at most `free`; more would wait here for their turn. */

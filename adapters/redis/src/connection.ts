@@ -1,0 +1,191 @@
+/**
+ * Connections to one server or one cluster, and commands on them.
+ *
+ * Holds: how a connection is made (from addresses, or as a duplicate of a client that was given),
+ * and a thin face over ioredis: replies as Buffers, errors in our codes, no queue of its own. While
+ * there is no connection a command fails at once, so that waiting, its bounds and its end are ours.
+ * A connection that stops answering is cut by `socketTimeout`, so nothing waits on a dead socket.
+ */
+import { Cluster, type ClusterOptions, Redis, type RedisOptions } from 'ioredis';
+import { type BrokerOptions, backoffMs, RivuletError } from 'rivulet';
+import { toRivulet } from './failures.ts';
+import { type Script, scripts } from './scripts.ts';
+
+export type Client = Redis | Cluster;
+export type Argument = string | number | Uint8Array;
+
+/** A socket on which a command has been unanswered for this long is cut. */
+const SILENCE_MS = 4000;
+
+export class Connector {
+  readonly #options: BrokerOptions;
+  readonly #given: Client | null;
+  readonly #addresses: readonly string[];
+  readonly #extra: RedisOptions;
+  #address = 0;
+  /** Set once a server has said that it is part of a cluster. */
+  cluster = false;
+
+  constructor(options: BrokerOptions) {
+    const { redis, ...rest } = (options.client ?? {}) as { redis?: Client };
+    this.#options = options;
+    this.#given = redis ?? null;
+    this.#addresses = options.addresses;
+    this.#extra = rest;
+    this.cluster = redis instanceof Cluster || (redis?.isCluster ?? false);
+    if (redis !== undefined && (redis.options as { keyPrefix?: string }).keyPrefix) {
+      throw new RivuletError('INVALID_ARGUMENT', 'a client with a keyPrefix cannot be used');
+    }
+  }
+
+  /** Not connected yet. `blockMs`: the longest that a command of it blocks. */
+  make(name: string, blockMs = 0): Connection {
+    const { clientName, reconnect, scheduler } = this.#options;
+    const retry = (times: number) => backoffMs(reconnect, times, scheduler.fraction());
+    const shared: ConnectionOptions = {
+      ...this.#extra,
+      lazyConnect: true,
+      enableOfflineQueue: false,
+      autoResendUnfulfilledCommands: false,
+      maxRetriesPerRequest: 0,
+      connectTimeout: Math.min(this.#options.connectTimeoutMs, 5000),
+      socketTimeout: SILENCE_MS + blockMs,
+      connectionName: `${clientName}:${name}`.replace(/[^\x21-\x7e]/g, '_'),
+      protocol: 2,
+      replyMapping: 'legacy',
+      retryStrategy: retry,
+      // A replica that was a master: ask again who is.
+      reconnectOnError: (error) => error.message.startsWith('READONLY'),
+    };
+    return new Connection(
+      this.cluster ? this.#makeCluster(name, shared, retry) : this.#makeOne(shared),
+    );
+  }
+
+  #makeOne(shared: ConnectionOptions): Client {
+    if (this.#given !== null) return (this.#given as Redis).duplicate(shared);
+    return new Redis(this.#addresses[this.#address] ?? 'redis://127.0.0.1:6379', shared);
+  }
+
+  /** Of several single servers the next one is tried. */
+  nextAddress(): void {
+    this.#address = (this.#address + 1) % Math.max(1, this.#addresses.length);
+  }
+
+  #makeCluster(name: string, shared: ConnectionOptions, retry: (times: number) => number): Client {
+    const { connectTimeoutMs } = this.#options;
+    const { retryStrategy: _, enableOfflineQueue: __, lazyConnect: ___, ...redisOptions } = shared;
+    const options: Omit<ClusterOptions, 'redisOptions'> = {
+      lazyConnect: true,
+      enableOfflineQueue: false,
+      clusterRetryStrategy: retry,
+      retryDelayOnFailover: 0,
+      retryDelayOnClusterDown: 0,
+      maxRedirections: 4,
+      slotsRefreshTimeout: Math.min(connectTimeoutMs, 2000),
+      slotsRefreshInterval: 5000,
+      shardedSubscribers: name === 'requests',
+    };
+    if (this.#given instanceof Cluster) {
+      return this.#given.duplicate([], {
+        ...options,
+        redisOptions: { ...this.#given.options.redisOptions, ...redisOptions },
+      } as ClusterConstructorOptions);
+    }
+    const nodes = this.#addresses.map((address) => {
+      const url = new URL(address);
+      return { host: url.hostname || '127.0.0.1', port: Number(url.port || 6379) };
+    });
+    const [first] = this.#addresses.map((address) => new URL(address));
+    return new Cluster(nodes, {
+      ...options,
+      redisOptions: {
+        ...redisOptions,
+        ...(first?.username ? { username: decodeURIComponent(first.username) } : {}),
+        ...(first?.password ? { password: decodeURIComponent(first.password) } : {}),
+        ...(first?.protocol === 'rediss:' ? { tls: {} } : {}),
+      },
+    } as ClusterConstructorOptions);
+  }
+}
+
+/** As the constructor types them: without explicit undefined. */
+type ClusterConstructorOptions = ConstructorParameters<typeof Cluster>[1];
+/** Replies in the shapes of RESP2, whatever the server speaks. */
+type ConnectionOptions = RedisOptions & { readonly replyMapping: 'legacy' };
+type Scripted = Record<string, (...args: Argument[]) => Promise<unknown>>;
+
+export class Connection {
+  readonly client: Client;
+  #closed = false;
+
+  constructor(client: Client) {
+    this.client = client;
+    for (const { name, keys, lua } of Object.values(scripts) as Script[]) {
+      client.defineCommand(name, { numberOfKeys: keys, lua });
+    }
+    // Commands in flight get their error; what reconnects reports itself.
+    client.on('error', () => {});
+  }
+
+  get ready(): boolean {
+    return this.client.status === 'ready';
+  }
+
+  async connect(): Promise<void> {
+    try {
+      await this.client.connect();
+    } catch (error) {
+      throw toRivulet(error);
+    }
+  }
+
+  async call(command: string, ...args: Argument[]): Promise<unknown> {
+    try {
+      return await (this.client as Redis).callBuffer(command, args as (string | Buffer)[]);
+    } catch (error) {
+      throw toRivulet(error);
+    }
+  }
+
+  async run(script: Script, ...args: Argument[]): Promise<unknown> {
+    try {
+      return await (this.client as unknown as Scripted)[`${script.name}Buffer`](...args);
+    } catch (error) {
+      throw toRivulet(error);
+    }
+  }
+
+  /** MULTI ... EXEC: all of them or none. Their keys share one slot. */
+  async transact(commands: readonly (readonly [string, ...Argument[]])[]): Promise<unknown[]> {
+    try {
+      const multi = this.client.multi();
+      for (const [command, ...args] of commands) {
+        multi.callBuffer(command, ...(args as (string | Buffer)[]));
+      }
+      const replies = (await multi.exec()) ?? [];
+      return replies.map(([error, reply]) => {
+        if (error) throw error;
+        return reply;
+      });
+    } catch (error) {
+      throw toRivulet(error);
+    }
+  }
+
+  /** The masters of a cluster, or the one server. */
+  masters(): Redis[] {
+    return this.client instanceof Cluster ? this.client.nodes('master') : [this.client];
+  }
+
+  /** At once; commands in flight fail. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.client.disconnect();
+  }
+}
+
+export function isGroupLost(error: unknown): boolean {
+  return error instanceof RivuletError && error.code === 'GROUP_LOST';
+}

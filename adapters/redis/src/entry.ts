@@ -1,0 +1,115 @@
+/**
+ * Messages as stream entries, in our own form and in go-micro's; and as frames of publish/subscribe.
+ *
+ * Ours: the fields `headers` (JSON, absent when there are none), `key` (absent when there is none)
+ * and `body` (the bytes as they are). go-micro's (its events package): one field `event` with the
+ * JSON of an Event, whose payload is base64, and `attempt`.
+ */
+import { randomUUID } from 'node:crypto';
+import type { Message } from 'rivulet';
+
+/** Field names and values, alternating. */
+export type Fields = (string | Uint8Array)[];
+
+export interface EntryForm {
+  write(topic: string, message: Message): Fields;
+  /** Any entry can be read: one in another form comes as it is, its fields as headers. */
+  read(fields: readonly Buffer[]): Message;
+}
+
+export const plainForm: EntryForm = {
+  write(_, { headers, key, body }) {
+    const fields: Fields = [];
+    for (const _name in headers) {
+      fields.push('headers', JSON.stringify(headers));
+      break;
+    }
+    if (key !== undefined) fields.push('key', key);
+    fields.push('body', body);
+    return fields;
+  },
+  read(fields) {
+    let headers: Record<string, string> = {};
+    let key: string | undefined;
+    let body: Buffer | undefined;
+    let foreign = false;
+    for (let i = 0; i + 1 < fields.length; i += 2) {
+      const name = fields[i].toString('latin1');
+      const value = fields[i + 1];
+      if (name === 'body') body = value;
+      else if (name === 'headers') headers = readHeaders(value);
+      else if (name === 'key') key = value.toString();
+      else foreign = true;
+    }
+    if (foreign || body === undefined) return foreignEntry(fields);
+    return key === undefined ? { headers, body } : { headers, body, key };
+  },
+};
+
+const KEY_METADATA = 'rivulet-key';
+
+export const goMicroForm: EntryForm = {
+  write(topic, { headers, key, body }) {
+    const event = {
+      ID: randomUUID(),
+      Topic: topic,
+      Timestamp: new Date().toISOString(),
+      Metadata: key === undefined ? headers : { ...headers, [KEY_METADATA]: key },
+      Payload: Buffer.from(body).toString('base64'),
+    };
+    return ['event', JSON.stringify(event), 'attempt', '1'];
+  },
+  read(fields) {
+    const at = fields.findIndex((name, index) => index % 2 === 0 && name.toString() === 'event');
+    if (at < 0) return plainForm.read(fields);
+    try {
+      const event = JSON.parse(fields[at + 1].toString());
+      const { [KEY_METADATA]: key, ...headers } = event.Metadata ?? {};
+      const body = Buffer.from(event.Payload ?? '', 'base64');
+      return key === undefined ? { headers, body } : { headers, body, key };
+    } catch {
+      return foreignEntry(fields);
+    }
+  },
+};
+
+/** What another program wrote: its fields as headers, no body. */
+function foreignEntry(fields: readonly Buffer[]): Message {
+  const headers: Record<string, string> = {};
+  let body = Buffer.alloc(0);
+  for (let i = 0; i + 1 < fields.length; i += 2) {
+    const name = fields[i].toString();
+    if (name === 'body') body = fields[i + 1] as Buffer<ArrayBuffer>;
+    else headers[name] = fields[i + 1].toString();
+  }
+  return { headers, body };
+}
+
+function readHeaders(json: Buffer): Record<string, string> {
+  try {
+    const value = JSON.parse(json.toString());
+    return typeof value === 'object' && value !== null ? value : {};
+  } catch {
+    return { headers: json.toString() };
+  }
+}
+
+/** A message in one piece: length of the head, the head as JSON, the body. */
+export function toFrame({ headers, key, body }: Message): Buffer {
+  const head = Buffer.from(JSON.stringify(key === undefined ? { headers } : { headers, key }));
+  const frame = Buffer.allocUnsafe(4 + head.length + body.length);
+  frame.writeUInt32LE(head.length);
+  frame.set(head, 4);
+  frame.set(body, 4 + head.length);
+  return frame;
+}
+
+/** null when the bytes are no frame. */
+export function fromFrame(frame: Buffer): Message | null {
+  try {
+    const end = 4 + frame.readUInt32LE();
+    return { ...JSON.parse(frame.toString('utf8', 4, end)), body: frame.subarray(end) };
+  } catch {
+    return null;
+  }
+}

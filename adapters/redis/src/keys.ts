@@ -1,0 +1,72 @@
+/**
+ * Which keys a topic has.
+ *
+ * Invariant: a topic, its dead letters, its schedule and its groups' deadlines hash to one slot of
+ * Redis Cluster, so that one script or transaction may touch them together. The stream of
+ * `orders.created` is the key `orders.created`; what belongs to it is `{orders.created}...`, whose
+ * hash tag makes it the same slot. The names are the same on a single server.
+ */
+const DEAD = '.dead';
+
+export class Keys {
+  readonly #prefix: string;
+
+  /** go-micro's own streams are called `stream-<topic>`. */
+  constructor(goMicro: boolean) {
+    this.#prefix = goMicro ? 'stream-' : '';
+  }
+
+  /** The stream that holds a topic's messages. */
+  stream(topic: string): string {
+    const root = rootOf(topic);
+    const key = this.#prefix + root;
+    return root === topic ? key : `{${key}}${topic.slice(root.length)}`;
+  }
+
+  /** The topic of a stream's key; null when the key is not one of ours. */
+  topic(key: string): string | null {
+    const plain = key.startsWith('{') ? key.slice(1).replace('}', '') : key;
+    return plain.startsWith(this.#prefix) ? plain.slice(this.#prefix.length) : null;
+  }
+
+  /** Sorted set: ids of pending messages that have a time of their own, by that time. */
+  deadlines(topic: string, group: string): string {
+    return this.#beside(topic, `due:${group}`);
+  }
+
+  /** Sorted set: messages published with a delay, by their time. */
+  schedule(topic: string): string {
+    return this.#beside(topic, 'schedule');
+  }
+
+  /** String that lives as long as a publish id is remembered. */
+  publishId(topic: string, id: string): string {
+    return this.#beside(topic, `id:${id}`);
+  }
+
+  /** String: which consumer of an ordered group is the one that works. */
+  leader(topic: string, group: string): string {
+    return this.#beside(topic, `leader:${group}`);
+  }
+
+  /** Whether the two topics share a slot under any prefix. */
+  sameSlot(a: string, b: string): boolean {
+    return rootOf(a) === rootOf(b);
+  }
+
+  #beside(topic: string, what: string): string {
+    const root = rootOf(topic);
+    return `{${this.#prefix}${root}}${topic.slice(root.length)}:${what}`;
+  }
+}
+
+/** Set of all topics ever published to through this adapter. */
+export const TOPICS = 'rivulet:topics';
+/** Set of the topics that have had delayed messages. */
+export const SCHEDULED = 'rivulet:scheduled';
+
+function rootOf(topic: string): string {
+  let root = topic;
+  while (root.endsWith(DEAD) && root.length > DEAD.length) root = root.slice(0, -DEAD.length);
+  return root;
+}

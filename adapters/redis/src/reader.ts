@@ -1,0 +1,397 @@
+/**
+ * The reading side of one subscription: one connection of its own that blocks for new messages.
+ *
+ * In turn it (1) takes again what it had been given before its connection broke, (2) looks for
+ * messages that are due or that nobody works on, (3) waits for new ones, never longer than
+ * `BLOCK_MS`. Whatever fails, it reports, waits a little longer each time and begins anew with a new
+ * connection; so it cannot look alive and not be.
+ * Invariant: what it asks for, and what it takes over meanwhile, together never exceed what the
+ * dispatcher has room for. In an ordered group only the leader reads; a leader that falls silent
+ * loses its lead, and the next one begins with everything that is pending.
+ */
+import {
+  type BrokerEvents,
+  type BrokerOptions,
+  backoffMs,
+  type Dispatcher,
+  type Events,
+  pause,
+  type RawDelivery,
+  RivuletError,
+} from 'rivulet';
+import { type Connection, type Connector, isGroupLost } from './connection.ts';
+import type { EntryForm } from './entry.ts';
+import { type GroupTopic, timeOf } from './group-topic.ts';
+import { PARKED, scripts } from './scripts.ts';
+
+/** Well below the time after which proxies and firewalls forget a silent connection. */
+const BLOCK_MS = 1000;
+const LOOK_EVERY_MS = 1000;
+/** How long a leader may be silent. It shows itself at each turn, so at least once in BLOCK_MS. */
+const LEAD_MS = 5000;
+/** How often one who waits for the lead asks for it. */
+const ASK_FOR_LEAD_MS = 250;
+
+export interface ReaderSetup {
+  readonly connector: Connector;
+  readonly commands: Connection;
+  readonly consumer: string;
+  readonly dispatcher: Dispatcher;
+  readonly form: EntryForm;
+  readonly broker: BrokerOptions;
+  readonly events: Events<BrokerEvents>;
+  /** One consumer of the group at a time. */
+  readonly exclusive: boolean;
+  /** How many topics share the dispatcher. */
+  readonly sharers: () => number;
+}
+
+type Taken = [id: Buffer, attempts: number | Buffer, fields: Buffer[]];
+
+export class Reader {
+  readonly topics: GroupTopic[] = [];
+  readonly #setup: ReaderSetup;
+  readonly #stop = new AbortController();
+  #connection: Connection | null = null;
+  #running: Promise<void> | null = null;
+  /** What the blocked read may still bring. */
+  #asked = 0;
+  #looking: Promise<void> | null = null;
+  #cancelLook: (() => void) | null = null;
+  #whenFree: (() => void) | null = null;
+  #closed = false;
+
+  constructor(setup: ReaderSetup) {
+    this.#setup = setup;
+  }
+
+  start(): void {
+    this.#running = this.#run();
+  }
+
+  /** The dispatcher has room again. */
+  free(): void {
+    this.#whenFree?.();
+    this.#whenFree = null;
+  }
+
+  /** A message of the topic comes again after `delayMs`. */
+  expect(topic: string, delayMs: number): void {
+    const at = this.#now() + delayMs;
+    for (const each of this.topics) {
+      if (each.topic === topic && at < each.nextLook) each.nextLook = at;
+    }
+    this.#armLook();
+  }
+
+  /** Stops taking. What is under way arrives at the dispatcher, which gives it back. */
+  async stop(): Promise<void> {
+    this.#closed = true;
+    this.#cancelLook?.();
+    this.#stop.abort();
+    this.free();
+    // A blocked read ends with its connection; what it was just being given is released by the
+    // last look of `leave`.
+    this.#connection?.close();
+    await this.#running;
+    await this.#looking;
+  }
+
+  /** After the dispatcher has drained: gives up the lead and the consumer's own name. */
+  async leave(): Promise<void> {
+    const { commands, consumer } = this.#setup;
+    for (const each of this.topics) {
+      try {
+        if (each.leading) await commands.run(scripts.yieldLead, each.leader, consumer);
+        await this.#giveBackStrays(each);
+        const [own] = (await commands.call(
+          'XPENDING',
+          each.stream,
+          each.group,
+          '-',
+          '+',
+          1,
+          consumer,
+        )) as unknown[];
+        if (own !== undefined) continue;
+        await commands.call('XGROUP', 'DELCONSUMER', each.stream, each.group, consumer);
+      } catch (error) {
+        // The broker cannot be reached, or the group is gone: its pending ones fall to others.
+        if (!isGroupLost(error)) this.#warn(error);
+      }
+    }
+  }
+
+  /** What the last read was given while its connection closed has been seen by nobody. */
+  async #giveBackStrays(each: GroupTopic): Promise<void> {
+    const { commands, consumer, dispatcher } = this.#setup;
+    const strays = (await commands.call(
+      'XPENDING',
+      each.stream,
+      each.group,
+      '-',
+      '+',
+      1000,
+      consumer,
+    )) as [Buffer, Buffer, number, number][];
+    for (const [id, , , count] of strays) {
+      // One whose handler still runs after the drain is left to its deadline.
+      if (dispatcher.idsInHandlers(each.topic).includes(id.toString())) continue;
+      await commands.run(
+        scripts.hold,
+        each.stream,
+        each.deadlines,
+        each.group,
+        consumer,
+        id,
+        PARKED,
+        0,
+        Math.max(0, count - 1),
+        0,
+      );
+    }
+  }
+
+  async #run(): Promise<void> {
+    const { broker, connector } = this.#setup;
+    for (let failures = 0; !this.#closed; ) {
+      try {
+        this.#connection = connector.make('read', BLOCK_MS);
+        await this.#connection.connect();
+        if (this.#closed) break;
+        for (const each of this.topics) each.recoverAfter ??= '';
+        while (!this.#closed) {
+          await this.#turn(this.#connection);
+          failures = 0;
+        }
+      } catch (error) {
+        if (this.#closed) break;
+        if (isGroupLost(error)) {
+          await this.#restoreGroups();
+          continue;
+        }
+        this.#warn(error);
+        failures++;
+      } finally {
+        this.#connection?.close();
+      }
+      await this.#rest(backoffMs(broker.reconnect, failures, broker.scheduler.fraction()));
+    }
+    this.#connection?.close();
+  }
+
+  async #turn(connection: Connection): Promise<void> {
+    if (this.topics.length === 0) return this.#rest(LOOK_EVERY_MS);
+    if (this.#setup.exclusive && !(await this.#lead())) return this.#rest(ASK_FOR_LEAD_MS);
+    await this.#look(() => this.#setup.dispatcher.free);
+    const { dispatcher, sharers } = this.#setup;
+    const room = dispatcher.free;
+    if (room === 0) {
+      await this.#untilFree();
+      return;
+    }
+    if (this.topics.some((each) => each.recoverAfter !== null)) return;
+    const count = Math.max(1, Math.floor(room / sharers()));
+    this.#asked = count * this.topics.length;
+    try {
+      this.#armLook();
+      const reply = await connection.call(
+        'XREADGROUP',
+        'GROUP',
+        this.topics[0].group,
+        this.#setup.consumer,
+        'COUNT',
+        count,
+        'BLOCK',
+        BLOCK_MS,
+        'STREAMS',
+        ...this.topics.map((each) => each.stream),
+        ...this.topics.map(() => '>'),
+      );
+      this.#receive(reply as [Buffer, [Buffer, Buffer[]][]][] | null);
+    } finally {
+      this.#asked = 0;
+    }
+  }
+
+  #receive(reply: [Buffer, [Buffer, Buffer[]][]][] | null): void {
+    for (const [key, entries] of reply ?? []) {
+      const stream = key.toString();
+      const each = this.topics.find((candidate) => candidate.stream === stream);
+      if (each === undefined) continue;
+      for (const [id, fields] of entries) {
+        const name = id.toString('latin1');
+        each.lastId = name;
+        this.#push(each, name, 1, fields);
+      }
+    }
+  }
+
+  #push(each: GroupTopic, id: string, attempt: number, fields: Buffer[]): void {
+    const raw: RawDelivery = {
+      topic: each.topic,
+      id,
+      attempt,
+      message: this.#setup.form.read(fields),
+      publishedAt: timeOf(id),
+    };
+    this.#setup.dispatcher.push(raw);
+  }
+
+  /** Looks for what is due or abandoned, one look at a time. */
+  async #look(room: () => number): Promise<void> {
+    while (this.#looking !== null) await this.#looking;
+    this.#looking = this.#lookNow(room);
+    try {
+      await this.#looking;
+    } finally {
+      this.#looking = null;
+    }
+  }
+
+  async #lookNow(room: () => number): Promise<void> {
+    for (const each of this.topics) {
+      if (this.#closed) return;
+      if (each.recoverAfter !== null) {
+        if (room() > 0) await this.#recover(each, room());
+      } else if (this.#now() >= each.nextLook && room() > 0) {
+        await this.#take(each, room());
+      }
+    }
+  }
+
+  async #take(each: GroupTopic, count: number): Promise<void> {
+    const { commands, consumer, dispatcher } = this.#setup;
+    const { ackWaitMs } = dispatcher.options;
+    const [now, due, cursor, taken, gone] = (await commands.run(
+      scripts.take,
+      each.stream,
+      each.deadlines,
+      each.group,
+      consumer,
+      ackWaitMs,
+      count,
+      each.cursor,
+    )) as [number, number, Buffer, Taken[], Buffer[]];
+    each.cursor = cursor.toString();
+    this.#accept(each, taken, gone);
+    let wait = Math.min(LOOK_EVERY_MS, Math.max(20, ackWaitMs / 4));
+    if (due >= 0) wait = Math.min(wait, Math.max(1, due - now));
+    if (taken.length === count || each.cursor !== '-') wait = 0;
+    each.nextLook = this.#now() + wait;
+  }
+
+  async #recover(each: GroupTopic, count: number): Promise<void> {
+    const { commands, consumer, exclusive } = this.#setup;
+    const held = [...this.#setup.dispatcher.heldIds(each.topic)];
+    const [last, taken, gone] = (await commands.run(
+      scripts.recover,
+      each.stream,
+      each.deadlines,
+      each.group,
+      consumer,
+      exclusive ? 1 : 0,
+      count,
+      each.recoverAfter ?? '',
+      ...held,
+    )) as [Buffer, Taken[], Buffer[]];
+    const more = last.toString();
+    each.recoverAfter = more === '' ? null : more;
+    this.#accept(each, taken, gone);
+  }
+
+  #accept(each: GroupTopic, taken: Taken[], gone: Buffer[]): void {
+    const { dispatcher } = this.#setup;
+    for (const [id, attempts, fields] of taken) {
+      const name = id.toString();
+      dispatcher.lose(each.topic, name, 'its deadline has passed');
+      this.#push(each, name, Number(attempts), fields);
+    }
+    for (const id of gone) {
+      dispatcher.lose(each.topic, id.toString(), 'it was trimmed away');
+      const text = `message ${id} of ${each.topic} was trimmed away before group ${each.group} had settled it`;
+      this.#warn(new RivuletError('NOT_FOUND', text));
+    }
+  }
+
+  /** Looks again when something falls due, also while the read is blocked. */
+  #armLook(): void {
+    this.#cancelLook?.();
+    this.#cancelLook = null;
+    if (this.#closed || this.topics.length === 0) return;
+    const next = Math.min(...this.topics.map((each) => each.nextLook));
+    this.#cancelLook = this.#setup.broker.scheduler.after(Math.max(0, next - this.#now()), () => {
+      this.#cancelLook = null;
+      if (this.#setup.exclusive && !this.topics.every((each) => each.leading)) return;
+      const room = () => Math.max(0, this.#setup.dispatcher.free - this.#asked);
+      // Without room beside what the read may bring, the read's end makes the next look.
+      if (room() === 0) return;
+      this.#look(room).then(
+        () => this.#armLook(),
+        (error) => {
+          if (!isGroupLost(error)) this.#warn(error);
+        },
+      );
+    });
+  }
+
+  async #lead(): Promise<boolean> {
+    const { commands, consumer, dispatcher } = this.#setup;
+    let all = true;
+    for (const each of this.topics) {
+      const leads = (await commands.run(scripts.lead, each.leader, consumer, LEAD_MS)) === 1;
+      if (leads && !each.leading) each.recoverAfter = '';
+      if (!leads && each.leading) dispatcher.loseAll('another consumer leads the ordered group');
+      each.leading = leads;
+      all &&= leads;
+    }
+    return all;
+  }
+
+  async #restoreGroups(): Promise<void> {
+    const { commands, dispatcher, events } = this.#setup;
+    for (const each of this.topics) {
+      try {
+        if (!(await each.restore(commands))) continue;
+        each.recoverAfter = '';
+        each.nextLook = 0;
+        for (const id of dispatcher.heldIds(each.topic)) {
+          dispatcher.lose(each.topic, id, 'its group was lost');
+        }
+        events.emit('groupLost', { topic: each.topic, group: each.group });
+      } catch (error) {
+        this.#warn(error);
+        await this.#rest(ASK_FOR_LEAD_MS);
+      }
+    }
+  }
+
+  #untilFree(): Promise<void> {
+    // Woken by the dispatcher; in between, the lead is kept and nothing is overlooked.
+    return new Promise((resolve) => {
+      const cancel = this.#setup.broker.scheduler.after(BLOCK_MS, () => this.free());
+      this.#whenFree = () => {
+        cancel();
+        resolve();
+      };
+      if (this.#closed) this.free();
+    });
+  }
+
+  async #rest(ms: number): Promise<void> {
+    if (this.#closed) return;
+    await pause(this.#setup.broker.scheduler, ms, this.#stop.signal).catch(() => {});
+  }
+
+  #warn(error: unknown): void {
+    const reported =
+      error instanceof RivuletError
+        ? error
+        : new RivuletError('INTERNAL', 'the redis reader failed', { cause: error });
+    this.#setup.events.emit('warning', { error: reported });
+  }
+
+  #now(): number {
+    return this.#setup.broker.scheduler.monotonic();
+  }
+}

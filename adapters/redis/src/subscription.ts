@@ -1,0 +1,248 @@
+/**
+ * One subscription: a dispatcher, fed by one reader, or in a cluster by one reader per topic.
+ *
+ * Without a group it makes one of its own that ends with it, so that retries, dead letters and
+ * outages mean the same. A subscription with wildcards looks every second for topics that are new,
+ * and begins those with their first message.
+ */
+import {
+  type Attachment,
+  type BrokerEvents,
+  type BrokerOptions,
+  type Consume,
+  checkTopic,
+  compilePattern,
+  Dispatcher,
+  type Events,
+  isPattern,
+  type ResolvedSubscribeOptions,
+  RivuletError,
+  type Tracing,
+} from 'rivulet';
+import type { Connection, Connector } from './connection.ts';
+import type { EntryForm } from './entry.ts';
+import { GroupTopic, toId } from './group-topic.ts';
+import type { Keys } from './keys.ts';
+import { Reader } from './reader.ts';
+import { scripts } from './scripts.ts';
+import { Settlements } from './settlements.ts';
+
+/** Groups of subscribers without one: gone with their subscriber, or some time after its death. */
+const OWN_GROUP = 'each:';
+const FORGOTTEN_MS = 3_600_000;
+const DISCOVER_EVERY_MS = 1000;
+
+export interface SubscriptionSetup {
+  readonly pattern: string;
+  readonly consume: Consume;
+  readonly options: ResolvedSubscribeOptions;
+  readonly broker: BrokerOptions;
+  readonly connector: Connector;
+  readonly commands: Connection;
+  readonly keys: Keys;
+  readonly form: EntryForm;
+  readonly events: Events<BrokerEvents>;
+  readonly tracing: Tracing;
+  /** Tells consumers of one process apart. */
+  readonly number: number;
+  /** The topics that there are. */
+  readonly topics: () => Promise<readonly string[]>;
+}
+
+export class Subscription implements Attachment {
+  readonly #setup: SubscriptionSetup;
+  readonly #group: string;
+  readonly #consumer: string;
+  readonly #dispatcher: Dispatcher;
+  readonly #readers: Reader[] = [];
+  readonly #known = new Set<string>();
+  #cancelDiscovery: () => void = () => {};
+  #discovering: Promise<void> | null = null;
+  #closed = false;
+
+  private constructor(setup: SubscriptionSetup) {
+    this.#setup = setup;
+    const { options, broker, events, tracing, commands, keys, form } = setup;
+    this.#group = options.group ?? `${OWN_GROUP}${broker.scheduler.uniqueName()}`;
+    this.#consumer = `${broker.clientName}/${setup.number}`;
+    const settlements = new Settlements({
+      group: this.#group,
+      consumer: this.#consumer,
+      options,
+      keys,
+      form,
+      commands,
+      now: () => broker.scheduler.now(),
+      onDue: (topic, delayMs) => {
+        for (const reader of this.#readers) reader.expect(topic, delayMs);
+      },
+    });
+    this.#dispatcher = new Dispatcher({
+      options,
+      consume: setup.consume,
+      settler: settlements,
+      scheduler: broker.scheduler,
+      events,
+      tracing,
+      onFree: () => {
+        for (const reader of this.#readers) reader.free();
+      },
+    });
+  }
+
+  static async open(setup: SubscriptionSetup): Promise<Subscription> {
+    const subscription = new Subscription(setup);
+    const { pattern, options } = setup;
+    const from = toId(options.from);
+    try {
+      if (isPattern(pattern)) {
+        await subscription.#discover(from);
+        subscription.#discoverLater();
+      } else {
+        await subscription.#add([pattern], from);
+      }
+    } catch (error) {
+      await subscription.close(0);
+      throw error;
+    }
+    return subscription;
+  }
+
+  get inFlight(): number {
+    return this.#dispatcher.inFlight;
+  }
+
+  async close(timeoutMs: number): Promise<void> {
+    this.#closed = true;
+    this.#cancelDiscovery();
+    await this.#discovering?.catch(() => {});
+    const draining = this.#dispatcher.close(timeoutMs);
+    await Promise.all(this.#readers.map((reader) => reader.stop()));
+    await draining;
+    await Promise.all(this.#readers.map((reader) => reader.leave()));
+    if (this.#setup.options.group === null) await this.#destroyOwnGroup();
+  }
+
+  async #add(topics: readonly string[], from: string): Promise<void> {
+    const { keys, commands, connector, events, form, broker, options } = this.#setup;
+    const added: GroupTopic[] = [];
+    for (const topic of topics) {
+      const each = new GroupTopic(keys, topic, this.#group);
+      await each.ensure(commands, from);
+      added.push(each);
+      this.#known.add(topic);
+      await this.#tidy(each);
+    }
+    const make = () => {
+      const reader = new Reader({
+        connector,
+        commands,
+        consumer: this.#consumer,
+        dispatcher: this.#dispatcher,
+        form,
+        broker,
+        events,
+        exclusive: options.ordered !== 'no' && options.group !== null,
+        sharers: () => this.#known.size,
+      });
+      this.#readers.push(reader);
+      return reader;
+    };
+    // Keys of one command must share a slot in a cluster; elsewhere one connection serves all.
+    if (connector.cluster) {
+      for (const each of added) {
+        const reader = make();
+        reader.topics.push(each);
+        reader.start();
+      }
+    } else {
+      const started = this.#readers[0];
+      const reader = started ?? make();
+      reader.topics.push(...added);
+      if (started === undefined) reader.start();
+    }
+  }
+
+  async #discover(from: string): Promise<void> {
+    const matches = compilePattern(this.#setup.pattern);
+    const found = (await this.#setup.topics()).filter((topic) => {
+      if (!matches(topic) || this.#known.has(topic)) return false;
+      // A pattern over everything does not mean the dead letters of everything.
+      return !topic.endsWith('.dead') || this.#setup.pattern.endsWith('.dead');
+    });
+    await this.#add(found, from);
+  }
+
+  #discoverLater(): void {
+    const { scheduler } = this.#setup.broker;
+    this.#cancelDiscovery = scheduler.after(DISCOVER_EVERY_MS, () => {
+      this.#discovering = this.#discover('0')
+        .catch((error) => this.#setup.events.emit('warning', { error }))
+        .finally(() => {
+          if (!this.#closed) this.#discoverLater();
+        });
+    });
+  }
+
+  /** What the dead have left: consumers without pending messages, groups of lone subscribers. */
+  async #tidy({ stream, group }: GroupTopic): Promise<void> {
+    const { commands, events } = this.#setup;
+    try {
+      await commands.run(scripts.tidy, stream, group, FORGOTTEN_MS);
+      const groups = (await commands.call('XINFO', 'GROUPS', stream)) as unknown[][];
+      for (const facts of groups) {
+        const name = String(facts[1]);
+        if (
+          name.startsWith(OWN_GROUP) &&
+          name !== group &&
+          (await this.#isForgotten(stream, name))
+        ) {
+          await commands.call('XGROUP', 'DESTROY', stream, name);
+        }
+      }
+    } catch (error) {
+      events.emit('warning', { error: error as RivuletError });
+    }
+  }
+
+  async #isForgotten(stream: string, group: string): Promise<boolean> {
+    const { commands } = this.#setup;
+    const consumers = (await commands.call('XINFO', 'CONSUMERS', stream, group)) as unknown[][];
+    // One that was made this moment has no consumer yet, and is not forgotten.
+    if (consumers.length === 0) return false;
+    return consumers.every((facts) => {
+      const idle = Number(facts[facts.findIndex((fact) => String(fact) === 'idle') + 1]);
+      return String(facts[1]) === '~' || idle > FORGOTTEN_MS;
+    });
+  }
+
+  async #destroyOwnGroup(): Promise<void> {
+    const { commands, keys } = this.#setup;
+    for (const topic of this.#known) {
+      try {
+        await commands.call('XGROUP', 'DESTROY', keys.stream(topic), this.#group);
+        await commands.call('DEL', keys.deadlines(topic, this.#group));
+      } catch (error) {
+        if (!/requires the key|no such key/i.test((error as Error).message)) {
+          this.#setup.events.emit('warning', { error: error as RivuletError });
+        }
+      }
+    }
+  }
+}
+
+/** Refuses a dead letter that could not be written together with its acknowledgement. */
+export function checkDeadLetter(
+  keys: Keys,
+  pattern: string,
+  deadLetter: string | false | null,
+  cluster: boolean,
+): void {
+  if (typeof deadLetter !== 'string') return;
+  checkTopic(deadLetter);
+  if (!cluster || keys.sameSlot(pattern, deadLetter)) return;
+  throw new RivuletError(
+    'UNSUPPORTED',
+    `in Redis Cluster the dead letters of ${pattern} can only be ${pattern}.dead: another name may live on another node, and the move would not be atomic`,
+  );
+}
