@@ -34,9 +34,10 @@ export class TrimRule {
  * Trims and returns how many entries went.
  *
  * `mayGo` (ACKED) is asked for every live entry in reach: one that may not go stays, and the scan
- * goes on behind it. `removed` (DELREF) is told the id of every entry that goes. With either,
- * entries are looked at one by one and a node goes when nothing live is left in it. The id passed
- * to both is scratch: clone it to keep it. Neither may change the stream.
+ * goes on behind it, but never past the first node that could not go whole. `removed` (DELREF) is
+ * told the id of every entry that goes. With either, entries are looked at one by one, `~` is
+ * ignored (Redis 8.6, redis/redis#14623), and a node goes when nothing live is left in it. The id
+ * passed to both is scratch: clone it to keep it. Neither may change the stream.
  */
 export function trim(
   stream: Stream,
@@ -55,7 +56,7 @@ export function trim(
       rule.strategy === 'maxlen'
         ? stream.length - block.live >= rule.maxlen
         : block.compareLast(rule.minid) < 0;
-    if (!whole && rule.approximate) break;
+    if (!whole && rule.approximate && !oneByOne) break;
     block.readFirstId(at);
     if (whole && !oneByOne) {
       stream.removeBlock(block);
@@ -80,6 +81,7 @@ function trimInside(
   mayGo: ((id: StreamId) => boolean) | null,
   removed: ((id: StreamId) => void) | null,
 ): boolean {
+  stream.makeResident(block);
   if (stream.head === null) cursor.attach(block);
   else stream.head.attach(cursor, block);
   let satisfied = false;
@@ -91,13 +93,11 @@ function trimInside(
     if (satisfied) break;
     if ((cursor.header & TOMBSTONE) !== 0) continue;
     if (mayGo !== null && !mayGo(scratch.copy(cursor.id))) continue;
-    stream.beforeBury(block);
-    block.bury(cursor.headerAt);
-    stream.length--;
+    stream.bury(block, cursor.headerAt);
     if (removed !== null) removed(scratch.copy(cursor.id));
   }
   if (whole && block.live === 0) stream.removeBlock(block);
-  return satisfied || (mayGo === null && !whole);
+  return satisfied || !whole;
 }
 
 const cursor = new BlockCursor();
