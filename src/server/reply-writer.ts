@@ -86,6 +86,13 @@ export class ReplyWriter implements Reply {
     this.#line(45, /[\r\n]/.test(text) ? text.replace(/[\r\n]/g, ' ') : text);
   }
 
+  /** An error that quotes a client's bytes: `text` holds one of them per character (latin1). */
+  errorBytes(text: string): void {
+    const at = this.#room(text.length + 3);
+    this.buffer[at] = 45;
+    this.#endLine(at + 1 + this.buffer.write(text.replace(/[\r\n]/g, ' '), at + 1, 'latin1'));
+  }
+
   /** Bytes that are a whole reply, or several, already. */
   raw(bytes: Uint8Array): void {
     const at = this.#room(bytes.length);

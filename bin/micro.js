@@ -1,0 +1,15 @@
+#!/usr/bin/env node
+// The installed command. The program is compiled TypeScript; this only finds it.
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+
+const program = new URL('../dist/src/cli/main.js', import.meta.url);
+if (existsSync(fileURLToPath(program))) {
+  const { main } = await import(program.href);
+  await main(process.argv.slice(2));
+} else {
+  process.stderr.write(
+    'micro: not built yet; run `npm start` (or `npm install && npm run build`)\n',
+  );
+  process.exitCode = 1;
+}

@@ -1,0 +1,274 @@
+/**
+ * COMMAND: what the server can do, out of the rows of its own table.
+ */
+
+import { Arguments } from '../../util/arguments.ts';
+import { globMatches } from '../../util/glob.ts';
+import { CATEGORIES } from '../acl-permissions.ts';
+import type { Command, KeySpec } from '../command.ts';
+import type { CommandEntry } from '../command-table.ts';
+import { connectionOf } from '../connection-of.ts';
+import type { Session } from '../session.ts';
+import { replyHelp, SYNTAX } from './common.ts';
+
+const FLAGS = ['loading', 'stale'] as const;
+
+function sub(
+  name: string,
+  arity: number,
+  since: string,
+  summary: string,
+  run: (session: Session) => void,
+): Command {
+  const categories = ['connection'];
+  return {
+    name: `command|${name}`,
+    arity,
+    flags: FLAGS,
+    group: 'server',
+    since,
+    summary,
+    categories,
+    run,
+  };
+}
+
+export const commandCommands: readonly Command[] = [
+  {
+    name: 'command',
+    arity: -1,
+    flags: FLAGS,
+    group: 'server',
+    since: '2.8.13',
+    summary: 'Returns detailed information about all commands.',
+    complexity: 'O(N) where N is the total number of commands',
+    categories: ['connection'],
+    run: (session) => infoReplies(session, tableOf(session).top),
+    subcommands: [
+      sub('count', 2, '2.8.13', 'Returns a count of commands.', (session) =>
+        session.reply.integer(tableOf(session).top.length),
+      ),
+      sub('docs', -2, '7.0.0', 'Returns documentary information about commands.', docs),
+      sub('getkeys', -3, '2.8.13', 'Extracts the key names from an arbitrary command.', (session) =>
+        getKeys(session, false),
+      ),
+      sub(
+        'getkeysandflags',
+        -3,
+        '7.0.0',
+        'Extracts the key names and access flags for an arbitrary command.',
+        (session) => getKeys(session, true),
+      ),
+      sub('help', 2, '5.0.0', 'Returns helpful text about the different subcommands.', help),
+      sub('info', -2, '2.8.13', 'Returns information about one, multiple or all commands.', info),
+      sub('list', -2, '7.0.0', 'Returns a list of command names.', list),
+    ],
+  },
+];
+
+function tableOf(session: Session) {
+  return connectionOf(session).server.table;
+}
+
+// ---- INFO
+
+function info(session: Session): void {
+  const { args, reply } = session;
+  if (args.count === 2) {
+    infoReplies(session, tableOf(session).top);
+    return;
+  }
+  reply.array(args.count - 2);
+  for (let i = 2; i < args.count; i++) {
+    const entry = tableOf(session).byName(args.text(i));
+    if (entry === null) reply.nullArray();
+    else infoReply(session, entry);
+  }
+}
+
+function infoReplies(session: Session, entries: readonly CommandEntry[]): void {
+  session.reply.array(entries.length);
+  for (const entry of entries) infoReply(session, entry);
+}
+
+function infoReply(session: Session, entry: CommandEntry): void {
+  const { reply } = session;
+  const { row } = entry;
+  reply.array(10);
+  reply.bulkText(entry.name);
+  reply.integer(entry.arity);
+  reply.set(row.flags.length + (row.keys?.find && !row.flags.includes('movablekeys') ? 1 : 0));
+  for (const flag of row.flags) reply.simple(flag);
+  if (row.keys?.find && !row.flags.includes('movablekeys')) reply.simple('movablekeys');
+  reply.integer(row.keys?.first ?? 0);
+  reply.integer(row.keys?.last ?? 0);
+  reply.integer(row.keys?.step ?? 0);
+  const categories = CATEGORIES.filter((name) => entry.categories.has(name));
+  reply.set(categories.length);
+  for (const name of categories) reply.simple(`@${name}`);
+  reply.set(0);
+  if (row.keys === undefined || (row.keys.first === 0 && !row.keys.find)) reply.set(0);
+  else keySpecification(session, row.keys);
+  const subs = entry.subcommands?.all ?? [];
+  reply.array(subs.length);
+  for (const each of subs) infoReply(session, each);
+}
+
+const ACCESS = { R: 'RO', W: 'OW', RW: 'RW' } as const;
+
+function keySpecification(session: Session, keys: KeySpec): void {
+  const { reply } = session;
+  reply.set(1);
+  reply.map(3);
+  reply.bulkText('flags');
+  reply.set(1);
+  reply.simple(ACCESS[keys.access ?? 'RW']);
+  reply.bulkText('begin_search');
+  reply.map(2);
+  reply.bulkText('type');
+  reply.bulkText(keys.find ? 'unknown' : 'index');
+  reply.bulkText('spec');
+  if (keys.find) {
+    reply.map(0);
+    reply.bulkText('find_keys');
+    reply.map(2);
+    reply.bulkText('type');
+    reply.bulkText('unknown');
+    reply.bulkText('spec');
+    reply.map(0);
+    return;
+  }
+  reply.map(1);
+  reply.bulkText('index');
+  reply.integer(keys.first);
+  reply.bulkText('find_keys');
+  reply.map(2);
+  reply.bulkText('type');
+  reply.bulkText('range');
+  reply.bulkText('spec');
+  reply.map(3);
+  reply.bulkText('lastkey');
+  reply.integer(keys.last < 0 ? keys.last : keys.last - keys.first);
+  reply.bulkText('keystep');
+  reply.integer(keys.step);
+  reply.bulkText('limit');
+  reply.integer(0);
+}
+
+// ---- DOCS
+
+function docs(session: Session): void {
+  const { args } = session;
+  const table = tableOf(session);
+  const entries: CommandEntry[] = [];
+  if (args.count === 2) entries.push(...table.top);
+  for (let i = 2; i < args.count; i++) {
+    const entry = table.byName(args.text(i));
+    if (entry !== null) entries.push(entry);
+  }
+  docsReplies(session, entries);
+}
+
+function docsReplies(session: Session, entries: readonly CommandEntry[]): void {
+  const { reply } = session;
+  reply.map(entries.length);
+  for (const { name, row, subcommands } of entries) {
+    reply.bulkText(name);
+    reply.map(3 + (row.complexity === undefined ? 0 : 1) + (subcommands === null ? 0 : 1));
+    reply.bulkText('summary');
+    reply.bulkText(row.summary);
+    reply.bulkText('since');
+    reply.bulkText(row.since);
+    reply.bulkText('group');
+    reply.bulkText(row.group);
+    if (row.complexity !== undefined) {
+      reply.bulkText('complexity');
+      reply.bulkText(row.complexity);
+    }
+    if (subcommands !== null) {
+      reply.bulkText('subcommands');
+      docsReplies(session, subcommands.all);
+    }
+  }
+}
+
+// ---- LIST and GETKEYS
+
+function list(session: Session): void {
+  const { args, reply } = session;
+  let matches: (entry: CommandEntry) => boolean = () => true;
+  if (args.count !== 2) {
+    if (args.count !== 5 || !args.is(2, 'FILTERBY')) {
+      reply.error(SYNTAX);
+      return;
+    }
+    const value = args.text(4).toLowerCase();
+    if (args.is(3, 'MODULE')) matches = () => false;
+    else if (args.is(3, 'ACLCAT')) matches = (entry) => entry.categories.has(value);
+    else if (args.is(3, 'PATTERN')) {
+      const pattern = Buffer.from(value);
+      matches = (entry) => globMatches(pattern, Buffer.from(entry.name));
+    } else {
+      reply.error(SYNTAX);
+      return;
+    }
+  }
+  const { top, entries } = tableOf(session);
+  const found = (args.count === 2 ? top : entries).filter(matches);
+  reply.array(found.length);
+  for (const entry of found) reply.bulkText(entry.name);
+}
+
+function getKeys(session: Session, withFlags: boolean): void {
+  const { args, reply } = session;
+  const inner = Arguments.of(...Array.from({ length: args.count - 2 }, (_, i) => args.copy(i + 2)));
+  let entry = tableOf(session).find(inner);
+  if (entry?.subcommands && inner.count > 1) entry = entry.subcommands.find(inner, 1);
+  if (entry === null) {
+    reply.error('ERR Invalid command specified');
+  } else if (entry.arity >= 0 ? inner.count !== entry.arity : inner.count < -entry.arity) {
+    reply.error('ERR Invalid number of arguments specified for command');
+  } else if (entry.keys === null) {
+    reply.error('ERR The command has no key arguments');
+  } else {
+    const indices = entry.keyIndices(inner);
+    if (indices.length === 0) {
+      reply.error('ERR Invalid arguments specified for command');
+      return;
+    }
+    reply.array(indices.length);
+    for (const index of indices) {
+      if (withFlags) {
+        reply.array(2);
+        reply.bulk(inner.view(index));
+        reply.set(1);
+        reply.simple(ACCESS[entry.keys.access ?? 'RW']);
+      } else {
+        reply.bulk(inner.view(index));
+      }
+    }
+  }
+}
+
+function help(session: Session): void {
+  replyHelp(session, 'COMMAND', [
+    '(no subcommand)',
+    '    Return details about all Redis commands.',
+    'COUNT',
+    '    Return the total number of commands in this Redis server.',
+    'LIST',
+    '    Return a list of all commands in this Redis server.',
+    'INFO [<command-name> ...]',
+    '    Return details about multiple Redis commands.',
+    '    If no command names are given, documentation details for all',
+    '    commands are returned.',
+    'DOCS [<command-name> ...]',
+    '    Return documentation details about multiple Redis commands.',
+    '    If no command names are given, documentation details for all',
+    '    commands are returned.',
+    'GETKEYS <full-command>',
+    '    Return the keys from a full Redis command.',
+    'GETKEYSANDFLAGS <full-command>',
+    '    Return the keys and the access flags from a full Redis command.',
+  ]);
+}

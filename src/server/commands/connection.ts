@@ -1,0 +1,238 @@
+/**
+ * Commands of the connection itself: HELLO AUTH PING ECHO SELECT RESET QUIT.
+ */
+import type { Command } from '../command.ts';
+import type { Connection } from '../connection.ts';
+import { connectionOf } from '../connection-of.ts';
+import type { Session } from '../session.ts';
+import { REDIS_VERSION } from '../version.ts';
+
+const ANYWHERE = ['noscript', 'loading', 'stale', 'fast', 'no_auth', 'allow_busy'] as const;
+
+export const connectionCommands: readonly Command[] = [
+  {
+    name: 'auth',
+    arity: -2,
+    flags: ANYWHERE,
+    group: 'connection',
+    since: '1.0.0',
+    summary: 'Authenticates the connection.',
+    complexity: 'O(N) where N is the number of passwords defined for the user',
+    run: auth,
+  },
+  {
+    name: 'echo',
+    arity: 2,
+    flags: ['fast'],
+    group: 'connection',
+    since: '1.0.0',
+    summary: 'Returns the given string.',
+    complexity: 'O(1)',
+    run: (session) => session.reply.bulkSlice(...slice(session, 1)),
+  },
+  {
+    name: 'hello',
+    arity: -1,
+    flags: ANYWHERE,
+    group: 'connection',
+    since: '6.0.0',
+    summary: 'Handshakes with the server: protocol, login, client name.',
+    complexity: 'O(1)',
+    run: hello,
+  },
+  {
+    name: 'ping',
+    arity: -1,
+    flags: ['fast'],
+    group: 'connection',
+    since: '1.0.0',
+    summary: "Returns the server's liveliness response.",
+    complexity: 'O(1)',
+    run: ping,
+  },
+  {
+    name: 'quit',
+    arity: -1,
+    flags: ANYWHERE,
+    group: 'connection',
+    since: '1.0.0',
+    summary: 'Closes the connection.',
+    complexity: 'O(1)',
+    run(session) {
+      session.reply.ok();
+      connectionOf(session).closeAfterReply();
+    },
+  },
+  {
+    name: 'reset',
+    arity: 1,
+    flags: ANYWHERE,
+    group: 'connection',
+    since: '6.2.0',
+    summary: "Resets the connection's state.",
+    complexity: 'O(1)',
+    run(session) {
+      connectionOf(session).reset();
+      session.reply.simple('RESET');
+    },
+  },
+  {
+    name: 'select',
+    arity: 2,
+    flags: ['loading', 'stale', 'fast'],
+    group: 'connection',
+    since: '1.0.0',
+    summary: 'Changes the selected database.',
+    complexity: 'O(1)',
+    run: select,
+  },
+];
+
+function slice(session: Session, index: number): [Buffer, number, number] {
+  const { args } = session;
+  return [args.buffer, args.offsets[index], args.lengths[index]];
+}
+
+function ping(session: Session): void {
+  const { args, reply, subscriptions } = session;
+  if (args.count > 2) {
+    reply.error("ERR wrong number of arguments for 'ping' command");
+    return;
+  }
+  const listening = subscriptions !== null && subscriptions.channels + subscriptions.patterns > 0;
+  if (listening && reply.protocol === 2) {
+    // A RESP2 client that listens gets everything in the form of a message.
+    reply.array(2);
+    reply.bulkText('pong');
+    if (args.count === 2) reply.bulkSlice(...slice(session, 1));
+    else reply.bulkText('');
+  } else if (args.count === 2) {
+    reply.bulkSlice(...slice(session, 1));
+  } else {
+    reply.simple('PONG');
+  }
+}
+
+function select(session: Session): void {
+  const index = session.args.integer(1);
+  if (index === null) {
+    session.reply.error('ERR value is not an integer or out of range');
+    return;
+  }
+  const database = session.engine.databases[index];
+  if (database === undefined) {
+    session.reply.error('ERR DB index is out of range');
+    return;
+  }
+  session.database = database;
+  session.reply.ok();
+}
+
+const WRONGPASS = 'WRONGPASS invalid username-password pair or user is disabled.';
+
+function auth(session: Session): void {
+  const { args, reply } = session;
+  const connection = connectionOf(session);
+  if (args.count > 3) {
+    reply.error('ERR syntax error');
+    return;
+  }
+  if (args.count === 2 && connection.server.acl.default.nopass) {
+    reply.error(
+      'ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?',
+    );
+    return;
+  }
+  const name = args.count === 3 ? args.latin1(1) : 'default';
+  if (logIn(connection, name, args.count - 1)) reply.ok();
+  else reply.error(WRONGPASS);
+}
+
+/** Logs in with the password at this argument; notes a failure in the ACL log. */
+function logIn(connection: Connection, name: string, passwordAt: number): boolean {
+  const { acl, statistics, engine } = connection.server;
+  const user = acl.authenticate(name, connection.args.view(passwordAt));
+  if (user !== null) {
+    connection.become(user);
+    return true;
+  }
+  statistics.authDenied++;
+  acl.note({
+    reason: 'auth',
+    context: connection.denyBlocking ? 'multi' : 'toplevel',
+    object: connection.lastCommand?.name ?? 'auth',
+    username: name,
+    createdAt: engine.now,
+    clientInfo: connection.line,
+  });
+  return false;
+}
+
+function hello(session: Session): void {
+  const { args, reply } = session;
+  const connection = connectionOf(session);
+  let protocol: number = reply.protocol;
+  if (args.count > 1) {
+    const version = args.integer(1);
+    if (version === null) {
+      reply.error('ERR Protocol version is not an integer or out of range');
+      return;
+    }
+    if (version !== 2 && version !== 3) {
+      reply.error('NOPROTO unsupported protocol version');
+      return;
+    }
+    protocol = version;
+  }
+  let nameAt = 0;
+  for (let i = 2; i < args.count; i++) {
+    const more = args.count - 1 - i;
+    if (args.is(i, 'AUTH') && more >= 2) {
+      if (!logIn(connection, args.latin1(i + 1), i + 2)) {
+        reply.error(WRONGPASS);
+        return;
+      }
+      i += 2;
+    } else if (args.is(i, 'SETNAME') && more >= 1) {
+      nameAt = i + 1;
+      if (!isPrintable(args.view(nameAt))) {
+        reply.error(BAD_NAME);
+        return;
+      }
+      i++;
+    } else {
+      reply.error(`ERR Syntax error in HELLO option '${args.text(i)}'`);
+      return;
+    }
+  }
+  if (!connection.authenticated) {
+    reply.error(
+      'NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time',
+    );
+    return;
+  }
+  if (nameAt > 0) connection.name = args.text(nameAt);
+  reply.protocol = protocol as 2 | 3;
+  reply.map(7);
+  reply.bulkText('server');
+  reply.bulkText('redis');
+  reply.bulkText('version');
+  reply.bulkText(REDIS_VERSION);
+  reply.bulkText('proto');
+  reply.integer(protocol);
+  reply.bulkText('id');
+  reply.integer(connection.id);
+  reply.bulkText('mode');
+  reply.bulkText('standalone');
+  reply.bulkText('role');
+  reply.bulkText('master');
+  reply.bulkText('modules');
+  reply.array(0);
+}
+
+export const BAD_NAME = 'ERR Client names cannot contain spaces, newlines or special characters.';
+
+/** Whether a client may be called so: printable ASCII without spaces. */
+export function isPrintable(bytes: Uint8Array): boolean {
+  return bytes.every((code) => code >= 33 && code <= 126);
+}

@@ -1,0 +1,808 @@
+/**
+ * One client: bytes in, commands run, replies out.
+ *
+ *   receive ─> parser ─> look-up ─> arity, authentication, ACL, state ─> MULTI queue or run
+ *                                                        settle ─> replies, held to their gate
+ *
+ * Holds: the session's state and, while the client is suspended (blocked on keys, paused, waiting for
+ * its own output or for the disk), the input it has sent meanwhile, bounded.
+ * Invariants: commands of one connection run one after another, in order; while suspended none runs;
+ * a reply leaves only when the log is durable up to the gate of the moment it was made.
+ * Cost: per command one look-up, one clock reading and a few compares; no allocation.
+ */
+import type { Socket } from 'node:net';
+import type { BlockedReader } from '../engine/blocked-readers.ts';
+import type { Database } from '../engine/database.ts';
+import type { Engine } from '../engine/engine.ts';
+import type { Arguments } from '../util/arguments.ts';
+import type { Refusal } from './acl-permissions.ts';
+import type { User } from './acl-user.ts';
+import { clientLine } from './client-info.ts';
+import { type CommandEntry, FLAG } from './command-table.ts';
+import { OutputQueue } from './output-queue.ts';
+import { ReplyWriter } from './reply-writer.ts';
+import { BROKEN, COMPLETE, RespParser } from './resp-parser.ts';
+import type { ServerState } from './server-state.ts';
+import type { BlockingWait, Session, SubscriptionState, TransactionState } from './session.ts';
+
+/** A connection runs no longer than this while others wait for their turn. */
+const TURN_MS = 4;
+/** Output that is handed to the queue before the chunk is done. */
+const OUTPUT_CHUNK = 256 * 1024;
+/** Output a client has not read beyond which no further command of it is run. */
+const OUTPUT_PAUSE = 32 * 1024 * 1024;
+/** A suspended client's input beyond which nothing more is read from its socket. */
+const INPUT_PAUSE = 1024 * 1024;
+/** The clock of commands is refreshed after so many commands, or after a slow one. */
+const CLOCK_EVERY = 16;
+const SLOW_MS = 0.2;
+
+/** Why no command of a connection may run now; bits, because several may hold at once. */
+const BLOCKED = 1;
+const PAUSED = 2;
+const OUTPUT = 4;
+const BACKLOG = 8;
+const YIELDED = 16;
+const CLOSING = 32;
+
+const EMPTY = Buffer.alloc(0);
+
+export type ReplyMode = 'on' | 'off' | 'skip-next' | 'skip';
+
+interface Suspension extends BlockedReader {
+  readonly wait: BlockingWait;
+}
+
+export class Connection implements Session {
+  readonly id: number;
+  readonly server: ServerState;
+  readonly engine: Engine;
+  readonly socket: Socket;
+  readonly reply: ReplyWriter;
+  database: Database;
+  args: Arguments;
+  denyBlocking = false;
+  transaction: TransactionState | null = null;
+  subscriptions: SubscriptionState | null = null;
+
+  /** Who it is; permissions are looked up here for every command. */
+  user: User;
+  authenticated: boolean;
+  name = '';
+  libName = '';
+  libVersion = '';
+  replyMode: ReplyMode = 'on';
+  noEvict = false;
+  noTouch = false;
+  lastCommand: CommandEntry | null = null;
+  commands = 0;
+  inputBytes = 0;
+  outputBytes = 0;
+  /** Unix ms. */
+  readonly createdAt: number;
+  /** Monotonic ms of the last received byte. */
+  activeAt: number;
+  readonly output: OutputQueue;
+
+  readonly #parser: RespParser;
+  #suspended = 0;
+  #touched = false;
+  #gated = false;
+  #readPaused = false;
+  #closed = false;
+  #suspension: Suspension | null = null;
+  /** A command that came while CLIENT PAUSE held. */
+  #postponed: Arguments | null = null;
+  /** Monotonic ms since which the soft output limit is exceeded; 0 = it is not. */
+  #softSince = 0;
+
+  constructor(server: ServerState, socket: Socket) {
+    this.id = server.nextId();
+    this.server = server;
+    this.engine = server.engine;
+    this.socket = socket;
+    this.reply = new ReplyWriter(server.pool);
+    this.database = server.engine.databases[0]!;
+    this.#parser = new RespParser(server.parserLimits);
+    this.args = this.#parser.args;
+    this.user = server.acl.default;
+    this.authenticated = server.acl.open;
+    this.#parser.unauthenticated = !this.authenticated;
+    this.output = new OutputQueue(socket, server.pool);
+    this.createdAt = Date.now();
+    this.activeAt = server.monotonic();
+  }
+
+  // ---- Input
+
+  /** Bytes from the socket; `chunk` may be reused once this returns. */
+  receive(chunk: Buffer, length: number): void {
+    if ((this.#suspended & CLOSING) !== 0) return;
+    const { server } = this;
+    server.statistics.reads++;
+    server.statistics.inputBytes += length;
+    this.inputBytes += length;
+    server.mark = server.monotonic();
+    this.activeAt = server.mark;
+    this.engine.turn();
+    this.#parser.feed(chunk, 0, length);
+    this.#process();
+    server.settled();
+  }
+
+  /** The client has sent its last byte. */
+  ended(): void {
+    if (this.#suspended === 0 && this.output.pending > 0) this.closeAfterReply();
+    else if ((this.#suspended & CLOSING) === 0) this.destroy();
+  }
+
+  #process(): void {
+    const parser = this.#parser;
+    const { server } = this;
+    const until = server.mark + TURN_MS;
+    let count = 0;
+    while (this.#suspended === 0) {
+      const status = parser.next();
+      if (status !== COMPLETE) {
+        if (status === BROKEN) this.#protocolError(parser.error);
+        break;
+      }
+      this.args = parser.args;
+      if (this.args.count === 0) continue;
+      this.#dispatch();
+      if (this.reply.length > OUTPUT_CHUNK) this.#handOver();
+      if ((++count & (CLOCK_EVERY - 1)) === 0) {
+        this.engine.turn();
+        if (server.mark > until && parser.waiting > 0) this.#yield();
+        if (server.backlogged) this.#stall();
+      }
+    }
+    parser.keep();
+    if (parser.waiting > 0) this.#boundInput();
+    this.flush();
+  }
+
+  /** Lets the other connections have their turn; goes on in the next round of the event loop. */
+  #yield(): void {
+    this.#suspend(YIELDED);
+    this.#pauseReading();
+    setImmediate(() => this.#resume(YIELDED));
+  }
+
+  #stall(): void {
+    this.#suspend(BACKLOG);
+    this.#pauseReading();
+    this.server.stall(this);
+  }
+
+  /** The log's backlog has gone. */
+  resumeLater(): void {
+    setImmediate(() => this.#resume(BACKLOG));
+  }
+
+  #suspend(reason: number): void {
+    this.#suspended |= reason;
+  }
+
+  #resume(reason: number): void {
+    this.#suspended &= ~reason;
+    if (this.#suspended !== 0) return;
+    const { server } = this;
+    server.mark = server.monotonic();
+    this.engine.turn();
+    const postponed = this.#postponed;
+    if (postponed !== null) {
+      this.#postponed = null;
+      this.args = postponed;
+      this.#dispatch();
+    }
+    this.#process();
+    if (this.#suspended === 0 || this.#parser.waiting <= INPUT_PAUSE) this.#resumeReading();
+    server.settled();
+  }
+
+  #boundInput(): void {
+    const limit = this.authenticated ? this.server.queryBufferLimit : 1024 * 1024;
+    if (this.#parser.held > limit) {
+      this.server.statistics.queryLimitDisconnections++;
+      this.server.log.write('warning', 'Closing client that reached max query buffer length', {
+        client: clientLine(this),
+      });
+      this.destroy();
+    } else if (this.#suspended !== 0 && this.#parser.waiting > INPUT_PAUSE) {
+      this.#pauseReading();
+    }
+  }
+
+  #pauseReading(): void {
+    if (this.#readPaused) return;
+    this.#readPaused = true;
+    this.socket.pause();
+  }
+
+  #resumeReading(): void {
+    if (!this.#readPaused || this.#closed) return;
+    this.#readPaused = false;
+    this.socket.resume();
+  }
+
+  #protocolError(why: string): void {
+    this.server.statistics.countError('ERR');
+    this.reply.error(`ERR Protocol error: ${why}`);
+    this.server.log.write('verbose', `Protocol error (${why}) from client`, {
+      client: clientLine(this),
+    });
+    this.closeAfterReply();
+  }
+
+  // ---- Commands
+
+  /** One whole command in `args`: Redis's processCommand. */
+  #dispatch(): void {
+    const { server, args, reply, transaction } = this;
+    const start = reply.length;
+    const entry = this.#find();
+    if (entry === null) {
+      this.#afterReply(start, null);
+      return;
+    }
+    this.lastCommand = entry;
+    const flags = entry.flags;
+    if (entry.arity >= 0 ? args.count !== entry.arity : args.count < -entry.arity) {
+      this.#reject(entry, `ERR wrong number of arguments for '${entry.name}' command`);
+    } else if (!this.authenticated && (flags & FLAG.no_auth) === 0) {
+      this.#reject(entry, 'NOAUTH Authentication required.');
+    } else if (transaction?.active && (flags & FLAG.no_multi) !== 0) {
+      this.#reject(entry, 'ERR Command not allowed inside a transaction');
+    } else if (!this.user.unrestricted && !this.#permitted(entry)) {
+      // The refusal was written.
+    } else {
+      const effects =
+        transaction !== null && entry.name === 'exec' ? flags | transaction.queuedFlags : flags;
+      if (server.overMemory && (effects & FLAG.denyoom) !== 0) {
+        this.#reject(entry, "OOM command not allowed when used memory > 'maxmemory'.");
+      } else if ((effects & FLAG.write) !== 0 && this.engine.journal.refusal !== null) {
+        const cause = this.engine.journal.refusal;
+        this.#reject(entry, `MISCONF Errors writing to the AOF file: ${cause}`);
+      } else if (this.#listening && reply.protocol === 2 && !LISTENER_MAY.has(entry.name)) {
+        this.#reject(
+          entry,
+          `ERR Can't execute '${args.text(0).toLowerCase()}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context`,
+        );
+      } else if (server.pause !== null && this.#postpone(effects)) {
+        return;
+      } else if (transaction?.active && !entry.immediateInMulti) {
+        transaction.enqueue(entry, args);
+        reply.simple('QUEUED');
+      } else {
+        this.#call(entry);
+        this.engine.settle();
+      }
+    }
+    this.#afterReply(start, entry);
+  }
+
+  /** The entry that argument 0 (and 1) names, or null after an error was written. */
+  #find(): CommandEntry | null {
+    const { args } = this;
+    const entry = this.server.table.find(args);
+    if (entry === null) {
+      if (args.is(0, 'POST') || args.is(0, 'HOST:')) this.#crossProtocol();
+      else this.#unknown();
+      return null;
+    }
+    if (entry.subcommands === null || args.count === 1) return entry;
+    const sub = entry.subcommands.find(args, 1);
+    if (sub === null) {
+      const name = entry.name.toUpperCase();
+      this.#refuse(`ERR unknown subcommand '${clipped(args, 1, 128)}'. Try ${name} HELP.`);
+    }
+    return sub;
+  }
+
+  #unknown(): void {
+    const { args } = this;
+    let shown = '';
+    for (let i = 1; i < args.count && shown.length < 128; i++) {
+      shown += `'${clipped(args, i, 128 - shown.length)}' `;
+    }
+    this.#refuse(
+      `ERR unknown command '${clipped(args, 0, 128)}', with args beginning with: ${shown}`,
+    );
+  }
+
+  /** A browser was sent here to speak HTTP; nothing of what it says may be run. */
+  #crossProtocol(): void {
+    this.server.log.write(
+      'warning',
+      'Possible SECURITY ATTACK detected: somebody is sending POST or Host: commands. Connection aborted.',
+      { client: clientLine(this) },
+    );
+    this.destroy();
+  }
+
+  /** An error before any command was found; `text` holds bytes as latin1. */
+  #refuse(text: string): void {
+    this.server.statistics.countError('ERR');
+    this.reply.errorBytes(text);
+    this.transaction?.refuse();
+  }
+
+  #reject(entry: CommandEntry, text: string): void {
+    entry.statistics.rejected++;
+    const { transaction } = this;
+    if (entry.name === 'exec' && transaction !== null) {
+      transaction.discard();
+      this.server.statistics.countError('EXECABORT');
+      this.reply.error(`EXECABORT Transaction discarded because of: ${text}`);
+      return;
+    }
+    transaction?.refuse();
+    this.server.statistics.countError(text.slice(0, text.indexOf(' ')));
+    this.reply.error(text);
+  }
+
+  /** Whether the ACL lets it run; otherwise the refusal was written. */
+  #permitted(entry: CommandEntry): boolean {
+    const refusal = this.user.refusal(entry, this.args);
+    if (refusal === null) return true;
+    const text = this.denied(entry, refusal);
+    this.#reject(entry, `NOPERM ${text}`);
+    return false;
+  }
+
+  /** Logs a refusal and returns Redis's words for it. */
+  denied(entry: CommandEntry, refusal: Refusal): string {
+    const { statistics, acl } = this.server;
+    const object = refusal.reason === 'command' ? entry.name : this.args.latin1(refusal.argument);
+    acl.note({
+      reason: refusal.reason,
+      context: this.denyBlocking ? 'multi' : 'toplevel',
+      object,
+      username: this.user.name,
+      createdAt: this.engine.now,
+      clientInfo: clientLine(this),
+    });
+    switch (refusal.reason) {
+      case 'command':
+        statistics.aclDeniedCommand++;
+        return `this user has no permissions to run the '${entry.name}' command`;
+      case 'key':
+        statistics.aclDeniedKey++;
+        return 'this user has no permissions to access one of the keys used as arguments';
+      case 'channel':
+        statistics.aclDeniedChannel++;
+        return 'this user has no permissions to access one of the channels used as arguments';
+    }
+  }
+
+  /** During CLIENT PAUSE: keeps the command for later. */
+  #postpone(effects: number): boolean {
+    const pause = this.server.pause!;
+    if (pause.until <= this.engine.now) return false;
+    if (pause.writesOnly && (effects & FLAG.write) === 0) return false;
+    this.#postponed = this.args.clone();
+    this.#suspend(PAUSED);
+    return true;
+  }
+
+  unpaused(): void {
+    if ((this.#suspended & PAUSED) !== 0) setImmediate(() => this.#resume(PAUSED));
+  }
+
+  /** Runs a command that may run, and counts it. */
+  #call(entry: CommandEntry): void {
+    const { server, reply } = this;
+    const started = server.mark;
+    const start = reply.length;
+    try {
+      entry.run(this);
+    } catch (error) {
+      this.#failed(entry, error as Error, start);
+    }
+    const ended = server.monotonic();
+    server.mark = ended;
+    const { statistics } = entry;
+    const elapsed = ended - started;
+    statistics.record(elapsed * 1000);
+    server.statistics.commands++;
+    this.commands++;
+    if (reply.buffer[start] === MINUS && reply.length > start) {
+      statistics.failed++;
+      server.statistics.countError(codeOf(reply.buffer, start + 1));
+    }
+    if (elapsed > SLOW_MS) this.#slow(entry, elapsed);
+  }
+
+  /** A bug: the command threw. The client learns so, the operator learns where. */
+  #failed(entry: CommandEntry, error: Error, start: number): void {
+    this.reply.truncate(start);
+    this.reply.error(`ERR internal error: ${error.message}`);
+    this.server.log.write('warning', `command ${entry.name} failed: ${error.message}`, {
+      stack: error.stack,
+    });
+  }
+
+  #slow(entry: CommandEntry, elapsed: number): void {
+    this.engine.turn();
+    const { slowlog, latency } = this.server;
+    const at = Math.floor(this.engine.now / 1000);
+    const microseconds = Math.floor(elapsed * 1000);
+    if (
+      slowlog.threshold >= 0 &&
+      microseconds >= slowlog.threshold &&
+      (entry.flags & FLAG.skip_slowlog) === 0
+    ) {
+      slowlog.add(microseconds, this.args, {
+        at,
+        address: this.address,
+        clientName: this.name,
+      });
+    }
+    if (latency.threshold > 0 && elapsed >= latency.threshold) {
+      const event = (entry.flags & FLAG.fast) !== 0 ? 'fast-command' : 'command';
+      latency.note(event, at, Math.floor(elapsed));
+    }
+  }
+
+  execute(entry: CommandEntry, args: Arguments): void {
+    const outer = this.args;
+    const outerMark = this.server.mark;
+    this.args = args;
+    this.denyBlocking = true;
+    try {
+      const refusal = this.user.unrestricted ? null : this.user.refusal(entry, args);
+      if (refusal === null) {
+        this.server.mark = this.server.monotonic();
+        this.#call(entry);
+      } else {
+        const text = this.denied(entry, refusal);
+        this.reply.error(
+          `NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. ${text}`,
+        );
+      }
+    } finally {
+      this.args = outer;
+      this.denyBlocking = false;
+      this.server.mark = Math.max(outerMark, this.server.mark);
+    }
+  }
+
+  // ---- Blocking
+
+  block(wait: BlockingWait): void {
+    const kept = this.args.clone();
+    const suspension: Suspension = {
+      wait,
+      database: wait.database,
+      keys: wait.keys,
+      deadline: wait.deadline,
+      get wakeAt() {
+        return wait.wakeAt;
+      },
+      retry: () => {
+        this.args = kept;
+        const start = this.reply.length;
+        if (!wait.retry(this)) {
+          this.#wakeFor(wait);
+          return false;
+        }
+        this.#unblocked(start);
+        return true;
+      },
+      timedOut: () => {
+        this.args = kept;
+        const start = this.reply.length;
+        wait.timedOut(this);
+        this.#unblocked(start);
+      },
+    };
+    this.#suspension = suspension;
+    this.#suspend(BLOCKED);
+    this.engine.blocked.add(suspension);
+    this.#wakeFor(wait);
+  }
+
+  /** Sees to it that the engine's tick comes in time for the wait. */
+  #wakeFor(wait: BlockingWait): void {
+    const at = Math.min(wait.deadline, wait.wakeAt ?? Number.POSITIVE_INFINITY);
+    if (at !== Number.POSITIVE_INFINITY) this.server.wakeAt(at);
+  }
+
+  /**
+   * Suspends the connection until `done` settles or the deadline (unix ms) passes; then `answer`
+   * writes the reply, with the error that `done` was rejected with.
+   */
+  waitFor(
+    done: Promise<void>,
+    answer: (error: Error | null) => void,
+    deadline = Number.POSITIVE_INFINITY,
+  ): void {
+    this.block({
+      database: this.database,
+      keys: [],
+      deadline,
+      retry: () => false,
+      timedOut: () => answer(null),
+    });
+    const suspension = this.#suspension;
+    const settle = (error: Error | null): void => {
+      if (this.#suspension !== suspension || suspension === null) return;
+      this.engine.blocked.remove(suspension);
+      const start = this.reply.length;
+      answer(error);
+      this.#unblocked(start);
+    };
+    done.then(
+      () => settle(null),
+      (error: Error) => settle(error),
+    );
+  }
+
+  get blocked(): boolean {
+    return this.#suspension !== null;
+  }
+
+  /** CLIENT UNBLOCK. False when it is not blocked. */
+  unblock(withError: boolean): boolean {
+    const suspension = this.#suspension;
+    if (suspension === null) return false;
+    this.engine.blocked.remove(suspension);
+    if (withError) {
+      const start = this.reply.length;
+      this.reply.error('UNBLOCKED client unblocked via CLIENT UNBLOCK');
+      this.#unblocked(start);
+    } else {
+      suspension.timedOut();
+    }
+    return true;
+  }
+
+  #unblocked(start: number): void {
+    this.#suspension = null;
+    this.#silence(start, null);
+    this.written();
+  }
+
+  // ---- Output
+
+  written(): void {
+    if (this.#touched) return;
+    this.#touched = true;
+    this.server.touch(this);
+  }
+
+  /** Part of the end of a turn: goes on if it was unblocked, and sends what was written. */
+  settle(): void {
+    this.#touched = false;
+    if ((this.#suspended & BLOCKED) !== 0 && this.#suspension === null) this.#resume(BLOCKED);
+    else this.flush();
+  }
+
+  /** Hands what was written to the output queue, behind the gate of this moment. */
+  flush(): void {
+    if (this.reply.length > 0) this.#handOver();
+  }
+
+  #handOver(): void {
+    const { server, output, reply } = this;
+    if (this.#closed) {
+      reply.release();
+      return;
+    }
+    const bytes = reply.take();
+    const { journal } = this.engine;
+    server.statistics.writes++;
+    server.statistics.outputBytes += bytes.length;
+    this.outputBytes += bytes.length;
+    if (output.push(bytes, journal.gate, journal.durable)) this.#gate();
+    const { pending } = output;
+    if (pending > OUTPUT_CHUNK) this.#checkOutput(pending);
+  }
+
+  #gate(): void {
+    if (this.#gated) return;
+    this.#gated = true;
+    this.server.gate(this);
+  }
+
+  /** The log is durable further than before: true while output still waits. */
+  release(): boolean {
+    if (this.#closed) return false;
+    this.#gated = this.output.release(this.engine.journal.durable);
+    if (!this.#gated && (this.#suspended & CLOSING) !== 0) this.#finish();
+    return this.#gated;
+  }
+
+  /** The socket has taken everything handed to it. */
+  drained(): void {
+    this.#softSince = 0;
+    if ((this.#suspended & OUTPUT) !== 0 && this.output.pending < OUTPUT_PAUSE / 2) {
+      this.#resume(OUTPUT);
+    }
+  }
+
+  /** Redis's checkClientOutputBufferLimits, and our own bound: who does not read is not served. */
+  #checkOutput(pending: number): void {
+    const limit = this.#listening ? this.server.pubsubOutput : this.server.normalOutput;
+    const hard = limit.hard > 0 && pending > limit.hard;
+    if (limit.soft === 0 || pending <= limit.soft) this.#softSince = 0;
+    else if (this.#softSince === 0) this.#softSince = this.server.monotonic();
+    if (hard || this.#softExceeded(limit.softSeconds)) {
+      this.server.statistics.outputLimitDisconnections++;
+      this.server.log.write('warning', 'Closing client for overcoming of output buffer limits', {
+        client: clientLine(this),
+      });
+      this.destroy();
+    } else if (pending > OUTPUT_PAUSE) {
+      this.#suspend(OUTPUT);
+    }
+  }
+
+  #softExceeded(seconds: number): boolean {
+    return this.#softSince !== 0 && this.server.monotonic() - this.#softSince > seconds * 1000;
+  }
+
+  // What CLIENT LIST and the once-a-second check want to know.
+
+  /** Waits for its client to read. */
+  get outputSuspended(): boolean {
+    return (this.#suspended & OUTPUT) !== 0;
+  }
+
+  checkOutput(): void {
+    if (this.#softSince !== 0) this.#checkOutput(this.output.pending);
+  }
+
+  get inputWaiting(): number {
+    return this.#parser.waiting;
+  }
+
+  get inputHeld(): number {
+    return this.#parser.held;
+  }
+
+  get #listening(): boolean {
+    const subscriptions = this.subscriptions;
+    return subscriptions !== null && subscriptions.channels + subscriptions.patterns > 0;
+  }
+
+  get listening(): boolean {
+    return this.#listening;
+  }
+
+  /** As CLIENT LIST shows it. */
+  get line(): string {
+    return clientLine(this);
+  }
+
+  get address(): string {
+    const { remoteAddress, remotePort, remoteFamily } = this.socket;
+    if (remoteAddress === undefined) return `${this.server.config.get('unixsocket')}:0`;
+    return remoteFamily === 'IPv6'
+      ? `[${remoteAddress}]:${remotePort}`
+      : `${remoteAddress}:${remotePort}`;
+  }
+
+  get localAddress(): string {
+    const { localAddress, localPort } = this.socket;
+    if (localAddress === undefined) return `${this.server.config.get('unixsocket')}:0`;
+    return localAddress.includes(':')
+      ? `[${localAddress}]:${localPort}`
+      : `${localAddress}:${localPort}`;
+  }
+
+  // ---- CLIENT REPLY
+
+  #afterReply(start: number, entry: CommandEntry | null): void {
+    if (this.replyMode !== 'on') this.#silence(start, entry);
+  }
+
+  /** Takes back a reply that the client does not want. */
+  #silence(start: number, entry: CommandEntry | null): void {
+    if (this.replyMode === 'on') return;
+    if (entry?.row.group === 'pubsub' && entry.name !== 'publish') return;
+    if (this.replyMode === 'skip-next') {
+      // CLIENT REPLY SKIP itself; the next command is the one to be silent.
+      this.replyMode = 'skip';
+    } else if (this.replyMode === 'skip') {
+      this.replyMode = 'on';
+    }
+    this.reply.truncate(start);
+  }
+
+  // ---- Identity and end
+
+  /** Somebody logged in; null = nobody again (RESET). */
+  become(user: User | null): void {
+    const { acl } = this.server;
+    this.user = user ?? acl.default;
+    this.authenticated = user !== null || acl.open;
+    this.#parser.unauthenticated = !this.authenticated;
+  }
+
+  /** RESET: as if it had just connected. */
+  reset(): void {
+    this.transaction?.discard();
+    this.subscriptions?.clear();
+    this.database = this.engine.databases[0]!;
+    this.reply.protocol = 2;
+    this.name = '';
+    this.replyMode = 'on';
+    this.noEvict = this.noTouch = false;
+    this.become(null);
+  }
+
+  /** Ends the connection once every reply has left; nothing more is read. */
+  closeAfterReply(): void {
+    if ((this.#suspended & CLOSING) !== 0) return;
+    this.#suspend(CLOSING);
+    this.#pauseReading();
+    this.flush();
+    if (this.output.held === 0) this.#finish();
+  }
+
+  #finish(): void {
+    // What the command itself is still to write goes first: QUIT's reply.
+    setImmediate(() => {
+      this.flush();
+      if (this.output.held === 0) this.socket.destroySoon();
+    });
+  }
+
+  /** Ends the connection at once. */
+  destroy(): void {
+    this.#suspend(CLOSING);
+    this.socket.destroy();
+    this.closed();
+  }
+
+  /** The socket is gone, for whatever reason. */
+  closed(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#suspend(CLOSING);
+    this.server.connections.delete(this.id);
+    if (this.#suspension !== null) this.engine.blocked.remove(this.#suspension);
+    this.#suspension = null;
+    this.#postponed = null;
+    this.transaction?.discard();
+    this.subscriptions?.clear();
+    this.output.clear();
+    this.reply.release();
+    this.#parser.feed(EMPTY, 0, 0);
+  }
+
+  get isClosed(): boolean {
+    return this.#closed;
+  }
+}
+
+const MINUS = 45;
+
+/** What a RESP2 connection may send while it listens to channels. */
+const LISTENER_MAY = new Set([
+  'subscribe',
+  'unsubscribe',
+  'psubscribe',
+  'punsubscribe',
+  'ssubscribe',
+  'sunsubscribe',
+  'ping',
+  'quit',
+  'reset',
+]);
+
+/** One argument as latin1, at most so long, and only up to a NUL, as C's %.*s shows it. */
+function clipped(args: Arguments, index: number, max: number): string {
+  const text = args.latin1(index).slice(0, max);
+  const nul = text.indexOf('\0');
+  return nul < 0 ? text : text.slice(0, nul);
+}
+
+/** The error's code: the first word. */
+function codeOf(buffer: Buffer, from: number): string {
+  let end = from;
+  while (end < from + 32 && buffer[end]! > 32) end++;
+  return buffer.toString('latin1', from, end);
+}

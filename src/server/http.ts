@@ -1,0 +1,153 @@
+/**
+ * The HTTP listener: /healthz, /readyz, /metrics and a plain status page.
+ *
+ *   /healthz  200 while the process lives
+ *   /readyz   200 when it serves; 503 with the reason while it recovers, stops, cannot write to its
+ *             disk, or its loop is stuck
+ *   /metrics  Prometheus's text format (metrics.ts)
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks';
+import { infoText } from './info-sections.ts';
+import { metricsText } from './metrics.ts';
+import type { Health } from './rivulet-server.ts';
+import type { ServerState } from './server-state.ts';
+
+/** The loop is stuck when it was late by this much within the last ten seconds. */
+const STUCK_MS = 2000;
+const WINDOW_MS = 5000;
+
+export class HttpListener {
+  readonly address: string;
+  readonly port: number;
+  readonly #server: Server;
+  readonly #health: Health;
+  readonly #delay: IntervalHistogram;
+  readonly #window: NodeJS.Timeout;
+  #previousMax = 0;
+  #state: ServerState | null = null;
+
+  private constructor(server: Server, host: string, health: Health) {
+    this.#server = server;
+    this.#health = health;
+    this.port = (server.address() as AddressInfo).port;
+    this.address = `http://${host.includes(':') ? `[${host}]` : host}:${this.port}`;
+    this.#delay = monitorEventLoopDelay({ resolution: 20 });
+    this.#delay.enable();
+    this.#window = setInterval(() => {
+      this.#previousMax = this.#delay.max;
+      this.#delay.reset();
+    }, WINDOW_MS);
+    this.#window.unref();
+    server.on('request', (request, response) => this.#answer(request, response));
+  }
+
+  /** Rejects with a sentence. */
+  static async open(host: string, port: number, health: Health): Promise<HttpListener> {
+    const server = createServer({ keepAliveTimeout: 5000, requestTimeout: 10_000 });
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', (error: NodeJS.ErrnoException) => {
+        const why = error.code === 'EADDRINUSE' ? 'the port is in use' : error.message;
+        reject(new Error(`can't listen on http://${host}:${port}: ${why}`));
+      });
+      server.listen(port, host, resolve);
+    });
+    return new HttpListener(server, host, health);
+  }
+
+  /** The server is ready: metrics have something to tell. */
+  serve(state: ServerState): void {
+    this.#state = state;
+  }
+
+  /** The server stops: load balancers should look elsewhere. */
+  drain(): void {
+    this.#health.reason = 'shutting down';
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.#window);
+    this.#delay.disable();
+    this.#server.closeAllConnections();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+
+  /** Why the server should not be sent work; null = it should. */
+  get unready(): string | null {
+    if (this.#health.reason !== null) return this.#health.reason;
+    const refusal = this.#state?.engine.journal.refusal ?? null;
+    if (refusal !== null) return `the disk refuses writes: ${refusal}`;
+    const late = Math.max(this.#previousMax, this.#delay.max) / 1e6;
+    if (late > STUCK_MS) return `the event loop was stuck for ${Math.round(late)} ms`;
+    return null;
+  }
+
+  #answer(request: IncomingMessage, response: ServerResponse): void {
+    request.resume();
+    if (request.method !== 'GET' && request.method !== 'HEAD') {
+      send(response, 405, 'only GET is answered here\n', { allow: 'GET, HEAD' });
+      return;
+    }
+    const path = (request.url ?? '/').split('?')[0];
+    if (path === '/healthz') {
+      send(response, 200, 'ok\n');
+    } else if (path === '/readyz') {
+      const reason = this.unready;
+      send(response, reason === null ? 200 : 503, `${reason ?? 'ready'}\n`);
+    } else if (path === '/metrics') {
+      this.#metrics(response);
+    } else if (path === '/') {
+      this.#statusPage(response);
+    } else {
+      send(response, 404, 'not found: try /healthz, /readyz or /metrics\n');
+    }
+  }
+
+  #metrics(response: ServerResponse): void {
+    if (this.#state === null) {
+      send(response, 503, `${this.unready}\n`);
+      return;
+    }
+    metricsText(this.#state, this.#delay, this.unready === null).then(
+      (text) =>
+        send(response, 200, text, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' }),
+      (error: Error) => send(response, 500, `${error.message}\n`),
+    );
+  }
+
+  #statusPage(response: ServerResponse): void {
+    const state = this.#state;
+    const reason = this.unready;
+    const info = state === null ? '' : infoText(state, ['server', 'clients', 'memory', 'keyspace']);
+    const body = `<!doctype html><meta charset="utf-8"><title>Rivulet</title>
+<style>body{font:14px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}</style>
+<h1>Rivulet</h1>
+<p>${escapeHtml(reason === null ? 'Ready.' : `Not ready: ${reason}.`)}</p>
+<p><a href="/healthz">/healthz</a> <a href="/readyz">/readyz</a> <a href="/metrics">/metrics</a></p>
+<pre>${escapeHtml(info)}</pre>
+`;
+    send(response, 200, body, { 'content-type': 'text/html; charset=utf-8' });
+  }
+}
+
+function send(
+  response: ServerResponse,
+  status: number,
+  body: string,
+  headers: Record<string, string> = {},
+): void {
+  response.writeHead(status, {
+    'content-type': 'text/plain; charset=utf-8',
+    'content-length': Buffer.byteLength(body),
+    'cache-control': 'no-store',
+    'x-content-type-options': 'nosniff',
+    'content-security-policy': "default-src 'none'; style-src 'unsafe-inline'",
+    ...headers,
+  });
+  response.end(body);
+}
+
+function escapeHtml(text: string): string {
+  return text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
+}

@@ -1,0 +1,91 @@
+/**
+ * Bytes on their way to one client, held back until what they tell of is on disk.
+ *
+ *   reply ──push(bytes, gate)──> held ──durable >= gate──> socket ──> client
+ *
+ * Holds: the pieces whose gate is still ahead of the log's durable position, in order. A piece is
+ * one chunk's worth of replies, so there are a few per connection at most.
+ * Invariant: bytes leave in the order they were pushed, none before its gate.
+ * Cost: a push that need not wait is one write to the socket; the kernel usually takes it at once.
+ */
+import type { Socket } from 'node:net';
+import type { BufferPool } from './buffer-pool.ts';
+
+interface Held {
+  readonly bytes: Buffer;
+  readonly gate: number;
+}
+
+export class OutputQueue {
+  /** Pieces waiting for the disk. */
+  readonly #held: Held[] = [];
+  #heldBytes = 0;
+  readonly #socket: Socket;
+  readonly #pool: BufferPool;
+  /** Pooled buffers handed to the socket, in order. */
+  readonly #lent: Buffer[] = [];
+  readonly #giveBack = (): void => {
+    this.#pool.give(this.#lent.shift()!);
+  };
+
+  constructor(socket: Socket, pool: BufferPool) {
+    this.#socket = socket;
+    this.#pool = pool;
+  }
+
+  /** Bytes not yet taken by the kernel. */
+  get pending(): number {
+    return this.#heldBytes + this.#socket.writableLength;
+  }
+
+  /** How many pieces wait for the disk. */
+  get held(): number {
+    return this.#held.length;
+  }
+
+  /** Bytes handed to the socket that the kernel has not taken; falls while the client reads. */
+  get unsent(): number {
+    const handle = (this.#socket as { _handle?: { writeQueueSize?: number } | null })._handle;
+    return handle?.writeQueueSize ?? this.#socket.writableLength;
+  }
+
+  /** Returns true when the bytes have to wait for `release`. */
+  push(bytes: Buffer, gate: number, durable: number): boolean {
+    if (this.#held.length === 0 && gate <= durable) {
+      this.#send(bytes);
+      return false;
+    }
+    this.#held.push({ bytes, gate });
+    this.#heldBytes += bytes.length;
+    return true;
+  }
+
+  /** Sends what may leave now; returns true while something still waits. */
+  release(durable: number): boolean {
+    let ready = 0;
+    while (ready < this.#held.length && this.#held[ready]!.gate <= durable) ready++;
+    if (ready > 1) this.#socket.cork();
+    for (let i = 0; i < ready; i++) {
+      const { bytes } = this.#held[i]!;
+      this.#heldBytes -= bytes.length;
+      this.#send(bytes);
+    }
+    if (ready > 1) this.#socket.uncork();
+    this.#held.splice(0, ready);
+    return this.#held.length > 0;
+  }
+
+  clear(): void {
+    this.#held.length = 0;
+    this.#heldBytes = 0;
+  }
+
+  #send(bytes: Buffer): void {
+    if (bytes.buffer.byteLength === this.#pool.size && bytes.byteOffset === 0) {
+      this.#lent.push(Buffer.from(bytes.buffer as ArrayBuffer));
+      this.#socket.write(bytes, this.#giveBack);
+    } else {
+      this.#socket.write(bytes);
+    }
+  }
+}

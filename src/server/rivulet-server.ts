@@ -1,0 +1,201 @@
+/**
+ * A whole server: data directory, engine, listeners; started, and stopped in order.
+ *
+ *   start:  configuration -> (HTTP) -> data directory recovered -> RESP listeners -> ready
+ *   stop:   accept nobody -> finish replies -> checkpoint -> close the directory
+ */
+import { randomInt } from 'node:crypto';
+import { Engine } from '../engine/engine.ts';
+import { NullJournal } from '../storage/journal.ts';
+import { systemClock } from '../util/clock.ts';
+import { Random } from '../util/random.ts';
+import { allCommands } from './commands/index.ts';
+import type { Config } from './config.ts';
+import { Housekeeping } from './housekeeping.ts';
+import type { HttpListener } from './http.ts';
+import { type Address, Listeners } from './listener.ts';
+import type { Logger } from './logger.ts';
+import { memoryInUse } from './memory-use.ts';
+import { NoPersistence } from './persistence.ts';
+import { ServerState } from './server-state.ts';
+
+export interface StartOptions {
+  readonly config: Config;
+  readonly log: Logger;
+  /** The server wants to end the process: SHUTDOWN, or a disk that has failed. */
+  readonly onEnd?: (code: number) => void;
+}
+
+export class RivuletServer {
+  readonly state: ServerState;
+  readonly addresses: readonly Address[];
+  readonly http: HttpListener | null;
+  readonly #listeners: Listeners;
+  readonly #housekeeping: Housekeeping;
+  readonly #data: OpenData;
+  #stopping: Promise<void> | null = null;
+
+  private constructor(
+    state: ServerState,
+    listeners: Listeners,
+    housekeeping: Housekeeping,
+    data: OpenData,
+    http: HttpListener | null,
+  ) {
+    this.state = state;
+    this.addresses = listeners.addresses;
+    this.http = http;
+    this.#listeners = listeners;
+    this.#housekeeping = housekeeping;
+    this.#data = data;
+  }
+
+  /** Rejects with an Error whose message is one sentence. */
+  static async start({ config, log, onEnd }: StartOptions): Promise<RivuletServer> {
+    const health: Health = { reason: 'recovering the data directory' };
+    const http = await openHttp(config, health);
+    let data: OpenData | null = null;
+    try {
+      data = await openData(config, log, (error) => {
+        log.write('warning', error.message);
+        onEnd?.(1);
+      });
+      const state = new ServerState({
+        engine: data.engine,
+        config,
+        commands: allCommands,
+        log,
+        persistence: data.persistence,
+      });
+      data.attach(state);
+      loadUsers(state);
+      const listeners = new Listeners(state);
+      await listeners.open();
+      state.startMemory = memoryInUse().used;
+      const housekeeping = new Housekeeping(state, data.tick);
+      const server = new RivuletServer(state, listeners, housekeeping, data, http);
+      state.shutdown = ({ checkpoint }) => {
+        server.stop(checkpoint).then(
+          () => onEnd?.(0),
+          (error: Error) => {
+            log.write('warning', `shutdown failed: ${error.message}`);
+            onEnd?.(1);
+          },
+        );
+      };
+      health.reason = null;
+      http?.serve(state);
+      return server;
+    } catch (error) {
+      await http?.close();
+      await data?.close();
+      throw error;
+    }
+  }
+
+  /** Finishes replies, checkpoints, closes. The same promise however often it is called. */
+  stop(checkpoint = true): Promise<void> {
+    this.#stopping ??= this.#stop(checkpoint);
+    return this.#stopping;
+  }
+
+  async #stop(checkpoint: boolean): Promise<void> {
+    const { state } = this;
+    this.http?.drain();
+    this.#listeners.close();
+    for (const connection of [...state.connections.values()]) {
+      if (connection.blocked) connection.destroy();
+      else connection.closeAfterReply();
+    }
+    state.persistence.flush();
+    await everybodyGone(state, state.config.number('shutdown-timeout') * 1000);
+    this.#housekeeping.stop();
+    state.close();
+    try {
+      if (checkpoint) await state.persistence.checkpoint();
+    } finally {
+      await this.#data.close();
+      await this.http?.close();
+    }
+  }
+}
+
+/** Resolves when no client is left, or after `timeoutMs` when some had to be cut off. */
+async function everybodyGone(state: ServerState, timeoutMs: number): Promise<void> {
+  const until = state.monotonic() + timeoutMs;
+  while (state.connections.size > 0 && state.monotonic() < until) {
+    state.persistence.flush();
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  for (const connection of [...state.connections.values()]) connection.destroy();
+}
+
+function loadUsers(state: ServerState): void {
+  const { config, acl } = state;
+  const file = config.get('aclfile');
+  if (file !== '' && config.users.length > 0) {
+    throw new Error('users stand in the configuration file and aclfile is set: choose one of them');
+  }
+  try {
+    for (const [name, ...rules] of config.users) acl.setUser(name!, rules);
+    if (file !== '') acl.load(file);
+  } catch (error) {
+    throw new Error(`can't load users: ${(error as Error).message}`);
+  }
+  let started = false;
+  config.watch('requirepass', (password) => {
+    // An aclfile's default user is not overruled by an empty requirepass.
+    if (started || password !== '') acl.setRequirePass(password);
+  });
+  started = true;
+}
+
+// ---- The data directory
+
+/** Engine and journal, and how they end. */
+export interface OpenData {
+  readonly engine: Engine;
+  readonly persistence: ServerState['persistence'];
+  readonly tick: () => void;
+  attach(state: ServerState): void;
+  close(): Promise<void>;
+}
+
+async function openData(
+  config: Config,
+  log: Logger,
+  onFatal: (error: Error) => void,
+): Promise<OpenData> {
+  if (config.yes('appendonly')) {
+    const { openDirectory } = await import('./data-directory.ts');
+    return openDirectory(config, log, onFatal);
+  }
+  const engine = new Engine({
+    clock: systemClock,
+    random: new Random(randomInt(2 ** 32)),
+    journal: new NullJournal(),
+    databases: config.number('databases'),
+  });
+  return {
+    engine,
+    persistence: new NoPersistence(systemClock.now()),
+    tick() {},
+    attach() {},
+    async close() {},
+  };
+}
+
+// ---- HTTP
+
+/** Why the server is not ready; null = it is. */
+export interface Health {
+  reason: string | null;
+}
+
+async function openHttp(config: Config, health: Health): Promise<HttpListener | null> {
+  const port = config.number('http-port');
+  if (port === 0) return null;
+  const { HttpListener } = await import('./http.ts');
+  const host = config.get('http-bind') || config.get('bind').split(/\s+/)[0]!.replace(/^-/, '');
+  return HttpListener.open(host === '*' ? '0.0.0.0' : host, port, health);
+}

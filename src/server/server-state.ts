@@ -1,0 +1,240 @@
+/**
+ * What all connections of one server share: engine, configuration, command table, users, counters,
+ * and the end of a turn, where replies leave and the log is flushed.
+ *
+ * Invariant: whoever runs commands (a received chunk, a tick, an unblocked client) calls `settled`
+ * afterwards; then every connection that something was written to is flushed, and the log's flush
+ * is due once in this turn of the event loop.
+ */
+import { randomBytes } from 'node:crypto';
+import type { Engine } from '../engine/engine.ts';
+import { Acl } from './acl.ts';
+import { BufferPool } from './buffer-pool.ts';
+import type { Command } from './command.ts';
+import { CommandTable } from './command-table.ts';
+import type { Config } from './config.ts';
+import { type OutputLimit, outputLimit } from './config-values.ts';
+import type { Connection } from './connection.ts';
+import { LatencyMonitor } from './latency-monitor.ts';
+import type { Logger } from './logger.ts';
+import type { Persistence } from './persistence.ts';
+import { ServerStatistics } from './server-statistics.ts';
+import { Slowlog } from './slowlog.ts';
+
+const REPLY_BUFFER = 16 * 1024;
+const REPLY_BUFFERS_KEPT = 256;
+/** Log bytes not yet on disk beyond which no client's input is read. */
+const BACKLOG_MAX = 256 * 1024 * 1024;
+
+export interface Pause {
+  /** Unix ms. */
+  until: number;
+  writesOnly: boolean;
+}
+
+export class ServerState {
+  readonly engine: Engine;
+  readonly config: Config;
+  readonly table: CommandTable;
+  readonly acl: Acl;
+  readonly log: Logger;
+  readonly persistence: Persistence;
+  readonly statistics = new ServerStatistics();
+  readonly slowlog = new Slowlog();
+  readonly latency = new LatencyMonitor();
+  readonly pool = new BufferPool(REPLY_BUFFER, REPLY_BUFFERS_KEPT);
+  readonly runId = randomBytes(20).toString('hex');
+  /** Unix ms. */
+  readonly startedAt = Date.now();
+  /** Bytes in use when the server was ready. */
+  startMemory = 0;
+  readonly connections = new Map<number, Connection>();
+
+  // Copies of configuration values that the dispatch loop reads.
+  readonly parserLimits = { bulkMax: 0 };
+  queryBufferLimit = 0;
+  normalOutput: OutputLimit = { hard: 0, soft: 0, softSeconds: 0 };
+  pubsubOutput: OutputLimit = { hard: 0, soft: 0, softSeconds: 0 };
+
+  /** CLIENT PAUSE, while it lasts. */
+  pause: Pause | null = null;
+  /** Memory in use is above maxmemory: commands that may add to it are refused. */
+  overMemory = false;
+  /** Milliseconds (monotonic) when the last command ended: the next one's start. */
+  mark = 0;
+  /** Set by the composition; ends the process after replies and log are safe. */
+  shutdown: (options: ShutdownOptions) => void = () => {};
+
+  #nextId = 1;
+  readonly #touched: Connection[] = [];
+  #gated: Connection[] = [];
+  #stalled: Connection[] = [];
+  #flushDue = false;
+  #flushed = 0;
+  #settleDue = false;
+  #deadlineTimer: NodeJS.Timeout | null = null;
+  #deadlineAt = Number.POSITIVE_INFINITY;
+
+  constructor(options: ServerStateOptions) {
+    this.engine = options.engine;
+    this.config = options.config;
+    this.log = options.log;
+    this.persistence = options.persistence;
+    this.table = new CommandTable(options.commands);
+    this.acl = new Acl(this.table);
+    this.#watchConfig();
+  }
+
+  nextId(): number {
+    return this.#nextId++;
+  }
+
+  /** Random hex digits for ACL GENPASS and the like. */
+  randomHex(digits: number): string {
+    return randomBytes(Math.ceil(digits / 2))
+      .toString('hex')
+      .slice(0, digits);
+  }
+
+  monotonic(): number {
+    return this.engine.clock.monotonic();
+  }
+
+  /** Something was written to this connection's reply: it is flushed by the next `settled`. */
+  touch(connection: Connection): void {
+    this.#touched.push(connection);
+    if (this.#settleDue) return;
+    this.#settleDue = true;
+    setImmediate(this.#settleLate);
+  }
+
+  /** The end of a stretch of commands. */
+  settled(): void {
+    const touched = this.#touched;
+    // Resuming a connection may run commands that touch others: the list grows while it is walked.
+    for (let i = 0; i < touched.length; i++) touched[i]!.settle();
+    touched.length = 0;
+    const { journal } = this.engine;
+    if (journal.appended !== this.#flushed && !this.#flushDue) {
+      this.#flushDue = true;
+      setImmediate(this.#flushLog);
+    }
+  }
+
+  /** A connection has output that waits for the disk. */
+  gate(connection: Connection): void {
+    this.#gated.push(connection);
+  }
+
+  /** The log's `durable` has risen. */
+  durable(): void {
+    const waiting = this.#gated;
+    if (waiting.length > 0) {
+      this.#gated = [];
+      for (const connection of waiting) {
+        if (connection.release()) this.#gated.push(connection);
+      }
+    }
+    if (this.#stalled.length > 0 && !this.backlogged) {
+      const stalled = this.#stalled;
+      this.#stalled = [];
+      for (const connection of stalled) connection.resumeLater();
+    }
+  }
+
+  /** The disk does not keep up: more writes would only fill memory. */
+  get backlogged(): boolean {
+    return this.persistence.backlog > BACKLOG_MAX;
+  }
+
+  /** Resumes this connection when the backlog has gone. */
+  stall(connection: Connection): void {
+    this.#stalled.push(connection);
+  }
+
+  /** A blocked client's deadline, unix ms: the engine's tick must not come later than that. */
+  wakeAt(deadline: number): void {
+    if (deadline >= this.#deadlineAt) return;
+    this.#deadlineAt = deadline;
+    if (this.#deadlineTimer !== null) clearTimeout(this.#deadlineTimer);
+    const delay = Math.min(Math.max(deadline - this.engine.clock.now(), 0) + 1, 1_000_000_000);
+    this.#deadlineTimer = setTimeout(() => {
+      this.#deadlineTimer = null;
+      this.#deadlineAt = Number.POSITIVE_INFINITY;
+      this.tick();
+    }, delay);
+    this.#deadlineTimer.unref();
+  }
+
+  /** The engine's due work, then its consequences. */
+  tick(): void {
+    this.engine.tick();
+    this.settled();
+    const next = this.engine.nextDeadline();
+    if (next !== Number.POSITIVE_INFINITY) this.wakeAt(next);
+  }
+
+  /** CLIENT UNPAUSE, or the pause's end. */
+  unpause(): void {
+    this.pause = null;
+    for (const connection of this.connections.values()) connection.unpaused();
+  }
+
+  close(): void {
+    if (this.#deadlineTimer !== null) clearTimeout(this.#deadlineTimer);
+    this.#deadlineTimer = null;
+  }
+
+  readonly #settleLate = (): void => {
+    this.#settleDue = false;
+    this.settled();
+  };
+
+  readonly #flushLog = (): void => {
+    this.#flushDue = false;
+    this.#flushed = this.engine.journal.appended;
+    this.persistence.flush();
+  };
+
+  #watchConfig(): void {
+    const { config } = this;
+    config.watch('proto-max-bulk-len', () => {
+      this.parserLimits.bulkMax = config.number('proto-max-bulk-len');
+    });
+    config.watch('client-query-buffer-limit', () => {
+      this.queryBufferLimit = config.number('client-query-buffer-limit');
+    });
+    config.watch('client-output-buffer-limit', (value) => {
+      this.normalOutput = outputLimit(value, 'normal');
+      this.pubsubOutput = outputLimit(value, 'pubsub');
+    });
+    config.watch('slowlog-log-slower-than', () => {
+      this.slowlog.threshold = config.number('slowlog-log-slower-than');
+    });
+    config.watch('slowlog-max-len', () => {
+      this.slowlog.setMax(config.number('slowlog-max-len'));
+    });
+    config.watch('latency-monitor-threshold', () => {
+      this.latency.threshold = config.number('latency-monitor-threshold');
+    });
+    config.watch('acllog-max-len', () => {
+      this.acl.logMax = config.number('acllog-max-len');
+    });
+    config.watch('acl-pubsub-default', (value) => {
+      this.acl.allChannelsByDefault = value === 'allchannels';
+    });
+  }
+}
+
+export interface ServerStateOptions {
+  readonly engine: Engine;
+  readonly config: Config;
+  readonly commands: readonly Command[];
+  readonly log: Logger;
+  readonly persistence: Persistence;
+}
+
+export interface ShutdownOptions {
+  /** false = SHUTDOWN NOSAVE: no checkpoint (the log is flushed all the same). */
+  readonly checkpoint: boolean;
+}
