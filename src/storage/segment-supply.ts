@@ -19,6 +19,7 @@ export interface Segment {
   /** Bytes that may be written, header included. */
   readonly size: number;
   readonly salt: number;
+  readonly entry: OldSegment;
 }
 
 /** A segment as it stands in the directory. */
@@ -142,10 +143,13 @@ export class SegmentSupply {
       throw error;
     }
     this.#trouble = null;
-    this.segments.push({ name, start, bytes: spare.size });
+    // A segment too small for its very first frame is replaced by one of the same name.
+    if (this.segments.at(-1)?.start === start) this.segments.pop();
+    const entry = { name, start, bytes: spare.size };
+    this.segments.push(entry);
     this.#nextBytes = Math.min(this.#nextBytes * GROWTH, sectors(this.#options.fullBytes));
     if (this.#spare === null) this.#prepareSpare();
-    return { file: spare.file, start, size: spare.size, salt };
+    return { file: spare.file, start, size: spare.size, salt, entry };
   }
 
   /** Gives back what a full segment did not use, in the background; its contents are synced. */
@@ -182,10 +186,9 @@ export class SegmentSupply {
 
   // A cut that fails costs space, nothing else.
   async #cut(segment: Segment, used: number): Promise<void> {
-    const entry = this.segments.find((each) => each.start === segment.start);
     try {
       await segment.file.truncate(used);
-      if (entry !== undefined) entry.bytes = used;
+      segment.entry.bytes = used;
     } catch {}
     await segment.file.close().catch(() => {});
   }

@@ -100,8 +100,13 @@ export class SimulatedDisk implements Disk {
     return operation;
   }
 
-  /** Power loss: what was not synced is lost, kept or half kept. Waiting operations never complete. */
-  crash(): void {
+  /**
+   * Power loss: what was not synced is lost, kept or half kept; waiting operations never complete.
+   * Promises that could go on without the disk do so first, so that nothing of the dead program is
+   * left that could touch the disk in its next life.
+   */
+  async crash(): Promise<void> {
+    await microtasks();
     const random = this.#random;
     this.#life++;
     this.#queue = [];

@@ -111,6 +111,20 @@ test('truncateBefore removes exactly the segments that end before the position',
   await assert.rejects(readBack(disk, before[1]), { code: 'LOG_MISSING' });
 });
 
+test('a segment too small for its first frame is replaced, and truncation copes with it', async () => {
+  const disk = new SimulatedDisk({ seed: 13 });
+  const writer = new Writer(disk, 13);
+  await writer.open();
+  for (let i = 0; i < 3; i++) {
+    writer.append(50_000);
+    await disk.finish(writer.log.drain());
+  }
+  const starts = writer.log.segments.map((segment) => segment.start);
+  assert.deepEqual(starts, [...new Set(starts)]);
+  assert.equal(await disk.finish(writer.log.truncateBefore(writer.log.durable)), 2);
+  assert.equal((await readBack(disk, starts[2])).records.length, 1);
+});
+
 test('rotate starts a new segment with the next frame', async () => {
   const disk = new SimulatedDisk({ seed: 5 });
   const writer = new Writer(disk, 5);
@@ -166,7 +180,7 @@ test('a change to always syncs what an earlier policy had left', async () => {
   writer.log.flush();
   await disk.settle();
   assert.equal(writer.log.durable, writer.log.appended);
-  disk.crash();
+  await disk.crash();
   const { records } = await readBack(disk);
   assertConsecutive(records, 0);
   assert.equal(records.length, 6);
@@ -226,7 +240,7 @@ test('a full disk refuses before anything is lost, and recovers by itself when t
   assert.equal(writer.log.refusal, null);
   writer.append(100);
   await disk.finish(writer.log.drain());
-  disk.crash();
+  await disk.crash();
   const { records } = await readBack(disk);
   assert.equal(records.length, written + 1);
 });
