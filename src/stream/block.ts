@@ -128,7 +128,8 @@ export class Block implements RadixLeaf {
   }
 
   /**
-   * The block in `bytes`, which it keeps. Every entry is walked: damaged data throws RangeError and
+   * The block in `bytes`, which it keeps but does not change: a stream that takes it over moves its
+   * content first. Every entry is walked: damaged data throws RangeError and
    * nothing outside of `bytes` is read.
    */
   static import(bytes: Uint8Array): Block {

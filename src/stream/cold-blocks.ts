@@ -2,9 +2,10 @@
  * Where a stream finds those of its blocks that are not in memory.
  *
  * Implemented by the engine on top of the checkpoint, one object per stream; the blocks sort there by
- * their first id. It may keep a small cache of what it read last: the stream treats what it gets as
- * read-only until it adopts the block (a tombstone, a trim, an append), and after that never asks
- * for that block's old bytes again.
+ * their first id.
+ * It may keep a small cache of what it read last, provided that a commit drops from it the blocks which
+ * that commit replaced. A block that is handed out belongs to the stream, which may go on to change
+ * it; the bytes that it was imported from stay as they are.
  * It answers from the last committed checkpoint and needs to know nothing of newer changes: the
  * stream itself skips blocks that are resident or removed since.
  */

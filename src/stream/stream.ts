@@ -103,13 +103,11 @@ export class Stream {
     if (this.length === 0 || id.compare(this.firstId) < 0) return false;
     const block = this.index.floorFor(id);
     if (block === undefined || !this.#seekInBlock(block, id)) return false;
-    const { headerAt } = cursor;
     if (block.live === 1) {
       this.removeBlock(block);
     } else {
-      this.beforeBury(block);
-      block.bury(headerAt);
-      this.length--;
+      if (this.makeResident(block)) this.#seekInBlock(block, id);
+      this.bury(block, cursor.headerAt);
     }
     if (id.compare(this.maxDeletedId) > 0) this.maxDeletedId.copy(id);
     if (id.equals(this.firstId)) this.refreshFirstId();
@@ -300,14 +298,25 @@ export class Stream {
     this.length -= block.live;
   }
 
-  /** @internal Before a live entry of the block becomes a tombstone. Its bytes stay where they are. */
-  beforeBury(block: Block): void {
-    if (!this.index.isResident(block)) {
-      this.index.adopt(block);
-      block.epoch = CLEAN;
-      this.#sealedBytes += block.length;
-    }
+  /**
+   * @internal Before the block is changed: a cold one becomes resident. Its bytes then move into a
+   * chunk, as those it came with may be somebody else's. True when they moved.
+   */
+  makeResident(block: Block): boolean {
+    if (this.index.isResident(block)) return false;
+    this.index.adopt(block);
+    block.epoch = CLEAN;
+    this.#chunks ??= new ChunkStore();
+    this.#chunks.place(block);
+    this.#sealedBytes += block.length;
+    return true;
+  }
+
+  /** @internal Marks a live entry of a resident block as deleted. */
+  bury(block: Block, headerAt: number): void {
     if (block.epoch !== this.ledger.epoch) this.ledger.beforeChange(block);
+    block.bury(headerAt);
+    this.length--;
   }
 
   /** @internal After the first live entry has gone. */
@@ -373,7 +382,8 @@ export class Stream {
 
   /** The last block, found in a chunk or in the checkpoint, takes entries again. */
   #reopen(block: Block): void {
-    this.beforeBury(block);
+    this.makeResident(block);
+    if (block.epoch !== this.ledger.epoch) this.ledger.beforeChange(block);
     this.#sealedBytes -= block.length;
     makeGrowable(block, this.#spare);
     this.#spare = null;

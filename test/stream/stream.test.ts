@@ -1,0 +1,437 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import fc from 'fast-check';
+import { noColdBlocks } from '../../src/stream/cold-blocks.ts';
+import type { NodeLimits } from '../../src/stream/node-limits.ts';
+import { Stream } from '../../src/stream/stream.ts';
+import { StreamId } from '../../src/stream/stream-id.ts';
+import { StreamIterator } from '../../src/stream/stream-iterator.ts';
+import { TrimRule, trim } from '../../src/stream/trim.ts';
+import { Arguments } from '../../src/util/arguments.ts';
+import {
+  idOf,
+  order,
+  readAll,
+  readRange,
+  TwinCheckpoint,
+  type TwinEntry,
+  textOf,
+} from './stream-twin.ts';
+
+const U64_MAX = 2n ** 64n - 1n;
+
+function append(stream: Stream, id: StreamId, ...pairs: string[]): void {
+  const args = Arguments.of('XADD', 'key', '*', ...pairs);
+  stream.append(id, args, 3, 3 + pairs.length);
+}
+
+function filled(limits: NodeLimits, count: number): Stream {
+  const stream = new Stream(limits);
+  for (let i = 1; i <= count; i++) append(stream, StreamId.of(i), 'field', `value ${i}`);
+  return stream;
+}
+
+/** A stream under test, its array twin, a twin that never evicts anything, and a checkpoint. */
+class World {
+  readonly limits: NodeLimits;
+  stream: Stream;
+  resident: Stream;
+  readonly checkpoint = new TwinCheckpoint();
+  entries: TwinEntry[] = [];
+  ms = 0n;
+  seq = 0n;
+  /** What the checkpoint under way must hold. */
+  frozen: { metadata: Buffer; entries: string[]; keys: number } | null = null;
+  readonly iterator = new StreamIterator();
+
+  constructor(limits: NodeLimits) {
+    this.limits = limits;
+    this.stream = new Stream(limits);
+    this.resident = new Stream(limits);
+    this.#attach();
+  }
+
+  #attach(): void {
+    this.stream.attachColdBlocks(this.checkpoint);
+    this.stream.onFrozenBlockChange = (block) => this.checkpoint.capture(this.stream, block);
+  }
+
+  append(a: number, b: number): void {
+    const jump = a % 7;
+    if (jump < 4) this.#advance(0n, 1n);
+    else if (jump === 4) this.#advance(BigInt(1 + (b % 90)), 0n);
+    else if (jump === 5) this.#advance(2n ** BigInt(b % 58), BigInt(b) ** 2n);
+    else this.#advance(0n, 2n ** BigInt(b % 60));
+    const pairs =
+      b % 5 === 0 ? [`own${b % 3}`, 'x'.repeat(b % 40), 'more', ''] : ['field', `v${b}`];
+    if (b % 31 === 0) pairs.push('big', 'y'.repeat(b % 3000));
+    const args = Arguments.of(...pairs);
+    const id = idOf(this.ms, this.seq);
+    this.stream.append(id, args, 0, pairs.length);
+    this.resident.append(id, args, 0, pairs.length);
+    this.entries.push({ ms: this.ms, seq: this.seq, pairs });
+  }
+
+  /** By ms, which restarts seq, or by seq; stays where a half is exhausted. */
+  #advance(ms: bigint, seq: bigint): void {
+    if (this.ms + ms > U64_MAX || (ms === 0n && this.seq + seq > U64_MAX)) {
+      if (this.seq < U64_MAX) this.seq++;
+      return;
+    }
+    this.seq = ms === 0n ? this.seq + seq : seq;
+    this.ms += ms;
+  }
+
+  pick(a: number): TwinEntry | undefined {
+    // Half of the time near the head, where streams are consumed.
+    const span = a % 2 === 0 ? Math.min(8, this.entries.length) : this.entries.length;
+    return span === 0 ? undefined : this.entries[Math.floor(a / 2) % span];
+  }
+
+  remove(a: number): void {
+    const entry = this.pick(a);
+    if (entry === undefined) return;
+    const id = idOf(entry.ms, entry.seq);
+    assert.ok(this.stream.has(id));
+    assert.ok(this.stream.remove(id));
+    assert.ok(this.resident.remove(id));
+    assert.ok(!this.stream.has(id));
+    assert.ok(!this.stream.remove(id));
+    this.entries = this.entries.filter((other) => other !== entry);
+  }
+
+  trim(a: number, b: number): void {
+    const rule = new TrimRule();
+    const target = this.pick(b);
+    if (a % 2 === 0 || target === undefined) {
+      rule.strategy = 'maxlen';
+      rule.maxlen = Math.max(0, this.entries.length - (b % 25));
+    } else {
+      rule.strategy = 'minid';
+      rule.minid.copy(idOf(target.ms, target.seq));
+    }
+    rule.approximate = a % 3 === 0;
+    rule.limit = a % 5 === 0 ? b % 30 : 0;
+    const kept = a % 7 === 0 ? (id: StreamId) => id.seqLo % 3 !== 0 : null;
+    const gone: string[] = [];
+    const told = a % 4 === 0 ? (id: StreamId) => void gone.push(id.toString()) : null;
+    const before = this.entries;
+    const count = trim(this.stream, rule, kept, told);
+    assert.equal(trim(this.resident, rule, kept, told === null ? null : () => {}), count);
+    if (kept === null) {
+      this.entries = before.slice(count);
+      if (!rule.approximate && rule.limit === 0) {
+        const expected =
+          rule.strategy === 'maxlen'
+            ? before.slice(-rule.maxlen || before.length)
+            : before.filter(
+                (entry) => target !== undefined && order(entry, target.ms, target.seq) >= 0,
+              );
+        assert.deepEqual(this.entries.map(textOf), expected.map(textOf));
+      }
+    } else {
+      const left = new Set(readAll(this.stream).map((text) => text.split(' ')[0]));
+      this.entries = before.filter((entry) => left.has(`${entry.ms}-${entry.seq}`));
+      assert.equal(before.length - this.entries.length, count);
+    }
+    if (told !== null) {
+      const left = new Set(this.entries);
+      const expected = before.filter((entry) => !left.has(entry));
+      assert.deepEqual(
+        gone,
+        expected.map((entry) => `${entry.ms}-${entry.seq}`),
+      );
+    }
+  }
+
+  freeze(): void {
+    if (this.checkpoint.isUnderWay) return;
+    this.frozen = {
+      metadata: this.stream.export(),
+      entries: this.entries.map(textOf),
+      keys: this.stream.radixTreeKeys,
+    };
+    this.checkpoint.begin(this.stream);
+  }
+
+  /** Ends the checkpoint under way; what is committed must be the stream as of the freeze. */
+  commit(): void {
+    if (this.frozen === null) return;
+    this.checkpoint.advance(this.stream, Number.POSITIVE_INFINITY);
+    this.checkpoint.commit(this.stream);
+    const { metadata, entries, keys } = this.frozen;
+    this.frozen = null;
+    const restored = Stream.restore(metadata, this.checkpoint, this.limits);
+    assert.deepEqual(readAll(restored), entries);
+    assert.equal(this.checkpoint.committed.size, keys);
+    assert.equal(restored.coldCount, keys);
+  }
+
+  abort(): void {
+    if (this.frozen === null) return;
+    this.frozen = null;
+    this.checkpoint.abort(this.stream);
+  }
+
+  evict(a: number): void {
+    const clean = [...this.stream.evictable()];
+    for (let i = 0; i < clean.length; i++) {
+      if (a % 3 === 0 || (i + a) % 3 === 0) assert.ok(this.stream.evict(clean[i]));
+    }
+  }
+
+  /** Continues with a stream that knows only what the checkpoint has. */
+  restart(): void {
+    this.commit();
+    this.freeze();
+    const metadata = this.frozen?.metadata as Buffer;
+    this.commit();
+    this.stream = Stream.restore(metadata, this.checkpoint, this.limits);
+    this.#attach();
+  }
+
+  copy(): void {
+    const copy = this.stream.copy();
+    assert.deepEqual(readAll(copy), this.entries.map(textOf));
+    const blocks = [...this.stream.blocks()].map((block) => block.clone());
+    const assembled = Stream.assemble(this.stream.export(), blocks, this.limits);
+    assert.deepEqual(readAll(assembled), this.entries.map(textOf));
+    for (const other of [copy, assembled]) {
+      assert.equal(other.radixTreeKeys, this.resident.radixTreeKeys);
+      assert.equal(other.radixTreeNodes, this.resident.radixTreeNodes);
+      assert.equal(other.firstId.toString(), this.stream.firstId.toString());
+    }
+  }
+
+  range(a: number, b: number): void {
+    const from = this.pick(a * 2 + 1) ?? { ms: 0n, seq: 0n };
+    const to = this.pick(b * 2 + 1) ?? { ms: U64_MAX, seq: U64_MAX };
+    const start = idOf(from.ms, from.seq);
+    const end = idOf(to.ms, to.seq);
+    if (a % 3 === 0) start.increment();
+    const between = this.entries
+      .filter((entry) => {
+        const id = idOf(entry.ms, entry.seq);
+        return id.compare(start) >= 0 && id.compare(end) <= 0;
+      })
+      .map(textOf);
+    assert.deepEqual(readRange(this.stream, start, end, false, this.iterator), between);
+    assert.deepEqual(readRange(this.stream, start, end, true, this.iterator), between.reverse());
+  }
+
+  check(): void {
+    const { stream, resident, entries } = this;
+    assert.equal(stream.length, entries.length);
+    const first = entries[0] ?? { ms: 0n, seq: 0n };
+    assert.equal(stream.firstId.toString(), `${first.ms}-${first.seq}`);
+    const last = entries.at(-1);
+    const id = new StreamId();
+    assert.equal(stream.lastNonDeletedId(id), last !== undefined);
+    assert.equal(id.toString(), last === undefined ? '0-0' : `${last.ms}-${last.seq}`);
+    assert.equal(stream.lastId.toString(), `${this.ms}-${this.seq}`);
+    assert.equal(stream.maxDeletedId.toString(), resident.maxDeletedId.toString());
+    assert.equal(stream.entriesAdded, resident.entriesAdded);
+    assert.equal(stream.radixTreeKeys, resident.radixTreeKeys);
+    if (stream.coldCount === 0) assert.equal(stream.radixTreeNodes, resident.radixTreeNodes);
+    else assert.ok(stream.radixTreeNodes > 0);
+    assert.ok(stream.residentBytes >= 0);
+  }
+}
+
+const step = fc.record({ op: fc.nat(99), a: fc.nat(10_000), b: fc.nat(10_000) });
+
+for (const limits of [
+  { maxEntries: 4, maxBytes: 4096 },
+  { maxEntries: 100, maxBytes: 150 },
+]) {
+  test(`a stream does what its naive twin does, evicted, reloaded and restored: ${JSON.stringify(limits)}`, () => {
+    fc.assert(
+      fc.property(fc.array(step, { minLength: 10, maxLength: 120 }), (steps) => {
+        const world = new World(limits);
+        for (const { op, a, b } of steps) {
+          if (op < 35) for (let i = 0; i <= a % 9; i++) world.append(a + i, b + i);
+          else if (op < 50) world.remove(a);
+          else if (op < 60) world.trim(a, b);
+          else if (op < 68) world.range(a, b);
+          else if (op < 76) world.freeze();
+          else if (op < 80) world.checkpoint.advance(world.stream, a % 4);
+          else if (op < 87) world.commit();
+          else if (op < 89) world.abort();
+          else if (op < 95) world.evict(a);
+          else if (op < 98) world.restart();
+          else world.copy();
+          world.check();
+        }
+        assert.deepEqual(readAll(world.stream), world.entries.map(textOf));
+      }),
+      { numRuns: 250 },
+    );
+  });
+}
+
+describe('stream', () => {
+  test('the last block goes on filling after a restart', () => {
+    const limits = { maxEntries: 10, maxBytes: 4096 };
+    const checkpoint = new TwinCheckpoint();
+    const stream = filled(limits, 13);
+    checkpoint.begin(stream);
+    checkpoint.advance(stream, 100);
+    checkpoint.commit(stream);
+    const restored = Stream.restore(stream.export(), checkpoint, limits);
+    assert.equal(restored.coldCount, 2);
+    for (let i = 14; i <= 20; i++) append(restored, StreamId.of(i), 'field', `value ${i}`);
+    assert.equal(restored.radixTreeKeys, 2);
+    assert.equal(restored.coldCount, 1);
+    append(restored, StreamId.of(21), 'field', 'value 21');
+    assert.equal(restored.radixTreeKeys, 3);
+    assert.deepEqual(readAll(restored), readAll(filled(limits, 21)));
+  });
+
+  test('reads of the tail look nothing up, nor does anything while all is resident', () => {
+    const limits = { maxEntries: 10, maxBytes: 4096 };
+    const checkpoint = new TwinCheckpoint();
+    const stream = filled(limits, 95);
+    stream.attachColdBlocks(checkpoint);
+    checkpoint.begin(stream);
+    checkpoint.advance(stream, 100);
+    checkpoint.commit(stream);
+    readAll(stream);
+    assert.equal(checkpoint.lookups, 0);
+    for (const block of [...stream.evictable()].slice(0, 8)) assert.ok(stream.evict(block));
+    assert.equal(stream.coldCount, 8);
+    readRange(stream, StreamId.of(81), StreamId.max(), false);
+    stream.has(StreamId.of(90));
+    append(stream, StreamId.of(96), 'field', 'value 96');
+    assert.equal(checkpoint.lookups, 0);
+    assert.deepEqual(readAll(stream), readAll(filled(limits, 96)));
+    assert.ok(checkpoint.lookups > 0);
+  });
+
+  test('changed limits count from the next append, and a full last block takes more again', () => {
+    const limits = { maxEntries: 3, maxBytes: 4096 };
+    const stream = filled(limits, 3);
+    limits.maxEntries = 5;
+    append(stream, StreamId.of(4), 'field', 'value 4');
+    append(stream, StreamId.of(5), 'field', 'value 5');
+    assert.equal(stream.radixTreeKeys, 1);
+    append(stream, StreamId.of(6), 'field', 'value 6');
+    assert.equal(stream.radixTreeKeys, 2);
+  });
+
+  test('when the last block goes, the one before takes the next entries', () => {
+    const limits = { maxEntries: 3, maxBytes: 4096 };
+    const stream = filled(limits, 5);
+    for (const ms of [3, 4, 5]) assert.ok(stream.remove(StreamId.of(ms)));
+    assert.equal(stream.radixTreeKeys, 1);
+    append(stream, StreamId.of(6), 'field', 'value 6');
+    // Two live ones and a tombstone fill it.
+    assert.equal(stream.radixTreeKeys, 2);
+    assert.equal(stream.lastId.toString(), '6-0');
+  });
+
+  test('XSETID moves the last id and leaves what it is not given', () => {
+    const stream = filled({ maxEntries: 3, maxBytes: 4096 }, 5);
+    stream.setId(StreamId.of(100));
+    assert.equal(stream.lastId.toString(), '100-0');
+    assert.equal(stream.entriesAdded, 5);
+    stream.setId(StreamId.of(100), 70, StreamId.of(50));
+    assert.equal(stream.entriesAdded, 70);
+    assert.equal(stream.maxDeletedId.toString(), '50-0');
+    stream.setId(StreamId.of(101), -1, new StreamId());
+    assert.equal(stream.maxDeletedId.toString(), '50-0');
+  });
+
+  test('a range has tombstones only where the greatest deleted id lies in it', () => {
+    const stream = filled({ maxEntries: 3, maxBytes: 4096 }, 9);
+    const has = (from: number, to: number) =>
+      stream.rangeHasTombstones(StreamId.of(from), StreamId.of(to));
+    assert.ok(!has(0, 100));
+    stream.remove(StreamId.of(5));
+    assert.ok(has(0, 100) && has(5, 5) && !has(6, 100) && !has(0, 4));
+    const all = new TrimRule();
+    all.strategy = 'maxlen';
+    trim(stream, all);
+    assert.ok(!has(0, 100));
+  });
+
+  test('ids run over the edges of both halves', () => {
+    const stream = new Stream({ maxEntries: 100, maxBytes: 4096 });
+    const ids = [
+      [0n, 1n],
+      [0n, 2n ** 32n - 1n],
+      [0n, 2n ** 32n],
+      [0n, 2n ** 63n],
+      [0n, U64_MAX],
+      [2n ** 32n - 1n, U64_MAX],
+      [2n ** 32n, 0n],
+      [2n ** 63n, U64_MAX],
+      [U64_MAX, 0n],
+      [U64_MAX, U64_MAX],
+    ];
+    for (const [ms, seq] of ids) append(stream, idOf(ms, seq), 'f', 'v');
+    assert.deepEqual(
+      readAll(stream),
+      ids.map(([ms, seq]) => `${ms}-${seq} ["f","v"]`),
+    );
+    for (const [ms, seq] of ids) assert.ok(stream.has(idOf(ms, seq)));
+    assert.deepEqual(
+      readRange(stream, idOf(0n, U64_MAX), idOf(2n ** 32n, 0n), true),
+      ids
+        .slice(4, 7)
+        .reverse()
+        .map(([ms, seq]) => `${ms}-${seq} ["f","v"]`),
+    );
+  });
+
+  test('capped streams let go of what they trimmed, checkpoint or none', () => {
+    const stream = new Stream({ maxEntries: 100, maxBytes: 4096 });
+    const rule = new TrimRule();
+    rule.strategy = 'maxlen';
+    rule.maxlen = 1000;
+    for (let i = 1; i <= 50_000; i++) {
+      append(stream, StreamId.of(i), 'field', 'x'.repeat(32));
+      trim(stream, rule);
+      if (i > 2000) assert.ok(stream.residentBytes < 120_000, `${stream.residentBytes} after ${i}`);
+    }
+    const { removedBelow, removed } = stream.freeze();
+    assert.equal(removedBelow, null);
+    assert.equal(removed.length, 0);
+    let blocks = 0;
+    for (let block = stream.nextFrozen(); block !== undefined; block = stream.nextFrozen()) {
+      stream.captured(block);
+      blocks++;
+    }
+    assert.equal(blocks, stream.radixTreeKeys);
+  });
+
+  test('trimming the head of a stored stream is told as one bound', () => {
+    const stream = filled({ maxEntries: 10, maxBytes: 4096 }, 100);
+    const checkpoint = new TwinCheckpoint();
+    checkpoint.begin(stream);
+    checkpoint.advance(stream, 100);
+    checkpoint.commit(stream);
+    const rule = new TrimRule();
+    rule.strategy = 'minid';
+    rule.minid.copy(StreamId.of(61));
+    trim(stream, rule);
+    stream.remove(StreamId.of(75));
+    for (let i = 81; i <= 90; i++) stream.remove(StreamId.of(i));
+    const changes = stream.freeze();
+    assert.equal(changes.removedBelow?.toString(), '51-1');
+    assert.deepEqual(changes.removed.map(String), ['81-0']);
+    assert.equal(stream.nextFrozen()?.readFirstId(new StreamId()).toString(), '71-0');
+  });
+
+  test('damaged metadata is refused', () => {
+    const metadata = filled({ maxEntries: 10, maxBytes: 4096 }, 15).export();
+    const limits = { maxEntries: 10, maxBytes: 4096 };
+    const restore = (bytes: Buffer) => Stream.restore(bytes, noColdBlocks, limits);
+    assert.throws(() => restore(metadata.subarray(0, 20)), RangeError);
+    assert.throws(() => restore(Buffer.alloc(0)), RangeError);
+    assert.throws(() => restore(Buffer.concat([metadata, Buffer.alloc(1)])), RangeError);
+    const newer = Buffer.from(metadata);
+    newer[0] = 9;
+    assert.throws(() => restore(newer), /format 9/);
+    assert.throws(() => Stream.assemble(metadata, [], limits), /damaged/);
+  });
+});
