@@ -337,6 +337,7 @@ export class Database {
     this.touch(entry);
     if (value.type === 'stream') {
       for (const group of value.groups.values()) this.touchGroup(entry, group);
+      if (value.idempotency !== null) this.engine.idempotent.add(entry);
     }
     return entry;
   }

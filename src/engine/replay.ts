@@ -31,10 +31,10 @@ export class Replay {
   }
 
   /** Applies one record. The body is read during the call and not kept. */
-  apply(type: number, body: Buffer): void {
+  apply(type: number, body: Buffer | ByteReader): void {
     const handler = this.handlers[type];
     if (handler === undefined) throw new DamagedRecord(`unknown record type ${type}`);
-    const record = new ByteReader(body);
+    const record = body instanceof ByteReader ? body : new ByteReader(body);
     this.engine.setReplaying(true);
     try {
       handler(this.engine, record);

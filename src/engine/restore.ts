@@ -35,7 +35,7 @@ export function restoreCheckpoint(engine: Engine, checkpointer: Checkpointer): n
       restoreKey(checkpointer, databases, streams, names.uidIn(key), value);
       keys++;
     }
-    restoreIdempotency(checkpointer, streams);
+    restoreIdempotency(engine, checkpointer, streams);
     restoreGroups(engine, checkpointer, streams);
     return keys;
   } catch (cause) {
@@ -94,10 +94,15 @@ function restoreKey(
   streams.set(uid, entry);
 }
 
-function restoreIdempotency(checkpointer: Checkpointer, streams: Map<number, KeyEntry>): void {
+function restoreIdempotency(
+  engine: Engine,
+  checkpointer: Checkpointer,
+  streams: Map<number, KeyEntry>,
+): void {
   const { checkpoint } = checkpointer;
   for (const { key, value } of checkpoint.entries(names.ALL_IDS_FROM, names.ALL_IDS_TO)) {
     streamValue(streams, key).idempotency = Idempotency.import(value);
+    engine.idempotent.add(streams.get(names.uidIn(key)) as KeyEntry);
   }
 }
 

@@ -19,9 +19,6 @@ import {
   SAME_OBJECT,
   SYNTAX,
 } from './common.ts';
-import { databaseCommands } from './databases.ts';
-import { expiryCommands } from './expiry.ts';
-import { objectCommands } from './objects.ts';
 
 const TWO_KEYS = { first: 1, last: 2, step: 1, access: 'RW' } as const;
 
@@ -312,7 +309,4 @@ export const keyCommands: readonly Command[] = [
     complexity: 'O(N) of keys',
     run: remove,
   },
-  ...expiryCommands,
-  ...databaseCommands,
-  ...objectCommands,
 ];

@@ -21,7 +21,6 @@ import {
   WRONG_TYPE,
   wrongArity,
 } from './common.ts';
-import { numberCommands } from './string-numbers.ts';
 
 /** Longest string: Redis's proto-max-bulk-len default. */
 const MAX_LENGTH = 512 * 1024 * 1024;
@@ -430,5 +429,4 @@ export const stringCommands: readonly Command[] = [
     complexity: 'O(1)',
     run: length,
   },
-  ...numberCommands,
 ];
