@@ -3,11 +3,10 @@
  * decides and what is known to differ.
  */
 import { KNOWN_DIFFERENCES } from './known-differences.ts';
-import { ClockIds, normalise } from './normalise.ts';
+import { hideClockIds, normalise } from './normalise.ts';
 import { parseTree, type ReplyTree, serialiseTree } from './reply-tree.ts';
 
 export class Comparer {
-  readonly #clockIds = { redis: new ClockIds(), rivulet: new ClockIds() };
   /** How often each known difference was met. */
   readonly known = new Map<string, number>();
 
@@ -18,11 +17,10 @@ export class Comparer {
     args: readonly string[],
     queued: readonly (readonly string[])[] = [],
   ): boolean {
-    const mentionsClock = redis.length > 15 && /1[5-9]\d{11}-/.test(redis.toString('latin1'));
-    if (!mentionsClock && redis.equals(rivulet)) return true;
+    if (redis.equals(rivulet)) return true;
     const trees = { redis: parseTree(redis), rivulet: parseTree(rivulet) };
-    this.#clockIds.redis.hide(trees.redis);
-    this.#clockIds.rivulet.hide(trees.rivulet);
+    hideClockIds(trees.redis);
+    hideClockIds(trees.rivulet);
     if (
       args[0].toUpperCase() === 'EXEC' &&
       trees.redis.items !== null &&

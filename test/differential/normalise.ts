@@ -2,8 +2,8 @@
  * What in a reply depends on the time or on chance, and is therefore not compared. All of it:
  *
  * - XPENDING's idle times; XINFO CONSUMERS' idle; XINFO STREAM FULL's seen-time and delivery times
- * - TTL and PTTL of a key that has one (EXPIRETIME is exact and compared)
- * - ids that the server took from its clock (XADD with `*`): replaced by the order of their appearance
+ * - TTL and PTTL of a key that has one; EXPIRETIME and PEXPIRETIME where the expiry was given relatively
+ * - ids that the server took from its clock (XADD with `*`)
  * - the order of KEYS and SCAN
  *
  * Each keeps its type and place, so a missing or misplaced field is still a difference.
@@ -26,6 +26,8 @@ const NORMALISERS: Record<string, Normaliser> = {
   },
   TTL: hidePositive,
   PTTL: hidePositive,
+  EXPIRETIME: hideNearTime,
+  PEXPIRETIME: hideNearTime,
   KEYS: sortItems,
   SCAN: (tree) => {
     if (tree.items?.length === 2) sortItems(tree.items[1]);
@@ -38,20 +40,17 @@ export function normalise(tree: ReplyTree, args: readonly string[]): void {
   NORMALISERS[args[0].toUpperCase()]?.(tree, args);
 }
 
-/** Names each id taken from the clock after the order in which one server first showed it. */
-export class ClockIds {
-  readonly #names = new Map<string, string>();
-
-  hide(tree: ReplyTree): void {
-    for (const item of tree.items ?? []) this.hide(item);
-    if (tree.text === null || tree.text.length < 15) return;
-    tree.text = tree.text.replace(/\b1[5-9]\d{11}-\d+\b/g, (id) => {
-      const name = this.#names.get(id) ?? `clock-${this.#names.size}`;
-      this.#names.set(id, name);
-      return name;
-    });
-  }
+/**
+ * Takes away ids that came from a server's clock. Not even their equality is kept: two that fell into
+ * one millisecond on one server, on different streams, did not on the other.
+ */
+export function hideClockIds(tree: ReplyTree): void {
+  for (const item of tree.items ?? []) hideClockIds(item);
+  if (tree.text !== null) tree.text = tree.text.replace(CLOCK_ID, 'clock-id');
 }
+
+/** From 2017 to 2033. No id made by the generator looks like this. */
+export const CLOCK_ID = /\b1[5-9]\d{11}-\d+\b/g;
 
 function hide(tree: ReplyTree | undefined): void {
   if (tree?.type === ':' && tree.text !== '-1') tree.text = TIME;
@@ -63,6 +62,13 @@ function hideFields(tree: ReplyTree, names: readonly string[]): void {
 
 function hidePositive(tree: ReplyTree): void {
   if (tree.type === ':' && Number(tree.text) >= 0) tree.text = TIME;
+}
+
+/** A relative expiry ends in this century, an absolute one of the generator far beyond. */
+function hideNearTime(tree: ReplyTree): void {
+  const value = Number(tree.text);
+  const seconds = value > 1e11 ? value / 1000 : value;
+  if (tree.type === ':' && seconds > 1e9 && seconds < 4e9) tree.text = TIME;
 }
 
 function hideFullTimes(tree: ReplyTree): void {
