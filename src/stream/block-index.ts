@@ -7,7 +7,8 @@
  * is ever looked up, and neither is anything beyond `coldLast`.
  * `coldNodes` keeps what the cold blocks add to Redis's count of tree nodes: measured when a block is
  * evicted or taken back, estimated evenly when a cold block goes. So the sum is exact while no block
- * is cold, and otherwise may be off by the branchings that cold keys share with newer ones.
+ * is cold, and otherwise may be off by the branchings that cold keys share with newer ones. It is
+ * exact again once the last cold block has gone or come back.
  * Cost: that of the radix tree; a look-up and import per cold block.
  */
 import type { Block } from './block.ts';
@@ -26,7 +27,6 @@ export class BlockIndex {
   /** The first cold block, as a head that is trimmed again and again asks for it. */
   #coldHead: Block | undefined = undefined;
   readonly #ledger: BlockLedger;
-  readonly #probe: StreamId = new StreamId();
 
   constructor(ledger: BlockLedger) {
     this.#ledger = ledger;
@@ -38,11 +38,14 @@ export class BlockIndex {
 
   /** What Redis's rax of these blocks would count. */
   get nodeCount(): number {
-    return this.coldCount === 0 ? this.tree.nodeCount : residentNodes(this.tree) + this.coldNodes;
+    if (this.coldCount === 0) return this.tree.nodeCount;
+    // A leaf each and a root at least; at most a leaf, a branching and the runs before both.
+    const estimate = residentNodes(this.tree) + this.coldNodes;
+    return Math.min(Math.max(estimate, this.count + 1), this.count * 4);
   }
 
   isResident(block: Block): boolean {
-    return this.coldCount === 0 || this.tree.find(block.readFirstId(this.#probe)) === block;
+    return this.coldCount === 0 || this.tree.find(block.readFirstId(probe)) === block;
   }
 
   first(): Block | undefined {
@@ -110,17 +113,17 @@ export class BlockIndex {
   /** A resident block becomes cold. */
   evict(block: Block): void {
     const before = residentNodes(this.tree);
-    this.tree.remove(block.readFirstId(this.#probe));
+    this.tree.remove(block.readFirstId(probe));
     this.coldNodes += before - residentNodes(this.tree);
     this.coldCount++;
-    block.readLastId(this.#probe);
-    if (this.#probe.compare(this.coldLast) > 0) this.coldLast.copy(this.#probe);
+    block.readLastId(probe);
+    if (probe.compare(this.coldLast) > 0) this.coldLast.copy(probe);
     this.#coldHead = undefined;
   }
 
   /** A block, resident or cold, leaves the stream. */
   remove(block: Block, resident: boolean): void {
-    if (resident) this.tree.remove(block.readFirstId(this.#probe));
+    if (resident) this.tree.remove(block.readFirstId(probe));
     else this.#uncount(block, Math.round(this.coldNodes / this.coldCount));
   }
 
@@ -134,20 +137,20 @@ export class BlockIndex {
   }
 
   #coldFrom(from: StreamId): Block | undefined {
-    const probe = new StreamId().copy(from);
+    const at = from.clone();
     for (;;) {
-      const block = this.cold.firstAtOrAfter(probe);
-      if (block === undefined || this.#isCold(block.readFirstId(probe))) return block;
-      if (!probe.increment()) return undefined;
+      const block = this.cold.firstAtOrAfter(at);
+      if (block === undefined || this.#isCold(block.readFirstId(at))) return block;
+      if (!at.increment()) return undefined;
     }
   }
 
   #coldUpTo(to: StreamId): Block | undefined {
-    const probe = new StreamId().copy(to);
+    const at = to.clone();
     for (;;) {
-      const block = this.cold.lastAtOrBefore(probe);
-      if (block === undefined || this.#isCold(block.readFirstId(probe))) return block;
-      if (!probe.decrement()) return undefined;
+      const block = this.cold.lastAtOrBefore(at);
+      if (block === undefined || this.#isCold(block.readFirstId(at))) return block;
+      if (!at.decrement()) return undefined;
     }
   }
 
@@ -173,3 +176,4 @@ function greater(a: Block | undefined, b: Block | undefined): Block | undefined 
 }
 
 const scratch = new StreamId();
+const probe = new StreamId();

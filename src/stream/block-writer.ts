@@ -19,8 +19,10 @@ import { readVarint, varintBytes, varintEnd, writeVarint, writeVarint64 } from '
 
 /** Up to 64 bytes V8 keeps a typed array's bytes on its own heap, without a separate allocation. */
 export const FIRST_CAPACITY = 64;
-/** Header, two 64-bit varints and a 32-bit one. */
-const MAX_ENTRY_OVERHEAD = 1 + 10 + 10 + 5;
+/** A header and the body's length. */
+const FIRST_ENTRY_OVERHEAD = 1 + 5;
+/** The same and two 64-bit varints. */
+const ENTRY_OVERHEAD = FIRST_ENTRY_OVERHEAD + 10 + 10;
 /** A longer copy is worth the two small objects that a native one needs. */
 const LONG_COPY = 96;
 
@@ -64,7 +66,8 @@ export function writeEntry(
     body += i === last ? length : varintBytes(length) + length;
     listpack += stringElementBytes(buffer, offsets[i], length);
   }
-  reserve(block, body + MAX_ENTRY_OVERHEAD);
+  const isFirst = block.live + block.deleted === 0;
+  reserve(block, body + (isFirst ? FIRST_ENTRY_OVERHEAD : ENTRY_OVERHEAD));
   const bytes = block.bytes;
   let at = block.start + block.length;
   at = writeId(block, bytes, at, id, own ? OWN_FIELDS : 0);

@@ -264,7 +264,7 @@ for (const limits of [
         }
         assert.deepEqual(readAll(world.stream), world.entries.map(textOf));
       }),
-      { numRuns: 250 },
+      { numRuns: 120 },
     );
   });
 }
