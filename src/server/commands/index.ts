@@ -19,12 +19,14 @@ import { pubsubCommands } from './pubsub.ts';
 import { scriptingCommands } from './scripting.ts';
 import { serverCommands } from './server.ts';
 import { streamCommands } from './streams.ts';
+import { numberCommands } from './string-numbers.ts';
 import { stringCommands } from './strings.ts';
 import { transactionCommands } from './transactions.ts';
 
 export const allCommands: readonly Command[] = [
   ...streamCommands,
   ...stringCommands,
+  ...numberCommands,
   ...keyCommands,
   ...databaseCommands,
   ...expiryCommands,
