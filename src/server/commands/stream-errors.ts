@@ -1,13 +1,8 @@
 /**
- * The errors that several stream commands share, in Redis's exact words.
+ * The errors that several stream commands share, in Redis's exact words (those that all commands
+ * share are in common.ts).
  */
-import type { Reply } from '../reply.ts';
 import type { Session } from '../session.ts';
-
-export const SYNTAX = 'ERR syntax error';
-export const NOT_AN_INTEGER = 'ERR value is not an integer or out of range';
-export const NO_SUCH_KEY = 'ERR no such key';
-export const WRONG_TYPE = 'WRONGTYPE Operation against a key holding the wrong kind of value';
 
 /** For XPENDING, XCLAIM, XAUTOCLAIM and XNACK. */
 export function noGroup(session: Session, key: number, group: number): void {
@@ -29,11 +24,6 @@ export function noGroupToRead(session: Session, key: number, group: number): voi
     `NOGROUP No such key '${args.text(key)}' or consumer group '${args.text(group)}' ` +
       'in XREADGROUP with GROUP option',
   );
-}
-
-/** XADD's own arity check comes after its options. */
-export function wrongArity(reply: Reply, command: string): void {
-  reply.error(`ERR wrong number of arguments for '${command}' command`);
 }
 
 /** Known subcommand, wrong options. `subcommand` is what the client wrote. */

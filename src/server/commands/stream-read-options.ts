@@ -6,7 +6,7 @@
  */
 import type { Arguments } from '../../util/arguments.ts';
 import type { Session } from '../session.ts';
-import { NOT_AN_INTEGER, SYNTAX } from './stream-errors.ts';
+import { NOT_AN_INTEGER, SYNTAX } from './common.ts';
 
 export class ReadOptions {
   /** Per stream; 0 = no limit. */

@@ -9,7 +9,7 @@
 import type { References } from '../../engine/stream-entries.ts';
 import { StreamId } from '../../stream/stream-id.ts';
 import type { Session } from '../session.ts';
-import { NOT_AN_INTEGER, SYNTAX } from './stream-errors.ts';
+import { NOT_AN_INTEGER, SYNTAX } from './common.ts';
 import { INVALID_ID, isCharacter, readStrictId } from './stream-ids.ts';
 
 const ASTERISK = 42;

@@ -1,0 +1,125 @@
+/**
+ * XACK and XNACK: pending entries are done, or go back to the group.
+ *
+ * All ids are read before the first acts, so that a bad one changes nothing.
+ * Sources: xackCommand, xnackCommand.
+ */
+import type { NackMode, NackOptions } from '../../consumer-groups/claim.ts';
+import { countFrom } from '../../consumer-groups/delivery-count.ts';
+import { acknowledge, release } from '../../engine/stream-deliveries.ts';
+import { findGroup } from '../../engine/stream-groups.ts';
+import { IdList } from '../../stream/id-list.ts';
+import { StreamId } from '../../stream/stream-id.ts';
+import type { Command } from '../command.ts';
+import type { Session } from '../session.ts';
+import { NOT_AN_INTEGER, ONE_KEY_BOTH } from './common.ts';
+import { noGroup } from './stream-errors.ts';
+import { readStrictIds } from './stream-ids.ts';
+import { findStream, valueIn } from './stream-lookup.ts';
+
+const INT_MAX = 0x7fff_ffff;
+
+function ack(session: Session): void {
+  const { args, database, reply } = session;
+  const entry = findStream(session, 1);
+  if (entry === null) return;
+  const group = entry === undefined ? undefined : findGroup(valueIn(entry), args, 2);
+  if (entry === undefined || group === undefined) {
+    reply.integer(0);
+    return;
+  }
+  if (!readStrictIds(session, 3, args.count - 3, id, ids)) return;
+  reply.integer(acknowledge(database, entry, group, ids));
+}
+
+function nack(session: Session): void {
+  const { args, database, reply } = session;
+  const entry = findStream(session, 1);
+  if (entry === null) return;
+  const group = entry === undefined ? undefined : findGroup(valueIn(entry), args, 2);
+  if (entry === undefined || group === undefined) {
+    noGroup(session, 1, 2);
+    return;
+  }
+  const mode = MODES.find((name) => args.is(3, name));
+  if (mode === undefined) {
+    reply.error('ERR mode must be SILENT, FAIL, or FATAL');
+    return;
+  }
+  options.mode = mode;
+  if (!readOptions(session)) return;
+  if (!readStrictIds(session, idsAt, idCount, id, ids)) return;
+  reply.integer(release(database, entry, valueIn(entry), group, ids, options));
+}
+
+const MODES: readonly NackMode[] = ['SILENT', 'FAIL', 'FATAL'];
+
+/** `IDS n id ... [RETRYCOUNT n] [FORCE]`, in any order. Returns false after an error. */
+function readOptions(session: Session): boolean {
+  const { args } = session;
+  options.retryCount = -1;
+  options.force = false;
+  idsAt = 0;
+  for (let i = 4; i < args.count; i++) {
+    const more = i + 1 < args.count;
+    if (more && args.is(i, 'IDS')) {
+      const count = args.integer(i + 1);
+      if (count === null || count < 1 || count > INT_MAX) {
+        return fail(session, 'ERR numids must be a positive integer');
+      }
+      if (count > args.count - i - 2) {
+        return fail(session, "ERR number of IDs doesn't match numids");
+      }
+      idsAt = i + 2;
+      idCount = count;
+      i = idsAt + count - 1;
+    } else if (args.is(i, 'FORCE')) {
+      options.force = true;
+    } else if (more && args.is(i, 'RETRYCOUNT')) {
+      const count = args.integer(++i);
+      if (count === null) return fail(session, NOT_AN_INTEGER);
+      if (count < 0) return fail(session, 'ERR Invalid RETRYCOUNT value, must be >= 0');
+      options.retryCount = countFrom(count);
+    } else {
+      return fail(session, `ERR Unrecognized XNACK option '${args.text(i)}'`);
+    }
+  }
+  return idsAt > 0 || fail(session, 'ERR syntax error, expected IDS keyword');
+}
+
+function fail(session: Session, error: string): false {
+  session.reply.error(error);
+  return false;
+}
+
+// Scratch: never held across commands.
+const id = new StreamId();
+const ids = new IdList();
+const options: NackOptions = { mode: 'FAIL', retryCount: -1, force: false };
+let idsAt = 0;
+let idCount = 0;
+
+export const streamAckCommands: readonly Command[] = [
+  {
+    name: 'xack',
+    arity: -4,
+    flags: ['write', 'fast'],
+    keys: ONE_KEY_BOTH,
+    group: 'stream',
+    since: '5.0.0',
+    summary: 'Acknowledges pending entries of a group and returns how many there were.',
+    complexity: 'O(1) for each entry.',
+    run: ack,
+  },
+  {
+    name: 'xnack',
+    arity: -7,
+    flags: ['write', 'fast'],
+    keys: ONE_KEY_BOTH,
+    group: 'stream',
+    since: '8.8.0',
+    summary: 'Gives pending entries back to their group, to be claimed by anybody.',
+    complexity: 'O(1) for each entry.',
+    run: nack,
+  },
+];

@@ -1,0 +1,205 @@
+/**
+ * XADD and XTRIM.
+ *
+ * XADD with `*` right after the key is the server's hottest command: it reads no options, allocates
+ * nothing, and its fields and values go as they arrived into block and log.
+ * Order of checks and errors: xaddCommand.
+ */
+import type { KeyEntry } from '../../engine/key-entry.ts';
+import {
+  appendEntry,
+  countDuplicate,
+  idempotencyOf,
+  recordIdempotent,
+  trimStream,
+} from '../../engine/stream-entries.ts';
+import type { StreamValue } from '../../engine/stream-value.ts';
+import { contentHash } from '../../stream/content-hash.ts';
+import { StreamId } from '../../stream/stream-id.ts';
+import type { Command } from '../command.ts';
+import type { Session } from '../session.ts';
+import { wrongArity } from './common.ts';
+import { isCharacter } from './stream-ids.ts';
+import { findStream, valueIn } from './stream-lookup.ts';
+import { TrimOptions } from './stream-trim-options.ts';
+
+const ASTERISK = 42;
+/** The most that the fields and values of one entry may add up to: 1 GiB. */
+const LARGEST_ENTRY = 2 ** 30;
+
+const TOO_SMALL =
+  'ERR The ID specified in XADD is equal or smaller than the target stream top item';
+
+function add(session: Session): void {
+  const { args } = session;
+  let fields = 3;
+  const plain = isCharacter(args, 2, ASTERISK);
+  if (!plain) {
+    if (!options.read(session, true, session.engine.nodeLimits.maxEntries)) return;
+    fields = options.idAt + 1;
+  }
+  if (args.count - fields < 2 || (args.count - fields) % 2 === 1) {
+    wrongArity(session, 'xadd');
+  } else if (plain) {
+    addPlainly(session);
+  } else {
+    addWithOptions(session, fields);
+  }
+}
+
+function addPlainly(session: Session): void {
+  const { args, reply } = session;
+  let entry = findStream(session, 1);
+  if (entry === null) return;
+  if (entry !== undefined && valueIn(entry).stream.lastId.isMax()) {
+    reply.error(EXHAUSTED);
+    return;
+  }
+  if (tooLarge(session, 3)) return;
+  if (entry === undefined) entry = createStream(session);
+  const value = valueIn(entry);
+  nextId(value, session.engine.now);
+  appendEntry(session.database, entry, value, id, args, 3, args.count);
+  reply.id(id);
+}
+
+function addWithOptions(session: Session, fields: number): void {
+  const { args, database, reply } = session;
+  if (options.idKind === 'given' && options.id.isZero()) {
+    reply.error('ERR The ID specified in XADD must be greater than 0-0');
+    return;
+  }
+  let entry = findStream(session, 1);
+  if (entry === null) return;
+  if (entry === undefined && !options.makeStream) {
+    reply.null();
+    return;
+  }
+  if (options.producerAt > 0) readProducer(session, fields);
+  if (entry !== undefined) {
+    const value = valueIn(entry);
+    if (options.producerAt > 0 && answerDuplicate(session, entry, value)) return;
+    if (!chooseId(session, value)) return;
+  }
+  if (tooLarge(session, fields)) return;
+  if (entry === undefined) {
+    entry = createStream(session);
+    if (!chooseId(session, valueIn(entry))) return;
+  }
+  const value = valueIn(entry);
+  appendEntry(database, entry, value, id, args, fields, args.count);
+  if (options.producerAt > 0) {
+    recordIdempotent(database, entry, value, producer, idempotent, id);
+  }
+  reply.id(id);
+  if (options.strategy !== 'none') {
+    trimStream(database, entry, value, options, options.references);
+  }
+}
+
+/** The new entry's id, in `id`. Returns false after an error. */
+function chooseId(session: Session, value: StreamValue): boolean {
+  const { lastId } = value.stream;
+  const { idKind } = options;
+  if (lastId.isMax()) {
+    session.reply.error(EXHAUSTED);
+    return false;
+  }
+  if (idKind === 'auto') {
+    nextId(value, session.engine.now);
+    return true;
+  }
+  id.copy(options.id);
+  if (idKind === 'auto-sequence' && id.msHi === lastId.msHi && id.msLo === lastId.msLo) {
+    // No carry into the next millisecond, unlike `*`.
+    if (!lastId.seqIsMax() && id.copy(lastId).increment()) return true;
+  } else if (id.compare(lastId) > 0) {
+    return true;
+  }
+  session.reply.error(TOO_SMALL);
+  return false;
+}
+
+/** The id that `*` stands for, in `id`: now, or just after the last where the clock is behind it. */
+function nextId(value: StreamValue, now: number): void {
+  const { lastId } = value.stream;
+  if (now > lastId.ms) id.set(0, 0, 0, 0).setMs(now);
+  else id.copy(lastId).increment();
+}
+
+const EXHAUSTED = 'ERR The stream has exhausted the last possible ID, unable to add more items';
+
+function tooLarge(session: Session, fields: number): boolean {
+  const { args } = session;
+  // Nearly always the whole command is smaller, and there is nothing to add up.
+  if (args.buffer.length <= LARGEST_ENTRY) return false;
+  let size = 0;
+  for (let i = fields; i < args.count; i++) size += args.lengths[i];
+  if (size <= LARGEST_ENTRY) return false;
+  session.reply.error('ERR Elements are too large to be stored');
+  return true;
+}
+
+function createStream(session: Session): KeyEntry {
+  return session.database.set(session.args.view(1), session.engine.newStream(), 0);
+}
+
+/** Sets `producer` and `idempotent` from the options or, for IDMPAUTO, the content. */
+function readProducer(session: Session, fields: number): void {
+  const { args } = session;
+  producer = args.latin1(options.producerAt);
+  idempotent =
+    options.idempotentAt > 0
+      ? args.latin1(options.idempotentAt)
+      : contentHash(args, fields, args.count);
+}
+
+function answerDuplicate(session: Session, entry: KeyEntry, value: StreamValue): boolean {
+  const { database } = session;
+  if (!idempotencyOf(database, value).find(producer, idempotent, id)) return false;
+  countDuplicate(database, entry, value);
+  session.reply.id(id);
+  return true;
+}
+
+function trim(session: Session): void {
+  if (!options.read(session, false, session.engine.nodeLimits.maxEntries)) return;
+  const entry = findStream(session, 1);
+  if (entry === null) return;
+  session.reply.integer(
+    entry === undefined
+      ? 0
+      : trimStream(session.database, entry, valueIn(entry), options, options.references),
+  );
+}
+
+// Scratch: never held across commands.
+const options = new TrimOptions();
+const id = new StreamId();
+let producer = '';
+let idempotent = '';
+
+export const streamAddCommands: readonly Command[] = [
+  {
+    name: 'xadd',
+    arity: -5,
+    flags: ['write', 'denyoom', 'fast'],
+    keys: { first: 1, last: 1, step: 1, access: 'RW' },
+    group: 'stream',
+    since: '5.0.0',
+    summary: 'Appends an entry to a stream, which is created where there is none.',
+    complexity: 'O(1) to append, O(N) to trim, N being the number of entries removed.',
+    run: add,
+  },
+  {
+    name: 'xtrim',
+    arity: -4,
+    flags: ['write'],
+    keys: { first: 1, last: 1, step: 1, access: 'RW' },
+    group: 'stream',
+    since: '5.0.0',
+    summary: 'Removes entries from the beginning of a stream.',
+    complexity: 'O(N), N being the number of entries removed.',
+    run: trim,
+  },
+];

@@ -1,0 +1,206 @@
+/**
+ * XSETID, XCFGSET and XIDMPRECORD: what a stream knows about itself is set by hand.
+ *
+ * Sources: xsetidCommand, xcfgsetCommand, xidmprecordCommand.
+ */
+import {
+  configureIdempotency,
+  idempotencyOf,
+  recordIdempotent,
+  setStreamId,
+} from '../../engine/stream-entries.ts';
+import { StreamId } from '../../stream/stream-id.ts';
+import type { Command } from '../command.ts';
+import type { Session } from '../session.ts';
+import { NO_SUCH_KEY, NOT_AN_INTEGER, ONE_KEY_BOTH, SYNTAX } from './common.ts';
+import { readStrictId } from './stream-ids.ts';
+import { findStream, valueIn } from './stream-lookup.ts';
+
+const LONGEST_DURATION = 86_400;
+const LARGEST_MAXSIZE = 10_000;
+
+function setId(session: Session): void {
+  const { database, reply } = session;
+  if (!readStrictId(session, 2, id) || !readSetIdOptions(session)) return;
+  const entry = findStream(session, 1);
+  if (entry === null) return;
+  if (entry === undefined) {
+    reply.error(NO_SUCH_KEY);
+    return;
+  }
+  const { stream } = valueIn(entry);
+  if (id.compare(stream.maxDeletedId) < 0) {
+    reply.error('ERR The ID specified in XSETID is smaller than current max_deleted_entry_id');
+    return;
+  }
+  if (stream.length > 0) {
+    stream.lastNonDeletedId(other);
+    if (id.compare(other) < 0) {
+      reply.error('ERR The ID specified in XSETID is smaller than the target stream top item');
+      return;
+    }
+    if (entriesAdded !== -1 && stream.length > entriesAdded) {
+      reply.error(
+        'ERR The entries_added specified in XSETID is smaller than the target stream length',
+      );
+      return;
+    }
+  }
+  setStreamId(database, entry, valueIn(entry), id, entriesAdded, maxDeletedId);
+  reply.ok();
+}
+
+/** `[ENTRIESADDED n] [MAXDELETEDID id]`. Returns false after an error. */
+function readSetIdOptions(session: Session): boolean {
+  const { args } = session;
+  entriesAdded = -1;
+  maxDeletedId.setMin();
+  for (let i = 3; i < args.count; i++) {
+    const more = i + 1 < args.count;
+    if (more && args.is(i, 'ENTRIESADDED')) {
+      const given = args.integer(++i);
+      if (given === null) return fail(session, NOT_AN_INTEGER);
+      if (given < 0) return fail(session, 'ERR entries_added must be positive');
+      entriesAdded = given;
+    } else if (more && args.is(i, 'MAXDELETEDID')) {
+      if (!readStrictId(session, ++i, maxDeletedId)) return false;
+      if (id.compare(maxDeletedId) < 0) {
+        return fail(
+          session,
+          'ERR The ID specified in XSETID is smaller than the provided max_deleted_entry_id',
+        );
+      }
+    } else {
+      return fail(session, SYNTAX);
+    }
+  }
+  return true;
+}
+
+function configure(session: Session): void {
+  const { database, engine, reply } = session;
+  const entry = findStream(session, 1);
+  if (entry === null) return;
+  if (entry === undefined) {
+    reply.error(NO_SUCH_KEY);
+    return;
+  }
+  if (!readWindow(session)) return;
+  const value = valueIn(entry);
+  const present = value.idempotency ?? engine.idempotencyWindow;
+  configureIdempotency(
+    database,
+    entry,
+    value,
+    duration === -1 ? present.duration : duration,
+    maxsize === -1 ? present.maxsize : maxsize,
+  );
+  reply.ok();
+}
+
+/** `[IDMP-DURATION s] [IDMP-MAXSIZE n]`, at least one of them. Returns false after an error. */
+function readWindow(session: Session): boolean {
+  const { args } = session;
+  duration = -1;
+  maxsize = -1;
+  for (let i = 2; i < args.count; i++) {
+    const isDuration = args.is(i, 'IDMP-DURATION');
+    if (i + 1 === args.count || !(isDuration || args.is(i, 'IDMP-MAXSIZE'))) {
+      return fail(session, SYNTAX);
+    }
+    const name = isDuration ? 'IDMP-DURATION' : 'IDMP-MAXSIZE';
+    if ((isDuration ? duration : maxsize) !== -1) {
+      return fail(session, `ERR ${name} specified multiple times`);
+    }
+    const given = args.integer(++i);
+    if (given === null) return fail(session, NOT_AN_INTEGER);
+    const most = isDuration ? LONGEST_DURATION : LARGEST_MAXSIZE;
+    if (given < 1 || given > most) {
+      const unit = isDuration ? 'seconds' : 'entries';
+      return fail(session, `ERR ${name} must be between 1 and ${most} ${unit}`);
+    }
+    if (isDuration) duration = given;
+    else maxsize = given;
+  }
+  if (duration !== -1 || maxsize !== -1) return true;
+  return fail(session, 'ERR At least one parameter must be specified');
+}
+
+function recordProducer(session: Session): void {
+  const { args, database, reply } = session;
+  if (!readStrictId(session, 4, id)) return;
+  if (args.lengths[2] === 0 || args.lengths[3] === 0) {
+    const which = args.lengths[2] === 0 ? 'producer' : 'idempotent';
+    reply.error(`ERR ${which} ID must be non-empty`);
+    return;
+  }
+  const entry = findStream(session, 1);
+  if (entry === null) return;
+  if (entry === undefined) {
+    reply.error(NO_SUCH_KEY);
+    return;
+  }
+  const value = valueIn(entry);
+  if (!value.stream.has(id)) {
+    reply.error('ERR No such message in stream');
+    return;
+  }
+  const producer = args.latin1(2);
+  const idempotent = args.latin1(3);
+  if (!idempotencyOf(database, value).find(producer, idempotent, other)) {
+    recordIdempotent(database, entry, value, producer, idempotent, id);
+  } else if (!other.equals(id)) {
+    reply.error('ERR IID already exists for this producer with a different stream ID');
+    return;
+  }
+  reply.ok();
+}
+
+function fail(session: Session, error: string): false {
+  session.reply.error(error);
+  return false;
+}
+
+// Scratch: never held across commands.
+const id = new StreamId();
+const other = new StreamId();
+const maxDeletedId = new StreamId();
+let entriesAdded = -1;
+let duration = -1;
+let maxsize = -1;
+
+export const streamConfigCommands: readonly Command[] = [
+  {
+    name: 'xsetid',
+    arity: -3,
+    flags: ['write', 'denyoom', 'fast'],
+    keys: ONE_KEY_BOTH,
+    group: 'stream',
+    since: '5.0.0',
+    summary: 'Sets the last id of a stream, and its counters.',
+    complexity: 'O(1)',
+    run: setId,
+  },
+  {
+    name: 'xcfgset',
+    arity: -2,
+    flags: ['write', 'fast'],
+    keys: ONE_KEY_BOTH,
+    group: 'stream',
+    since: '8.6.0',
+    summary: 'Sets how long, and how many, idempotent ids a stream remembers.',
+    complexity: 'O(1)',
+    run: configure,
+  },
+  {
+    name: 'xidmprecord',
+    arity: 5,
+    flags: ['write', 'denyoom', 'fast'],
+    keys: ONE_KEY_BOTH,
+    group: 'stream',
+    since: '8.6.2',
+    summary: 'Remembers under which idempotent id an entry was added.',
+    complexity: 'O(1)',
+    run: recordProducer,
+  },
+];
