@@ -62,6 +62,7 @@ export function trimStream(
   references: References,
 ): number {
   const { stream } = value;
+  const blocks = stream.radixTreeKeys;
   database.touch(entry);
   let removed: number;
   if (references === 'keepref') {
@@ -78,8 +79,9 @@ export function trimStream(
       (id) => effective.push(id),
     );
   }
-  if (removed === 0) return 0;
-  if (database.engine.recording) recordTrim(database, entry, value, references);
+  // A block of nothing but tombstones may go, or be left, without an entry going.
+  if (removed === 0 && stream.radixTreeKeys === blocks) return 0;
+  if (database.engine.recording) recordTrim(database, entry, value, rule, references);
   database.changed(entry);
   return removed;
 }
@@ -88,17 +90,21 @@ function recordTrim(
   database: Database,
   entry: KeyEntry,
   value: StreamValue,
+  rule: TrimRule,
   references: References,
 ): void {
   if (references === 'acked') {
     effective.encode(beginRecord(StreamRecord.TRIM_LIST, database, entry.key));
   } else {
-    // What went is a head of the stream, so where the rest begins says it all.
-    const all = value.stream.length === 0;
+    // What went is a head of the stream, so where the rest begins says it all; but an exact trim by
+    // id may leave a block of tombstones before that, which the given id leaves again.
+    const byId = rule.strategy === 'minid' && !rule.approximate;
+    const all = value.stream.length === 0 && !byId;
     const type = all ? StreamRecord.TRIM_ALL : StreamRecord.TRIM;
     const record = beginRecord(type, database, entry.key);
     writeReferences(record, references);
-    if (!all) value.stream.firstId.encode(record);
+    if (byId) rule.minid.encode(record);
+    else if (!all) value.stream.firstId.encode(record);
   }
   database.engine.journal.end();
 }

@@ -1,0 +1,89 @@
+/**
+ * Everything that an engine knows of its keys, as plain values: two engines with the same picture
+ * answer every command alike. What is not durable is left out: seen times, access times, and where
+ * blocks and pages happen to lie.
+ */
+import type { ConsumerGroup } from '../../src/consumer-groups/group.ts';
+import { PendingCursor } from '../../src/consumer-groups/pending-cursor.ts';
+import type { Engine } from '../../src/engine/engine.ts';
+import type { KeyEntry } from '../../src/engine/key-entry.ts';
+import type { StreamValue } from '../../src/engine/stream-value.ts';
+import { StreamId } from '../../src/stream/stream-id.ts';
+import { StreamIterator } from '../../src/stream/stream-iterator.ts';
+
+export function pictureOf(engine: Engine): unknown {
+  return engine.databases.map((database) => {
+    const keys: Record<string, unknown> = {};
+    const entries = [...database.keyspace.table.entries()];
+    entries.sort((a, b) => Buffer.compare(a.key, b.key));
+    for (const entry of entries) keys[entry.key.toString('latin1')] = pictureOfEntry(entry);
+    return keys;
+  });
+}
+
+function pictureOfEntry(entry: KeyEntry): unknown {
+  const { value, expireAt } = entry;
+  if (value.type === 'string') return { expireAt, string: value.bytes.toString('latin1') };
+  return { expireAt, ...pictureOfStream(value) };
+}
+
+function pictureOfStream(value: StreamValue): object {
+  const { stream, idempotency } = value;
+  const names = [...value.groups.keys()].sort();
+  const id = new StreamId();
+  return {
+    lastId: stream.lastId.toString(),
+    firstId: stream.firstId.toString(),
+    maxDeletedId: stream.maxDeletedId.toString(),
+    length: stream.length,
+    entriesAdded: stream.entriesAdded,
+    blocks: Array.from(stream.blocks(), (block) => [
+      block.readFirstId(id).toString(),
+      block.live,
+      block.deleted,
+      block.listpackBytes,
+    ]),
+    entries: entriesOf(value),
+    groups: names.map((name) => pictureOfGroup(value.groups.get(name) as ConsumerGroup)),
+    idempotency: idempotency?.export().toString('hex') ?? null,
+  };
+}
+
+function entriesOf(value: StreamValue): string[] {
+  const iterator = new StreamIterator();
+  const entries: string[] = [];
+  iterator.seek(value.stream, StreamId.min(), StreamId.max());
+  while (iterator.next()) {
+    let text = iterator.id.toString();
+    while (iterator.nextField()) {
+      const { fieldOffset, valueOffset } = iterator;
+      const field = iterator.fieldBuffer.subarray(fieldOffset, fieldOffset + iterator.fieldLength);
+      const item = iterator.valueBuffer.subarray(valueOffset, valueOffset + iterator.valueLength);
+      text += ` ${Buffer.from(field).toString('latin1')}=${Buffer.from(item).toString('latin1')}`;
+    }
+    entries.push(text);
+  }
+  return entries;
+}
+
+function pictureOfGroup(group: ConsumerGroup): object {
+  const cursor = new PendingCursor();
+  const pending: string[] = [];
+  let more = group.pending.seek(StreamId.min(), cursor);
+  while (more) {
+    const owner = group.consumerAt(cursor.consumer)?.name.toString('latin1') ?? '(nobody)';
+    // The time of a released entry is its place in the row of such.
+    pending.push(`${cursor.id} ${owner} ${cursor.time} ${cursor.count}`);
+    more = cursor.next();
+  }
+  return {
+    name: group.name.toString('latin1'),
+    lastId: group.lastId.toString(),
+    entriesRead: group.entriesRead,
+    nacked: group.nackedCount,
+    consumers: group
+      .consumers()
+      .map((consumer) => `${consumer.name.toString('latin1')} ${consumer.pendingCount}`),
+    pending,
+  };
+}
