@@ -11,6 +11,7 @@
  * exact again once the last cold block has gone or come back.
  * Cost: that of the radix tree; a look-up and import per cold block.
  */
+import { RivuletError } from '../errors.ts';
 import type { Block } from './block.ts';
 import type { BlockLedger } from './block-ledger.ts';
 import { type ColdBlocks, noColdBlocks } from './cold-blocks.ts';
@@ -52,6 +53,7 @@ export class BlockIndex {
     const resident = this.tree.first();
     if (this.coldCount === 0) return resident;
     this.#coldHead ??= this.#coldFrom(MIN);
+    if (this.#coldHead === undefined) throw this.#missing();
     return smaller(resident, this.#coldHead);
   }
 
@@ -59,7 +61,9 @@ export class BlockIndex {
     const resident = this.tree.last();
     if (this.coldCount === 0) return resident;
     if (resident !== undefined && compareToId(resident, this.coldLast) >= 0) return resident;
-    return greater(resident, this.#coldUpTo(this.coldLast));
+    const cold = this.#coldUpTo(this.coldLast);
+    if (cold === undefined) throw this.#missing();
+    return greater(resident, cold);
   }
 
   /** An id that no entry of any block is after. */
@@ -152,6 +156,13 @@ export class BlockIndex {
       if (block === undefined || this.#isCold(block.readFirstId(at))) return block;
       if (!at.decrement()) return undefined;
     }
+  }
+
+  #missing(): RivuletError {
+    return new RivuletError(
+      'STORAGE_DAMAGED',
+      `the checkpoint lacks ${this.coldCount} blocks that a stream has left there`,
+    );
   }
 
   #isCold(id: StreamId): boolean {

@@ -228,6 +228,21 @@ export class Stream {
     return true;
   }
 
+  /**
+   * Evicts clean blocks, oldest first, until about `bytes` are free; returns how many bytes that were.
+   * Their memory comes back when the whole chunk that they share is free.
+   */
+  evictOldest(bytes: number): number {
+    const before = this.residentBytes;
+    let block = this.index.tree.first();
+    while (block !== undefined && before - this.residentBytes < bytes) {
+      const next: Block | undefined = this.index.tree.higher(block.readFirstId(scratch));
+      this.evict(block);
+      block = next;
+    }
+    return before - this.residentBytes;
+  }
+
   /** All blocks in order, cold ones read one at a time. The stream must not change meanwhile. */
   *blocks(): Generator<Block, void, undefined> {
     const at = new StreamId();

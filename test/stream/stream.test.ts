@@ -307,6 +307,38 @@ describe('stream', () => {
     assert.ok(checkpoint.lookups > 0);
   });
 
+  test('the oldest clean blocks are evicted first, as many as are asked for', () => {
+    const limits = { maxEntries: 10, maxBytes: 4096 };
+    const checkpoint = new TwinCheckpoint();
+    const stream = filled(limits, 200);
+    stream.attachColdBlocks(checkpoint);
+    assert.equal(stream.evictOldest(1000), 0);
+    checkpoint.begin(stream);
+    checkpoint.advance(stream, 100);
+    checkpoint.commit(stream);
+    stream.remove(StreamId.of(15));
+    const before = stream.residentBytes;
+    const freed = stream.evictOldest(before / 2);
+    assert.equal(freed, before - stream.residentBytes);
+    assert.ok(freed >= before / 2 && freed < before * 0.6, `${freed} of ${before}`);
+    // The changed block, second in the stream, has stayed.
+    assert.equal(stream.index.tree.first()?.readFirstId(new StreamId()).toString(), '11-0');
+    stream.evictOldest(Number.POSITIVE_INFINITY);
+    assert.equal(stream.coldCount, 19);
+    assert.equal(readAll(stream).length, 199);
+  });
+
+  test('blocks that the checkpoint should have and has not are reported as damage', () => {
+    const limits = { maxEntries: 10, maxBytes: 4096 };
+    const stream = Stream.restore(filled(limits, 30).export(), noColdBlocks, limits);
+    const damaged = { code: 'STORAGE_DAMAGED' };
+    assert.throws(() => append(stream, StreamId.of(31), 'field', 'value'), damaged);
+    assert.throws(
+      () => trim(stream, Object.assign(new TrimRule(), { strategy: 'maxlen' })),
+      damaged,
+    );
+  });
+
   test('changed limits count from the next append, and a full last block takes more again', () => {
     const limits = { maxEntries: 3, maxBytes: 4096 };
     const stream = filled(limits, 3);
