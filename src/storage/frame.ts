@@ -148,7 +148,10 @@ export interface SegmentHeader {
   salt: number;
 }
 
-/** The first sector of a segment: magic, version, start position, salt, checksum. */
+/**
+ * The first sector of a segment: magic, version, start position, salt, checksum; and all of it once
+ * more at HEADER_COPY, because without the salt none of the segment's frames could be verified.
+ */
 export function segmentHeader(start: number, salt: number): Buffer {
   const sector = Buffer.alloc(SECTOR);
   SEGMENT_MAGIC.copy(sector, 0);
@@ -156,22 +159,39 @@ export function segmentHeader(start: number, salt: number): Buffer {
   writePosition(sector, 16, start);
   sector.writeUInt32LE(salt, 24);
   sector.writeUInt32LE(crc32(sector.subarray(0, 28)), 28);
+  sector.copy(sector, HEADER_COPY, 0, HEADER_BYTES);
   return sector;
 }
 
-/** 'foreign' when the magic is not ours, 'damaged' when the checksum is wrong. */
+const HEADER_BYTES = 32;
+const HEADER_COPY = 256;
+
+/** 'foreign' when the magic is not ours, 'damaged' when neither copy's checksum is right. */
 export function readSegmentHeader(sector: Buffer): SegmentHeader | 'foreign' | 'damaged' {
-  if (sector.length < SEGMENT_MAGIC.length || !sector.subarray(0, 8).equals(SEGMENT_MAGIC)) {
-    return 'foreign';
+  let ours = false;
+  for (const at of [0, HEADER_COPY]) {
+    const header = sector.subarray(at, at + HEADER_BYTES);
+    if (header.length < HEADER_BYTES || !header.subarray(0, 8).equals(SEGMENT_MAGIC)) continue;
+    ours = true;
+    if (crc32(header.subarray(0, 28)) !== header.readUInt32LE(28)) continue;
+    return {
+      version: header.readUInt16LE(8),
+      start: readPosition(header, 16),
+      salt: header.readUInt32LE(24),
+    };
   }
-  if (sector.length < 32 || crc32(sector.subarray(0, 28)) !== sector.readUInt32LE(28)) {
-    return 'damaged';
-  }
-  return {
-    version: sector.readUInt16LE(8),
-    start: readPosition(sector, 16),
-    salt: sector.readUInt32LE(24),
-  };
+  return ours ? 'damaged' : 'foreign';
+}
+
+export function bodyLength(frame: Buffer): number {
+  return frame.readUInt32LE(8);
+}
+
+/** Gives a frame another place in a log: position and salt change, the records do not. */
+export function moveFrame(frame: Buffer, position: number, salt: number): void {
+  writePosition(frame, 16, position);
+  writePosition(frame, 24, position);
+  frame.writeUInt32LE(crc32(frame.subarray(0, 44), salt), 44);
 }
 
 const NAME = /^log-(\d{20})\.rlog$/;

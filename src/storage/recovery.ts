@@ -129,7 +129,7 @@ class Recovery {
       segment.bytes = reader.size;
       for (;;) {
         const finding = await reader.find(this.#checkBody);
-        if (finding === 'frame' && reader.header.position === this.#position) {
+        if (finding === 'frame' && this.#follows(reader)) {
           this.#frame(reader);
         } else if (next !== null && next.start === this.#position) {
           return;
@@ -142,6 +142,19 @@ class Recovery {
     } finally {
       await reader.close();
     }
+  }
+
+  /** Whether the frame is the next one; records missing before the checkpoint do no harm. */
+  #follows(reader: SegmentReader): boolean {
+    const { position } = reader.header;
+    if (position <= this.#position || position > this.#options.from) {
+      return position === this.#position;
+    }
+    this.#warnings.push(
+      `${reader.path} misses positions ${this.#position} to ${position}, which the checkpoint holds.`,
+    );
+    this.#position = position;
+    return true;
   }
 
   #frame(reader: SegmentReader): void {
@@ -207,14 +220,8 @@ class Recovery {
         { file: reader.path, offset: reader.offset },
       );
     }
-    if (finding === 'frame') throw damaged(reader, 'stands at the wrong position');
-    if (remains.provenDurable > this.#position) {
-      throw damaged(reader, 'fails its checksum, and later frames prove that it was whole');
-    }
-    if (finding === 'bad header') throw damaged(reader, 'has a header that fails its checksum');
-    if (finding === 'bad body' && reader.header.through && !(await hasHoles(reader))) {
-      throw damaged(reader, 'was written completely and fails its checksum');
-    }
+    const how = await damage(reader, finding, remains, this.#position);
+    if (how !== null) throw damaged(reader, how);
     if (remains.end > reader.offset) this.#noteCut(reader, finding, remains);
     if (next === null && reader.size > reader.offset) {
       await reader.file.truncate(reader.offset);
@@ -230,6 +237,27 @@ class Recovery {
     this.#cut = { file: reader.path, offset: reader.offset, bytes: end - reader.offset };
     this.#clean = false;
   }
+}
+
+/**
+ * The verdict on what stands where frames stop in the last segment: how acknowledged data is damaged,
+ * or null when it is the end or a torn write.
+ */
+export async function damage(
+  reader: SegmentReader,
+  finding: Finding,
+  remains: Remains,
+  position: number,
+): Promise<string | null> {
+  if (finding === 'frame') return 'stands at the wrong position';
+  if (remains.provenDurable > position) {
+    return 'fails its checksum, and later frames prove that it was whole';
+  }
+  if (finding === 'bad header') return 'has a header that fails its checksum';
+  if (finding === 'bad body' && reader.header.through && !(await hasHoles(reader))) {
+    return 'was written completely and fails its checksum';
+  }
+  return null;
 }
 
 /** Whether some sector of the frame was never written: it reads as zero and should not. */

@@ -211,6 +211,10 @@ export class SimulatedDisk implements Disk {
 
   rename(from: string, to: string): Promise<void> {
     return this.#later(() => {
+      if (this.#directories.has(from)) {
+        this.#renameDirectory(from, to);
+        return;
+      }
       const inode = this.#inode(from);
       const replaced = this.#names.get(to);
       this.#changeNames(parent(to), (names) => {
@@ -336,6 +340,18 @@ export class SimulatedDisk implements Disk {
   #changeNames(directory: string, apply: (names: Map<string, Inode>) => void): void {
     apply(this.#names);
     this.#looseNames.push({ directory, apply });
+  }
+
+  #renameDirectory(from: string, to: string): void {
+    this.#directories.delete(from);
+    this.#directories.add(to);
+    this.#changeNames(parent(to), (names) => {
+      for (const [path, inode] of [...names]) {
+        if (!path.startsWith(`${from}/`)) continue;
+        names.delete(path);
+        names.set(to + path.slice(from.length), inode);
+      }
+    });
   }
 
   #release(inode: Inode): void {

@@ -271,6 +271,7 @@ test('foreign and newer files are refused, each with its own code', async () => 
   await assert.rejects(readBack(disk), { code: 'FOREIGN_FILE', message: /renamed/ });
   const header = segmentHeader(0, 1);
   header[8] = 2;
+  header[256] = 0;
   await put(segmentName(0), header);
   await assert.rejects(readBack(disk), { code: 'LOG_DAMAGED' }, 'the checksum comes first');
   const { crc32 } = await import('node:zlib');
