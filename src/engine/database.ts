@@ -314,7 +314,10 @@ export class Database {
     const entry = keyspace.table.add(key, 0, key.length, value, keyspace);
     entry.accessed = this.engine.seconds;
     keyspace.setExpiry(entry, expireAt);
-    if (value.type === 'stream' && value.idempotency !== null) this.engine.idempotent.add(entry);
+    if (value.type === 'stream') {
+      this.engine.memory.add(entry);
+      if (value.idempotency !== null) this.engine.idempotent.add(entry);
+    }
     return entry;
   }
 
@@ -337,7 +340,6 @@ export class Database {
     this.touch(entry);
     if (value.type === 'stream') {
       for (const group of value.groups.values()) this.touchGroup(entry, group);
-      if (value.idempotency !== null) this.engine.idempotent.add(entry);
     }
     return entry;
   }
@@ -345,6 +347,7 @@ export class Database {
   private discard(entry: KeyEntry): void {
     this.keyspace.detach(entry);
     entry.removed = true;
+    if (entry.value.type === 'stream') this.engine.memory.remove(entry, entry.value);
     this.engine.checkpointer?.remove(entry);
   }
 

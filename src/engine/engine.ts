@@ -20,6 +20,7 @@ import { Channels } from './channels.ts';
 import type { Checkpointer } from './checkpointer.ts';
 import { Database } from './database.ts';
 import type { KeyEntry } from './key-entry.ts';
+import { MemoryBudget } from './memory-budget.ts';
 import { RecordType } from './records.ts';
 import { StreamValue } from './stream-value.ts';
 
@@ -62,6 +63,8 @@ export class Engine {
   readonly idempotencyWindow = { duration: 100, maxsize: 100 };
   /** Keys whose streams remember idempotent ids, which expire. */
   readonly idempotent = new Set<KeyEntry>();
+  /** Which blocks of streams stay in memory. */
+  readonly memory: MemoryBudget;
   /** For INFO and CONFIG RESETSTAT. */
   readonly statistics = { expiredKeys: 0, keyspaceHits: 0, keyspaceMisses: 0 };
   /** The last uid given out; the checkpoint keeps it. */
@@ -75,6 +78,7 @@ export class Engine {
     this.recording = options.journal.enabled;
     this.now = options.clock.now();
     this.seconds = Math.floor(this.now / 1000);
+    this.memory = new MemoryBudget(this);
     for (let i = 0; i < (options.databases ?? 16); i++) this.databases.push(new Database(this, i));
   }
 
@@ -95,6 +99,7 @@ export class Engine {
     this.expireKeys();
     this.expireIdempotentIds();
     for (const database of this.databases) database.keyspace.table.step(BUCKETS_PER_TICK);
+    this.memory.tick();
     this.settle();
     this.blocked.expire(this.now);
   }

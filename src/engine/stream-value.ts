@@ -14,6 +14,8 @@ export class StreamValue {
   idempotency: Idempotency | null = null;
   /** Whether the stream knows where the checkpoint keeps its blocks: from its first checkpoint on. */
   coldAttached = false;
+  /** Its resident bytes when the memory budget counted them last. */
+  countedBytes = 0;
 
   constructor(stream: Stream) {
     this.stream = stream;

@@ -32,6 +32,18 @@ class World {
     this.session = this.server.session();
   }
 
+  /** Drops random clean blocks from memory, as a memory budget would. */
+  evictSome(): void {
+    for (const { keyspace } of this.server.engine.databases) {
+      for (const { value } of keyspace.table.entries()) {
+        if (value.type !== 'stream') continue;
+        for (const block of [...value.stream.evictable()]) {
+          if (this.random.chance(0.5)) value.stream.evict(block);
+        }
+      }
+    }
+  }
+
   command(): void {
     if (this.random.chance(0.3)) this.server.advance(this.random.below(200));
     const args = randomCommand(this.random, this.recent);
@@ -100,6 +112,7 @@ test('a checkpoint taken in slices between commands, with the records after it, 
       await checkpointer.finish();
       while (!checkpointer.settle(0)) if (random.chance(0.3)) world.command();
       assertSame(world.reopened(), world.server, `seed ${seed}, round ${round}`);
+      if (random.chance(0.7)) world.evictSome();
     }
   }
 });

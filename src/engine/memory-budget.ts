@@ -1,0 +1,145 @@
+/**
+ * Keeps the streams' resident blocks within a budget: clean ones leave memory, cold ones first.
+ *
+ * `maxmemory` bounds the whole process; blocks get BLOCK_SHARE of it, the rest is for keys, strings,
+ * groups, pending entries, buffers and the garbage collector's room. Without `maxmemory`, or with
+ * `appendonly no`, nothing is evicted. A dirty block cannot go before a checkpoint has it, so when
+ * evicting is not enough one is asked for.
+ *
+ * Who goes: a hand walks over the streams, as a clock's. A stream that was not used since the hand
+ * came by last loses every clean block; one in use keeps its newest ones. When a whole round of that
+ * has not been enough, the next one spares nobody. Within a stream the oldest go first, which also
+ * empties the chunks that blocks lie in.
+ * Invariant: `bytes` is the sum of what each stream had when the hand passed it last.
+ * Cost: a bounded number of streams and blocks a call.
+ */
+import type { Block } from '../stream/block.ts';
+import type { Engine } from './engine.ts';
+import type { KeyEntry } from './key-entry.ts';
+import type { StreamValue } from './stream-value.ts';
+
+const BLOCK_SHARE = 0.5;
+/** Evicting goes on until so much of the budget is used, so that it does not begin at every call. */
+const LOW_WATER = 0.95;
+/** Newest blocks that a stream in use keeps in a sparing round. */
+const KEPT = 16;
+/** Streams looked at and blocks evicted per call: about a millisecond's work. */
+const STREAMS_PER_CALL = 2000;
+const BLOCKS_PER_CALL = 1000;
+/** A checkpoint is asked for only when the log has grown by so much since the last one. */
+const WORTHWHILE_LOG = 1024 * 1024;
+
+export class MemoryBudget {
+  /** Bytes of resident blocks. */
+  bytes = 0;
+  /** Blocks evicted since the start. */
+  evicted = 0;
+  private limit = 0;
+  private readonly engine: Engine;
+  private readonly streams = new Set<KeyEntry>();
+  private hand: Iterator<KeyEntry> = this.streams.values();
+  private evicting = false;
+  private sparing = true;
+  /** Unix seconds at which the hand began this round, and the one before. */
+  private roundBegan = 0;
+  private lastRoundBegan = 0;
+
+  constructor(engine: Engine) {
+    this.engine = engine;
+  }
+
+  /** Bytes that resident blocks may take; 0 = any number. */
+  get budget(): number {
+    return this.limit;
+  }
+
+  /** CONFIG SET maxmemory, in bytes; 0 = no limit. */
+  setMaxMemory(bytes: number): void {
+    this.limit = Math.floor(bytes * BLOCK_SHARE);
+  }
+
+  /** A stream was entered into a database. */
+  add(entry: KeyEntry): void {
+    this.streams.add(entry);
+  }
+
+  /** It was taken out. Those of a flushed keyspace are found by the hand. */
+  remove(entry: KeyEntry, value: StreamValue): void {
+    this.streams.delete(entry);
+    this.bytes -= value.countedBytes;
+    value.countedBytes = 0;
+  }
+
+  /** Moves the hand on; ten times a second. */
+  tick(): void {
+    let streams = Math.min(STREAMS_PER_CALL, this.streams.size);
+    let blocks = BLOCKS_PER_CALL;
+    this.evicting = this.isOver(this.evicting ? LOW_WATER : 1);
+    for (; streams > 0 && blocks > 0; streams--) {
+      const next = this.hand.next();
+      if (next.done) {
+        this.endRound();
+        continue;
+      }
+      blocks -= this.pass(next.value, blocks);
+    }
+  }
+
+  private isOver(share: number): boolean {
+    return this.limit > 0 && this.bytes > this.limit * share && !!this.engine.checkpointer;
+  }
+
+  /** Counts a stream and, when blocks are to go, evicts up to `limit` of its; returns how many. */
+  private pass(entry: KeyEntry, limit: number): number {
+    const value = entry.value as StreamValue;
+    if (entry.space.buriedEpoch !== -1) {
+      this.remove(entry, value);
+      return 0;
+    }
+    let evicted = 0;
+    if (this.evicting) {
+      const inUse = entry.accessed >= this.lastRoundBegan;
+      evicted = evictOldest(value, limit, this.sparing && inUse ? KEPT : 0);
+      this.evicted += evicted;
+    }
+    this.count(value);
+    if (this.evicting) this.evicting = this.isOver(LOW_WATER);
+    return evicted;
+  }
+
+  private count(value: StreamValue): void {
+    const { residentBytes } = value.stream;
+    this.bytes += residentBytes - value.countedBytes;
+    value.countedBytes = residentBytes;
+  }
+
+  private endRound(): void {
+    this.hand = this.streams.values();
+    this.lastRoundBegan = this.roundBegan;
+    this.roundBegan = this.engine.seconds;
+    if (!this.evicting) {
+      this.sparing = true;
+      return;
+    }
+    const { checkpointer } = this.engine;
+    if (this.sparing) this.sparing = false;
+    else if (checkpointer !== undefined && checkpointer.logLength >= WORTHWHILE_LOG) {
+      checkpointer.request();
+    }
+  }
+}
+
+/** Evicts up to `limit` clean blocks, the newest `kept` resident ones left out. */
+function evictOldest(value: StreamValue, limit: number, kept: number): number {
+  const { stream } = value;
+  const most = Math.min(limit, stream.radixTreeKeys - stream.coldCount - kept);
+  if (most <= 0) return 0;
+  const chosen: Block[] = [];
+  for (const block of stream.evictable()) {
+    if (chosen.length === most) break;
+    chosen.push(block);
+  }
+  let evicted = 0;
+  for (const block of chosen) if (stream.evict(block)) evicted++;
+  return evicted;
+}
