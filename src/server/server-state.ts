@@ -217,6 +217,19 @@ export class ServerState {
     config.watch('latency-monitor-threshold', () => {
       this.latency.threshold = config.number('latency-monitor-threshold');
     });
+    const { nodeLimits, idempotencyWindow } = this.engine;
+    config.watch('stream-node-max-entries', () => {
+      nodeLimits.maxEntries = config.number('stream-node-max-entries');
+    });
+    config.watch('stream-node-max-bytes', () => {
+      nodeLimits.maxBytes = config.number('stream-node-max-bytes');
+    });
+    config.watch('stream-idmp-duration', () => {
+      idempotencyWindow.duration = config.number('stream-idmp-duration');
+    });
+    config.watch('stream-idmp-maxsize', () => {
+      idempotencyWindow.maxsize = config.number('stream-idmp-maxsize');
+    });
     config.watch('acllog-max-len', () => {
       this.acl.logMax = config.number('acllog-max-len');
     });

@@ -77,6 +77,7 @@ export class Transaction implements TransactionState, Watcher {
   }
 
   refuse(): void {
+    if (!this.active) return;
     this.refused = true;
     this.commands = [];
     this.bytes = 0;
