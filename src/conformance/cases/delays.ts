@@ -1,0 +1,78 @@
+/** Delayed and scheduled publishing. */
+import assert from 'node:assert/strict';
+import { type Case, collect, message, need, quiet, Seen, text } from '../world.ts';
+
+const needs = need('delayedPublish');
+
+export const delays: readonly Case[] = [
+  {
+    name: 'a delayed message comes no sooner, and soon after, in order of time',
+    needs,
+    async run(world) {
+      const broker = await world.open();
+      const topic = world.topic();
+      const seen = new Seen<{ name: string; at: number }>();
+      await broker.subscribe(
+        topic,
+        (delivery) => seen.add({ name: text(delivery), at: performance.now() }),
+        { group: 'g' },
+      );
+      const began = performance.now();
+      await broker.publish(topic, message('900'), { delayMs: 900 });
+      await broker.publish(topic, message('400'), { delayMs: 400 });
+      await broker.publish(topic, message('0'));
+      const got = await seen.count(3);
+      assert.deepEqual(
+        got.map(({ name }) => name),
+        ['0', '400', '900'],
+      );
+      for (const { name, at } of got) {
+        const waited = at - began;
+        assert.ok(waited >= Number(name) - 2 && waited < Number(name) + 1500, `${name}: ${waited}`);
+      }
+    },
+  },
+  {
+    name: 'a message for a time in the past comes at once, one for a time to come then',
+    needs,
+    async run(world) {
+      const broker = await world.open();
+      const topic = world.topic();
+      const { seen } = await collect(broker, topic, { group: 'g' });
+      await broker.publish(topic, message('later'), { deliverAt: new Date(Date.now() + 500) });
+      await broker.publish(topic, message('past'), { deliverAt: new Date(Date.now() - 60_000) });
+      assert.deepEqual([...(await seen.count(2))], ['past', 'later']);
+    },
+  },
+  {
+    name: 'a delayed message outlives its publisher',
+    needs: need('delayedPublish', 'persistent'),
+    async run(world) {
+      const [publisher, subscriber] = await Promise.all([world.open(), world.open()]);
+      const topic = world.topic();
+      const { seen } = await collect(subscriber, topic, { group: 'g' });
+      await publisher.publish(topic, message('x', 'k', { a: 'ü' }), { delayMs: 600 });
+      await publisher.disconnect();
+      await seen.count(1);
+    },
+  },
+  {
+    name: 'a delayed message with an id is there once',
+    needs: need('delayedPublish', 'dedup'),
+    async run(world) {
+      const broker = await world.open();
+      const topic = world.topic();
+      const { seen } = await collect(broker, topic, { group: 'g' });
+      const options = { delayMs: 200, id: 'reminder' };
+      const first = await broker.publish(topic, message('x'), options);
+      const again = await broker.publish(topic, message('x'), options);
+      assert.deepEqual(
+        [first.duplicate, again.duplicate, again.id === first.id],
+        [false, true, true],
+      );
+      await seen.count(1);
+      await quiet(400);
+      assert.equal(seen.length, 1);
+    },
+  },
+];

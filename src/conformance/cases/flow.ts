@@ -1,0 +1,88 @@
+/** Bounds: what is in flight, and what a slow consumer does to others. */
+import assert from 'node:assert/strict';
+import type { Delivery } from '../../broker/broker.ts';
+import {
+  type Case,
+  collect,
+  need,
+  numbers,
+  publishAll,
+  quiet,
+  Seen,
+  sorted,
+  text,
+} from '../world.ts';
+
+export const flow: readonly Case[] = [
+  {
+    name: 'maxInFlight is a hard bound, and the rest is there for others',
+    needs: need('maxInFlight'),
+    async run(world) {
+      const [one, two] = await Promise.all([world.open(), world.open()]);
+      const topic = world.topic();
+      const held = new Seen<Delivery>();
+      const subscriber = await one.subscribe(topic, (delivery) => held.add(delivery), {
+        group: 'g',
+        ack: 'manual',
+        concurrency: 50,
+        maxInFlight: 7,
+      });
+      await publishAll(one, topic, numbers(0, 50));
+      await held.count(7);
+      await quiet(200);
+      assert.deepEqual([held.length, subscriber.inFlight], [7, 7]);
+      const { seen } = await collect(two, topic, { group: 'g' });
+      await seen.count(43);
+      for (const delivery of held.items) await delivery.ack();
+      assert.equal(subscriber.inFlight, 0);
+      await publishAll(one, topic, numbers(50, 60));
+      await seen.until(() => seen.length + held.length >= 60, 'the rest');
+      assert.deepEqual(sorted([...seen.items, ...held.items.map(text)]), numbers(0, 60));
+    },
+  },
+  {
+    name: 'handlers run at most concurrency at once, and as many as that',
+    async run(world) {
+      const broker = await world.open();
+      const topic = world.topic();
+      let running = 0;
+      let most = 0;
+      const seen = new Seen<string>();
+      await broker.subscribe(
+        topic,
+        async (delivery) => {
+          most = Math.max(most, ++running);
+          await quiet(5);
+          running--;
+          seen.add(text(delivery));
+        },
+        { group: 'g', concurrency: 6, maxInFlight: 20 },
+      );
+      await publishAll(broker, topic, numbers(0, 60));
+      await seen.count(60);
+      assert.equal(most, 6);
+    },
+  },
+  {
+    name: 'a slow consumer slows neither the publisher nor another group',
+    async run(world) {
+      const broker = await world.open();
+      const topic = world.topic();
+      const slow = new Seen<string>();
+      await broker.subscribe(
+        topic,
+        async (delivery) => {
+          await quiet(100);
+          slow.add(text(delivery));
+        },
+        { group: 'slow' },
+      );
+      const fast = await collect(broker, topic, { group: 'fast', concurrency: 10 });
+      const began = performance.now();
+      await publishAll(broker, topic, numbers(0, 100));
+      await fast.seen.count(100);
+      assert.ok(performance.now() - began < 5000);
+      assert.ok(slow.length < 60);
+    },
+  },
+];

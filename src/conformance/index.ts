@@ -1,0 +1,106 @@
+/**
+ * The suite that says who conforms: everything the Broker contract promises, failures included.
+ *
+ * Give it a test runner (node:test's `describe`, `test`, `before`, `after`) and a factory of a
+ * backing server; it registers one test per case. A case is skipped for one reason only: a
+ * capability that the broker does not claim, or something its backing cannot do to itself (being
+ * killed, say); the skip names it.
+ */
+import { randomBytes } from 'node:crypto';
+import { batches } from './cases/batches.ts';
+import { closing } from './cases/closing.ts';
+import { deadLetters } from './cases/dead-letters.ts';
+import { delays } from './cases/delays.ts';
+import { flow } from './cases/flow.ts';
+import { groups } from './cases/groups.ts';
+import { order } from './cases/order.ts';
+import { outages } from './cases/outages.ts';
+import { publishing } from './cases/publishing.ts';
+import { refusals } from './cases/refusals.ts';
+import { replaying } from './cases/replaying.ts';
+import { requests } from './cases/requests.ts';
+import { retries } from './cases/retries.ts';
+import { type Backing, type Case, World } from './world.ts';
+
+export { FaultyProxy, type ProxyMode } from './faulty-proxy.ts';
+export type { Backing, Case } from './world.ts';
+
+/** The part of node:test that is used. */
+export interface Runner {
+  describe(name: string, body: () => void): unknown;
+  test(
+    name: string,
+    options: { timeout: number },
+    body: (context: { skip(reason: string): void }) => Promise<void>,
+  ): unknown;
+  before(hook: () => Promise<void>, options?: { timeout: number }): unknown;
+  after(hook: () => Promise<void>, options?: { timeout: number }): unknown;
+}
+
+export interface ConformanceSetup {
+  readonly name: string;
+  readonly runner: Runner;
+  readonly factory: () => Promise<Backing>;
+  /** Only cases whose group and name contain this. */
+  readonly only?: string;
+}
+
+/** Every case, by group, in the order they run: those that harm the server come last. */
+export const cases: Readonly<Record<string, readonly Case[]>> = {
+  publishing,
+  groups,
+  retries,
+  'dead letters': deadLetters,
+  order,
+  flow,
+  batches,
+  delays,
+  replaying,
+  requests,
+  refusals,
+  closing,
+  outages,
+};
+
+export function conformance({ name, runner, factory, only = '' }: ConformanceSetup): void {
+  runner.describe(`${name}: conformance`, () => {
+    let backing: Backing;
+    runner.before(
+      async () => {
+        backing = await factory();
+      },
+      { timeout: 120_000 },
+    );
+    runner.after(async () => backing?.[Symbol.asyncDispose](), { timeout: 60_000 });
+    for (const [group, list] of Object.entries(cases)) {
+      for (const each of list) {
+        if (!`${group}: ${each.name}`.includes(only)) continue;
+        const timeout = each.timeoutMs ?? 60_000;
+        runner.test(`${group}: ${each.name}`, { timeout }, async (context) => {
+          const reason = await reasonToSkip(each, backing);
+          if (reason !== null) context.skip(reason);
+          else await runCase(each, backing);
+        });
+      }
+    }
+  });
+}
+
+async function reasonToSkip(each: Case, backing: Backing): Promise<string | null> {
+  for (const use of each.uses ?? []) {
+    if (backing[use] === undefined) return `the backing has no ${String(use)}`;
+  }
+  if (each.needs === undefined) return null;
+  await using broker = await backing.open();
+  const missing = each.needs(broker.capabilities);
+  return missing === null ? null : `capability ${missing}`;
+}
+
+async function runCase(each: Case, backing: Backing): Promise<void> {
+  const world = new World(backing, `conformance.${randomBytes(4).toString('hex')}`);
+  try {
+    await each.run(world);
+  } finally {
+    await world.end();
+  }
+}
