@@ -16,6 +16,8 @@ export interface Reply {
   simple(text: string): void;
   /** `-text`: the code comes first, as in `ERR syntax error`. Line breaks become spaces. */
   error(text: string): void;
+  /** As `error`, where the text quotes a client's bytes: one of them per character (latin1). */
+  errorBytes(text: string): void;
   /** `:n`; a bigint where a double would round. */
   integer(value: number | bigint): void;
   /** `$n`: a whole byte string. */

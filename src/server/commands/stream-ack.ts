@@ -81,14 +81,14 @@ function readOptions(session: Session): boolean {
       if (count < 0) return fail(session, 'ERR Invalid RETRYCOUNT value, must be >= 0');
       options.retryCount = countFrom(count);
     } else {
-      return fail(session, `ERR Unrecognized XNACK option '${args.text(i)}'`);
+      return fail(session, `ERR Unrecognized XNACK option '${args.latin1(i)}'`);
     }
   }
   return idsAt > 0 || fail(session, 'ERR syntax error, expected IDS keyword');
 }
 
 function fail(session: Session, error: string): false {
-  session.reply.error(error);
+  session.reply.errorBytes(error);
   return false;
 }
 

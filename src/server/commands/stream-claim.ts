@@ -70,7 +70,7 @@ function readClaimOptions(session: Session, from: number): boolean {
     } else {
       const option = more ? TAKES_INTEGER.find((name) => args.is(i, name)) : undefined;
       if (option === undefined) {
-        reply.error(`ERR Unrecognized XCLAIM option '${args.text(i)}'`);
+        reply.errorBytes(`ERR Unrecognized XCLAIM option '${args.latin1(i)}'`);
         return false;
       }
       const value = args.integer(++i);
