@@ -21,6 +21,12 @@ const COMMANDS: readonly CliCommand[] = [
     summary: 'run the stream server',
     run: async (args) => (await import('./server-command.ts')).serverCommand(args),
   },
+  {
+    name: 'repair',
+    usage: 'repair <dir> [--apply]',
+    summary: 'show, and with --apply salvage, a damaged data directory',
+    run: async (args) => (await import('./repair-command.ts')).repairCommand(args),
+  },
 ];
 
 /** Runs one command line (without node and script); sets process.exitCode. */

@@ -94,7 +94,7 @@ export class Permissions {
   refusal(entry: CommandEntry, args: Arguments): Refusal | null {
     if (!this.allows(entry) && !entry.has('no_auth')) return { reason: 'command' };
     if (!this.allKeys && entry.keys !== null) {
-      const access = entry.keys.access ?? (entry.has('write') ? 'RW' : 'R');
+      const access = neededAccess(entry, args);
       for (const argument of entry.keyIndices(args)) {
         if (!this.allowsKey(args.view(argument), access)) return { reason: 'key', argument };
       }
@@ -261,6 +261,21 @@ export class Permissions {
   #set(entry: CommandEntry, allowed: boolean): void {
     this.#allowed[entry.index] = allowed ? 1 : 0;
   }
+}
+
+/**
+ * Which permission a command needs on its keys. COMMAND INFO calls a command RW that changes part of a
+ * value; as in Redis it needs the right to read only when its reply tells of the value.
+ */
+function neededAccess(entry: CommandEntry, args: Arguments): 'R' | 'W' | 'RW' {
+  const access = entry.keys!.access ?? (entry.has('write') ? 'RW' : 'R');
+  if (access !== 'RW') return access;
+  if (entry.name === 'set') {
+    for (let i = 3; i < args.count; i++) if (args.is(i, 'GET')) return 'RW';
+    return 'W';
+  }
+  const tellsNothing = entry.categories.has('stream') && entry.name !== 'xautoclaim';
+  return tellsNothing || entry.name === 'append' ? 'W' : 'RW';
 }
 
 function checkPattern(glob: string): void {

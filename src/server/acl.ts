@@ -54,7 +54,7 @@ export class Acl {
     return [...this.#users.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
-  /** A user that nobody is, for a session that may only log in. */
+  /** The user of this name if it may log in with this password, otherwise null. */
   authenticate(name: string, password: Uint8Array): User | null {
     const user = this.#users.get(name);
     return user?.accepts(password) ? user : null;
@@ -66,7 +66,7 @@ export class Acl {
       throw new AclError("Usernames can't contain spaces or null characters");
     }
     const existing = this.#users.get(name);
-    const changed = existing?.clone() ?? new User(name, this.#table, this.allChannelsByDefault);
+    const changed = existing?.clone() ?? this.#newUser(name);
     for (const rule of joinSelectors(rules)) {
       try {
         changed.apply(rule);
@@ -83,7 +83,7 @@ export class Acl {
     return existing;
   }
 
-  /** A user as ACL DRYRUN sees it. */
+  /** ACL DELUSER: the user that is no more, null when there was none. */
   removeUser(name: string): User | null {
     const user = this.#users.get(name);
     if (user === undefined) return null;
@@ -147,7 +147,7 @@ export class Acl {
         if (seen.has(name)) throw new AclError(`${where}: user '${name}' is defined twice`);
         seen.add(name);
         try {
-          if (name === 'default') fresh.default.apply('reset');
+          if (name === 'default') fresh.#users.set(name, this.#newUser(name));
           fresh.setUser(name, words.slice(2));
         } catch (error) {
           throw new AclError(`${where}: ${(error as Error).message}`);
@@ -166,6 +166,10 @@ export class Acl {
     for (const [name, user] of fresh.#users)
       if (!this.#users.has(name)) this.#users.set(name, user);
     return gone;
+  }
+
+  #newUser(name: string): User {
+    return new User(name, this.#table, this.allChannelsByDefault);
   }
 
   save(path: string): void {

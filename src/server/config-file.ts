@@ -94,7 +94,6 @@ export function rewritten(
   const written = new Set<string>();
   const kept: string[] = [];
   for (const line of lines) {
-    if (line.trim() === MARKER) continue;
     let words: string[] | null;
     try {
       words = lineWords(line, config.file);
@@ -114,7 +113,8 @@ export function rewritten(
     ({ name }) => !written.has(name) && !config.isDefault(name),
   ).flatMap(({ name }) => valueLines(name, config.get(name)));
   if (users !== null) added.push(...users.filter((line) => line !== DEFAULT_USER));
-  if (added.length > 0) kept.push(MARKER, ...added);
+  if (added.length > 0 && !lines.includes(MARKER)) kept.push(MARKER);
+  kept.push(...added);
   return `${kept.join('\n')}\n`;
 }
 
