@@ -28,6 +28,8 @@ export interface Setting {
 export interface Difference {
   /** Index of the step whose reply differs. */
   readonly at: number;
+  /** Index of the last step that was sent: the reply of a blocked command comes after later ones. */
+  readonly after: number;
   readonly redis: string;
   readonly rivulet: string;
 }
@@ -132,6 +134,8 @@ export async function runEpisode(
 class Episode {
   readonly comparer = new Comparer();
   commands = 0;
+  /** How many steps have been sent or skipped. */
+  #sent = 0;
   readonly #sides: readonly [Side, Side];
   readonly #steps: readonly Step[];
   readonly #blocked = new Map<number, Awaited>();
@@ -144,7 +148,7 @@ class Episode {
   }
 
   async run(): Promise<Difference | undefined> {
-    for (let at = 0; at < this.#steps.length; ) {
+    for (let at = 0; at < this.#steps.length && !this.comparer.partedWays; ) {
       const size = this.#sizeOfPipeline(at);
       const difference = size === 0 ? undefined : await this.#runSteps(at, size);
       if (difference !== undefined) return difference;
@@ -169,6 +173,7 @@ class Episode {
   async #runSteps(at: number, size: number): Promise<Difference | undefined> {
     const steps = this.#steps.slice(at, at + size);
     this.commands += size;
+    this.#sent = at + size;
     const [redis, rivulet] = this.#sides.map((side) => side.send(steps));
     for (let i = 0; i < size; i++) {
       const awaited = waitFor(at + i, textOf(steps[i]), redis[i], rivulet[i]);
@@ -177,7 +182,7 @@ class Episode {
         this.#blocked.set(connection, awaited);
       else {
         const difference = await this.#compare(awaited, connection);
-        if (difference !== undefined) return difference;
+        if (difference !== undefined || this.comparer.partedWays) return difference;
       }
     }
     return this.#blocked.size > 0 ? this.#settleBlocked() : undefined;
@@ -193,8 +198,10 @@ class Episode {
       const [redis, rivulet] = states.map((blocked) => blocked.has(connection));
       if (redis && rivulet) continue;
       if (redis !== rivulet) {
+        if (rivulet && this.comparer.explainsServing(await awaited.replies[0], awaited.args))
+          return;
         const say = (isBlocked: boolean) => (isBlocked ? '(still blocked)' : '(not blocked)');
-        return { at: awaited.at, redis: say(redis), rivulet: say(rivulet) };
+        return this.#difference(awaited, say(redis), say(rivulet));
       }
       this.#blocked.delete(connection);
       const difference = await this.#compare(awaited, connection);
@@ -221,11 +228,15 @@ class Episode {
     if (redis.status === 'rejected' || rivulet.status === 'rejected') {
       const say = (result: PromiseSettledResult<Buffer>) =>
         result.status === 'rejected' ? `(${result.reason.message})` : show(result.value);
-      return { at: awaited.at, redis: say(redis), rivulet: say(rivulet) };
+      return this.#difference(awaited, say(redis), say(rivulet));
     }
     const queued = this.#followTransaction(connection, awaited.args, redis.value);
     if (this.comparer.areEqual(redis.value, rivulet.value, awaited.args, queued)) return undefined;
-    return { at: awaited.at, redis: show(redis.value), rivulet: show(rivulet.value) };
+    return this.#difference(awaited, show(redis.value), show(rivulet.value));
+  }
+
+  #difference(awaited: Awaited, redis: string, rivulet: string): Difference {
+    return { at: awaited.at, after: this.#sent - 1, redis, rivulet };
   }
 
   /** Keeps account of MULTI; for an EXEC returns the commands that were queued. */

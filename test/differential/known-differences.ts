@@ -3,7 +3,7 @@
  *
  * Rivulet follows Redis 8.10; most rows are what changed between the two.
  */
-import { fieldsOf, type ReplyTree, removeFields } from './reply-tree.ts';
+import { fieldsOf, type ReplyTree, removeFields, serialiseTree } from './reply-tree.ts';
 
 export interface KnownDifference {
   readonly what: string;
@@ -12,6 +12,10 @@ export interface KnownDifference {
   readonly translate?: (rivulet: ReplyTree, args: readonly string[]) => void;
   /** Whether these two replies differ for this reason. */
   readonly explains?: (redis: ReplyTree, rivulet: ReplyTree, args: readonly string[]) => boolean;
+  /** Whether redis-server served a blocked reader with this, for this reason, and Rivulet did not. */
+  readonly explainsServing?: (redis: ReplyTree, args: readonly string[]) => boolean;
+  /** The data differs from here on, so the sequence ends without a verdict. */
+  readonly partsWays?: boolean;
 }
 
 export const KNOWN_DIFFERENCES: readonly KnownDifference[] = [
@@ -36,6 +40,70 @@ export const KNOWN_DIFFERENCES: readonly KnownDifference[] = [
     },
   },
   {
+    what: 'XSETID below the largest deleted id is refused',
+    reason: 'checked since Redis 7.2; 7.0 accepts it, or finds another fault',
+    explains: (_, rivulet, args) =>
+      args[0].toUpperCase() === 'XSETID' &&
+      rivulet.text ===
+        'ERR The ID specified in XSETID is smaller than current max_deleted_entry_id',
+    partsWays: true,
+  },
+  {
+    what: 'XREAD blocked, woken by an entry that was trimmed in the same command: goes on waiting',
+    reason: 'since Redis 7.2 it is woken by entries that are there; 7.0 answers with an empty list',
+    explainsServing: (redis, args) =>
+      /^XREAD(GROUP)?$/i.test(args[0]) &&
+      streamsIn(redis).every(([, entries]) => entries.items?.length === 0),
+    partsWays: true,
+  },
+  {
+    what: 'XREAD blocked on several keys, one of which has become another type: WRONGTYPE',
+    reason: 'since Redis 7.2 the command is executed again, all its keys are looked at',
+    explains: (redis, rivulet, args) =>
+      args[0].toUpperCase() === 'XREAD' &&
+      redis.items !== null &&
+      /^WRONGTYPE /.test(rivulet.text ?? ''),
+  },
+  {
+    what: 'XREAD blocked on several keys that get entries in one transaction: all of them are returned',
+    reason: 'since Redis 7.2 the command is executed again; 7.0 returns the first key alone',
+    explains: (redis, rivulet, args) => {
+      if (args[0].toUpperCase() !== 'XREAD') return false;
+      const [served, ...others] = streamsIn(redis).map(textOfPair);
+      const all = streamsIn(rivulet).map(textOfPair);
+      return others.length === 0 && all.length > 1 && all.includes(served);
+    },
+  },
+  {
+    what: 'lag of a group whose next entries were trimmed: only what is still there counts',
+    reason: 'changed in Redis 8.0; 7.0 counts trimmed entries as well',
+    explains: (redis, rivulet, args) =>
+      args[0].toUpperCase() === 'XINFO' && differOnlyInSmallerLag(redis, rivulet),
+  },
+  {
+    what: 'XREAD, XREADGROUP: the text about an unbalanced list of streams',
+    reason: 'changed in Redis 7.4',
+    explains: (redis, rivulet) =>
+      /^ERR Unbalanced XREAD list of streams/.test(redis.text ?? '') &&
+      /^ERR Unbalanced '(xread|xreadgroup)' list of streams/.test(rivulet.text ?? ''),
+  },
+  {
+    what: 'XREADGROUP blocked on a key that is removed or replaced: NOGROUP or WRONGTYPE',
+    reason: 'since Redis 7.2 the command is executed again; 7.0 answers UNBLOCKED',
+    explains: (redis, rivulet, args) =>
+      args[0].toUpperCase() === 'XREADGROUP' &&
+      redis.text === 'UNBLOCKED the stream key no longer exists' &&
+      /^(NOGROUP No such key|WRONGTYPE )/.test(rivulet.text ?? ''),
+  },
+  {
+    what: 'XREADGROUP blocked in a group that is destroyed: the usual NOGROUP',
+    reason: 'since Redis 7.2 the command is executed again; 7.0 has a text of its own',
+    explains: (redis, rivulet, args) =>
+      args[0].toUpperCase() === 'XREADGROUP' &&
+      redis.text === 'NOGROUP the consumer group this client was blocked on no longer exists' &&
+      /^NOGROUP No such key/.test(rivulet.text ?? ''),
+  },
+  {
     what: 'XINFO CONSUMERS: inactive',
     reason: 'new in Redis 7.2',
     translate: (rivulet, args) => {
@@ -44,6 +112,32 @@ export const KNOWN_DIFFERENCES: readonly KnownDifference[] = [
     },
   },
 ];
+
+/** Equal but for fields `lag`, which are whole numbers on both sides and smaller on Rivulet's. */
+function differOnlyInSmallerLag(redis: ReplyTree, rivulet: ReplyTree): boolean {
+  const [items, others] = [redis.items, rivulet.items];
+  if (items === null || others === null) return serialiseTree(redis) === serialiseTree(rivulet);
+  if (items.length !== others.length) return false;
+  return items.every((item, i) => {
+    const isLag = items[i - 1]?.text === 'lag' && item.type === ':' && others[i].type === ':';
+    if (isLag && Number(others[i].text) < Number(item.text)) return Number(others[i].text) >= 0;
+    return differOnlyInSmallerLag(item, others[i]);
+  });
+}
+
+/** Keys and entries of an XREAD's reply, in either protocol. */
+function streamsIn(reply: ReplyTree): [key: ReplyTree, entries: ReplyTree][] {
+  const items = reply.items ?? [];
+  if (reply.type !== '%') return items.map((pair) => pair.items as [ReplyTree, ReplyTree]);
+  return items.flatMap((key, i) => (i % 2 === 0 ? [[key, items[i + 1]]] : [])) as [
+    ReplyTree,
+    ReplyTree,
+  ][];
+}
+
+function textOfPair([key, entries]: [ReplyTree, ReplyTree]): string {
+  return serialiseTree(key) + serialiseTree(entries);
+}
 
 const IDEMPOTENCY_FIELDS = [
   'idmp-duration',
