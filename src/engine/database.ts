@@ -308,10 +308,16 @@ export class Database {
     other.exchanged(this.keyspace);
   }
 
-  /** Enters an entry that restoring a checkpoint has read. */
-  admit(key: Uint8Array, value: Value, expireAt: number): KeyEntry {
+  /** Enters an entry under the name source[from .. from + length): for restoring a checkpoint. */
+  admit(
+    source: Uint8Array,
+    value: Value,
+    expireAt: number,
+    from = 0,
+    length = source.length,
+  ): KeyEntry {
     const keyspace = this.keyspace;
-    const entry = keyspace.table.add(key, 0, key.length, value, keyspace);
+    const entry = keyspace.table.add(source, from, length, value, keyspace);
     entry.accessed = this.engine.seconds;
     keyspace.setExpiry(entry, expireAt);
     if (value.type === 'stream') {

@@ -97,7 +97,7 @@ export class MemoryBudget {
       return 0;
     }
     let evicted = 0;
-    if (this.evicting) {
+    if (this.evicting && value.isMade) {
       const inUse = entry.accessed >= this.lastRoundBegan;
       evicted = evictOldest(value, limit, this.sparing && inUse ? KEPT : 0);
       this.evicted += evicted;
@@ -108,6 +108,7 @@ export class MemoryBudget {
   }
 
   private count(value: StreamValue): void {
+    if (!value.isMade) return;
     const { residentBytes } = value.stream;
     this.bytes += residentBytes - value.countedBytes;
     value.countedBytes = residentBytes;

@@ -1,8 +1,8 @@
 /**
  * Opens a checkpoint: reads what is known of every key and enters it into an empty engine.
  *
- * Blocks and pending pages stay where they are until somebody needs them, so the time depends on the
- * number of keys and groups, not of entries. Afterwards the log from `checkpoint.position` on is
+ * Blocks and pending pages stay where they are until somebody needs them, and streams are made when
+ * they are first used, so the time depends on the number of keys and groups, not of entries. Afterwards the log from `checkpoint.position` on is
  * replayed (replay.ts). Throws CheckpointError where the bytes make no sense.
  * Cost: a few microseconds a key.
  */
@@ -15,10 +15,10 @@ import { decodeMeta, STREAM_TYPE, STRING_TYPE } from './checkpoint-values.ts';
 import type { Checkpointer } from './checkpointer.ts';
 import type { Database } from './database.ts';
 import type { Engine } from './engine.ts';
-import type { KeyEntry } from './key-entry.ts';
+import type { KeyEntry, Value } from './key-entry.ts';
 import { Keyspace } from './keyspace.ts';
 import { StoredBlocks } from './stored-blocks.ts';
-import { StreamValue } from './stream-value.ts';
+import { type StreamSource, StreamValue } from './stream-value.ts';
 
 export class CheckpointError extends Error {}
 
@@ -30,9 +30,10 @@ export function restoreCheckpoint(engine: Engine, checkpointer: Checkpointer): n
   try {
     const databases = restoreKeyspaces(engine, meta);
     const streams = new Map<number, KeyEntry>();
+    const source = new CheckpointStreams(engine, checkpointer);
     let keys = 0;
     for (const { key, value } of checkpoint.entries(names.ALL_KEYS_FROM, names.ALL_KEYS_TO)) {
-      restoreKey(checkpointer, databases, streams, names.uidIn(key), value);
+      restoreKey(source, databases, streams, names.uidIn(key), value);
       keys++;
     }
     restoreIdempotency(engine, checkpointer, streams);
@@ -41,6 +42,22 @@ export function restoreCheckpoint(engine: Engine, checkpointer: Checkpointer): n
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new CheckpointError(`the checkpoint cannot be read: ${reason}`, { cause });
+  }
+}
+
+/** Makes streams whose blocks are all in the checkpoint. */
+class CheckpointStreams implements StreamSource {
+  private readonly engine: Engine;
+  private readonly checkpointer: Checkpointer;
+
+  constructor(engine: Engine, checkpointer: Checkpointer) {
+    this.engine = engine;
+    this.checkpointer = checkpointer;
+  }
+
+  load(uid: number, metadata: Buffer): Stream {
+    const cold = new StoredBlocks(this.checkpointer.blocks, uid);
+    return Stream.restore(metadata, cold, this.engine.nodeLimits);
   }
 }
 
@@ -63,35 +80,37 @@ function restoreKeyspaces(engine: Engine, bytes: Buffer): Map<number, Database> 
 }
 
 function restoreKey(
-  checkpointer: Checkpointer,
+  source: StreamSource,
   databases: Map<number, Database>,
   streams: Map<number, KeyEntry>,
   uid: number,
   bytes: Buffer,
 ): void {
-  const reader = new ByteReader(bytes);
+  reader.buffer = bytes;
+  reader.at = 0;
+  reader.end = bytes.length;
   const keyspace = reader.varint();
-  const name = reader.bytes();
+  const nameLength = reader.varint();
+  const nameAt = reader.at;
+  reader.at += nameLength;
   const type = reader.u8();
   const expireAt = reader.varint();
-  const rest = reader.raw(reader.end - reader.at);
   const database = databases.get(keyspace);
   if (database === undefined) {
-    throw new RangeError(
-      `key ${JSON.stringify(name.toString())} is in a database that is not configured`,
-    );
+    const name = bytes.toString('utf8', nameAt, nameAt + nameLength);
+    throw new RangeError(`key ${JSON.stringify(name)} is in a database that is not configured`);
   }
-  if (type === STRING_TYPE) {
-    database.admit(name, { type: 'string', bytes: Buffer.from(rest) }, expireAt).uid = uid;
-    return;
+  if (type !== STRING_TYPE && type !== STREAM_TYPE) {
+    throw new RangeError(`key ${uid} has unknown type ${type}`);
   }
-  if (type !== STREAM_TYPE) throw new RangeError(`key ${uid} has unknown type ${type}`);
-  const cold = new StoredBlocks(checkpointer.blocks, uid);
-  const value = new StreamValue(Stream.restore(rest, cold, database.engine.nodeLimits));
-  value.coldAttached = true;
-  const entry = database.admit(name, value, expireAt);
+  const rest = bytes.subarray(reader.at);
+  const value: Value =
+    type === STRING_TYPE
+      ? { type: 'string', bytes: Buffer.from(rest) }
+      : StreamValue.stored(source, uid, rest);
+  const entry = database.admit(bytes, value, expireAt, nameAt, nameLength);
   entry.uid = uid;
-  streams.set(uid, entry);
+  if (type === STREAM_TYPE) streams.set(uid, entry);
 }
 
 function restoreIdempotency(
@@ -126,3 +145,5 @@ function streamValue(streams: Map<number, KeyEntry>, name: Buffer): StreamValue 
   if (value?.type !== 'stream') throw new RangeError(`there is no stream ${names.uidIn(name)}`);
   return value;
 }
+
+const reader = new ByteReader(Buffer.alloc(0));

@@ -1,23 +1,66 @@
 /**
  * A stream with its consumer groups: the value that a stream key holds.
+ *
+ * A stream that comes from the checkpoint is made when it is first used: a restart with very many
+ * streams is quick, and those that nobody uses cost only the bytes that describe them.
+ * Cost: `stream` is one check.
  */
 import type { ConsumerGroup } from '../consumer-groups/group.ts';
 import type { Idempotency } from '../stream/idempotency.ts';
 import type { Stream } from '../stream/stream.ts';
 
+/** Where the streams of a checkpoint come from: one for all. */
+export interface StreamSource {
+  /** The stream that these bytes (Stream.export) describe; its blocks are stored under `uid`. */
+  load(uid: number, metadata: Buffer): Stream;
+}
+
 export class StreamValue {
   readonly type = 'stream';
-  readonly stream: Stream;
-  /** By the group's name as latin1. Iterate in the byte order of names, as Redis's rax does. */
-  readonly groups = new Map<string, ConsumerGroup>();
   /** Producers' idempotent ids and the window's bounds; null as long as only defaults apply. */
   idempotency: Idempotency | null = null;
   /** Whether the stream knows where the checkpoint keeps its blocks: from its first checkpoint on. */
   coldAttached = false;
   /** Its resident bytes when the memory budget counted them last. */
   countedBytes = 0;
+  private made: Stream | null;
+  private ownGroups: Map<string, ConsumerGroup> | null = null;
+  private source: StreamSource | null = null;
+  private uid = 0;
+  private metadata: Buffer | null = null;
 
-  constructor(stream: Stream) {
-    this.stream = stream;
+  constructor(stream: Stream | null) {
+    this.made = stream;
+  }
+
+  /** A stream of the checkpoint; `metadata` is kept. */
+  static stored(source: StreamSource, uid: number, metadata: Buffer): StreamValue {
+    const value = new StreamValue(null);
+    value.source = source;
+    value.uid = uid;
+    value.metadata = metadata;
+    value.coldAttached = true;
+    return value;
+  }
+
+  /** By the group's name as latin1. Iterate in the byte order of names, as Redis's rax does. */
+  get groups(): Map<string, ConsumerGroup> {
+    this.ownGroups ??= new Map();
+    return this.ownGroups;
+  }
+
+  get stream(): Stream {
+    return this.made ?? this.make();
+  }
+
+  /** False for a stream of the checkpoint that nobody has used yet: none of its blocks is resident. */
+  get isMade(): boolean {
+    return this.made !== null;
+  }
+
+  private make(): Stream {
+    this.made = this.source!.load(this.uid, this.metadata!);
+    this.source = this.metadata = null;
+    return this.made;
   }
 }
