@@ -198,6 +198,9 @@ export class ServerState {
 
   #watchConfig(): void {
     const { config } = this;
+    config.watch('maxmemory', () => {
+      this.engine.memory.setMaxMemory(config.number('maxmemory'));
+    });
     config.watch('proto-max-bulk-len', () => {
       this.parserLimits.bulkMax = config.number('proto-max-bulk-len');
     });
