@@ -72,7 +72,8 @@ export abstract class BrokerBase implements Broker {
   #disconnecting: Promise<void> | null = null;
   readonly #subscribers = new Set<Attached>();
   readonly #publishes = new Set<Promise<unknown>>();
-  #waitingPublishes = 0;
+  /** Calls that have failed once and wait for the broker to come back. */
+  #waiting = 0;
 
   constructor(addresses: readonly string[], options: Partial<BrokerOptions> = {}) {
     this.#options = resolveBrokerOptions({ ...options, addresses });
@@ -91,6 +92,7 @@ export abstract class BrokerBase implements Broker {
   }
 
   connect(): Promise<void> {
+    if (this.#disconnecting !== null) return Promise.reject(this.#closedError());
     this.#connecting ??= this.#connect();
     return this.#connecting;
   }
@@ -229,7 +231,11 @@ export abstract class BrokerBase implements Broker {
     if (this.#state === 'new' && this.#disconnecting === null) {
       throw new RivuletError('NOT_CONNECTED', `connect the ${this.name} broker first`);
     }
-    throw new RivuletError('CLOSED', `the ${this.name} broker is disconnected`);
+    throw this.#closedError();
+  }
+
+  #closedError(cause?: unknown): RivuletError {
+    return new RivuletError('CLOSED', `the ${this.name} broker is disconnected`, { cause });
   }
 
   /**
@@ -243,14 +249,13 @@ export abstract class BrokerBase implements Broker {
     work: () => Promise<T>,
   ): Promise<T> {
     throwIfAborted(signal);
-    let over = false;
+    const { scheduler, maxPendingPublishes } = this.options;
+    const ended = new AbortController();
+    let waits = false;
     let lastError: unknown;
     let leave: (error: RivuletError) => void = () => {};
     const left = new Promise<never>((_, reject) => {
-      leave = (error) => {
-        over = true;
-        reject(error);
-      };
+      leave = reject;
     });
     const stop = this.timeouts.add(timeoutMs, () => {
       const text = `${what} could not be done within ${timeoutMs} ms: the broker cannot be reached`;
@@ -264,43 +269,36 @@ export abstract class BrokerBase implements Broker {
         try {
           return await work();
         } catch (error) {
-          if (over || !isOutage(error)) throw error;
+          if (ended.signal.aborted || !isOutage(error)) throw error;
           lastError = error;
         }
-        await this.#waitForBroker(attempt);
-        if (over) throw lastError;
-        if (this.#disconnecting !== null && this.#state === 'closed') {
-          throw new RivuletError('CLOSED', `the ${this.name} broker is disconnected`, {
-            cause: lastError,
-          });
+        if (!waits) {
+          if (this.#waiting >= maxPendingPublishes) {
+            const text = `${maxPendingPublishes} calls wait for the broker to come back already`;
+            throw new RivuletError('LIMIT_EXCEEDED', text, { cause: lastError });
+          }
+          waits = true;
+          this.#waiting++;
         }
+        await pause(
+          scheduler,
+          backoffMs(BETWEEN_ATTEMPTS, attempt, scheduler.fraction()),
+          ended.signal,
+        );
+        if (this.#state === 'closed') throw this.#closedError(lastError);
       }
     };
     try {
       return await Promise.race([attempts(), left]);
     } finally {
-      over = true;
+      if (waits) this.#waiting--;
+      ended.abort();
       stop();
       signal?.removeEventListener('abort', abort);
     }
   }
 
-  async #waitForBroker(attempt: number): Promise<void> {
-    const { maxPendingPublishes, scheduler } = this.options;
-    if (this.#waitingPublishes >= maxPendingPublishes) {
-      const text = `${maxPendingPublishes} calls wait for the broker to come back already`;
-      throw new RivuletError('LIMIT_EXCEEDED', text);
-    }
-    this.#waitingPublishes++;
-    const wait = { minMs: 20, maxMs: 500, factor: 2, jitter: true };
-    await pause(scheduler, backoffMs(wait, attempt, scheduler.fraction()));
-    this.#waitingPublishes--;
-  }
-
   async #connect(): Promise<void> {
-    if (this.#disconnecting !== null) {
-      throw new RivuletError('CLOSED', `the ${this.name} broker is disconnected`);
-    }
     const { connectTimeoutMs } = this.options;
     const controller = new AbortController();
     const stop = this.timeouts.add(connectTimeoutMs, () =>
@@ -490,6 +488,8 @@ class Attached implements Subscriber {
     return this.unsubscribe();
   }
 }
+
+const BETWEEN_ATTEMPTS = { minMs: 20, maxMs: 500, factor: 2, jitter: true };
 
 const OUTAGES: ReadonlySet<ErrorCode> = new Set([
   'NOT_CONNECTED',

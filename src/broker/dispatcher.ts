@@ -41,6 +41,12 @@ export interface DispatcherSetup<Raw extends RawDelivery> {
   readonly onFree?: () => void;
 }
 
+/** One call of a handler. */
+interface Call<Raw extends RawDelivery> {
+  readonly deliveries: readonly HeldDelivery<Raw>[];
+  overdue: boolean;
+}
+
 export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements DeliveryKeeper<Raw> {
   readonly options: ResolvedSubscribeOptions;
   readonly #consume: Consume;
@@ -62,9 +68,12 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
   readonly #taken = new Set<HeldDelivery<Raw>>();
   /** What starts the retry in place of a delivery, once its handler has returned. */
   readonly #successors = new Map<HeldDelivery<Raw>, () => void>();
+  readonly #calls = new Set<Call<Raw>>();
   #sequence = 0;
   #running = 0;
   #settling = 0;
+  /** Calls of handlers whose messages have all been lost to their deadline. */
+  #overdue = 0;
   /** A batch in order waits for its retry: nothing else may run. */
   #paused = false;
   #flush = false;
@@ -97,7 +106,13 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
 
   /** How many more a source may push. */
   get free(): number {
-    return this.#closing ? 0 : Math.max(0, this.options.maxInFlight - this.#held.size);
+    if (this.#closing || this.stuck) return 0;
+    return Math.max(0, this.options.maxInFlight - this.#held.size - this.#overdue);
+  }
+
+  /** Every handler that may run holds a message past its deadline: nothing more can be handled. */
+  get stuck(): boolean {
+    return this.#overdue >= this.options.concurrency;
   }
 
   /** The ids of one topic whose handlers have not returned, lost ones included. */
@@ -261,11 +276,18 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
     let failure: unknown;
     if (ripe.length > 0) {
       for (const held of ripe) held.state = 'handed';
+      const call: Call<Raw> = { deliveries: ripe, overdue: false };
+      this.#calls.add(call);
       try {
         await this.#call(ripe);
       } catch (error) {
         failed = true;
         failure = error;
+      }
+      this.#calls.delete(call);
+      if (call.overdue) {
+        this.#overdue--;
+        if (!this.#closing) this.#onFree();
       }
     }
     const settlements = ripe
@@ -426,6 +448,13 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
         this.#events.emit('warning', { error });
         held.lose(error);
       }
+    }
+    for (const call of this.#calls) {
+      if (call.overdue || !call.deliveries.every(({ state }) => state === 'lost')) continue;
+      call.overdue = true;
+      this.#overdue++;
+      // What waits behind handlers that do not return is for others.
+      if (this.stuck) for (const held of this.#lanes.clear()) this.#giveAway(held);
     }
   }
 

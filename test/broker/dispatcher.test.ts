@@ -270,6 +270,19 @@ test('a stuck handler keeps its concurrency but frees its place in flight', asyn
   assert.deepEqual(running(), ['1#1', '1#2']);
 });
 
+test('when every handler is stuck nothing more is taken, and what waits is given back', async () => {
+  const { each, calls } = gate();
+  const { push, dispatcher, scheduler, settler } = setUp({ each }, { ackWaitMs: 1000 });
+  push('1');
+  push('2');
+  await scheduler.advance(1000);
+  assert.deepEqual([dispatcher.stuck, dispatcher.free, dispatcher.inFlight], [true, 0, 0]);
+  assert.equal(settler.log.at(-1), 'release 2');
+  calls.get('1#1')?.end();
+  await scheduler.settle();
+  assert.deepEqual([dispatcher.stuck, dispatcher.free], [false, 2]);
+});
+
 test('batches: what is pushed in one go comes together; a failed batch is given back', async () => {
   const batches: string[][] = [];
   const { push, settler, scheduler } = setUp(

@@ -25,7 +25,7 @@ export const plainForm: EntryForm = {
       break;
     }
     if (key !== undefined) fields.push('key', key);
-    fields.push('body', body);
+    fields.push('body', asBuffer(body));
     return fields;
   },
   read(fields) {
@@ -72,6 +72,13 @@ export const goMicroForm: EntryForm = {
     }
   },
 };
+
+/** ioredis writes Buffers as they are, and any other array as text. */
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.isBuffer(bytes)
+    ? bytes
+    : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
 
 /** What another program wrote: its fields as headers, no body. */
 function foreignEntry(fields: readonly Buffer[]): Message {

@@ -203,7 +203,7 @@ export class Reader {
         'COUNT',
         count,
         'BLOCK',
-        BLOCK_MS,
+        this.#blockMs(),
         'STREAMS',
         ...this.topics.map((each) => each.stream),
         ...this.topics.map(() => '>'),
@@ -212,6 +212,12 @@ export class Reader {
     } finally {
       this.#asked = 0;
     }
+  }
+
+  /** Until the next look: the read may have asked for all the room that a look would need. */
+  #blockMs(): number {
+    const next = Math.min(...this.topics.map((each) => each.nextLook));
+    return Math.max(1, Math.min(BLOCK_MS, Math.ceil(next - this.#now())));
   }
 
   #receive(reply: [Buffer, [Buffer, Buffer[]][]][] | null): void {
@@ -252,9 +258,8 @@ export class Reader {
   async #lookNow(room: () => number): Promise<void> {
     for (const each of this.topics) {
       if (this.#closed) return;
-      if (each.recoverAfter !== null) {
-        if (room() > 0) await this.#recover(each, room());
-      } else if (this.#now() >= each.nextLook && room() > 0) {
+      if (each.recoverAfter !== null && room() > 0) await this.#recover(each, room());
+      if (each.recoverAfter === null && this.#now() >= each.nextLook && room() > 0) {
         await this.#take(each, room());
       }
     }
@@ -263,22 +268,29 @@ export class Reader {
   async #take(each: GroupTopic, count: number): Promise<void> {
     const { commands, consumer, dispatcher } = this.#setup;
     const { ackWaitMs } = dispatcher.options;
-    const [now, due, cursor, taken, gone] = (await commands.run(
-      scripts.take,
-      each.stream,
-      each.deadlines,
-      each.group,
-      consumer,
-      ackWaitMs,
-      count,
-      each.cursor,
-    )) as [number, number, Buffer, Taken[], Buffer[]];
+    // What is given back while the script is under way sets an earlier time.
+    each.nextLook = Number.POSITIVE_INFINITY;
+    const [now, due, cursor, taken, gone] = (await commands
+      .run(
+        scripts.take,
+        each.stream,
+        each.deadlines,
+        each.group,
+        consumer,
+        ackWaitMs,
+        count,
+        each.cursor,
+      )
+      .catch((error) => {
+        each.nextLook = this.#now() + LOOK_EVERY_MS;
+        throw error;
+      })) as [number, number, Buffer, Taken[], Buffer[]];
     each.cursor = cursor.toString();
     this.#accept(each, taken, gone);
     let wait = Math.min(LOOK_EVERY_MS, Math.max(20, ackWaitMs / 4));
     if (due >= 0) wait = Math.min(wait, Math.max(1, due - now));
     if (taken.length === count || each.cursor !== '-') wait = 0;
-    each.nextLook = this.#now() + wait;
+    each.nextLook = Math.min(each.nextLook, this.#now() + wait);
   }
 
   async #recover(each: GroupTopic, count: number): Promise<void> {
@@ -320,6 +332,7 @@ export class Reader {
     this.#cancelLook = null;
     if (this.#closed || this.topics.length === 0) return;
     const next = Math.min(...this.topics.map((each) => each.nextLook));
+    if (next === Number.POSITIVE_INFINITY) return;
     this.#cancelLook = this.#setup.broker.scheduler.after(Math.max(0, next - this.#now()), () => {
       this.#cancelLook = null;
       if (this.#setup.exclusive && !this.topics.every((each) => each.leading)) return;
@@ -337,6 +350,14 @@ export class Reader {
 
   async #lead(): Promise<boolean> {
     const { commands, consumer, dispatcher } = this.#setup;
+    if (dispatcher.stuck) {
+      // Handlers that do not return must not keep the group from its other members.
+      for (const each of this.topics) {
+        if (each.leading) await commands.run(scripts.yieldLead, each.leader, consumer);
+        each.leading = false;
+      }
+      return false;
+    }
     let all = true;
     for (const each of this.topics) {
       const leads = (await commands.run(scripts.lead, each.leader, consumer, LEAD_MS)) === 1;

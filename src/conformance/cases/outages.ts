@@ -38,6 +38,7 @@ function publishSteadily(broker: Broker, topic: string) {
         await broker.publish(topic, message(each));
         acknowledged.push(each);
       } catch (error) {
+        if ((error as { code?: string }).code === 'CLOSED') return;
         failures.push(error);
       }
       await quiet(2);
@@ -106,6 +107,7 @@ function throughFault(mode: ProxyMode | 'reset', holdMs: number): Case {
           }
         } else {
           proxy.mode = mode;
+          if (mode === 'refuse') proxy.cut();
           await connected;
           await quiet(holdMs);
           proxy.mode = 'pass';
@@ -119,7 +121,6 @@ function throughFault(mode: ProxyMode | 'reset', holdMs: number): Case {
         await allArrive(load.acknowledged, seen);
       } finally {
         proxy.mode = 'pass';
-        await Promise.resolve();
         await world.end();
         await end();
       }
