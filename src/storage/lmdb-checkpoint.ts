@@ -32,6 +32,8 @@ type RangeOptions = NonNullable<Parameters<Environment['getRange']>[0]>;
 
 const SLICE = 1024 * 1024;
 const SATURATED = 16 * SLICE;
+/** A commit that failed with so little room left failed for want of it. */
+const FULL_BELOW = 16 * SLICE;
 const FIRST_USER_KEY = Buffer.from([1]);
 
 export class LmdbCheckpoint implements Checkpoint {
@@ -124,8 +126,8 @@ export class LmdbCheckpoint implements Checkpoint {
     } catch (error) {
       throw new StorageError(
         'CHECKPOINT_FAILED',
-        `The checkpoint could not be written: ${(error as Error).message}. The log is kept and the ` +
-          'next checkpoint will try again.',
+        `The checkpoint could not be written: ${this.#reason(error)}. The log is kept and the next ` +
+          'checkpoint will try again.',
         { file: this.#directory, cause: error },
       );
     } finally {
@@ -134,6 +136,15 @@ export class LmdbCheckpoint implements Checkpoint {
     }
     this.position = position;
     this.#measure();
+  }
+
+  // LMDB takes a write cut short by a full disk for an I/O error.
+  #reason(error: unknown): string {
+    try {
+      const { bavail, bsize } = fs.statfsSync(this.#directory);
+      if (bavail * bsize < FULL_BELOW) return 'No space left on device';
+    } catch {}
+    return (error as Error).message;
   }
 
   abort(): void {

@@ -81,7 +81,7 @@ export class SegmentSupply {
 
   constructor(options: SegmentSupplyOptions) {
     this.#options = options;
-    this.#nextBytes = sectors(options.firstBytes);
+    this.#nextBytes = sectors(Math.min(options.firstBytes, options.fullBytes));
     this.#margin = Math.min(MARGIN, options.firstBytes / 4);
   }
 

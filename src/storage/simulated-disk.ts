@@ -261,7 +261,7 @@ export class SimulatedDisk implements Disk {
     return this.#later(operation);
   }
 
-  /** @internal */
+  /** Something else that takes its time and dies with a crash: a commit of a MemoryCheckpoint, say. */
   enqueue(operation: () => void): void {
     const life = this.#life;
     this.#queue.push(() => {
@@ -495,7 +495,12 @@ function systemError(code: string, what: string): Error {
   return Object.assign(new Error(`${code}: ${what}`), { code });
 }
 
-/** Lets every promise that can go on do so, however long the chain. No time passes. */
-function microtasks(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
+/**
+ * Lets every promise that can go on do so, however long the chain, without a timer: a tick asked for
+ * within a microtask comes when no microtask is left. The first tick only makes sure that we are in
+ * one.
+ */
+async function microtasks(): Promise<void> {
+  await new Promise<void>((resolve) => process.nextTick(resolve));
+  await new Promise<void>((resolve) => process.nextTick(resolve));
 }

@@ -23,6 +23,7 @@ const FLOORS = floorsInThePicture();
 const SHELLS = [
   'src/util/clock.ts',
   'src/storage/real-disk.ts',
+  'src/storage/directory-lock.ts',
   'src/storage/lmdb-',
   'src/server/',
   'src/broker/system-scheduler.ts',

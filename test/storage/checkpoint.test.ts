@@ -1,3 +1,7 @@
+/**
+ * The checkpoint, both implementations against one naive twin; what LMDB's adds: its thread, crashes
+ * between slices, damage, formats.
+ */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,3 +1,6 @@
+/**
+ * One process per data directory: refused, taken over after kill -9, raced for.
+ */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';

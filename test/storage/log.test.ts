@@ -1,3 +1,6 @@
+/**
+ * The log on a simulated disk: group commit, policies, rolling, full and broken disks.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SimulatedDisk } from '../../src/storage/simulated-disk.ts';

@@ -1,3 +1,7 @@
+/**
+ * Recovery: seeded crashes at any moment, torn writes sector by sector, flipped bits, missing and
+ * foreign files. STORAGE_SEEDS and STORAGE_FIRST_SEED choose the runs.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FRAME_HEADER, SECTOR, segmentHeader, segmentName } from '../../src/storage/frame.ts';

@@ -1,3 +1,6 @@
+/**
+ * Repair: what it finds, and that what it leaves starts again with everything it promised.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { describeInspection, inspect, salvage } from '../../src/storage/repair.ts';

@@ -1,3 +1,6 @@
+/**
+ * The store: a directory opened, recovered, checkpointed and closed, on a real and a simulated disk.
+ */
 import assert from 'node:assert/strict';
 import * as fsp from 'node:fs/promises';
 import * as os from 'node:os';
