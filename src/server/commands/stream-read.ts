@@ -41,9 +41,11 @@ const LEAST_WAIT_TO_CLAIM = 10;
 
 function read(session: Session, forGroup: boolean): void {
   if (!options.read(session, forGroup)) return;
-  if (!resolve(session, forGroup) || serve(session, forGroup)) return;
-  if (options.block < 0 || session.denyBlocking) session.reply.nullArray();
-  else wait(session, forGroup);
+  if (resolve(session, forGroup) && !serve(session, forGroup)) {
+    if (options.block < 0 || session.denyBlocking) session.reply.nullArray();
+    else wait(session, forGroup);
+  }
+  forget();
 }
 
 // --- What is asked for ---
@@ -117,6 +119,14 @@ class Source {
   group: ConsumerGroup | undefined;
   /** Wanted is what comes after it; the greatest id stands for `>`. */
   readonly after = new StreamId();
+}
+
+/** The scratch must not keep a stream in memory that may be deleted before the next call. */
+function forget(): void {
+  for (let i = 0; i < options.streams && i < sources.length; i++) {
+    sources[i].entry = undefined;
+    sources[i].group = undefined;
+  }
 }
 
 // --- Replying ---
@@ -350,6 +360,12 @@ class Reader implements BlockingWait {
   }
 
   retry(session: Session): boolean {
+    const done = this.#again(session);
+    forget();
+    return done;
+  }
+
+  #again(session: Session): boolean {
     if (!options.read(session, this.#forGroup)) return true;
     // XREAD goes on waiting while its keys are missing or hold something else; XREADGROUP fails.
     if (!this.#forGroup && !canServe(session)) return false;
