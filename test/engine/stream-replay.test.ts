@@ -1,3 +1,6 @@
+/**
+ * Effect records of streams: replayed into an empty engine they give the state that wrote them.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PendingCursor } from '../../src/consumer-groups/pending-cursor.ts';

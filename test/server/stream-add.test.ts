@@ -1,3 +1,6 @@
+/**
+ * XADD, XTRIM and idempotent producers: replies, errors and edges of ids.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {

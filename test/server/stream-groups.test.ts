@@ -1,3 +1,7 @@
+/**
+ * Consumer groups through their commands: XGROUP, XREADGROUP, XACK, XNACK, XPENDING, XCLAIM,
+ * XAUTOCLAIM, XDELEX, XACKDEL, XINFO, XSETID.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {

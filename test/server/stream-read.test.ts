@@ -1,3 +1,6 @@
+/**
+ * Reading: XRANGE, XREAD and XREADGROUP, and how blocked readers are woken, served and failed.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {

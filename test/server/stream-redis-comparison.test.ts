@@ -1,3 +1,9 @@
+/**
+ * The same random stream commands to a real redis-server 7.0 and to the commands in this process:
+ * the same bytes expected. Ids are given, idle times are 0 or a day, so the clocks do not matter;
+ * times in replies are masked. What Redis 8 does otherwise than 7.0 is listed in `hidden` and in
+ * what the commands below leave out.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Random } from '../../src/util/random.ts';
@@ -12,12 +18,6 @@ import { startRedis } from '../helpers/redis-server.ts';
 import { missing } from '../helpers/requirements.ts';
 import { RespSession } from '../helpers/resp-session.ts';
 
-/*
- * The same random stream commands to a real redis-server 7.0 and to the commands in this process:
- * the same bytes expected. Ids are given, idle times are 0 or a day, so the clocks do not matter;
- * times in replies are masked. What Redis 8 does otherwise than 7.0 is listed in `hidden` and in
- * what the commands below leave out.
- */
 const DAY = 86_400_000;
 const SEED = Number(process.env.STREAM_SEED ?? 20);
 const COMMANDS = Number(process.env.STREAM_COMMANDS ?? 4000);

@@ -1,3 +1,6 @@
+/**
+ * Lists of ids, and their bytes in the log.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { IdList } from '../../src/stream/id-list.ts';
