@@ -18,7 +18,6 @@ export const DB_OUT_OF_RANGE = 'ERR DB index is out of range';
 
 /** Greatest unix ms that a key may be told to expire at: whole numbers end to be exact there. */
 const MAX_TIME = Number.MAX_SAFE_INTEGER;
-const INT64_MAX = 2 ** 63;
 
 export const ONE_KEY: KeySpec = { first: 1, last: 1, step: 1, access: 'R' };
 export const ONE_KEY_WRITE: KeySpec = { first: 1, last: 1, step: 1, access: 'W' };
@@ -63,17 +62,21 @@ export function readTime(
     session.reply.error(NOT_AN_INTEGER);
     return null;
   }
-  const ms = unit === 'EX' || unit === 'EXAT' ? value * 1000 : value;
+  const scale = unit === 'EX' || unit === 'EXAT' ? 1000 : 1;
   const base = unit === 'EX' || unit === 'PX' ? session.engine.now : 0;
-  if (
-    (positive && value <= 0) ||
-    Math.abs(ms) >= INT64_MAX ||
-    (base > 0 && ms + base >= INT64_MAX)
-  ) {
+  const time = value * scale + base;
+  // Beyond 2^53 the sum is rounded, so whether it fits 64 bits is asked of the exact one.
+  const fits = Number.isSafeInteger(time) || fitsInt64(session, i, BigInt(scale), BigInt(base));
+  if (!fits || (positive && value <= 0)) {
     session.reply.error(`ERR invalid expire time in '${command}' command`);
     return null;
   }
-  return Math.min(ms + base, MAX_TIME);
+  return Math.min(time, MAX_TIME);
+}
+
+function fitsInt64(session: Session, i: number, scale: bigint, base: bigint): boolean {
+  const ms = (session.args.bigInteger(i) as bigint) * scale;
+  return BigInt.asIntN(64, ms) === ms && BigInt.asIntN(64, ms + base) === ms + base;
 }
 
 /** A time that is over, as a key's expiry: the oldest there is (0 would mean never). */
