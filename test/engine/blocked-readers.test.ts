@@ -1,3 +1,4 @@
+/** Blocked readers: who is tried when, and who is forgotten. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { BlockedReader } from '../../src/engine/blocked-readers.ts';

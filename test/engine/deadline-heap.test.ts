@@ -1,3 +1,4 @@
+/** The deadline heap beside a twin that is a set searched from end to end. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DeadlineHeap, type Timed } from '../../src/engine/deadline-heap.ts';

@@ -1,3 +1,4 @@
+/** DUMP and RESTORE: every value comes back, nothing damaged does. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { dumpValue, openDump } from '../../src/engine/dump.ts';

@@ -1,3 +1,4 @@
+/** When keys expire: lazily, by the tick, in the records, and through renaming and copying. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { RecordType } from '../../src/engine/records.ts';

@@ -1,3 +1,4 @@
+/** The key table beside a Map, and the guarantee of SCAN while the table is resized. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { KeyEntry, StringValue } from '../../src/engine/key-entry.ts';

@@ -1,3 +1,4 @@
+/** Streams larger than their budget: what leaves memory, when, and that it can still be read. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Checkpointer } from '../../src/engine/checkpointer.ts';

@@ -1,3 +1,10 @@
+/**
+ * The same random commands of strings, keys, databases and transactions to a real redis-server 7.0
+ * and to the commands in this process: the same bytes expected. Times are absolute and far away, or
+ * over, so that the clocks do not matter. Left out is what names representations of Redis's own
+ * (DUMP, OBJECT ENCODING after APPEND), the order of keys (KEYS, SCAN), chance (RANDOMKEY), and times
+ * beyond 2^53 ms, the year 287396, to which Rivulet cuts those up to 2^63.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Random } from '../../src/util/random.ts';
@@ -6,13 +13,6 @@ import { startRedis } from '../helpers/redis-server.ts';
 import { missing } from '../helpers/requirements.ts';
 import { RespSession } from '../helpers/resp-session.ts';
 
-/*
- * The same random commands of strings, keys, databases and transactions to a real redis-server 7.0
- * and to the commands in this process: the same bytes expected. Times are absolute and far away, or
- * over, so that the clocks do not matter. Left out is what names representations of Redis's own
- * (DUMP, OBJECT ENCODING after APPEND), the order of keys (KEYS, SCAN), chance (RANDOMKEY), and times
- * beyond 2^53 ms, the year 287396, to which Rivulet cuts those up to 2^63.
- */
 const SEED = Number(process.env.KEYS_SEED ?? 7);
 const COMMANDS = Number(process.env.KEYS_COMMANDS ?? 6000);
 const KEYS = ['a', 'b', 'c', 'stream'];

@@ -1,3 +1,4 @@
+/** Publish/subscribe: the bytes that listeners and publishers get. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { InProcessServer, type InProcessSession } from '../helpers/in-process-server.ts';

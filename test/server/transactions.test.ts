@@ -1,3 +1,4 @@
+/** MULTI, EXEC, DISCARD, WATCH: what is queued, what is run, what fails an EXEC. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { InProcessServer } from '../helpers/in-process-server.ts';

@@ -1,3 +1,4 @@
+/** CRC-64 against its published check value. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { writeCrc64 } from '../../src/util/crc64.ts';

@@ -1,3 +1,4 @@
+/** Glob patterns: the meaning is that of Redis, the time is bounded. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { globMatches } from '../../src/util/glob.ts';
