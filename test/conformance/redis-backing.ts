@@ -124,6 +124,8 @@ export async function redisClusterBacking(): Promise<Backing> {
         'yes',
         '--cluster-node-timeout',
         '1500',
+        '--repl-diskless-sync-delay',
+        '0',
       ]),
   );
   await Promise.all(nodes.map((node) => node.start()));
@@ -162,18 +164,19 @@ export async function redisClusterBacking(): Promise<Backing> {
   };
 }
 
-/** Every node says that the cluster works and knows every replica. */
+/** Every node says that the cluster works, and every replica has what its master has. */
 async function agreed(nodes: readonly Node[]): Promise<void> {
   const deadline = Date.now() + 30_000;
-  for (const node of nodes) {
-    for (;;) {
-      const info = String(await node.ask('CLUSTER', 'INFO'));
-      const list = String(await node.ask('CLUSTER', 'NODES'));
-      const replicas = list
-        .split('\n')
-        .filter((line) => line.includes(' slave ') || line.includes(',slave ')).length;
-      if (/cluster_state:ok/.test(info) && replicas === nodes.length / 2) break;
-      if (Date.now() > deadline) throw new Error(`the cluster does not agree: ${info}${list}`);
+  for (;;) {
+    const infos = await Promise.all(nodes.map((node) => node.ask('CLUSTER', 'INFO')));
+    const roles = await Promise.all(nodes.map((node) => node.ask('INFO', 'replication')));
+    const synced = roles.filter((role) => /master_link_status:up/.test(String(role))).length;
+    if (
+      infos.every((info) => /cluster_state:ok/.test(String(info))) &&
+      synced === nodes.length / 2
+    ) {
+      return;
     }
+    if (Date.now() > deadline) throw new Error(`the cluster does not agree: ${infos}${roles}`);
   }
 }

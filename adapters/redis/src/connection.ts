@@ -7,7 +7,7 @@
  * A connection that stops answering is cut by `socketTimeout`, so nothing waits on a dead socket.
  */
 import { Cluster, type ClusterOptions, Redis, type RedisOptions } from 'ioredis';
-import { type BrokerOptions, backoffMs, RivuletError } from 'rivulet';
+import { type BrokerOptions, backoffMs, RivuletError, Timeouts } from 'rivulet';
 import { toRivulet } from './failures.ts';
 import { type Script, scripts } from './scripts.ts';
 
@@ -16,12 +16,15 @@ export type Argument = string | number | Uint8Array;
 
 /** A socket on which a command has been unanswered for this long is cut. */
 const SILENCE_MS = 4000;
+/** A cluster's client may wait for ever for a node that died while it was connecting. */
+const CONNECT_MS = 5000;
 
 export class Connector {
   readonly #options: BrokerOptions;
   readonly #given: Client | null;
   readonly #addresses: readonly string[];
   readonly #extra: RedisOptions;
+  readonly #timeouts: Timeouts;
   #address = 0;
   /** Set once a server has said that it is part of a cluster. */
   cluster = false;
@@ -31,6 +34,7 @@ export class Connector {
     this.#options = options;
     this.#given = redis ?? null;
     this.#addresses = options.addresses;
+    this.#timeouts = new Timeouts(options.scheduler);
     this.#extra = rest;
     this.cluster = redis instanceof Cluster || (redis?.isCluster ?? false);
     if (redis !== undefined && (redis.options as { keyPrefix?: string }).keyPrefix) {
@@ -57,9 +61,8 @@ export class Connector {
       // A replica that was a master: ask again who is.
       reconnectOnError: (error) => error.message.startsWith('READONLY'),
     };
-    return new Connection(
-      this.cluster ? this.#makeCluster(name, shared, retry) : this.#makeOne(shared),
-    );
+    const client = this.cluster ? this.#makeCluster(name, shared, retry) : this.#makeOne(shared);
+    return new Connection(client, this.#timeouts, blockMs + 2 * SILENCE_MS);
   }
 
   #makeOne(shared: ConnectionOptions): Client {
@@ -79,8 +82,8 @@ export class Connector {
       lazyConnect: true,
       enableOfflineQueue: false,
       clusterRetryStrategy: retry,
-      retryDelayOnFailover: 0,
-      retryDelayOnClusterDown: 0,
+      retryDelayOnFailover: 50,
+      retryDelayOnClusterDown: 50,
       maxRedirections: 4,
       slotsRefreshTimeout: Math.min(connectTimeoutMs, 2000),
       slotsRefreshInterval: 5000,
@@ -117,10 +120,15 @@ type Scripted = Record<string, (...args: Argument[]) => Promise<unknown>>;
 
 export class Connection {
   readonly client: Client;
+  readonly #timeouts: Timeouts;
+  /** The longest that a command may take, its blocking and a cluster's redirections included. */
+  readonly #limitMs: number;
   #closed = false;
 
-  constructor(client: Client) {
+  constructor(client: Client, timeouts: Timeouts, limitMs: number) {
     this.client = client;
+    this.#timeouts = timeouts;
+    this.#limitMs = limitMs;
     for (const { name, keys, lua } of Object.values(scripts) as Script[]) {
       client.defineCommand(name, { numberOfKeys: keys, lua });
     }
@@ -133,44 +141,52 @@ export class Connection {
   }
 
   async connect(): Promise<void> {
-    try {
-      await this.client.connect();
-    } catch (error) {
-      throw toRivulet(error);
-    }
+    await this.#bounded(this.client.connect(), Math.min(this.#limitMs, CONNECT_MS));
   }
 
-  async call(command: string, ...args: Argument[]): Promise<unknown> {
-    try {
-      return await (this.client as Redis).callBuffer(command, args as (string | Buffer)[]);
-    } catch (error) {
-      throw toRivulet(error);
-    }
+  call(command: string, ...args: Argument[]): Promise<unknown> {
+    return this.#bounded((this.client as Redis).callBuffer(command, args as (string | Buffer)[]));
   }
 
-  async run(script: Script, ...args: Argument[]): Promise<unknown> {
-    try {
-      return await (this.client as unknown as Scripted)[`${script.name}Buffer`](...args);
-    } catch (error) {
-      throw toRivulet(error);
-    }
+  run(script: Script, ...args: Argument[]): Promise<unknown> {
+    const client = this.client as unknown as Scripted;
+    return this.#bounded(client[`${script.name}Buffer`](...args));
   }
 
   /** MULTI ... EXEC: all of them or none. Their keys share one slot. */
   async transact(commands: readonly (readonly [string, ...Argument[]])[]): Promise<unknown[]> {
-    try {
-      const multi = this.client.multi();
-      for (const [command, ...args] of commands) {
-        multi.callBuffer(command, ...(args as (string | Buffer)[]));
-      }
-      const replies = (await multi.exec()) ?? [];
-      return replies.map(([error, reply]) => {
-        if (error) throw error;
-        return reply;
-      });
-    } catch (error) {
-      throw toRivulet(error);
+    const multi = this.client.multi();
+    for (const [command, ...args] of commands) {
+      multi.callBuffer(command, ...(args as (string | Buffer)[]));
     }
+    const replies = (await this.#bounded(multi.exec())) ?? [];
+    return replies.map(([error, reply]) => {
+      if (error) throw toRivulet(error);
+      return reply;
+    });
+  }
+
+  /**
+   * The reply, or an error in our codes, or NOT_CONNECTED once it has taken too long. A connection
+   * that has swallowed a command may swallow more, so it is made anew.
+   */
+  #bounded<T>(reply: Promise<T>, limitMs = this.#limitMs): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const stop = this.#timeouts.add(limitMs, () => {
+        if (!this.#closed) this.client.disconnect(true);
+        reject(new RivuletError('NOT_CONNECTED', `no answer within ${limitMs} ms`));
+      });
+      reply.then(
+        (value) => {
+          stop();
+          resolve(value);
+        },
+        (error) => {
+          stop();
+          reject(toRivulet(error));
+        },
+      );
+    });
   }
 
   /** The masters of a cluster, or the one server. */
