@@ -54,8 +54,11 @@ const INERT = { inert: true } as const;
 const INERT_FIXED = { inert: true, mutable: false } as const;
 
 const network: readonly Parameter[] = [
-  integer('port', 7488, 0, 65535, { help: 'TCP port of the RESP listener; 0 picks a free one' }),
-  text('bind', '127.0.0.1', { help: 'addresses to listen on, separated by spaces' }),
+  integer('port', 7488, 0, 65535, {
+    ...FIXED,
+    help: 'TCP port of the RESP listener; 0 picks a free one',
+  }),
+  text('bind', '127.0.0.1', { ...FIXED, help: 'addresses to listen on, separated by spaces' }),
   integer('http-port', 7489, 0, 65535, {
     ...FIXED,
     rivulet: true,
@@ -97,7 +100,7 @@ const tls: readonly Parameter[] = [
   text('tls-key-file-pass'),
   text('tls-ca-cert-file', '', { help: 'authorities that sign client certificates' }),
   text('tls-ca-cert-dir', '', INERT),
-  choice('tls-auth-clients', 'yes', ['no', 'yes', 'optional']),
+  choice('tls-auth-clients', 'yes', ['no', 'yes', 'optional'], FIXED),
   text('tls-protocols'),
   text('tls-ciphers'),
   text('tls-ciphersuites'),
@@ -170,8 +173,8 @@ const data: readonly Parameter[] = [
   integer('stream-idmp-maxsize', 100, 1, 10000, {
     help: 'idempotent ids remembered for each producer',
   }),
-  row('notify-keyspace-events', 'special', ''),
-  integer('hz', 10, 1, 500),
+  row('notify-keyspace-events', 'special', '', INERT),
+  integer('hz', 10, 1, 500, INERT),
   yesNo('dynamic-hz', 'yes', INERT),
   integer('active-expire-effort', 1, 1, 10, INERT),
   yesNo('activerehashing', 'yes', INERT),

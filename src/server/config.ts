@@ -54,7 +54,10 @@ export class Config {
     this.#store(parameterOf(name)!, value);
   }
 
-  /** Calls `watcher` now and after every change. It may throw ConfigError to refuse a new value. */
+  /**
+   * Calls `watcher` now and after every change; once per change when it watches several parameters.
+   * It may throw to refuse a new value.
+   */
   watch(name: string, watcher: Watcher): void {
     const list = this.#watchers.get(name);
     if (list === undefined) this.#watchers.set(name, [watcher]);
@@ -87,15 +90,15 @@ export class Config {
         throw refuse((error as Error).message);
       }
     }
-    let done = 0;
+    for (const { parameter, value } of next) this.#store(parameter, value);
+    let name = '';
     try {
-      for (const { parameter, value } of next) {
-        done++;
-        this.#apply(parameter, value);
-      }
+      this.#announce(next, (each) => {
+        name = each;
+      });
     } catch (error) {
-      const name = next[done - 1]!.name;
-      for (const { parameter, old } of next.slice(0, done)) this.#apply(parameter, old);
+      for (const { parameter, old } of next) this.#store(parameter, old);
+      this.#announce(next, () => {});
       throw failed(name, (error as Error).message);
     }
   }
@@ -116,9 +119,20 @@ export class Config {
     return found.sort(([a], [b]) => (a < b ? -1 : 1));
   }
 
-  #apply(parameter: Parameter, value: string): void {
-    this.#store(parameter, value);
-    for (const watcher of this.#watchers.get(parameter.name) ?? []) watcher(value);
+  /** Tells every watcher of these parameters once, when all of them have their values. */
+  #announce(
+    changes: readonly { parameter: Parameter; name: string }[],
+    before: (name: string) => void,
+  ): void {
+    const told = new Set<Watcher>();
+    for (const { parameter, name } of changes) {
+      before(name);
+      for (const watcher of this.#watchers.get(parameter.name) ?? []) {
+        if (told.has(watcher)) continue;
+        told.add(watcher);
+        watcher(this.get(parameter.name));
+      }
+    }
   }
 
   #store(parameter: Parameter, value: string): void {

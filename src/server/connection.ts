@@ -33,6 +33,8 @@ const OUTPUT_CHUNK = 256 * 1024;
 const OUTPUT_PAUSE = 32 * 1024 * 1024;
 /** A suspended client's input beyond which nothing more is read from its socket. */
 const INPUT_PAUSE = 1024 * 1024;
+/** How long a closing connection's last replies may take to leave. */
+const LAST_WORDS_MS = 10_000;
 /** The clock of commands is refreshed after so many commands, or after a slow one. */
 const CLOCK_EVERY = 16;
 const SLOW_MS = 0.2;
@@ -44,8 +46,6 @@ const OUTPUT = 4;
 const BACKLOG = 8;
 const YIELDED = 16;
 const CLOSING = 32;
-
-const EMPTY = Buffer.alloc(0);
 
 export type ReplyMode = 'on' | 'off' | 'skip-next' | 'skip';
 
@@ -90,6 +90,7 @@ export class Connection implements Session {
   #gated = false;
   #readPaused = false;
   #closed = false;
+  #inputEnded = false;
   #suspension: Suspension | null = null;
   /** A command that came while CLIENT PAUSE held. */
   #postponed: Arguments | null = null;
@@ -132,8 +133,10 @@ export class Connection implements Session {
 
   /** The client has sent its last byte. */
   ended(): void {
-    if (this.#suspended === 0 && this.output.pending > 0) this.closeAfterReply();
-    else if ((this.#suspended & CLOSING) === 0) this.destroy();
+    this.#inputEnded = true;
+    // Who waits for keys is gone; whoever has sent a pipeline and then nothing more gets its replies.
+    if ((this.#suspended & BLOCKED) !== 0) this.destroy();
+    else if (this.#suspended === 0) this.closeAfterReply();
   }
 
   #process(): void {
@@ -160,6 +163,7 @@ export class Connection implements Session {
     parser.keep();
     if (parser.waiting > 0) this.#boundInput();
     this.flush();
+    if (this.#inputEnded && this.#suspended === 0) this.closeAfterReply();
   }
 
   /** Lets the other connections have their turn; goes on in the next round of the event loop. */
@@ -203,7 +207,7 @@ export class Connection implements Session {
 
   #boundInput(): void {
     const limit = this.authenticated ? this.server.queryBufferLimit : 1024 * 1024;
-    if (this.#parser.held > limit) {
+    if (this.#parser.waiting > limit) {
       this.server.statistics.queryLimitDisconnections++;
       this.server.log.write('warning', 'Closing client that reached max query buffer length', {
         client: clientLine(this),
@@ -483,9 +487,14 @@ export class Connection implements Session {
       retry: () => {
         this.args = kept;
         const start = this.reply.length;
-        if (!wait.retry(this)) {
-          this.#wakeFor(wait);
-          return false;
+        try {
+          if (!wait.retry(this)) {
+            this.#wakeFor(wait);
+            return false;
+          }
+        } catch (error) {
+          // It must not be taken for a failure of the command that woke this reader.
+          this.#failed(this.lastCommand!, error as Error, start);
         }
         this.#unblocked(start);
         return true;
@@ -746,7 +755,9 @@ export class Connection implements Session {
     // What the command itself is still to write goes first: QUIT's reply.
     setImmediate(() => {
       this.flush();
-      if (this.output.held === 0) this.socket.destroySoon();
+      if (this.output.held > 0) return;
+      this.socket.destroySoon();
+      setTimeout(() => this.destroy(), LAST_WORDS_MS).unref();
     });
   }
 
@@ -770,7 +781,6 @@ export class Connection implements Session {
     this.subscriptions?.clear();
     this.output.clear();
     this.reply.release();
-    this.#parser.feed(EMPTY, 0, 0);
   }
 
   get isClosed(): boolean {

@@ -6,7 +6,7 @@
  * what is left over is copied. It needs a socket built around the accepted handle; where Node does
  * not offer the handle, and for TLS, the ordinary 'data' event serves.
  */
-import { chmodSync, readFileSync, unlinkSync } from 'node:fs';
+import { chmodSync, lstatSync, readFileSync, unlinkSync } from 'node:fs';
 import { createServer, isIP, type ListenOptions, type Server, Socket } from 'node:net';
 import { createServer as createTlsServer, type TlsOptions } from 'node:tls';
 import { Connection } from './connection.ts';
@@ -86,9 +86,7 @@ export class Listeners {
         ? createServer({ pauseOnConnect: true, allowHalfOpen: true }, (socket) =>
             this.#accept(socket),
           )
-        : createTlsServer({ ...tls, allowHalfOpen: true }, (socket) =>
-            this.#welcome(socket, false),
-          );
+        : this.#tlsServer(tls);
     server.on('tlsClientError', () => {});
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
@@ -112,12 +110,23 @@ export class Listeners {
     return address.port;
   }
 
+  /** Certificates can be renewed with CONFIG SET; connections that exist keep theirs. */
+  #tlsServer(options: TlsOptions): Server {
+    const server = createTlsServer({ ...options, allowHalfOpen: true }, (socket) =>
+      this.#welcome(socket, false),
+    );
+    let first = true;
+    const renew = (): void => {
+      if (!first) server.setSecureContext(this.#tlsOptions());
+    };
+    for (const name of TLS_CONTEXT) this.#server.config.watch(name, renew);
+    first = false;
+    return server;
+  }
+
   async #openUnix(path: string): Promise<void> {
-    try {
-      unlinkSync(path);
-    } catch {
-      // Nobody left one behind.
-    }
+    // One that a dead server left behind; any other kind of file is not ours to remove.
+    if (lstatSync(path, { throwIfNoEntry: false })?.isSocket()) unlinkSync(path);
     try {
       await this.#listen({ path }, null, path);
     } catch (error) {
@@ -235,6 +244,17 @@ export class Listeners {
     }
   }
 }
+
+const TLS_CONTEXT = [
+  'tls-cert-file',
+  'tls-key-file',
+  'tls-key-file-pass',
+  'tls-ca-cert-file',
+  'tls-ciphers',
+  'tls-ciphersuites',
+  'tls-protocols',
+  'tls-prefer-server-ciphers',
+];
 
 /** Sockets with the shared buffer, until they are told their connection. */
 const bind = new WeakMap<Socket, (connection: Connection) => void>();

@@ -12,7 +12,7 @@ import { HISTOGRAM_BUCKETS } from './command-statistics.ts';
 import { memoryInUse } from './memory-use.ts';
 import type { SyncHistogram } from './persistence.ts';
 import type { ServerState } from './server-state.ts';
-import { streamTotals } from './stream-totals.ts';
+import { StreamTotals } from './stream-totals.ts';
 import { REDIS_VERSION, RIVULET_VERSION } from './version.ts';
 
 type Labels = Readonly<Record<string, string>>;
@@ -26,7 +26,7 @@ export async function metricsText(
   const out: string[] = [];
   writeServer(out, server, loopDelay, ready);
   writeCommands(out, server);
-  writeStreams(out, server);
+  await writeStreams(out, server);
   writePersistence(out, server);
   return out.join('') + (await nodeMetrics());
 }
@@ -167,8 +167,9 @@ function writeCommands(out: string[], server: ServerState): void {
   metric(out, 'rivulet_command_duration_seconds', 'histogram', 'Run time of commands.', samples);
 }
 
-function writeStreams(out: string[], server: ServerState): void {
-  const totals = streamTotals(server.engine, server.config.number('metrics-series-limit'));
+async function writeStreams(out: string[], server: ServerState): Promise<void> {
+  const totals = new StreamTotals(server.config.number('metrics-series-limit'));
+  await totals.count(server.engine);
   metric(out, 'rivulet_streams', 'gauge', 'Streams.', [[{}, totals.streams]]);
   metric(out, 'rivulet_groups', 'gauge', 'Consumer groups.', [[{}, totals.groups]]);
   metric(out, 'rivulet_consumers', 'gauge', 'Consumers of all groups.', [[{}, totals.consumers]]);

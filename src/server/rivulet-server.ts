@@ -143,6 +143,9 @@ function loadUsers(state: ServerState): void {
     throw new Error(`can't load users: ${(error as Error).message}`);
   }
   let started = false;
+  config.watch('dir', () => {
+    if (started) throw new Error('the data directory of a running server cannot change');
+  });
   config.watch('requirepass', (password) => {
     // An aclfile's default user is not overruled by an empty requirepass.
     if (started || password !== '') acl.setRequirePass(password);

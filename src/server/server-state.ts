@@ -72,6 +72,7 @@ export class ServerState {
   #flushDue = false;
   #flushed = 0;
   #settleDue = false;
+  #settling = false;
   #deadlineTimer: NodeJS.Timeout | null = null;
   #deadlineAt = Number.POSITIVE_INFINITY;
 
@@ -110,10 +111,13 @@ export class ServerState {
 
   /** The end of a stretch of commands. */
   settled(): void {
+    if (this.#settling) return;
+    this.#settling = true;
     const touched = this.#touched;
     // Resuming a connection may run commands that touch others: the list grows while it is walked.
     for (let i = 0; i < touched.length; i++) touched[i]!.settle();
     touched.length = 0;
+    this.#settling = false;
     const { journal } = this.engine;
     if (journal.appended !== this.#flushed && !this.#flushDue) {
       this.#flushDue = true;

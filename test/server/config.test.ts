@@ -47,7 +47,7 @@ test('CONFIG SET refuses with the reasons of Redis and changes nothing', () => {
   );
   assert.equal(set(['databases', '3']), failed('databases', "can't set immutable config"));
   assert.equal(set(['dir', '/x']), failed('dir', "can't set protected config"));
-  assert.equal(set(['port', '1'], ['port', '2']), failed('port', 'duplicate parameter'));
+  assert.equal(set(['timeout', '1'], ['timeout', '2']), failed('timeout', 'duplicate parameter'));
   assert.equal(
     set(['maxclients', '0']),
     failed('maxclients', 'argument must be between 1 and 4294967295 inclusive'),
@@ -102,6 +102,18 @@ test('a value that its user refuses is taken back, with those set beside it', ()
   assert.equal(config.get('timeout'), '0');
   assert.equal(config.get('maxclients'), '10000');
   assert.deepEqual(seen, ['0', '7', '0']);
+  let told = 0;
+  const both = () => void told++;
+  config.watch('maxclients', both);
+  config.watch('timeout', both);
+  config.change(
+    [
+      ['timeout', '7'],
+      ['maxclients', '6'],
+    ],
+    false,
+  );
+  assert.equal(told, 3, 'twice at the beginning, once for the change');
 });
 
 test('values are shown as Redis shows them', () => {

@@ -70,6 +70,20 @@ test('a protocol error is answered, then the connection ends', async () => {
   assert.equal(await untilClosed(running.port, 'PING\r\nQUIT\r\nPING\r\n'), '+PONG\r\n+OK\r\n');
 });
 
+test('a client that sends a pipeline and ends its side gets every reply', async () => {
+  await using running = await runServer();
+  const count = 30_000;
+  const socket = connect({ port: running.port, host: '127.0.0.1', allowHalfOpen: true });
+  let received = 0;
+  socket.on('data', (chunk: Buffer) => {
+    received += chunk.length;
+  });
+  socket.end(`PING ${'x'.repeat(100)}\r\n`.repeat(count));
+  await once(socket, 'end');
+  socket.end();
+  assert.equal(received, count * 108);
+});
+
 test('HELLO changes the protocol, names the client and says who we are', async () => {
   await using running = await runServer();
   await using session = await running.connect();
