@@ -48,7 +48,16 @@ export interface Command {
   /** Absent = no keys. */
   keys?: KeySpec;
   /** COMMAND DOCS: group, since and one-line summary, complexity. */
-  group: 'stream' | 'string' | 'generic' | 'pubsub' | 'transactions' | 'connection' | 'server' | 'scripting' | 'cluster';
+  group:
+    | 'stream'
+    | 'string'
+    | 'generic'
+    | 'pubsub'
+    | 'transactions'
+    | 'connection'
+    | 'server'
+    | 'scripting'
+    | 'cluster';
   since: string;
   summary: string;
   complexity?: string;
