@@ -49,7 +49,8 @@ export class CheckpointRun {
     this.checkpoint = checkpoint;
     this.changes = changes;
     this.position = position;
-    this.meta = { lastUid: 0, keyspaces: engine.databases.map(({ keyspace }) => keyspace.uid) };
+    const keyspaces = engine.databases.map(({ keyspace, size }) => ({ uid: keyspace.uid, size }));
+    this.meta = { lastUid: 0, keyspaces };
     this.work = this.pieces();
   }
 

@@ -3,8 +3,8 @@
  *
  *     key   varint keyspace's uid · bytes name · u8 type (1 string, 2 stream) · varint expireAt ·
  *           the rest: a string's bytes, or a stream's metadata as Stream.export gives it
- *     meta  varint format version · varint last uid · varint n, then the keyspace's uid of each
- *           of the n databases
+ *     meta  varint format version · varint last uid · varint n, then of each of the n databases
+ *           varint keyspace's uid · varint number of keys
  */
 import { ByteReader, type ByteWriter } from '../util/byte-writer.ts';
 import type { KeyEntry } from './key-entry.ts';
@@ -23,17 +23,26 @@ export function encodeKey(entry: KeyEntry, writer: ByteWriter): void {
   writer.raw(rest, 0, rest.length);
 }
 
+export interface StoredKeyspace {
+  readonly uid: number;
+  /** Number of keys, so that restoring makes the table large enough at once. */
+  readonly size: number;
+}
+
 export interface CheckpointMeta {
   lastUid: number;
   /** By database. */
-  readonly keyspaces: readonly number[];
+  readonly keyspaces: readonly StoredKeyspace[];
 }
 
 export function encodeMeta(meta: CheckpointMeta, writer: ByteWriter): void {
   writer.varint(FORMAT);
   writer.varint(meta.lastUid);
   writer.varint(meta.keyspaces.length);
-  for (const uid of meta.keyspaces) writer.varint(uid);
+  for (const { uid, size } of meta.keyspaces) {
+    writer.varint(uid);
+    writer.varint(size);
+  }
 }
 
 /** Throws RangeError where the bytes are damaged or of a newer format. */
@@ -44,7 +53,9 @@ export function decodeMeta(bytes: Buffer): CheckpointMeta {
     throw new RangeError(`the checkpoint has format ${format}, this program reads ${FORMAT}`);
   }
   const lastUid = reader.varint();
-  const keyspaces = [];
-  for (let left = reader.varint(); left > 0; left--) keyspaces.push(reader.varint());
+  const keyspaces: StoredKeyspace[] = [];
+  for (let left = reader.varint(); left > 0; left--) {
+    keyspaces.push({ uid: reader.varint(), size: reader.varint() });
+  }
   return { lastUid, keyspaces };
 }

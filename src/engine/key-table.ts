@@ -161,6 +161,11 @@ export class KeyTable {
     }
   }
 
+  /** Makes room in an empty table for so many keys, which then come without resizing. */
+  reserve(keys: number): void {
+    if (this.size === 0) this.main = new Buckets(powerOfTwo(Math.min(keys, MAX_BUCKETS)));
+  }
+
   /** True while buckets are still to be moved: the tick then calls `step` with a larger count. */
   get resizing(): boolean {
     return this.target !== null;

@@ -66,10 +66,11 @@ function restoreKeyspaces(engine: Engine, bytes: Buffer): Map<number, Database> 
   const { lastUid, keyspaces } = decodeMeta(bytes);
   const databases = new Map<number, Database>();
   engine.lastUid = lastUid;
-  for (const [index, uid] of keyspaces.entries()) {
+  for (const [index, { uid, size }] of keyspaces.entries()) {
     const database = engine.databases[index];
     if (database === undefined) continue;
     database.keyspace = new Keyspace(uid, engine.random);
+    database.keyspace.table.reserve(size);
     databases.set(uid, database);
   }
   // Databases beyond those of the checkpoint keep their keyspace under a uid that is surely free.
