@@ -24,6 +24,7 @@ import { ReplyWriter } from './reply-writer.ts';
 import { BROKEN, COMPLETE, RespParser } from './resp-parser.ts';
 import type { ServerState } from './server-state.ts';
 import type { BlockingWait, Session, SubscriptionState, TransactionState } from './session.ts';
+import { QUEUE_FULL } from './transaction.ts';
 
 /** A connection runs no longer than this while others wait for their turn. */
 const TURN_MS = 4;
@@ -136,7 +137,7 @@ export class Connection implements Session {
     this.#inputEnded = true;
     // Who waits for keys is gone; whoever has sent a pipeline and then nothing more gets its replies.
     if ((this.#suspended & BLOCKED) !== 0) this.destroy();
-    else if (this.#suspended === 0) this.closeAfterReply();
+    else if (this.#suspended === 0) this.#close();
   }
 
   #process(): void {
@@ -163,7 +164,7 @@ export class Connection implements Session {
     parser.keep();
     if (parser.waiting > 0) this.#boundInput();
     this.flush();
-    if (this.#inputEnded && this.#suspended === 0) this.closeAfterReply();
+    if (this.#inputEnded && this.#suspended === 0) this.#close();
   }
 
   /** Lets the other connections have their turn; goes on in the next round of the event loop. */
@@ -230,6 +231,12 @@ export class Connection implements Session {
     this.socket.resume();
   }
 
+  /** Nothing more will be sent to us. */
+  #close(): void {
+    if (this.output.pending > 0) this.closeAfterReply();
+    else this.destroy();
+  }
+
   #protocolError(why: string): void {
     this.server.statistics.countError('ERR');
     this.reply.error(`ERR Protocol error: ${why}`);
@@ -276,8 +283,8 @@ export class Connection implements Session {
       } else if (server.pause !== null && this.#postpone(effects)) {
         return;
       } else if (transaction?.active && !entry.immediateInMulti) {
-        transaction.enqueue(entry, args);
-        reply.simple('QUEUED');
+        if (transaction.enqueue(entry, args)) reply.simple('QUEUED');
+        else reply.error(QUEUE_FULL);
       } else {
         this.#call(entry);
         this.engine.settle();

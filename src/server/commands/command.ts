@@ -81,7 +81,7 @@ function info(session: Session): void {
   reply.array(args.count - 2);
   for (let i = 2; i < args.count; i++) {
     const entry = tableOf(session).byName(args.text(i));
-    if (entry === null) reply.nullArray();
+    if (entry === null) reply.null();
     else infoReply(session, entry);
   }
 }
