@@ -92,8 +92,15 @@ export async function build() {
   const sources = ['src', 'test', 'bench', 'scripts'].flatMap((name) =>
     typescriptIn(join(root, name)),
   );
+  const adapters = adapterFolders();
+  const adapterSources = adapters.flatMap((folder) => typescriptIn(join(folder, 'src')));
   const state = createHash('sha256');
-  for (const path of [...sources, join(root, 'tsconfig.json'), join(root, 'package-lock.json')]) {
+  for (const path of [
+    ...sources,
+    ...adapterSources,
+    join(root, 'tsconfig.json'),
+    join(root, 'package-lock.json'),
+  ]) {
     const { mtimeMs, size } = statSync(path);
     state.update(`${relative(root, path)} ${mtimeMs} ${size}\n`);
   }
@@ -104,12 +111,24 @@ export async function build() {
   rmSync(stamp, { force: true });
   removeOrphans(sources);
   const compiler = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
-  const code = await run(process.execPath, [compiler, '-p', 'tsconfig.json'], {
-    stdio: ['ignore', 2, 2],
-  });
-  if (code !== 0) fail('the build failed: see the errors above');
+  // The adapters see the root package as it was built: it comes first.
+  for (const project of ['tsconfig.json', ...adapters]) {
+    const code = await run(process.execPath, [compiler, '-p', project], {
+      stdio: ['ignore', 2, 2],
+    });
+    if (code !== 0) fail('the build failed: see the errors above');
+  }
   mkdirSync(dirname(stamp), { recursive: true });
   writeFileSync(stamp, digest);
+}
+
+/** The packages of adapters/. */
+function adapterFolders() {
+  const folder = join(root, 'adapters');
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder)
+    .map((name) => join(folder, name))
+    .filter((path) => existsSync(join(path, 'tsconfig.json')));
 }
 
 function typescriptIn(directory) {

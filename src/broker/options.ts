@@ -26,6 +26,8 @@ export interface BrokerOptions {
   readonly drainTimeoutMs: number;
   /** Largest body a publish accepts. Default 8 MiB, or the broker's own limit where smaller. */
   readonly maxBodyBytes: number;
+  /** How long a publish id is remembered, where the broker lets one choose. Default 120 000. */
+  readonly idWindowMs: number;
   /** Writes and reads go-micro's own message form where it differs. Default false. */
   readonly goMicro: boolean;
   /** Time, timers and chance, for tests on a virtual clock. Default: the system's. */
@@ -120,6 +122,7 @@ export function resolveBrokerOptions(
     reconnect: { minMs: 50, maxMs: 5000, factor: 2, jitter: true },
     drainTimeoutMs: 30_000,
     maxBodyBytes: 8 * 1024 * 1024,
+    idWindowMs: 120_000,
     goMicro: false,
     ...previous,
     ...options,
@@ -129,6 +132,7 @@ export function resolveBrokerOptions(
   positive('maxPendingPublishes', resolved.maxPendingPublishes);
   positive('connectTimeoutMs', resolved.connectTimeoutMs);
   positive('maxBodyBytes', resolved.maxBodyBytes);
+  positive('idWindowMs', resolved.idWindowMs);
   if (!(resolved.drainTimeoutMs >= 0)) invalid('drainTimeoutMs may not be negative');
   if (resolved.clientName === '') invalid('clientName is empty');
   return resolved;

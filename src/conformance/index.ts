@@ -91,7 +91,7 @@ async function reasonToSkip(each: Case, backing: Backing): Promise<string | null
     if (backing[use] === undefined) return `the backing has no ${String(use)}`;
   }
   if (each.needs === undefined) return null;
-  await using broker = await backing.open();
+  await using broker = await backing.open(each.options);
   const missing = each.needs(broker.capabilities);
   return missing === null ? null : `capability ${missing}`;
 }

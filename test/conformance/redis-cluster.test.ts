@@ -1,11 +1,14 @@
 /** The suite against a Redis Cluster of three masters with a replica each. */
 import { after, before, describe, test } from 'node:test';
 import { conformance } from '../../src/conformance/index.ts';
+import { missing } from '../helpers/requirements.ts';
 import { redisClusterBacking } from './redis-backing.ts';
+
+const reason = missing('redis-server', 'redis-cli');
 
 conformance({
   name: 'redis cluster',
-  runner: { describe, test, before, after },
+  runner: { describe: reason ? describe.skip : describe, test, before, after },
   factory: redisClusterBacking,
   ...(process.env.CONFORMANCE_ONLY ? { only: process.env.CONFORMANCE_ONLY } : {}),
 });

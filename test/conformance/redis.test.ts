@@ -1,11 +1,14 @@
 /** The suite against a real redis-server, through `openBroker` and the adapter's package. */
 import { after, before, describe, test } from 'node:test';
 import { conformance } from '../../src/conformance/index.ts';
+import { missing } from '../helpers/requirements.ts';
 import { redisBacking } from './redis-backing.ts';
+
+const reason = missing('redis-server');
 
 conformance({
   name: 'redis',
-  runner: { describe, test, before, after },
+  runner: { describe: reason ? describe.skip : describe, test, before, after },
   factory: redisBacking,
   ...(process.env.CONFORMANCE_ONLY ? { only: process.env.CONFORMANCE_ONLY } : {}),
 });

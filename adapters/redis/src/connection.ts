@@ -123,6 +123,8 @@ export class Connection {
   readonly #timeouts: Timeouts;
   /** The longest that a command may take, its blocking and a cluster's redirections included. */
   readonly #limitMs: number;
+  /** What the server has against these credentials. */
+  #refusal: RivuletError | null = null;
   #closed = false;
 
   constructor(client: Client, timeouts: Timeouts, limitMs: number) {
@@ -132,8 +134,9 @@ export class Connection {
     for (const { name, keys, lua } of Object.values(scripts) as Script[]) {
       client.defineCommand(name, { numberOfKeys: keys, lua });
     }
-    // Commands in flight get their error; what reconnects reports itself.
-    client.on('error', () => {});
+    // Commands in flight get their error; what happens while connecting is told only here.
+    client.on('error', (error) => this.#noteRefusal(error));
+    client.on('node error', (error: Error) => this.#noteRefusal(error));
   }
 
   get ready(): boolean {
@@ -141,7 +144,18 @@ export class Connection {
   }
 
   async connect(): Promise<void> {
-    await this.#bounded(this.client.connect(), Math.min(this.#limitMs, CONNECT_MS));
+    try {
+      await this.#bounded(this.client.connect(), Math.min(this.#limitMs, CONNECT_MS));
+    } catch (error) {
+      throw this.#refusal ?? error;
+    }
+  }
+
+  #noteRefusal(error: Error): void {
+    const { code } = toRivulet(error);
+    if (code === 'AUTHENTICATION_FAILED' || code === 'PERMISSION_DENIED') {
+      this.#refusal = toRivulet(error);
+    }
   }
 
   call(command: string, ...args: Argument[]): Promise<unknown> {

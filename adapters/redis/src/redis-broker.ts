@@ -39,8 +39,6 @@ import { PARKED, scripts } from './scripts.ts';
 import { askServer, type ServerFacts } from './server.ts';
 import { checkDeadLetter, Subscription } from './subscription.ts';
 
-/** How long a publish id is remembered. */
-const ID_WINDOW_MS = 120_000;
 /** Redis's own limit on one string. */
 const MOST_BYTES = 512 * 1024 * 1024;
 const NO_TIME = '';
@@ -81,7 +79,7 @@ export class RedisBroker extends BrokerBase {
       delayedNack: 'emulated',
       delayedPublish: 'emulated',
       deadLetter: 'atomic',
-      dedup: { windowMs: ID_WINDOW_MS, maxIds: Number.MAX_SAFE_INTEGER },
+      dedup: { windowMs: this.options.idWindowMs, maxIds: Number.MAX_SAFE_INTEGER },
       replayById: true,
       replayByTime: true,
       orderPerKey: true,
@@ -383,7 +381,7 @@ export class RedisBroker extends BrokerBase {
       this.#keys.stream(topic),
       this.#keys.publishId(topic, plan.id as string),
       this.#keys.schedule(topic),
-      ID_WINDOW_MS,
+      Math.ceil(this.options.idWindowMs),
       plan.maxLength ?? 0,
       plan.delayMs ?? NO_TIME,
       plan.deliverAt ?? NO_TIME,

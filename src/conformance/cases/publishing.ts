@@ -8,6 +8,7 @@ import {
   need,
   numbers,
   publishAll,
+  quiet,
   Seen,
   sorted,
   text,
@@ -139,6 +140,23 @@ export const publishing: readonly Case[] = [
       assert.equal(elsewhere.duplicate, false);
       await broker.publish(topic, message('second'), { id: 'order-2' });
       assert.deepEqual([...(await seen.count(2))], ['first', 'second']);
+    },
+  },
+  {
+    name: 'after the window an id is as good as new',
+    options: { idWindowMs: 1000 },
+    needs({ dedup }) {
+      if (dedup === null) return 'dedup: null';
+      return dedup.windowMs <= 5000 ? null : `dedup.windowMs: ${dedup.windowMs}, not to be chosen`;
+    },
+    async run(world) {
+      const broker = await world.open({ idWindowMs: 1000 });
+      const topic = world.topic();
+      const publish = () => broker.publish(topic, message('x'), { id: 'one' });
+      assert.equal((await publish()).duplicate, false);
+      assert.equal((await publish()).duplicate, true);
+      await quiet((broker.capabilities.dedup?.windowMs ?? 0) + 200);
+      assert.equal((await publish()).duplicate, false);
     },
   },
   {

@@ -1,0 +1,56 @@
+/** Real RabbitMQ for the suite: one node, or a cluster of three. */
+import { openBroker } from '../../src/broker/open-broker.ts';
+import type { BrokerOptions } from '../../src/broker/options.ts';
+import { type Backing, FaultyProxy } from '../../src/conformance/index.ts';
+import { type RabbitMqNode, startRabbitMq } from '../helpers/rabbitmq-server.ts';
+
+/** Every queue of ours, as somebody who wipes the broker would. */
+const FLUSH =
+  '[rabbit_amqqueue:delete(Q, false, false, <<"test">>) || Q <- rabbit_amqqueue:list(<<"/">>)], ok.';
+
+export async function rabbitMqBacking(): Promise<Backing> {
+  const server = await startRabbitMq();
+  const node = server.nodes[0] as RabbitMqNode;
+  return {
+    url: node.url,
+    open: (options) => openBroker(node.url, options),
+    async behindProxy() {
+      const proxy = await FaultyProxy.start(node.port);
+      const open = (options?: Partial<BrokerOptions>) =>
+        openBroker(`amqp://guest:guest@127.0.0.1:${proxy.port}`, options);
+      return { proxy, open };
+    },
+    kill: () => node.kill(),
+    start: () => node.start(),
+    async flush() {
+      await node.evaluate(FLUSH);
+    },
+    async connections() {
+      return Number(await node.evaluate('length(rabbit_networking:connections()).'));
+    },
+    [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
+  };
+}
+
+export async function rabbitMqClusterBacking(): Promise<Backing> {
+  const server = await startRabbitMq(3);
+  const alive = new Set(server.nodes);
+  const urls = server.nodes.map(({ url }) => url);
+  return {
+    url: urls.join(','),
+    open: (options) => openBroker(urls, options),
+    async killNodeOf(topic) {
+      const [witness] = alive;
+      const leader = await witness?.evaluate(
+        `{ok, Q} = rabbit_amqqueue:lookup({resource, <<"/">>, queue, <<"rivulet.group.g:${topic}">>}), {_, Node} = amqqueue:get_pid(Q), Node.`,
+      );
+      const node = server.nodes.find(({ name }) => leader?.includes(name)) as RabbitMqNode;
+      alive.delete(node);
+      await node.kill();
+    },
+    async flush() {
+      await [...alive][0]?.evaluate(FLUSH);
+    },
+    [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
+  };
+}
