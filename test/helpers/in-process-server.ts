@@ -119,7 +119,7 @@ export class InProcessSession implements Session {
   subscriptions: SubscriptionState | null = null;
   #blocked: BlockedReader | undefined;
 
-  constructor(server: InProcessServer, protocol: 2 | 3) {
+  constructor(server: { readonly engine: Engine }, protocol: 2 | 3) {
     this.engine = server.engine;
     this.database = server.engine.databases[0];
     this.reply = new ReplyWriter(new BufferPool(16384, 4));

@@ -1,0 +1,208 @@
+/**
+ * One simulated life after the other of engine, log and checkpoints on one simulated disk.
+ *
+ * Everything that happens is decided by the seed: which command comes next, which disk operation
+ * completes, when a checkpoint takes its next step, where a write fails, the disk fills up, power is
+ * lost, a stored bit flips. Nothing else is random, so a seed replays its run to the last step.
+ */
+import { Checkpointer } from '../../src/engine/checkpointer.ts';
+import { Engine } from '../../src/engine/engine.ts';
+import { Replay } from '../../src/engine/replay.ts';
+import { restoreCheckpoint } from '../../src/engine/restore.ts';
+import { streamReplayHandlers } from '../../src/engine/stream-replay.ts';
+import type { SyncPolicy } from '../../src/storage/log.ts';
+import { MemoryCheckpoint, MemoryCheckpointStore } from '../../src/storage/memory-checkpoint.ts';
+import type { RecoveryReport } from '../../src/storage/recovery.ts';
+import { SimulatedDisk } from '../../src/storage/simulated-disk.ts';
+import { openStore, type Store } from '../../src/storage/store.ts';
+import { ManualClock } from '../../src/util/clock.ts';
+import { Random } from '../../src/util/random.ts';
+import { type Argument, InProcessSession } from '../helpers/in-process-server.ts';
+
+export const DIRECTORY = 'data';
+const CAPACITY = 4 * 2 ** 20;
+
+/** What was done, in order: commands of one unit (a MULTI's together) or, with none, a tick. */
+export interface Deed {
+  readonly commands: readonly (readonly Argument[])[];
+  /** The clock's time at which it was done. */
+  readonly now: number;
+  /** The log's position after it. */
+  readonly position: number;
+}
+
+/** What outlives a crash, and who makes the decisions. */
+export class World {
+  readonly random: Random;
+  readonly disk: SimulatedDisk;
+  readonly checkpoints = new MemoryCheckpointStore();
+  readonly clock = new ManualClock();
+  readonly policy: SyncPolicy;
+  readonly nodeMaxEntries: number;
+
+  constructor(seed: number) {
+    this.random = new Random(seed);
+    this.disk = new SimulatedDisk({ seed: this.random.uint32(), capacity: CAPACITY });
+    this.policy = this.random.pick(['always', 'always', 'always', 'everysec', 'no']);
+    this.nodeMaxEntries = 1 + this.random.below(20);
+  }
+
+  /**
+   * Starts a process on the directory; rejects where it refuses to start. `drive` runs an operation
+   * of the program to its end; another one than the disk's own can leave it in the middle.
+   */
+  async start(
+    drive: <T>(operation: Promise<T>) => Promise<T> = (operation) => this.disk.finish(operation),
+  ): Promise<Life> {
+    const store = await drive(
+      openStore({
+        disk: this.disk,
+        directory: DIRECTORY,
+        clock: this.clock,
+        random: new Random(this.random.uint32()),
+        openCheckpoint: async () =>
+          new MemoryCheckpoint(this.checkpoints, { defer: (commit) => this.disk.enqueue(commit) }),
+        policy: this.policy,
+        firstSegmentBytes: 4 * 1024,
+        segmentBytes: 32 * 1024,
+        reserveBytes: 8 * 1024,
+      }),
+    );
+    const engine = newEngine(this, store.log);
+    const checkpointer = new Checkpointer(engine, {
+      checkpoint: store.checkpoint,
+      drainLog: () => store.log.drain(),
+      pause: () => Promise.resolve(),
+    });
+    restoreCheckpoint(engine, checkpointer);
+    const replay = new Replay(engine, streamReplayHandlers);
+    const report = await drive(
+      store.recover((type, body) => replay.apply(type, body.raw(body.end - body.at))),
+    );
+    return new Life(this, store, engine, checkpointer, report);
+  }
+
+  /** Leaves only so much room, or all there was. */
+  async squeeze(bytes: number | undefined): Promise<void> {
+    this.disk.capacity = CAPACITY;
+    if (bytes === undefined) return;
+    const free = await this.disk.finish(this.disk.freeBytes());
+    this.disk.capacity = CAPACITY - free + bytes;
+  }
+}
+
+export function newEngine(
+  world: World,
+  journal: Store['log'] | ConstructorParameters<typeof Engine>[0]['journal'],
+): Engine {
+  const engine = new Engine({ clock: world.clock, random: new Random(1), journal });
+  engine.nodeLimits.maxEntries = world.nodeMaxEntries;
+  return engine;
+}
+
+/** One process: from its start to its end. */
+export class Life {
+  readonly world: World;
+  readonly store: Store;
+  readonly engine: Engine;
+  /** Where the log went on after recovery, and whether something was cut off its end. */
+  readonly report: RecoveryReport;
+  /** The disk failed: the process has to end. */
+  hasFailed = false;
+  readonly #session: InProcessSession;
+  readonly #checkpointer: Checkpointer;
+  #commit: 'none' | 'capturing' | 'committing' | 'settling' = 'none';
+
+  constructor(
+    world: World,
+    store: Store,
+    engine: Engine,
+    checkpointer: Checkpointer,
+    report: RecoveryReport,
+  ) {
+    this.world = world;
+    this.store = store;
+    this.engine = engine;
+    this.report = report;
+    this.#checkpointer = checkpointer;
+    this.#session = new InProcessSession({ engine }, 2);
+    store.log.onFatal = () => {
+      this.hasFailed = true;
+    };
+  }
+
+  /** Whether the log takes records now; a server refuses commands while it does not. */
+  get acceptsWrites(): boolean {
+    return this.store.log.refusalFor(4_096) === null && !this.hasFailed;
+  }
+
+  /** Checkpoints committed in this life. */
+  get checkpoints(): number {
+    return this.#checkpointer.completed;
+  }
+
+  /** Runs a unit of commands and returns what is to be remembered of it. */
+  perform(commands: readonly (readonly Argument[])[]): Deed {
+    perform(this.engine, this.#session, commands);
+    return { commands, now: this.world.clock.now(), position: this.store.log.appended };
+  }
+
+  /** Lets one disk operation complete. */
+  async stepDisk(): Promise<void> {
+    this.world.disk.step();
+    await new Promise(setImmediate);
+  }
+
+  /** The next piece of a checkpoint; starts one where none is under way. */
+  stepCheckpoint(): void {
+    const checkpointer = this.#checkpointer;
+    switch (this.#commit) {
+      case 'none':
+        checkpointer.start();
+        this.#commit = 'capturing';
+        break;
+      case 'capturing':
+        if (checkpointer.step(0)) this.#finish();
+        break;
+      case 'committing':
+        break;
+      case 'settling':
+        if (checkpointer.settle(0)) this.#commit = 'none';
+        break;
+    }
+  }
+
+  #finish(): void {
+    this.#commit = 'committing';
+    this.#checkpointer
+      .finish()
+      .catch((error) => this.#checkpointer.fail(error))
+      .finally(() => {
+        this.#commit = 'settling';
+        // Removing what the checkpoint has made needless may itself be cut short by the next crash.
+        this.store.trim().catch(() => {});
+      });
+  }
+
+  /** Ends in order; everything is on disk afterwards. */
+  async close(): Promise<void> {
+    while (this.#commit === 'capturing' || this.#commit === 'settling') this.stepCheckpoint();
+    await this.world.disk.settle(() => this.#commit !== 'committing');
+    await this.world.disk.finish(this.store.close());
+  }
+}
+
+/** Runs a unit of commands on an engine: this is all that the model and the real one share. */
+export function perform(
+  engine: Engine,
+  session: InProcessSession,
+  commands: readonly (readonly Argument[])[],
+): void {
+  if (commands.length === 0) engine.tick();
+  else if (commands.length === 1) session.call(...commands[0]);
+  else {
+    session.call('MULTI');
+    for (const args of commands) session.call(...args);
+    session.call('EXEC');
+  }
+}
