@@ -52,6 +52,16 @@ export function clientLine(client: Connection): string {
 /** What a connection without data costs: session, parser, socket; measured, rounded up. */
 const CONNECTION_BYTES = 6 * 1024;
 
+/** `127.0.0.1:5000`, `[::1]:5000`; a unix socket is shown by its path. */
+export function shownAddress(
+  address: string | undefined,
+  port: number | undefined,
+  unixSocket: string,
+): string {
+  if (address === undefined) return `${unixSocket}:0`;
+  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
+}
+
 function flagsOf(client: Connection): string {
   let flags = '';
   if (client.listening) flags += 'P';

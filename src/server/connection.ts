@@ -15,10 +15,16 @@ import type { BlockedReader } from '../engine/blocked-readers.ts';
 import type { Database } from '../engine/database.ts';
 import type { Engine } from '../engine/engine.ts';
 import type { Arguments } from '../util/arguments.ts';
-import type { Refusal } from './acl-permissions.ts';
 import type { User } from './acl-user.ts';
-import { clientLine } from './client-info.ts';
+import { clientLine, shownAddress } from './client-info.ts';
 import { type CommandEntry, FLAG } from './command-table.ts';
+import {
+  noteDenied,
+  noteSlow,
+  notWhileListening,
+  unknownCommand,
+  unknownSubcommand,
+} from './dispatch-texts.ts';
 import { OutputQueue } from './output-queue.ts';
 import { ReplyWriter } from './reply-writer.ts';
 import { BROKEN, COMPLETE, RespParser } from './resp-parser.ts';
@@ -36,9 +42,8 @@ const OUTPUT_PAUSE = 32 * 1024 * 1024;
 const INPUT_PAUSE = 1024 * 1024;
 /** How long a closing connection's last replies may take to leave. */
 const LAST_WORDS_MS = 10_000;
-/** The clock of commands is refreshed after so many commands, or after a slow one. */
+/** The clock of commands is refreshed after so many commands, or after one that took long. */
 const CLOCK_EVERY = 16;
-const SLOW_MS = 0.2;
 
 /** Why no command of a connection may run now; bits, because several may hold at once. */
 const BLOCKED = 1;
@@ -95,8 +100,6 @@ export class Connection implements Session {
   #suspension: Suspension | null = null;
   /** A command that came while CLIENT PAUSE held. */
   #postponed: Arguments | null = null;
-  /** Monotonic ms since which the soft output limit is exceeded; 0 = it is not. */
-  #softSince = 0;
 
   constructor(server: ServerState, socket: Socket) {
     this.id = server.nextId();
@@ -276,10 +279,7 @@ export class Connection implements Session {
         const cause = this.engine.journal.refusal;
         this.#reject(entry, `MISCONF Errors writing to the AOF file: ${cause}`);
       } else if (this.#listening && reply.protocol === 2 && !LISTENER_MAY.has(entry.name)) {
-        this.#reject(
-          entry,
-          `ERR Can't execute '${args.text(0).toLowerCase()}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context`,
-        );
+        this.#reject(entry, notWhileListening(args));
       } else if (server.pause !== null && this.#postpone(effects)) {
         return;
       } else if (transaction?.active && !entry.immediateInMulti) {
@@ -299,27 +299,13 @@ export class Connection implements Session {
     const entry = this.server.table.find(args);
     if (entry === null) {
       if (args.is(0, 'POST') || args.is(0, 'HOST:')) this.#crossProtocol();
-      else this.#unknown();
+      else this.#refuse(unknownCommand(args));
       return null;
     }
     if (entry.subcommands === null || args.count === 1) return entry;
     const sub = entry.subcommands.find(args, 1);
-    if (sub === null) {
-      const name = entry.name.toUpperCase();
-      this.#refuse(`ERR unknown subcommand '${clipped(args, 1, 128)}'. Try ${name} HELP.`);
-    }
+    if (sub === null) this.#refuse(unknownSubcommand(args, entry));
     return sub;
-  }
-
-  #unknown(): void {
-    const { args } = this;
-    let shown = '';
-    for (let i = 1; i < args.count && shown.length < 128; i++) {
-      shown += `'${clipped(args, i, 128 - shown.length)}' `;
-    }
-    this.#refuse(
-      `ERR unknown command '${clipped(args, 0, 128)}', with args beginning with: ${shown}`,
-    );
   }
 
   /** A browser was sent here to speak HTTP; nothing of what it says may be run. */
@@ -357,34 +343,8 @@ export class Connection implements Session {
   #permitted(entry: CommandEntry): boolean {
     const refusal = this.user.refusal(entry, this.args);
     if (refusal === null) return true;
-    const text = this.denied(entry, refusal);
-    this.#reject(entry, `NOPERM ${text}`);
+    this.#reject(entry, `NOPERM ${noteDenied(this, entry, refusal)}`);
     return false;
-  }
-
-  /** Logs a refusal and returns Redis's words for it. */
-  denied(entry: CommandEntry, refusal: Refusal): string {
-    const { statistics, acl } = this.server;
-    const object = refusal.reason === 'command' ? entry.name : this.args.latin1(refusal.argument);
-    acl.note({
-      reason: refusal.reason,
-      context: this.denyBlocking ? 'multi' : 'toplevel',
-      object,
-      username: this.user.name,
-      createdAt: this.engine.now,
-      clientInfo: clientLine(this),
-    });
-    switch (refusal.reason) {
-      case 'command':
-        statistics.aclDeniedCommand++;
-        return `this user has no permissions to run the '${entry.name}' command`;
-      case 'key':
-        statistics.aclDeniedKey++;
-        return 'this user has no permissions to access one of the keys used as arguments';
-      case 'channel':
-        statistics.aclDeniedChannel++;
-        return 'this user has no permissions to access one of the channels used as arguments';
-    }
   }
 
   /** During CLIENT PAUSE: keeps the command for later. */
@@ -422,7 +382,10 @@ export class Connection implements Session {
       statistics.failed++;
       server.statistics.countError(codeOf(reply.buffer, start + 1));
     }
-    if (elapsed > SLOW_MS) this.#slow(entry, elapsed);
+    if (elapsed >= server.noticeMs) {
+      this.engine.turn();
+      noteSlow(this, entry, elapsed);
+    }
   }
 
   /** A bug: the command threw. The client learns so, the operator learns where. */
@@ -432,28 +395,6 @@ export class Connection implements Session {
     this.server.log.write('warning', `command ${entry.name} failed: ${error.message}`, {
       stack: error.stack,
     });
-  }
-
-  #slow(entry: CommandEntry, elapsed: number): void {
-    this.engine.turn();
-    const { slowlog, latency } = this.server;
-    const at = Math.floor(this.engine.now / 1000);
-    const microseconds = Math.floor(elapsed * 1000);
-    if (
-      slowlog.threshold >= 0 &&
-      microseconds >= slowlog.threshold &&
-      (entry.flags & FLAG.skip_slowlog) === 0
-    ) {
-      slowlog.add(microseconds, this.args, {
-        at,
-        address: this.address,
-        clientName: this.name,
-      });
-    }
-    if (latency.threshold > 0 && elapsed >= latency.threshold) {
-      const event = (entry.flags & FLAG.fast) !== 0 ? 'fast-command' : 'command';
-      latency.note(event, at, Math.floor(elapsed));
-    }
   }
 
   execute(entry: CommandEntry, args: Arguments): void {
@@ -467,7 +408,7 @@ export class Connection implements Session {
         this.server.mark = this.server.monotonic();
         this.#call(entry);
       } else {
-        const text = this.denied(entry, refusal);
+        const text = noteDenied(this, entry, refusal);
         this.reply.error(
           `NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. ${text}`,
         );
@@ -612,8 +553,7 @@ export class Connection implements Session {
     server.statistics.outputBytes += bytes.length;
     this.outputBytes += bytes.length;
     if (output.push(bytes, journal.gate, journal.durable)) this.#gate();
-    const { pending } = output;
-    if (pending > OUTPUT_CHUNK) this.#checkOutput(pending);
+    if (output.pending > OUTPUT_CHUNK) this.#checkOutput();
   }
 
   #gate(): void {
@@ -632,31 +572,24 @@ export class Connection implements Session {
 
   /** The socket has taken everything handed to it. */
   drained(): void {
-    this.#softSince = 0;
     if ((this.#suspended & OUTPUT) !== 0 && this.output.pending < OUTPUT_PAUSE / 2) {
       this.#resume(OUTPUT);
     }
   }
 
-  /** Redis's checkClientOutputBufferLimits, and our own bound: who does not read is not served. */
-  #checkOutput(pending: number): void {
-    const limit = this.#listening ? this.server.pubsubOutput : this.server.normalOutput;
-    const hard = limit.hard > 0 && pending > limit.hard;
-    if (limit.soft === 0 || pending <= limit.soft) this.#softSince = 0;
-    else if (this.#softSince === 0) this.#softSince = this.server.monotonic();
-    if (hard || this.#softExceeded(limit.softSeconds)) {
-      this.server.statistics.outputLimitDisconnections++;
-      this.server.log.write('warning', 'Closing client for overcoming of output buffer limits', {
+  /** The configured limits, and our own bound: who does not read is not served. */
+  #checkOutput(): void {
+    const { server, output } = this;
+    const limit = this.#listening ? server.pubsubOutput : server.normalOutput;
+    if (output.exceeds(limit, server.monotonic())) {
+      server.statistics.outputLimitDisconnections++;
+      server.log.write('warning', 'Closing client for overcoming of output buffer limits', {
         client: clientLine(this),
       });
       this.destroy();
-    } else if (pending > OUTPUT_PAUSE) {
+    } else if (output.pending > OUTPUT_PAUSE) {
       this.#suspend(OUTPUT);
     }
-  }
-
-  #softExceeded(seconds: number): boolean {
-    return this.#softSince !== 0 && this.server.monotonic() - this.#softSince > seconds * 1000;
   }
 
   // What CLIENT LIST and the once-a-second check want to know.
@@ -667,7 +600,7 @@ export class Connection implements Session {
   }
 
   checkOutput(): void {
-    if (this.#softSince !== 0) this.#checkOutput(this.output.pending);
+    if (this.output.pending > 0) this.#checkOutput();
   }
 
   get inputWaiting(): number {
@@ -693,19 +626,13 @@ export class Connection implements Session {
   }
 
   get address(): string {
-    const { remoteAddress, remotePort, remoteFamily } = this.socket;
-    if (remoteAddress === undefined) return `${this.server.config.get('unixsocket')}:0`;
-    return remoteFamily === 'IPv6'
-      ? `[${remoteAddress}]:${remotePort}`
-      : `${remoteAddress}:${remotePort}`;
+    const { remoteAddress, remotePort } = this.socket;
+    return shownAddress(remoteAddress, remotePort, this.server.config.get('unixsocket'));
   }
 
   get localAddress(): string {
     const { localAddress, localPort } = this.socket;
-    if (localAddress === undefined) return `${this.server.config.get('unixsocket')}:0`;
-    return localAddress.includes(':')
-      ? `[${localAddress}]:${localPort}`
-      : `${localAddress}:${localPort}`;
+    return shownAddress(localAddress, localPort, this.server.config.get('unixsocket'));
   }
 
   // ---- CLIENT REPLY
@@ -809,13 +736,6 @@ const LISTENER_MAY = new Set([
   'quit',
   'reset',
 ]);
-
-/** One argument as latin1, at most so long, and only up to a NUL, as C's %.*s shows it. */
-function clipped(args: Arguments, index: number, max: number): string {
-  const text = args.latin1(index).slice(0, max);
-  const nul = text.indexOf('\0');
-  return nul < 0 ? text : text.slice(0, nul);
-}
 
 /** The error's code: the first word. */
 function codeOf(buffer: Buffer, from: number): string {

@@ -10,6 +10,7 @@
  */
 import type { Socket } from 'node:net';
 import type { BufferPool } from './buffer-pool.ts';
+import type { OutputLimit } from './config-values.ts';
 
 interface Held {
   readonly bytes: Buffer;
@@ -20,6 +21,8 @@ export class OutputQueue {
   /** Pieces waiting for the disk. */
   readonly #held: Held[] = [];
   #heldBytes = 0;
+  /** Monotonic ms since which the soft limit is exceeded; 0 = it is not. */
+  #softSince = 0;
   readonly #socket: Socket;
   readonly #pool: BufferPool;
   /** Pooled buffers handed to the socket, in order. */
@@ -75,12 +78,28 @@ export class OutputQueue {
     return this.#held.length > 0;
   }
 
+  /**
+   * Whether a limit is broken: the hard one now, or the soft one for its number of seconds. To be
+   * asked again while something is pending. Redis's checkClientOutputBufferLimits.
+   */
+  exceeds(limit: OutputLimit, monotonic: number): boolean {
+    const { pending } = this;
+    if (limit.hard > 0 && pending > limit.hard) return true;
+    if (limit.soft === 0 || pending <= limit.soft) {
+      this.#softSince = 0;
+      return false;
+    }
+    if (this.#softSince === 0) this.#softSince = monotonic;
+    return monotonic - this.#softSince > limit.softSeconds * 1000;
+  }
+
   clear(): void {
     this.#held.length = 0;
     this.#heldBytes = 0;
   }
 
   #send(bytes: Buffer): void {
+    // ReplyWriter hands over a whole pooled buffer, seen by its size, once it is worth it.
     if (bytes.buffer.byteLength === this.#pool.size && bytes.byteOffset === 0) {
       this.#lent.push(Buffer.from(bytes.buffer as ArrayBuffer));
       this.#socket.write(bytes, this.#giveBack);

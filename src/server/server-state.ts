@@ -23,6 +23,7 @@ import { Slowlog } from './slowlog.ts';
 
 const REPLY_BUFFER = 16 * 1024;
 const REPLY_BUFFERS_KEPT = 256;
+const NOTICE_MS = 0.2;
 /** Log bytes not yet on disk beyond which no client's input is read. */
 const BACKLOG_MAX = 256 * 1024 * 1024;
 
@@ -55,6 +56,9 @@ export class ServerState {
   queryBufferLimit = 0;
   normalOutput: OutputLimit = { hard: 0, soft: 0, softSeconds: 0 };
   pubsubOutput: OutputLimit = { hard: 0, soft: 0, softSeconds: 0 };
+
+  /** Run time (ms) from which a command is worth a closer look. */
+  noticeMs = NOTICE_MS;
 
   /** CLIENT PAUSE, while it lasts. */
   pause: Pause | null = null;
@@ -216,7 +220,9 @@ export class ServerState {
       this.pubsubOutput = outputLimit(value, 'pubsub');
     });
     config.watch('slowlog-log-slower-than', () => {
-      this.slowlog.threshold = config.number('slowlog-log-slower-than');
+      const microseconds = config.number('slowlog-log-slower-than');
+      this.slowlog.threshold = microseconds;
+      this.noticeMs = microseconds < 0 ? NOTICE_MS : Math.min(NOTICE_MS, microseconds / 1000);
     });
     config.watch('slowlog-max-len', () => {
       this.slowlog.setMax(config.number('slowlog-max-len'));

@@ -278,7 +278,9 @@ test('slow commands are kept, cut short, and counted', async () => {
   });
   await using session = await running.connect();
   await session.call('DEBUG', 'SLEEP', '0.01');
+  await session.call('GET', 'fast');
   const slowlog = await session.text('SLOWLOG', 'GET');
+  assert.match(slowlog, /\$3\r\nGET\r\n\$4\r\nfast\r\n/, 'a threshold of 0 keeps every command');
   assert.match(slowlog, /\$5\r\nDEBUG\r\n\$5\r\nSLEEP\r\n\$4\r\n0\.01\r\n/);
   const stats = await session.text('INFO', 'commandstats');
   assert.match(stats, /cmdstat_debug:calls=1,usec=\d{5,}/);

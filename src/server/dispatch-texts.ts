@@ -1,0 +1,82 @@
+/**
+ * What the dispatch loop says, and notes, when a command is not run: Redis's words, byte for byte.
+ * Off the hot path, all of it.
+ */
+import type { Arguments } from '../util/arguments.ts';
+import type { Refusal } from './acl-permissions.ts';
+import { clientLine } from './client-info.ts';
+import { type CommandEntry, FLAG } from './command-table.ts';
+import type { Connection } from './connection.ts';
+
+/** Redis shows this much of a client's words. */
+const SHOWN = 128;
+
+/** Bytes as latin1, as ReplyWriter.errorBytes takes them. */
+export function unknownCommand(args: Arguments): string {
+  let shown = '';
+  for (let i = 1; i < args.count && shown.length < SHOWN; i++) {
+    shown += `'${clipped(args, i, SHOWN - shown.length)}' `;
+  }
+  return `ERR unknown command '${clipped(args, 0, SHOWN)}', with args beginning with: ${shown}`;
+}
+
+/** Bytes as latin1. */
+export function unknownSubcommand(args: Arguments, container: CommandEntry): string {
+  const name = container.name.toUpperCase();
+  return `ERR unknown subcommand '${clipped(args, 1, SHOWN)}'. Try ${name} HELP.`;
+}
+
+export function notWhileListening(args: Arguments): string {
+  const name = args.text(0).toLowerCase();
+  return `ERR Can't execute '${name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context`;
+}
+
+/** One argument as latin1, at most so long, and only up to a NUL, as C's %.*s shows it. */
+function clipped(args: Arguments, index: number, max: number): string {
+  const text = args.latin1(index).slice(0, max);
+  const nul = text.indexOf('\0');
+  return nul < 0 ? text : text.slice(0, nul);
+}
+
+/** Notes a refusal by the ACL in its log and counters; returns the words behind NOPERM. */
+export function noteDenied(client: Connection, entry: CommandEntry, refusal: Refusal): string {
+  const { statistics, acl } = client.server;
+  acl.note({
+    reason: refusal.reason,
+    context: client.denyBlocking ? 'multi' : 'toplevel',
+    object: refusal.reason === 'command' ? entry.name : client.args.latin1(refusal.argument),
+    username: client.user.name,
+    createdAt: client.engine.now,
+    clientInfo: clientLine(client),
+  });
+  switch (refusal.reason) {
+    case 'command':
+      statistics.aclDeniedCommand++;
+      return `this user has no permissions to run the '${entry.name}' command`;
+    case 'key':
+      statistics.aclDeniedKey++;
+      return 'this user has no permissions to access one of the keys used as arguments';
+    case 'channel':
+      statistics.aclDeniedChannel++;
+      return 'this user has no permissions to access one of the channels used as arguments';
+  }
+}
+
+/** Keeps a command that took this long (ms) where SLOWLOG and LATENCY will show it. */
+export function noteSlow(client: Connection, entry: CommandEntry, elapsed: number): void {
+  const { slowlog, latency } = client.server;
+  const at = client.engine.seconds;
+  const microseconds = Math.floor(elapsed * 1000);
+  const slow = slowlog.threshold >= 0 && microseconds >= slowlog.threshold;
+  if (slow && (entry.flags & FLAG.skip_slowlog) === 0) {
+    slowlog.add(microseconds, client.args, {
+      at,
+      address: client.address,
+      clientName: client.name,
+    });
+  }
+  if (latency.threshold > 0 && elapsed >= latency.threshold) {
+    const event = (entry.flags & FLAG.fast) !== 0 ? 'fast-command' : 'command';
+    latency.note(event, at, Math.floor(elapsed));
+  }
+}
