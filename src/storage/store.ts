@@ -128,7 +128,8 @@ async function checkFormat(disk: Disk, directory: string): Promise<void> {
   try {
     const size = await file.size();
     const text = there ? (await file.read(0, Math.min(size, 100))).toString('latin1') : '';
-    if (text.trim() !== '') {
+    // Zeros: its length was on disk before its bytes when the power went.
+    if (/[^\s\0]/.test(text)) {
       const version = /^rivulet data, format (\d+)\s*$/.exec(text)?.[1];
       if (version === undefined) throw foreign(path);
       if (Number(version) > FORMAT) throw newerFormat(path, Number(version));

@@ -8,6 +8,7 @@ import { PendingCursor } from '../../src/consumer-groups/pending-cursor.ts';
 import type { Engine } from '../../src/engine/engine.ts';
 import type { KeyEntry } from '../../src/engine/key-entry.ts';
 import type { StreamValue } from '../../src/engine/stream-value.ts';
+import { Idempotency } from '../../src/stream/idempotency.ts';
 import { StreamId } from '../../src/stream/stream-id.ts';
 import { StreamIterator } from '../../src/stream/stream-iterator.ts';
 
@@ -45,8 +46,15 @@ function pictureOfStream(value: StreamValue): object {
     ]),
     entries: entriesOf(value),
     groups: names.map((name) => pictureOfGroup(value.groups.get(name) as ConsumerGroup)),
-    idempotency: idempotency?.export().toString('hex') ?? null,
+    idempotency: pictureOfIdempotency(idempotency),
   };
+}
+
+/** One that was made to look into and holds nothing says no more than none. */
+function pictureOfIdempotency(idempotency: Idempotency | null): string | null {
+  const untouched = new Idempotency(100, 100).export();
+  const bytes = idempotency?.export() ?? untouched;
+  return bytes.equals(untouched) ? null : bytes.toString('hex');
 }
 
 function entriesOf(value: StreamValue): string[] {
