@@ -38,7 +38,6 @@ import {
   type SubscribeOptions,
 } from './options.ts';
 import { onlyReply } from './requests.ts';
-import { pause } from './scheduler.ts';
 import { Timeouts } from './timeouts.ts';
 import { checkGroup, checkPattern, checkTopic, isPattern } from './topics.ts';
 import { loadTracing, passingOn, type Tracing } from './trace.ts';
@@ -242,60 +241,72 @@ export abstract class BrokerBase implements Broker {
    * Does something that may need to wait for the broker to come back: tries again on retryable
    * errors until the time is up, then rejects with NOT_CONNECTED and the last cause.
    */
-  protected async patiently<T>(
+  protected patiently<T>(
     what: string,
     timeoutMs: number,
     signal: AbortSignal | null,
     work: () => Promise<T>,
   ): Promise<T> {
-    throwIfAborted(signal);
-    const { scheduler, maxPendingPublishes } = this.options;
-    const ended = new AbortController();
-    let waits = false;
-    let lastError: unknown;
-    let leave: (error: RivuletError) => void = () => {};
-    const left = new Promise<never>((_, reject) => {
-      leave = reject;
-    });
-    const stop = this.timeouts.add(timeoutMs, () => {
-      const text = `${what} could not be done within ${timeoutMs} ms: the broker cannot be reached`;
-      leave(new RivuletError('NOT_CONNECTED', text, { cause: lastError }));
-    });
-    const abort = () =>
-      leave(new RivuletError('ABORTED', `${what} was aborted`, { cause: signal?.reason }));
-    signal?.addEventListener('abort', abort, { once: true });
-    const attempts = async () => {
-      for (let attempt = 1; ; attempt++) {
-        try {
-          return await work();
-        } catch (error) {
-          if (ended.signal.aborted || !isOutage(error)) throw error;
-          lastError = error;
-        }
+    // One promise and one closure set per call: this is every publish's path.
+    return new Promise((resolve, reject) => {
+      throwIfAborted(signal);
+      const { scheduler } = this.options;
+      let over = false;
+      let waits = false;
+      let lastError: unknown;
+      let attempt = 0;
+      let cancelPause = () => {};
+      const end = () => {
+        over = true;
+        stop();
+        cancelPause();
+        if (waits) this.#waiting--;
+        signal?.removeEventListener('abort', abort);
+      };
+      const succeed = (value: T) => {
+        if (over) return;
+        end();
+        resolve(value);
+      };
+      const fail = (error: unknown) => {
+        if (over) return;
+        end();
+        reject(error);
+      };
+      const abort = () =>
+        fail(new RivuletError('ABORTED', `${what} was aborted`, { cause: signal?.reason }));
+      const stop = this.timeouts.add(timeoutMs, () => {
+        const text = `${what} could not be done within ${timeoutMs} ms: the broker cannot be reached`;
+        fail(new RivuletError('NOT_CONNECTED', text, { cause: lastError }));
+      });
+      const again = (error: unknown) => {
+        if (over) return;
+        if (!isOutage(error)) return fail(error);
+        lastError = error;
+        if (this.#state === 'closed') return fail(this.#closedError(error));
         if (!waits) {
-          if (this.#waiting >= maxPendingPublishes) {
-            const text = `${maxPendingPublishes} calls wait for the broker to come back already`;
-            throw new RivuletError('LIMIT_EXCEEDED', text, { cause: lastError });
-          }
+          const refusal = this.#refuseToWait(error);
+          if (refusal !== null) return fail(refusal);
           waits = true;
           this.#waiting++;
         }
-        await pause(
-          scheduler,
-          backoffMs(BETWEEN_ATTEMPTS, attempt, scheduler.fraction()),
-          ended.signal,
-        );
-        if (this.#state === 'closed') throw this.#closedError(lastError);
-      }
-    };
-    try {
-      return await Promise.race([attempts(), left]);
-    } finally {
-      if (waits) this.#waiting--;
-      ended.abort();
-      stop();
-      signal?.removeEventListener('abort', abort);
-    }
+        const wait = backoffMs(BETWEEN_ATTEMPTS, attempt, scheduler.fraction());
+        cancelPause = scheduler.after(wait, tryOnce);
+      };
+      const tryOnce = () => {
+        attempt++;
+        work().then(succeed, again);
+      };
+      signal?.addEventListener('abort', abort, { once: true });
+      tryOnce();
+    });
+  }
+
+  #refuseToWait(cause: unknown): RivuletError | null {
+    const { maxPendingPublishes } = this.options;
+    if (this.#waiting < maxPendingPublishes) return null;
+    const text = `${maxPendingPublishes} calls wait for the broker to come back already`;
+    return new RivuletError('LIMIT_EXCEEDED', text, { cause });
   }
 
   async #connect(): Promise<void> {
