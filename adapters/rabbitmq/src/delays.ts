@@ -152,6 +152,7 @@ export class Delays {
         await this.#topology.base();
         this.#open = await this.#link.channel();
         await this.#consume(this.#open);
+        if (this.#stop.signal.aborted) await this.#open.close();
         failures = 0;
         await this.#open.ended;
       } catch (error) {
