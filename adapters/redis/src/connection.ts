@@ -125,6 +125,7 @@ export class Connection {
   readonly #limitMs: number;
   /** What the server has against these credentials. */
   #refusal: RivuletError | null = null;
+  #gathering = false;
   #closed = false;
 
   constructor(client: Client, timeouts: Timeouts, limitMs: number) {
@@ -151,6 +152,21 @@ export class Connection {
     }
   }
 
+  /**
+   * What is asked for in one turn of the loop goes out in one write: most of what a command costs is
+   * the system call. A cluster's client has a socket for each node and is left as it is.
+   */
+  #gather(): void {
+    const { stream } = this.client as { stream?: { cork(): void; uncork(): void } };
+    if (stream === undefined || this.#gathering) return;
+    this.#gathering = true;
+    stream.cork();
+    setImmediate(() => {
+      this.#gathering = false;
+      stream.uncork();
+    });
+  }
+
   #noteRefusal(error: Error): void {
     const { code } = toRivulet(error);
     if (code === 'AUTHENTICATION_FAILED' || code === 'PERMISSION_DENIED') {
@@ -159,6 +175,7 @@ export class Connection {
   }
 
   call(command: string, ...args: Argument[]): Promise<unknown> {
+    this.#gather();
     return this.#bounded((this.client as Redis).callBuffer(command, args as (string | Buffer)[]));
   }
 
