@@ -181,7 +181,7 @@ class Run {
       else if (choice < 60) life.store.log.flush();
       else if (choice < 85) await life.stepDisk();
       else if (choice < 90) this.#passTime(life);
-      else if (choice < 98) life.stepCheckpoint();
+      else if (choice < 98) this.#trace(`checkpoint: ${life.stepCheckpoint()}`);
       else if (random.chance(0.08))
         disk.failNext(random.pick(['write', 'sync']), random.pick(['EIO', 'ENOSPC']));
       else if (random.chance(0.2))
@@ -198,7 +198,7 @@ class Run {
     const count = random.chance(0.1) ? 2 + random.below(4) : 1;
     const commands: Argument[][] = [];
     for (let i = 0; i < count; i++) commands.push(this.#command());
-    this.#deeds.push(life.perform(commands));
+    this.#note(life.perform(commands));
     this.#events.deeds++;
   }
 
@@ -214,12 +214,19 @@ class Run {
     return args.with(star, id);
   }
 
+  #note(deed: Deed): void {
+    const { commands, now, position } = deed;
+    const text = commands.map((args) => args.join(' ').slice(0, 200)).join(' ; ');
+    this.#trace(`${now} ${text === '' ? 'time passes' : text} -> ${position}`);
+    this.#deeds.push(deed);
+  }
+
   #passTime(life: Life): void {
     const { clock, random } = this.#world;
     clock.advance(random.below(random.chance(0.2) ? 5_000 : 200));
     life.store.log.tick();
     if (!life.acceptsWrites) return;
-    this.#deeds.push(life.perform([]));
+    this.#note(life.perform([]));
   }
 
   async #end(life: Life): Promise<void> {

@@ -153,8 +153,9 @@ export class Life {
     await new Promise(setImmediate);
   }
 
-  /** The next piece of a checkpoint; starts one where none is under way. */
-  stepCheckpoint(): void {
+  /** The next piece of a checkpoint; starts one where none is under way. Returns where it stood. */
+  stepCheckpoint(): string {
+    const stage = this.#commit;
     const checkpointer = this.#checkpointer;
     switch (this.#commit) {
       case 'none':
@@ -170,6 +171,7 @@ export class Life {
         if (checkpointer.settle(0)) this.#commit = 'none';
         break;
     }
+    return stage;
   }
 
   #finish(): void {
