@@ -4,7 +4,8 @@
  *
  *   turn()  before a command or EXEC: the time stands still until the next
  *   settle() after it: blocked readers whose keys were signalled
- *   tick()  now and then: expired keys, overdue readers, tables half resized
+ *   tick()  now and then: expired keys, entries whose time has come, overdue readers, tables half
+ *           resized
  */
 
 import { ConsumerGroup } from '../consumer-groups/group.ts';
@@ -19,9 +20,16 @@ import { BlockedReaders } from './blocked-readers.ts';
 import { Channels } from './channels.ts';
 import type { Checkpointer } from './checkpointer.ts';
 import { Database } from './database.ts';
+import { DeadlineHeap } from './deadline-heap.ts';
+import type { BurialListener } from './group-policy.ts';
 import type { KeyEntry } from './key-entry.ts';
 import { MemoryBudget } from './memory-budget.ts';
+import { type Parts, partsRules } from './parts.ts';
 import { RecordType } from './records.ts';
+import { expireEntries } from './retention.ts';
+import { addDue } from './scheduled-entries.ts';
+import type { AgingStream } from './stream-aging.ts';
+import { Responders } from './responders.ts';
 import { StreamValue } from './stream-value.ts';
 
 export interface EngineOptions {
@@ -45,6 +53,8 @@ export class Engine {
   readonly channels = new Channels();
   /** SPUBLISH and SSUBSCRIBE: names of their own. */
   readonly shardChannels = new Channels();
+  /** Requests and replies under way. */
+  readonly responders = new Responders<Parts>(partsRules);
   /** Cached unix ms of the current command: set by `turn`, constant within one command or EXEC. */
   now: number;
   /** The same in whole seconds, as KeyEntry.accessed holds them. */
@@ -63,6 +73,17 @@ export class Engine {
   readonly idempotencyWindow = { duration: 100, maxsize: 100 };
   /** Keys whose streams remember idempotent ids, which expire. */
   readonly idempotent = new Set<KeyEntry>();
+  /** Streams whose oldest entries come of age, by when. */
+  readonly aging = new DeadlineHeap<AgingStream>();
+  /**
+   * For whoever reads streams by pattern: a stream took a name (made, renamed, moved, copied,
+   * restored). Called in the middle of that change, so it may only take note.
+   */
+  streamAppeared: ((database: Database, entry: KeyEntry) => void) | null = null;
+  /** Hears of entries that left their group for the dead letter; may only take note. */
+  burials: BurialListener | null = null;
+  /** For whoever calls `tick`: there is something to do at this unix ms, earlier than was known. */
+  onDue: ((at: number) => void) | null = null;
   /** Which blocks of streams stay in memory. */
   readonly memory: MemoryBudget;
   /** For INFO and CONFIG RESETSTAT. */
@@ -98,6 +119,9 @@ export class Engine {
     this.turn();
     this.expireKeys();
     this.expireIdempotentIds();
+    addDue(this);
+    expireEntries(this);
+    this.responders.expire(this.clock.monotonic());
     for (const database of this.databases) database.keyspace.table.step(BUCKETS_PER_TICK);
     this.memory.tick();
     this.settle();
@@ -106,7 +130,20 @@ export class Engine {
 
   /** Unix ms at which tick() has something to do; Infinity when nothing waits. */
   nextDeadline(): number {
-    return this.blocked.nextDeadline();
+    let next = Math.min(
+      this.blocked.nextDeadline(),
+      this.aging.first()?.expireAt ?? Number.POSITIVE_INFINITY,
+    );
+    for (const { keyspace } of this.databases) {
+      const at = keyspace.schedule.first()?.at ?? Number.POSITIVE_INFINITY;
+      if (at < next) next = at;
+    }
+    return next;
+  }
+
+  /** Something is due at this unix ms. */
+  dueAt(at: number): void {
+    if (this.onDue !== null && !this.replaying) this.onDue(at);
   }
 
   /** A number never given out before: names keyspaces and keys in the checkpoint. */

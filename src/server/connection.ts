@@ -29,7 +29,13 @@ import { OutputQueue } from './output-queue.ts';
 import { ReplyWriter } from './reply-writer.ts';
 import { BROKEN, COMPLETE, RespParser } from './resp-parser.ts';
 import type { ServerState } from './server-state.ts';
-import type { BlockingWait, Session, SubscriptionState, TransactionState } from './session.ts';
+import type {
+  BlockingWait,
+  ExchangeState,
+  Session,
+  SubscriptionState,
+  TransactionState,
+} from './session.ts';
 import { QUEUE_FULL } from './transaction.ts';
 
 /** A connection runs no longer than this while others wait for their turn. */
@@ -70,6 +76,7 @@ export class Connection implements Session {
   denyBlocking = false;
   transaction: TransactionState | null = null;
   subscriptions: SubscriptionState | null = null;
+  exchange: ExchangeState | null = null;
 
   /** Who it is; permissions are looked up here for every command. */
   user: User;
@@ -94,6 +101,10 @@ export class Connection implements Session {
   #suspended = 0;
   #touched = false;
   #gated = false;
+  /** The reply's length up to which nothing in it tells of what is stored: no gate for it. */
+  #freeTo = 0;
+  /** The reply's length up to which it may wait for company. */
+  #patientTo = 0;
   #readPaused = false;
   #closed = false;
   #inputEnded = false;
@@ -523,10 +534,25 @@ export class Connection implements Session {
 
   // ---- Output
 
-  written(): void {
+  written(start = -1): void {
+    if (start === this.#freeTo) this.#freeTo = this.reply.length;
     if (this.#touched) return;
     this.#touched = true;
     this.server.touch(this);
+  }
+
+  unhurried(start: number): void {
+    const { length } = this.reply;
+    if (start === this.#freeTo) this.#freeTo = length;
+    if (start !== this.#patientTo) return;
+    if (start === 0) this.server.later(this);
+    this.#patientTo = length;
+  }
+
+  /** What waited for company has waited long enough. */
+  hurry(): void {
+    this.#patientTo = 0;
+    this.flush();
   }
 
   /** Part of the end of a turn: goes on if it was unblocked, and sends what was written. */
@@ -538,7 +564,7 @@ export class Connection implements Session {
 
   /** Hands what was written to the output queue, behind the gate of this moment. */
   flush(): void {
-    if (this.reply.length > 0) this.#handOver();
+    if (this.reply.length > this.#patientTo) this.#handOver();
   }
 
   #handOver(): void {
@@ -547,12 +573,14 @@ export class Connection implements Session {
       reply.release();
       return;
     }
-    const bytes = reply.take();
     const { journal } = this.engine;
+    const gate = reply.length <= this.#freeTo ? 0 : journal.gate;
+    this.#freeTo = this.#patientTo = 0;
+    const bytes = reply.take();
     server.statistics.writes++;
     server.statistics.outputBytes += bytes.length;
     this.outputBytes += bytes.length;
-    if (output.push(bytes, journal.gate, journal.durable)) this.#gate();
+    if (output.push(bytes, gate, journal.durable)) this.#gate();
     if (output.pending > OUTPUT_CHUNK) this.#checkOutput();
   }
 
@@ -644,7 +672,7 @@ export class Connection implements Session {
   /** Takes back a reply that the client does not want. */
   #silence(start: number, entry: CommandEntry | null): void {
     if (this.replyMode === 'on') return;
-    if (entry?.row.group === 'pubsub' && entry.name !== 'publish') return;
+    if (entry?.name.endsWith('subscribe')) return;
     if (this.replyMode === 'skip-next') {
       // CLIENT REPLY SKIP itself; the next command is the one to be silent.
       this.replyMode = 'skip';
@@ -652,6 +680,7 @@ export class Connection implements Session {
       this.replyMode = 'on';
     }
     this.reply.truncate(start);
+    this.#freeTo = this.#patientTo = 0;
   }
 
   // ---- Identity and end
@@ -668,6 +697,7 @@ export class Connection implements Session {
   reset(): void {
     this.transaction?.discard();
     this.subscriptions?.clear();
+    this.exchange?.clear();
     this.database = this.engine.databases[0]!;
     this.reply.protocol = 2;
     this.name = '';
@@ -681,14 +711,14 @@ export class Connection implements Session {
     if ((this.#suspended & CLOSING) !== 0) return;
     this.#suspend(CLOSING);
     this.#pauseReading();
-    this.flush();
+    this.hurry();
     if (this.output.held === 0) this.#finish();
   }
 
   #finish(): void {
     // What the command itself is still to write goes first: QUIT's reply.
     setImmediate(() => {
-      this.flush();
+      this.hurry();
       if (this.output.held > 0) return;
       this.socket.destroySoon();
       setTimeout(() => this.destroy(), LAST_WORDS_MS).unref();
@@ -713,6 +743,7 @@ export class Connection implements Session {
     this.#postponed = null;
     this.transaction?.discard();
     this.subscriptions?.clear();
+    this.exchange?.clear();
     this.output.clear();
     this.reply.release();
   }

@@ -24,6 +24,8 @@ import { Slowlog } from './slowlog.ts';
 const REPLY_BUFFER = 16 * 1024;
 const REPLY_BUFFERS_KEPT = 256;
 const NOTICE_MS = 0.2;
+/** How long a reply that is in no hurry waits for other bytes to leave with. */
+const COMPANY_MS = 1;
 /** Log bytes not yet on disk beyond which no client's input is read. */
 const BACKLOG_MAX = 256 * 1024 * 1024;
 
@@ -78,6 +80,8 @@ export class ServerState {
   #settleDue = false;
   #settling = false;
   #deadlineTimer: NodeJS.Timeout | null = null;
+  #patient: Connection[] = [];
+  #patientTimer: NodeJS.Timeout | null = null;
   #deadlineAt = Number.POSITIVE_INFINITY;
 
   constructor(options: ServerStateOptions) {
@@ -111,6 +115,12 @@ export class ServerState {
     if (this.#settleDue) return;
     this.#settleDue = true;
     setImmediate(this.#settleLate);
+  }
+
+  /** This connection has a reply that may wait for company, but not for long. */
+  later(connection: Connection): void {
+    this.#patient.push(connection);
+    this.#patientTimer ??= setTimeout(this.#hurry, COMPANY_MS);
   }
 
   /** The end of a stretch of commands. */
@@ -191,7 +201,16 @@ export class ServerState {
   close(): void {
     if (this.#deadlineTimer !== null) clearTimeout(this.#deadlineTimer);
     this.#deadlineTimer = null;
+    if (this.#patientTimer !== null) clearTimeout(this.#patientTimer);
+    this.#patientTimer = null;
   }
+
+  readonly #hurry = (): void => {
+    this.#patientTimer = null;
+    const patient = this.#patient;
+    this.#patient = [];
+    for (const connection of patient) connection.hurry();
+  };
 
   readonly #settleLate = (): void => {
     this.#settleDue = false;

@@ -23,6 +23,8 @@ export interface Session {
   transaction: TransactionState | null;
   /** Channels and patterns listened to; null until one is (pubsub.ts sets it). */
   subscriptions: SubscriptionState | null;
+  /** Its part in requests and replies; null until it has one (exchange.ts sets it). */
+  exchange: ExchangeState | null;
   /**
    * Suspends the connection until `retry` returns true (it then has written its reply), the deadline
    * passes (`timedOut` writes the reply) or the wait is broken (`broken` writes the error).
@@ -35,9 +37,15 @@ export interface Session {
   execute(command: CommandEntry, args: Arguments): void;
   /**
    * To be called after bytes were written to `reply` from outside this session's own command (a
-   * published message): they leave at the end of the loop's turn.
+   * published message): they leave at the end of the loop's turn. `start` is the reply's length
+   * before them, given where they tell of nothing that was stored and need not wait for the disk.
    */
-  written(): void;
+  written(start?: number): void;
+  /**
+   * The reply from `start` on says only that the command was taken: it may wait a millisecond for
+   * other bytes to leave with, and does not wait for the disk.
+   */
+  unhurried(start: number): void;
 }
 
 export interface BlockingWait {
@@ -77,6 +85,14 @@ export interface TransactionState {
   refuse(): void;
   /** Forgets queue and watched keys: RESET, the connection's end, EXEC refused. */
   discard(): void;
+}
+
+/** What the dispatch loop needs to know of requests and replies (exchange.ts implements it). */
+export interface ExchangeState {
+  /** On how many topics it answers. */
+  readonly responds: number;
+  /** Gives up what it asked, loses what it was given: RESET and the connection's end. */
+  clear(): void;
 }
 
 /** What the dispatch loop and CLIENT LIST need to know of publish/subscribe (pubsub.ts implements it). */

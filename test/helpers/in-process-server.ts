@@ -17,6 +17,7 @@ import { expiryCommands } from '../../src/server/commands/expiry.ts';
 import { keyCommands } from '../../src/server/commands/keys.ts';
 import { objectCommands } from '../../src/server/commands/objects.ts';
 import { pubsubCommands } from '../../src/server/commands/pubsub.ts';
+import { requestCommands } from '../../src/server/commands/request.ts';
 import { scriptingCommands } from '../../src/server/commands/scripting.ts';
 import { streamCommands } from '../../src/server/commands/streams.ts';
 import { numberCommands } from '../../src/server/commands/string-numbers.ts';
@@ -25,6 +26,7 @@ import { transactionCommands } from '../../src/server/commands/transactions.ts';
 import { ReplyWriter } from '../../src/server/reply-writer.ts';
 import type {
   BlockingWait,
+  ExchangeState,
   Session,
   SubscriptionState,
   TransactionState,
@@ -102,6 +104,7 @@ const COMMANDS = new CommandTable([
   ...expiryCommands,
   ...objectCommands,
   ...pubsubCommands,
+  ...requestCommands,
   ...transactionCommands,
   ...scriptingCommands,
 ]);
@@ -117,6 +120,7 @@ export class InProcessSession implements Session {
   denyBlocking = false;
   transaction: TransactionState | null = null;
   subscriptions: SubscriptionState | null = null;
+  exchange: ExchangeState | null = null;
   #blocked: BlockedReader | undefined;
 
   constructor(server: { readonly engine: Engine }, protocol: 2 | 3) {
@@ -204,6 +208,8 @@ export class InProcessSession implements Session {
   }
 
   written(): void {}
+
+  unhurried(): void {}
 }
 
 /** One whole reply as a value. */

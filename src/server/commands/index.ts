@@ -16,6 +16,7 @@ import { memoryCommands } from './memory.ts';
 import { monitoringCommands } from './monitoring.ts';
 import { objectCommands } from './objects.ts';
 import { pubsubCommands } from './pubsub.ts';
+import { requestCommands } from './request.ts';
 import { scriptingCommands } from './scripting.ts';
 import { serverCommands } from './server.ts';
 import { streamCommands } from './streams.ts';
@@ -32,6 +33,7 @@ export const allCommands: readonly Command[] = [
   ...expiryCommands,
   ...objectCommands,
   ...pubsubCommands,
+  ...requestCommands,
   ...transactionCommands,
   ...scriptingCommands,
   ...connectionCommands,

@@ -1,0 +1,115 @@
+/**
+ * One session's part in requests and replies: what it hears of them goes into its reply buffer.
+ *
+ *   request <id> <topic> <part> ...     it is to answer
+ *   cancel <id>                         and no longer
+ *   reply <id> <part> ...               the last answer to what it asked
+ *   more <id> <part> ...                one answer of several
+ *   end <id>                            there are no more
+ *   failed <id> <code> <text>           there will be none: RESPONDERLOST, TIMEOUT, or the responder's own
+ *
+ * Pushes in RESP3, arrays in RESP2. Cost: bytes are copied once, from the sender's input to the
+ * receiver's output.
+ */
+import type { Parts } from '../engine/parts.ts';
+import type { Party, PartyListener, ReplyKind } from '../engine/responders.ts';
+import type { ExchangeState, Session } from './session.ts';
+
+const REQUEST = Buffer.from('request');
+const CANCEL = Buffer.from('cancel');
+const FAILED = Buffer.from('failed');
+const KINDS: Record<ReplyKind, Buffer> = {
+  reply: Buffer.from('reply'),
+  more: Buffer.from('more'),
+  end: Buffer.from('end'),
+};
+
+export class Exchange implements ExchangeState, PartyListener<Parts> {
+  readonly party: Party<Parts>;
+  readonly #session: Session;
+  /** Names of the topics that it answers on, as bytes. */
+  readonly #topics = new Map<string, Buffer>();
+
+  private constructor(session: Session) {
+    this.#session = session;
+    this.party = session.engine.responders.party(this);
+  }
+
+  /** The session's own; made when it first asks or answers. */
+  static of(session: Session): Exchange {
+    const present = session.exchange;
+    if (present instanceof Exchange) return present;
+    const made = new Exchange(session);
+    session.exchange = made;
+    return made;
+  }
+
+  get responds(): number {
+    return this.party.seats;
+  }
+
+  respond(topic: Buffer, group: string, credit: number): boolean {
+    const name = topic.toString('latin1');
+    if (this.#topics.has(name)) return false;
+    // Before the party: a request that waits on the topic is handed over at once.
+    this.#topics.set(name, topic);
+    return this.party.respond(name, group, credit);
+  }
+
+  unrespond(topic: string): boolean {
+    this.#topics.delete(topic);
+    return this.party.unrespond(topic);
+  }
+
+  clear(): void {
+    this.party.close();
+    this.#topics.clear();
+  }
+
+  request(id: number, topic: string, parts: Parts): void {
+    const { reply } = this.#session;
+    const start = reply.length;
+    reply.push(3 + parts.args.count - parts.from);
+    reply.bulk(REQUEST);
+    reply.integer(id);
+    reply.bulk(this.#topics.get(topic) as Buffer);
+    this.#end(start, parts);
+  }
+
+  cancelled(id: number): void {
+    const { reply } = this.#session;
+    const start = reply.length;
+    reply.push(2);
+    reply.bulk(CANCEL);
+    reply.integer(id);
+    this.#session.written(start);
+  }
+
+  reply(id: number, kind: ReplyKind, parts: Parts): void {
+    const { reply } = this.#session;
+    const start = reply.length;
+    reply.push(2 + parts.args.count - parts.from);
+    reply.bulk(KINDS[kind]);
+    reply.integer(id);
+    this.#end(start, parts);
+  }
+
+  failed(id: number, code: string, text: string): void {
+    const { reply } = this.#session;
+    const start = reply.length;
+    reply.push(4);
+    reply.bulk(FAILED);
+    reply.integer(id);
+    reply.bulkText(code);
+    reply.bulkText(text);
+    this.#session.written(start);
+  }
+
+  #end(start: number, { args, from }: Parts): void {
+    const { reply } = this.#session;
+    for (let i = from; i < args.count; i++) {
+      reply.bulkSlice(args.buffer, args.offsets[i], args.lengths[i]);
+    }
+    this.#session.written(start);
+  }
+}
