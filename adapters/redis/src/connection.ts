@@ -137,6 +137,9 @@ export class Connection {
     }
     // Commands in flight get their error; what happens while connecting is told only here.
     client.on('error', (error) => this.#noteRefusal(error));
+    for (const status of ['connecting', 'connect', 'ready', 'reconnecting']) {
+      client.on(status, () => this.#endIfClosed());
+    }
     client.on('node error', (error: Error) => this.#noteRefusal(error));
   }
 
@@ -165,6 +168,11 @@ export class Connection {
       this.#gathering = false;
       stream.uncork();
     });
+  }
+
+  /** A client that is told to end while it connects may come up nevertheless, and stay for ever. */
+  #endIfClosed(): void {
+    if (this.#closed) this.client.disconnect();
   }
 
   #noteRefusal(error: Error): void {
