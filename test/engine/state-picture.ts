@@ -38,12 +38,13 @@ function pictureOfStream(value: StreamValue): object {
     maxDeletedId: stream.maxDeletedId.toString(),
     length: stream.length,
     entriesAdded: stream.entriesAdded,
+    // A trim can leave a node of tombstones, as Redis's does; replaying its effect takes that away.
     blocks: Array.from(stream.blocks(), (block) => [
       block.readFirstId(id).toString(),
       block.live,
       block.deleted,
       block.listpackBytes,
-    ]),
+    ]).filter(([, live]) => live !== 0),
     entries: entriesOf(value),
     groups: names.map((name) => pictureOfGroup(value.groups.get(name) as ConsumerGroup)),
     idempotency: pictureOfIdempotency(idempotency),
