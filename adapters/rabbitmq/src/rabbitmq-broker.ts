@@ -121,7 +121,12 @@ export class RabbitMqBroker extends BrokerBase {
     checkTopic(topic);
     checkGroup(group);
     const { topology, history } = this.#all;
-    if (!(await topology.remake(topic, group, history.fillFrom(from)))) throw noGroup(topic, group);
+    const leave = async () => {
+      const own = [...this.#subscriptions].filter((each) => each.isOf(topic, group));
+      await Promise.all(own.map((each) => each.abandon()));
+    };
+    const remade = await topology.remake(topic, group, history.fillFrom(from), leave);
+    if (!remade) throw noGroup(topic, group);
   }
 
   async redrive(topic: string, options: RedriveOptions = {}): Promise<number> {

@@ -45,6 +45,8 @@ const GRACE_MS = 20;
 /** RabbitMQ closes a channel on which a delivery is unacknowledged for 30 minutes. */
 const CONSUMER_TIMEOUT_MS = 29 * 60_000;
 const WATCH_EVERY_MS = 5000;
+/** What waits for its retry is listed up to this many. */
+const MOST_PARKED = 10_000;
 
 /** What is on the channel for a delivery; shared by its retries in place. */
 interface Held {
@@ -53,6 +55,15 @@ interface Held {
   readonly since: number;
   gone: boolean;
   stop: () => void;
+}
+
+/** What waits for its retry in a queue of the broker, as far as this subscriber knows. */
+interface Parked {
+  readonly topic: string;
+  readonly id: string;
+  readonly attempts: number;
+  readonly since: number;
+  readonly until: number;
 }
 
 export interface AmqpDelivery extends RawDelivery {
@@ -81,12 +92,16 @@ export class Subscription implements Attachment, Settler<AmqpDelivery> {
   readonly #dispatcher: Dispatcher<AmqpDelivery>;
   readonly #timeouts: Timeouts;
   readonly #deliveries = new Map<Held, AmqpDelivery>();
+  /** What this subscriber gave back and what waits for its retry, by id. */
+  readonly #parked = new Map<string, Parked>();
   readonly #stop = new AbortController();
   #open: LinkChannel<Channel> | null = null;
   #consumerTag = '';
   #running: Promise<void> | null = null;
   #made = false;
   #everOpen = false;
+  /** Consumes nothing: every handler is overdue. */
+  #resting = false;
   #lastId: string | null = null;
   #seenSinceWatch = 0;
   #cancelWatch = () => {};
@@ -109,6 +124,9 @@ export class Subscription implements Attachment, Settler<AmqpDelivery> {
       scheduler: broker.scheduler,
       events,
       tracing,
+      onFree: () => {
+        if (this.#resting && !this.#dispatcher.stuck) void this.#open?.close();
+      },
     });
   }
 
@@ -118,6 +136,18 @@ export class Subscription implements Attachment, Settler<AmqpDelivery> {
 
   get group(): string {
     return this.#spec.group;
+  }
+
+  isOf(pattern: string, group: string): boolean {
+    return this.#spec.pattern === pattern && this.#spec.group === group;
+  }
+
+  /** The group moves: what is in hand is dropped, and consuming begins anew. */
+  async abandon(): Promise<void> {
+    const open = this.#open;
+    this.#parked.clear();
+    this.#drop(open);
+    await open?.close();
   }
 
   /** Consumes once, so that the caller hears what is wrong; then keeps at it. */
@@ -137,7 +167,7 @@ export class Subscription implements Attachment, Settler<AmqpDelivery> {
   /** What this subscriber has in hand of a topic. */
   pending(topic: string): PendingEntry[] {
     const now = this.#now();
-    return [...this.#deliveries.values()]
+    const inHand = [...this.#deliveries.values()]
       .filter((raw) => raw.topic === topic)
       .map((raw) => ({
         id: raw.id,
@@ -145,6 +175,15 @@ export class Subscription implements Attachment, Settler<AmqpDelivery> {
         idleMs: Math.round(now - raw.held.since),
         attempts: raw.attempt,
       }));
+    const parked = [...this.#parked.values()]
+      .filter((each) => each.topic === topic && each.until > now)
+      .map(({ id, attempts, since }) => ({
+        id,
+        consumer: '',
+        idleMs: Math.round(now - since),
+        attempts,
+      }));
+    return [...parked, ...inHand];
   }
 
   async close(timeoutMs: number): Promise<void> {
@@ -184,6 +223,7 @@ export class Subscription implements Attachment, Settler<AmqpDelivery> {
     const properties = write(raw.message, raw.id, headers);
     await this.#setup.delays.toQueue(this.#queue, delayMs, raw.message.body, properties);
     await this.#ackIfHeld(held);
+    this.#park(raw, delayMs);
   }
 
   async deadLetter(raw: AmqpDelivery, topic: string, reason: string): Promise<void> {
@@ -220,6 +260,16 @@ export class Subscription implements Attachment, Settler<AmqpDelivery> {
 
   /** RabbitMQ counts what it delivers; a retry in place it does not see. */
   async recount(): Promise<void> {}
+
+  #park({ topic, id, attempt }: AmqpDelivery, ms: number): void {
+    if (this.#stop.signal.aborted) return;
+    const since = this.#now();
+    if (this.#parked.size >= MOST_PARKED) {
+      for (const [each, { until }] of this.#parked) if (until <= since) this.#parked.delete(each);
+    }
+    if (this.#parked.size >= MOST_PARKED) return;
+    this.#parked.set(id, { topic, id, attempts: attempt, since, until: since + ms });
+  }
 
   async #run(): Promise<void> {
     const { broker, link, events } = this.#setup;
@@ -277,6 +327,7 @@ export class Subscription implements Attachment, Settler<AmqpDelivery> {
     }
     this.#open = open;
     this.#everOpen = true;
+    this.#resting = false;
     if (this.#stop.signal.aborted) await open.close();
   }
 
@@ -299,6 +350,7 @@ export class Subscription implements Attachment, Settler<AmqpDelivery> {
     const held: Held = { on, message, since: this.#now(), gone: false, stop: () => {} };
     const raw = { topic, id, message: content, publishedAt, attempt: before + returned + 1, held };
     this.#deliveries.set(held, raw);
+    this.#parked.delete(id);
     this.#lastId = id;
     this.#arm(held, this.#setup.options.ackWaitMs);
     this.#dispatcher.push(raw);
@@ -316,8 +368,18 @@ export class Subscription implements Attachment, Settler<AmqpDelivery> {
 
   /** `reject`, not `nack`: from RabbitMQ 4.3 on only a reject counts as an attempt. */
   #putBack(held: Held): void {
-    if (held.on.open) held.on.channel.reject(held.message, true);
+    if (held.on.open) {
+      if (this.#dispatcher.stuck) this.#rest(held.on);
+      held.on.channel.reject(held.message, true);
+    }
     this.#forget(held);
+  }
+
+  /** Stops consuming, so that what is put back goes to others. A handler that returns ends it. */
+  #rest(on: LinkChannel<Channel>): void {
+    if (this.#resting) return;
+    this.#resting = true;
+    on.channel.cancel(this.#consumerTag).catch(() => {});
   }
 
   /** It may have been taken away while its copy was stored; then it comes twice. */
@@ -353,6 +415,10 @@ export class Subscription implements Attachment, Settler<AmqpDelivery> {
         : toRivulet(failure);
       this.#setup.events.emit('warning', { error });
     }
+    this.#drop(open);
+  }
+
+  #drop(open: LinkChannel<Channel> | null): void {
     for (const held of [...this.#deliveries.keys()]) {
       if (held.on === open || !held.on.open) this.#forget(held);
     }
@@ -373,7 +439,13 @@ export class Subscription implements Attachment, Settler<AmqpDelivery> {
       const idle = this.#seenSinceWatch === 0 && this.#dispatcher.inFlight === 0;
       this.#seenSinceWatch = 0;
       const open = this.#open;
-      if (idle && open?.open && this.#setup.link.connected && !this.#spec.exclusive) {
+      if (
+        idle &&
+        !this.#resting &&
+        open?.open &&
+        this.#setup.link.connected &&
+        !this.#spec.exclusive
+      ) {
         const waiting = await this.#setup.topology.depth(this.#queue).catch(() => 0);
         suspicious = (waiting ?? 0) > 0 && this.#seenSinceWatch === 0 ? suspicious + 1 : 0;
         if (suspicious >= 2) {

@@ -29,6 +29,12 @@ const DELIVERY_LIMIT = 1000;
 /** How long the queue of a subscriber without a group outlives its connection. */
 const OWN_QUEUE_MS = 5 * 60_000;
 
+/**
+ * How long consumers of a deleted queue are given to hear of it. One that has not (RabbitMQ 3.10)
+ * would belong to a new queue of the same name and swallow its messages.
+ */
+const FORGET_MS = 150;
+
 /** Dead-lettering by the broker that survives the loss of a node on the way. */
 const SAFELY = { 'x-overflow': 'reject-publish', 'x-dead-letter-strategy': 'at-least-once' };
 
@@ -121,13 +127,17 @@ export class Topology {
     });
   }
 
-  /** Replaces the queue of a group that exists. False when it does not. */
-  remake(pattern: string, group: string, fill: Fill): Promise<boolean> {
+  /**
+   * Replaces the queue of a group that exists; `leave` first ends our own consumers of it. False
+   * when there is none.
+   */
+  remake(pattern: string, group: string, fill: Fill, leave: () => Promise<void>): Promise<boolean> {
     const queue = queueOf(pattern, group);
     return this.#oneAtATime(queue, async () => {
       const known = await this.#registry.group(pattern, group);
       if (known === null || !(await this.#exchangeExists(queue))) return false;
       return this.#locked(queue, async () => {
+        await leave();
         await this.#make({ pattern, group, exclusive: known.exclusive, own: false }, queue, fill);
         return true;
       });
@@ -161,10 +171,18 @@ export class Topology {
     const exact = bindingKey(pattern) === pattern && !pattern.includes('*');
     if (exact) await this.topic(pattern);
     if (!own) await this.#registry.add({ topic: pattern, group, exclusive });
-    await this.#link.using(async (channel) => {
-      await channel.deleteQueue(queue);
-      await channel.assertQueue(queue, groupQueue(exclusive, own));
-    });
+    const gone = await this.depth(queue);
+    for (let ghosts = gone === null ? 0 : 1; ; ) {
+      if (ghosts > 0) {
+        await this.#link.using((channel) => channel.deleteQueue(queue));
+        await pause(this.#scheduler, FORGET_MS);
+      }
+      await this.#link.using((channel) => channel.assertQueue(queue, groupQueue(exclusive, own)));
+      if (gone === null) break;
+      await pause(this.#scheduler, FORGET_MS);
+      ghosts = (await this.#link.using((channel) => channel.checkQueue(queue))).consumerCount;
+      if (ghosts === 0) break;
+    }
     const bind = () =>
       this.#link.using(async (channel) => {
         await channel.bindQueue(queue, this.exchange, bindingKey(pattern));
