@@ -23,7 +23,7 @@ const COMMANDS: readonly CliCommand[] = [
   },
   {
     name: 'repair',
-    usage: 'repair <dir> [--apply]',
+    usage: 'repair <dir> [--apply] [--json]',
     summary: 'show, and with --apply salvage, a damaged data directory',
     run: async (args) => (await import('./repair-command.ts')).repairCommand(args),
   },

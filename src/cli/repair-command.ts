@@ -1,19 +1,26 @@
 /**
- * `micro repair DIR [--apply] [--keep-after] [--drop-checkpoint]`: says what is wrong with a data
- * directory, and salvages what can be. Nothing is deleted: what is replaced is put aside.
+ * `micro repair DIR [--apply] [--keep-after] [--drop-checkpoint] [--json]`: says what is wrong with a
+ * data directory, and salvages what can be. Nothing is deleted: what is replaced is put aside.
  *
  * Exit code 0 when the directory is sound, or was made so; 1 when it is damaged or cannot be read.
  */
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { describeName } from '../engine/checkpoint-words.ts';
 import { lockDirectory } from '../storage/directory-lock.ts';
 import { LmdbCheckpoint } from '../storage/lmdb-checkpoint.ts';
 import { realDisk } from '../storage/real-disk.ts';
-import { describeInspection, inspect, salvage } from '../storage/repair.ts';
-import { CHECKPOINT_DIRECTORY, FORMAT_FILE } from '../storage/store.ts';
+import {
+  describeInspection,
+  type Inspection,
+  inspect,
+  type SalvageReport,
+  salvage,
+} from '../storage/repair.ts';
+import { CHECKPOINT_DIRECTORY, checkFormat, FORMAT_FILE } from '../storage/store.ts';
 import { fail } from './fail.ts';
 
-const FLAGS = ['--apply', '--keep-after', '--drop-checkpoint'];
+const FLAGS = ['--apply', '--keep-after', '--drop-checkpoint', '--json'];
 
 export async function repairCommand(args: readonly string[]): Promise<void> {
   if (args.includes('--help') || args.includes('-h')) {
@@ -29,56 +36,112 @@ export async function repairCommand(args: readonly string[]): Promise<void> {
   } else await repair(resolve(directory), new Set(args));
 }
 
+/** What is found, and with --apply done; as --json prints it. */
+interface Report {
+  readonly directory: string;
+  readonly checkpoint: CheckpointReport;
+  readonly log: Inspection;
+  /** Nothing that was acknowledged is damaged. */
+  readonly sound: boolean;
+  /** null without --apply. */
+  readonly salvage: SalvageReport | null;
+}
+
+interface CheckpointReport {
+  readonly position: number;
+  readonly values: number;
+  /** The damaged values: their keys in hexadecimal, and what they are. */
+  readonly damaged: readonly { readonly key: string; readonly what: string }[];
+}
+
 async function repair(directory: string, flags: ReadonlySet<string>): Promise<void> {
   const lock = await lockDirectory(directory);
   try {
+    await checkFormat(realDisk, directory);
     const dropCheckpoint = flags.has('--drop-checkpoint');
-    const from = dropCheckpoint ? 0 : await checkpointPosition(directory);
-    const options = { disk: realDisk, directory, from };
-    const inspection = await inspect(options);
-    console.log(describeInspection(inspection));
-    const damaged = inspection.faults.some(({ harmless }) => !harmless);
-    if (!flags.has('--apply')) {
-      if (damaged) process.exitCode = 1;
-      return;
+    const checkpoint = dropCheckpoint ? NO_CHECKPOINT : await inspectCheckpoint(directory);
+    const options = { disk: realDisk, directory, from: checkpoint.position };
+    const log = await inspect(options);
+    const sound = checkpoint.damaged.length === 0 && log.faults.every((fault) => fault.harmless);
+    const found: Report = { directory, checkpoint, log, sound, salvage: null };
+    if (!flags.has('--json')) console.log(describe(found));
+    let report = found;
+    if (flags.has('--apply')) {
+      const stamp = new Date().toISOString().replace(/[:.]/g, '-');
+      const keepAfter = flags.has('--keep-after');
+      const done = await salvage({ ...options, keepAfter, stamp, dropCheckpoint });
+      report = { ...found, salvage: done };
+      if (!flags.has('--json')) console.log(describeSalvage(done));
     }
-    const stamp = new Date().toISOString().replace(/[:.]/g, '-');
-    const keepAfter = flags.has('--keep-after');
-    const report = await salvage({ ...options, keepAfter, stamp, dropCheckpoint });
-    console.log(
-      report.aside === null
-        ? 'Nothing had to be changed.'
-        : `Kept ${report.keptFrames} frames, dropped ${report.droppedFrames}; the log now ends at position ` +
-            `${report.position}. What was replaced is in ${report.aside}.`,
-    );
+    if (flags.has('--json')) console.log(JSON.stringify(report, omitPlaces, 2));
+    const stillDamaged = report.salvage === null ? !sound : checkpoint.damaged.length > 0;
+    if (stillDamaged) process.exitCode = 1;
   } finally {
     await lock.release();
   }
 }
 
-/** Rejects, with a hint, where the checkpoint itself is damaged. */
-async function checkpointPosition(directory: string): Promise<number> {
+const NO_CHECKPOINT: CheckpointReport = { position: 0, values: 0, damaged: [] };
+
+/** Rejects, with a hint, where the checkpoint cannot be opened or its tree cannot be walked. */
+async function inspectCheckpoint(directory: string): Promise<CheckpointReport> {
   const place = join(directory, CHECKPOINT_DIRECTORY);
-  if (!existsSync(place)) return 0;
+  const file = join(place, 'data.mdb');
+  if (!existsSync(file) || statSync(file).size === 0) return NO_CHECKPOINT;
   try {
     const checkpoint = await LmdbCheckpoint.open(place);
-    const { position } = checkpoint;
-    await checkpoint.close();
-    return position;
+    try {
+      const { values, damaged } = checkpoint.verify();
+      return {
+        position: checkpoint.position,
+        values,
+        damaged: damaged.map((key) => ({ key: key.toString('hex'), what: describeName(key) })),
+      };
+    } finally {
+      await checkpoint.close();
+    }
   } catch (error) {
-    const { message } = error as Error;
-    throw new Error(
-      `${message} If the log reaches back to its start, --drop-checkpoint rebuilds from it.`,
-    );
+    throw new Error(`${(error as Error).message} ${DROP_HINT}`, { cause: error });
   }
 }
 
-const HELP = `Usage: micro repair DIR [--apply] [--keep-after] [--drop-checkpoint]
+const DROP_HINT =
+  'If the log reaches back to its start, --apply --drop-checkpoint rebuilds from it.';
+const SHOWN = 20;
+
+function describe({ checkpoint, log }: Report): string {
+  const { damaged, values } = checkpoint;
+  const lines = damaged.slice(0, SHOWN).map(({ what }) => `  DAMAGE: ${what} fails its checksum`);
+  if (damaged.length > SHOWN) lines.push(`  and ${damaged.length - SHOWN} more`);
+  const verdict =
+    damaged.length === 0
+      ? `The checkpoint is sound: ${values} values.`
+      : `The checkpoint is damaged in ${damaged.length} of ${values} values:\n${lines.join('\n')}\n` +
+        `Restore it from a backup together with the log. ${DROP_HINT}`;
+  return `${describeInspection(log)}\n${verdict}`;
+}
+
+function describeSalvage(report: SalvageReport): string {
+  if (report.aside === null) return 'Nothing had to be changed.';
+  const { keptFrames, droppedFrames, position, aside } = report;
+  return (
+    `Kept ${keptFrames} frames, dropped ${droppedFrames}; the log now ends at position ` +
+    `${position}. What was replaced is in ${aside}.`
+  );
+}
+
+/** Where every single frame stands is more than anybody wants to read. */
+function omitPlaces(key: string, value: unknown): unknown {
+  return key === 'places' ? undefined : value;
+}
+
+const HELP = `Usage: micro repair DIR [--apply] [--keep-after] [--drop-checkpoint] [--json]
 
 Reads the log and the checkpoint of a data directory and says what is damaged. No server may use the
-directory meanwhile.
+directory meanwhile. The exit code is 0 when nothing is damaged, or no longer.
 
   --apply            make a consistent log of what stands before the damage; what is replaced is put
                      aside into DIR/damaged-<time>, nothing is deleted
   --keep-after       keep the whole frames after the damage too
-  --drop-checkpoint  set a damaged checkpoint aside and rebuild from the whole log`;
+  --drop-checkpoint  set a damaged checkpoint aside and rebuild from the whole log
+  --json             print what was found and done as JSON`;

@@ -22,6 +22,7 @@ import {
   damagedCheckpoint,
   type Environment,
   FORMAT_KEY,
+  isSound,
   openEnvironment,
   POSITION_KEY,
 } from './lmdb-format.ts';
@@ -198,6 +199,24 @@ export class LmdbCheckpoint implements Checkpoint {
   #first(range: RangeOptions): CheckpointEntry | undefined {
     for (const entry of this.#range(range)) return entry;
     return undefined;
+  }
+
+  /**
+   * Reads every value, for `micro repair`: how many there are and the keys of those whose checksum is
+   * wrong. Throws CHECKPOINT_DAMAGED where LMDB cannot walk its tree.
+   */
+  verify(): { values: number; damaged: Buffer[] } {
+    const damaged: Buffer[] = [];
+    let values = 0;
+    const range = { start: FIRST_USER_KEY };
+    const iterator = this.#environment.getRange(range)[Symbol.iterator]();
+    for (;;) {
+      const next = step(iterator, this.#directory);
+      if (next === undefined) return { values, damaged };
+      values++;
+      const key = asBuffer(next.key);
+      if (!isSound(key, asBuffer(next.value))) damaged.push(Buffer.from(key));
+    }
   }
 
   *#range(range: RangeOptions): Iterable<CheckpointEntry> {

@@ -127,16 +127,21 @@ export function sealValue(key: Uint8Array, slot: Buffer): void {
   slot.writeUInt32LE(crc32(slot.subarray(0, end), crc32(key)), end);
 }
 
+/** Whether the checksum at the end of `slot` is that of key and value. */
+export function isSound(key: Uint8Array, slot: Buffer): boolean {
+  const end = slot.length - CHECKSUM_BYTES;
+  return end >= 0 && crc32(slot.subarray(0, end), crc32(key)) === slot.readUInt32LE(end);
+}
+
 /** The value in `slot` without its checksum; throws CHECKPOINT_DAMAGED where it is wrong. */
 export function checkedValue(key: Uint8Array, slot: Buffer, directory: string): Buffer {
-  const end = slot.length - CHECKSUM_BYTES;
-  if (end < 0 || crc32(slot.subarray(0, end), crc32(key)) !== slot.readUInt32LE(end)) {
+  if (!isSound(key, slot)) {
     throw damagedCheckpoint(
       directory,
       `the value of key ${Buffer.from(key).toString('hex')} fails its checksum`,
     );
   }
-  return slot.subarray(0, end);
+  return slot.subarray(0, slot.length - CHECKSUM_BYTES);
 }
 
 export function damagedCheckpoint(directory: string, what: string, cause?: unknown): StorageError {

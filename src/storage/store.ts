@@ -121,7 +121,8 @@ export class Store {
   }
 }
 
-async function checkFormat(disk: Disk, directory: string): Promise<void> {
+/** Makes the file FORMAT where there is none. Rejects with NEWER_FORMAT or FOREIGN_FILE. */
+export async function checkFormat(disk: Disk, directory: string): Promise<void> {
   const path = `${directory}/${FORMAT_FILE}`;
   const there = (await disk.list(directory)).includes(FORMAT_FILE);
   const file = await disk.open(path);
