@@ -289,7 +289,7 @@ export class Connection implements Session {
       } else if ((effects & FLAG.write) !== 0 && this.engine.journal.refusal !== null) {
         const cause = this.engine.journal.refusal;
         this.#reject(entry, `MISCONF Errors writing to the AOF file: ${cause}`);
-      } else if (this.#listening && reply.protocol === 2 && !LISTENER_MAY.has(entry.name)) {
+      } else if (reply.protocol === 2 && this.listening && !LISTENER_MAY.has(entry.name)) {
         this.#reject(entry, notWhileListening(args));
       } else if (server.pause !== null && this.#postpone(effects)) {
         return;
@@ -608,7 +608,7 @@ export class Connection implements Session {
   /** The configured limits, and our own bound: who does not read is not served. */
   #checkOutput(): void {
     const { server, output } = this;
-    const limit = this.#listening ? server.pubsubOutput : server.normalOutput;
+    const limit = this.listening ? server.pubsubOutput : server.normalOutput;
     if (output.exceeds(limit, server.monotonic())) {
       server.statistics.outputLimitDisconnections++;
       server.log.write('warning', 'Closing client for overcoming of output buffer limits', {
@@ -639,13 +639,9 @@ export class Connection implements Session {
     return this.#parser.held;
   }
 
-  get #listening(): boolean {
+  get listening(): boolean {
     const subscriptions = this.subscriptions;
     return subscriptions !== null && subscriptions.channels + subscriptions.patterns > 0;
-  }
-
-  get listening(): boolean {
-    return this.#listening;
   }
 
   /** As CLIENT LIST shows it. */

@@ -223,7 +223,7 @@ export class StreamId {
 
   /** Writes the text form at `at` and returns where it ends. At most 41 bytes. */
   format(target: Uint8Array, at: number): number {
-    at = writeHalf(target, at, this.msHi, this.msLo);
+    at = writeMilliseconds(target, at, this.msHi, this.msLo);
     target[at++] = 45;
     return writeHalf(target, at, this.seqHi, this.seqLo);
   }
@@ -307,6 +307,22 @@ function readAsStrtoull(buffer: Uint8Array, from: number, end: number): boolean 
 function halfText(hi: number, lo: number): string {
   if (hi < 0x20_0000) return String(hi * TWO_32 + lo);
   return ((BigInt(hi) << 32n) | BigInt(lo)).toString();
+}
+
+// The milliseconds formatted last: under load most ids share theirs with the one before.
+let formattedHi = 0;
+let formattedLo = 0;
+const formattedDigits = new Uint8Array(20).fill(48);
+let formattedLength = 1;
+
+function writeMilliseconds(target: Uint8Array, at: number, hi: number, lo: number): number {
+  if (lo !== formattedLo || hi !== formattedHi) {
+    formattedLength = writeHalf(formattedDigits, 0, hi, lo);
+    formattedHi = hi;
+    formattedLo = lo;
+  }
+  for (let i = 0; i < formattedLength; i++) target[at + i] = formattedDigits[i];
+  return at + formattedLength;
 }
 
 function writeHalf(target: Uint8Array, at: number, hi: number, lo: number): number {

@@ -5,6 +5,8 @@
  * Invariant: nothing below the shells (server, cli, bench) calls Date.now or setTimeout; it is given
  * a Clock, so a seed replays a whole run. Cost: one call.
  */
+import { performance } from 'node:perf_hooks';
+
 export interface Clock {
   /** Unix time in whole milliseconds. It may go backwards, as system clocks do. */
   now(): number;
