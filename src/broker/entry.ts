@@ -1,0 +1,58 @@
+/**
+ * Messages as stream entries: what every broker of ours writes and reads.
+ *
+ * The fields are `headers` (a JSON object; absent when there are none), `key` (absent when there is
+ * none) and `body` (the bytes as they are). Any other field is a header: so the fields that the server
+ * adds to dead letters are read, and what other programs write comes as headers and body.
+ * Cost: a message without headers is one field; nothing is copied.
+ */
+import type { Message } from './message.ts';
+
+const HEADERS = Buffer.from('headers');
+const KEY = Buffer.from('key');
+const BODY = Buffer.from('body');
+const EMPTY = Buffer.alloc(0);
+const NO_HEADERS: Readonly<Record<string, string>> = Object.freeze({});
+
+/** Appends a message's fields and values, alternating. */
+export function pushFields(
+  fields: (string | number | bigint | Uint8Array)[],
+  { headers, key, body }: Message,
+): void {
+  for (const _ in headers) {
+    fields.push('headers', JSON.stringify(headers));
+    break;
+  }
+  if (key !== undefined) fields.push('key', key);
+  fields.push('body', body);
+}
+
+/** The message of an entry; `fields` are names and values, alternating. Never throws. */
+export function messageOf(fields: readonly Uint8Array[]): Message {
+  let headers = NO_HEADERS;
+  let key: string | undefined;
+  let body: Uint8Array = EMPTY;
+  for (let i = 0; i + 1 < fields.length; i += 2) {
+    const name = fields[i] as Uint8Array;
+    const value = fields[i + 1] as Uint8Array;
+    if (BODY.equals(name)) body = value;
+    else if (HEADERS.equals(name)) headers = { ...headers, ...readHeaders(value) };
+    else if (KEY.equals(name)) key = textOf(value);
+    else headers = { ...headers, [textOf(name)]: textOf(value) };
+  }
+  return key === undefined ? { headers, body } : { headers, body, key };
+}
+
+function readHeaders(json: Uint8Array): Record<string, string> {
+  try {
+    const value = JSON.parse(textOf(json));
+    if (typeof value === 'object' && value !== null) return value;
+  } catch {
+    // Another program's field of that name.
+  }
+  return { headers: textOf(json) };
+}
+
+function textOf(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString();
+}
