@@ -35,6 +35,8 @@ export interface RivuletServerOptions {
   readonly readyTimeoutMs?: number;
   /** Options of the Node process: `['--max-old-space-size=256']`. */
   readonly nodeArgs?: readonly string[];
+  /** What stands before the command and replaces itself by it: `['nsenter', '-t', '17', '-m']`. */
+  readonly within?: readonly string[];
 }
 
 const BINARY = process.env.RIVULET_BINARY ?? join(repositoryRoot, 'bin', 'micro.js');
@@ -49,8 +51,9 @@ export async function startRivulet(options: RivuletServerOptions = {}): Promise<
   const directory = options.directory ?? (own as TemporaryDirectory).path;
   const flags = ['--port', '0', '--http-port', '0', '--bind', '127.0.0.1', '--dir', directory];
   const { command, args } = rivuletCommand([...flags, ...(options.args ?? [])], options.nodeArgs);
+  const [first, ...rest] = [...(options.within ?? []), command, ...args];
   const startedAt = performance.now();
-  const child = startChild(command, args);
+  const child = startChild(first, rest);
   const said: string[] = [];
   const line = await readyLine(child, said, options.readyTimeoutMs ?? 60_000);
   const readyMs = performance.now() - startedAt;

@@ -32,6 +32,12 @@ test('it says in one line why it cannot start', async () => {
     "micro: bad value for '--port': argument couldn't be parsed into an integer",
   );
   assert.match(await refusal('nowhere.conf'), /can't read configuration file/);
+  const mistyped = join(place.path, 'mistyped.conf');
+  writeFileSync(mistyped, 'port 0\n\nappendfsink always\n');
+  assert.equal(
+    await refusal(mistyped),
+    `micro: ${mistyped}:3: unknown parameter 'appendfsink'; did you mean 'appendfsync'?`,
+  );
   const taken = createServer();
   await new Promise<void>((resolve) => taken.listen(0, '127.0.0.1', resolve));
   const { port } = taken.address() as { port: number };
@@ -50,7 +56,10 @@ test('it says in one line why it cannot start', async () => {
   );
   const file = join(place.path, 'file');
   writeFileSync(file, '');
-  assert.match(await refusal('--port', '0', '--http-port', '0', '--dir', file), /can't start: /);
+  assert.equal(
+    await refusal('--port', '0', '--http-port', '0', '--dir', file),
+    `micro: can't start: ${file} is not a directory. Choose another data directory.`,
+  );
   if (process.getuid?.() !== 0) {
     const locked = join(place.path, 'locked');
     mkdirSync(locked);
