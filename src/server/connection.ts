@@ -165,7 +165,7 @@ export class Connection implements Session {
         if (status === BROKEN) this.#protocolError(parser.error);
         break;
       }
-      this.args = parser.args;
+      if (this.args !== parser.args) this.args = parser.args;
       if (this.args.count === 0) continue;
       this.#dispatch();
       if (this.reply.length > OUTPUT_CHUNK) this.#handOver();
@@ -271,7 +271,7 @@ export class Connection implements Session {
       this.#afterReply(start, null);
       return;
     }
-    this.lastCommand = entry;
+    if (this.lastCommand !== entry) this.lastCommand = entry;
     const flags = entry.flags;
     if (entry.arity >= 0 ? args.count !== entry.arity : args.count < -entry.arity) {
       this.#reject(entry, `ERR wrong number of arguments for '${entry.name}' command`);
