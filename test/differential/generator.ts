@@ -77,7 +77,10 @@ export class Generator {
       return [[this.random.chance(0.85) ? 'EXEC' : 'DISCARD']];
     }
     let pick = this.random.below(this.#totalWeight);
-    const [, write] = RECIPES.find(([weight]) => (pick -= weight) < 0) as Recipe;
+    const [, write] = RECIPES.find(([weight]) => {
+      pick -= weight;
+      return pick < 0;
+    }) as Recipe;
     const written = write(this);
     const commands = (Array.isArray(written[0]) ? written : [written]) as Command[];
     if (commands[0][0] === 'MULTI') this.#inMulti.add(connection);

@@ -62,6 +62,16 @@ test('a full disk: writes are refused, reads go on, it recovers, a death loses n
     for (; count < 100; count++) await session.call('XADD', 's', '*', 'body', BODY);
     assert.equal((await ready(server)).status, 200);
     disk.fill();
+    // The log looks once a second how much room there is. What it has taken already serves on, for
+    // commands that fit into it.
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    const large = 'x'.repeat(3 * MiB);
+    assert.equal(await session.text('SET', 'large', large), REFUSED);
+    await session.call('MULTI');
+    await session.call('SET', 'large', large);
+    assert.equal(await session.text('EXEC'), REFUSED);
+    assert.match(await session.text('XADD', 's', '*', 'body', BODY), /^\$/);
+    count++;
     const [added, refused] = await addUntilRefused(session);
     count += added;
     assert.equal(refused, REFUSED);

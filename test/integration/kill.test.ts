@@ -8,6 +8,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Client, connect } from '../../src/client/client.ts';
 import { pairsOf, type Reply } from '../../src/client/reply.ts';
+import { RivuletError } from '../../src/errors.ts';
 import { Random } from '../../src/util/random.ts';
 import { startRivulet } from '../helpers/rivulet-server.ts';
 import { temporaryDirectory } from '../helpers/temporary-directory.ts';
@@ -41,7 +42,10 @@ test(`nothing acknowledged is lost in ${ROUNDS} kills under load`, async (t) => 
     const client = await connect({ port: server.port, reconnect: false });
     if (round === 0) await client.call('XGROUP', 'CREATE', 's', 'g', '$', 'MKSTREAM');
     await verify(client, witness, `seed ${seed}, round ${round}`);
-    const load = startLoad(server.port, witness, round);
+    // Connected first: the moments are moments of work.
+    const clients = await connectAll(server.port);
+    const load = work(clients, witness, round);
+    load.catch(() => {});
     const moments: Promise<unknown>[] = [client.call('PING'), wait(30 + random.below(250))];
     // A checkpoint under way is the most interesting moment to die.
     if (random.chance(0.5)) moments.push(wait(random.below(50)).then(() => client.call('BGSAVE')));
@@ -66,17 +70,23 @@ test(`nothing acknowledged is lost in ${ROUNDS} kills under load`, async (t) => 
   );
 });
 
+function connectAll(port: number): Promise<Client[]> {
+  const count = PUBLISHERS + CONSUMERS + 1;
+  return Promise.all(Array.from({ length: count }, () => connect({ port, reconnect: false })));
+}
+
 /** Publishers, consumers and a counter that go on until their connection breaks. */
-async function startLoad(port: number, witness: Witness, round: number): Promise<void> {
-  const clients = await Promise.all(
-    Array.from({ length: PUBLISHERS + CONSUMERS + 1 }, () => connect({ port, reconnect: false })),
-  );
+async function work(clients: Client[], witness: Witness, round: number): Promise<void> {
   const jobs = clients.map((client, i) => {
     if (i < PUBLISHERS) return publish(client, witness, `${round}/${i}`);
     if (i < PUBLISHERS + CONSUMERS) return consume(client, witness, `c${i}`);
     return count(client, witness);
   });
-  await Promise.allSettled(jobs);
+  const ends = await Promise.allSettled(jobs);
+  for (const end of ends) {
+    // Only the death of the server may end a job.
+    if (end.status === 'rejected' && !(end.reason instanceof RivuletError)) throw end.reason;
+  }
   for (const client of clients) client.destroy();
 }
 

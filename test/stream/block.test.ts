@@ -1,3 +1,6 @@
+/**
+ * Blocks of entries, live and deleted, against what was put into them; damaged bytes as well.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';

@@ -1,3 +1,6 @@
+/**
+ * What producers' idempotent ids are remembered for, against a plain list per producer.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';

@@ -1,3 +1,6 @@
+/**
+ * The sizes that Redis's listpack would have, at the edges of every encoding.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';

@@ -1,3 +1,6 @@
+/**
+ * The radix tree against a sorted list, with keys made to meet in every way.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';

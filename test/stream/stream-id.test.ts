@@ -1,3 +1,6 @@
+/**
+ * Stream ids as text, bytes and order, over the whole unsigned 64-bit range.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';

@@ -1,3 +1,6 @@
+/**
+ * A stream against its naive twin: appended, deleted, trimmed, evicted, reloaded, restored.
+ */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';

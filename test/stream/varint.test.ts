@@ -1,3 +1,6 @@
+/**
+ * Variable-length numbers there and back, and those that do not end.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
