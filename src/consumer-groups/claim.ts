@@ -141,6 +141,73 @@ export function claimIdle(
   return claimed;
 }
 
+/** What becomes of a due entry of a group with a policy. */
+export type Due = 'deliver' | 'leave' | 'gone';
+
+/**
+ * XREADGROUP in a group with a policy: as `claimIdle`, but dangling entries are dropped and told, and
+ * `judge` decides on every other. It may drop the entry that it is shown ('gone') and no other.
+ */
+export function claimDue(
+  group: ConsumerGroup,
+  stream: StreamView,
+  consumer: Consumer,
+  minIdle: number,
+  limit: number,
+  now: number,
+  judge: (entry: PendingCursor) => Due,
+  sink: ClaimSink,
+): number {
+  const at = claimCursor;
+  const order = group.pending.order;
+  const end = order.last;
+  let claimed = 0;
+  let slot = order.first;
+  while (slot !== 0 && claimed < limit && sink.full !== true) {
+    const following = slot === end ? 0 : order.after(slot);
+    group.pending.at(slot, at);
+    if (!isIdle(at, minIdle, now)) break;
+    if (!stream.has(at.id)) {
+      dropDangling(group, at, sink);
+    } else if (judge(at) === 'deliver') {
+      take(group, at, consumer, now, -1, false, now, sink);
+      claimed++;
+    }
+    slot = following;
+  }
+  return claimed;
+}
+
+/**
+ * Whether `claimDue` would claim anything, having dropped what stands before that. At most `looks`
+ * entries are looked at.
+ */
+export function findDue(
+  group: ConsumerGroup,
+  stream: StreamView,
+  minIdle: number,
+  looks: number,
+  now: number,
+  judge: (entry: PendingCursor) => Due,
+  sink: Pick<ClaimSink, 'deleted'>,
+): boolean {
+  const at = claimCursor;
+  const order = group.pending.order;
+  let slot = order.first;
+  for (; slot !== 0 && looks > 0; looks--) {
+    const following = order.after(slot);
+    group.pending.at(slot, at);
+    if (!isIdle(at, minIdle, now)) return false;
+    if (!stream.has(at.id)) {
+      dropDangling(group, at, sink);
+    } else if (judge(at) === 'deliver') {
+      return true;
+    }
+    slot = following;
+  }
+  return false;
+}
+
 /** Whether `claimIdle` would claim anything. Builds the group's delivery order, as it does. */
 export function canClaimIdle(
   group: ConsumerGroup,
@@ -258,7 +325,7 @@ export function nack(
   const found = group.pending.find(id, at);
   if (!found && !(options.force && stream.has(id))) return false;
   released =
-    options.retryCount >= 0 ? options.retryCount : nackedCount(found ? at.count : 0, options);
+    options.retryCount >= 0 ? options.retryCount : nackedCount(found ? at.count : 0, options.mode);
   if (found) group.release(at, released);
   else group.setReleased(id, released);
   return true;
@@ -279,9 +346,10 @@ function isIdle(entry: PendingCursor, minIdle: number, now: number): boolean {
   return minIdle <= 0 || entry.consumer === NOBODY || now - entry.time >= minIdle;
 }
 
-function nackedCount(count: number, options: NackOptions): number {
-  if (options.mode === 'FATAL') return FATAL_COUNT;
-  return options.mode === 'SILENT' ? countDown(count) : count;
+/** The delivery count that a nack in this mode leaves. */
+export function nackedCount(count: number, mode: NackMode | 'DEADLETTER'): number {
+  if (mode === 'FATAL') return FATAL_COUNT;
+  return mode === 'SILENT' ? countDown(count) : count;
 }
 
 function take(
@@ -302,7 +370,11 @@ function take(
   sink.claimed(at, idle, before);
 }
 
-function dropDangling(group: ConsumerGroup, at: PendingCursor, sink: ClaimSink): void {
+function dropDangling(
+  group: ConsumerGroup,
+  at: PendingCursor,
+  sink: Pick<ClaimSink, 'deleted'>,
+): void {
   group.drop(at);
   sink.deleted(at.id);
 }

@@ -1,24 +1,27 @@
 /**
- * A group's metadata as bytes, for the checkpoint. Version 1:
+ * A group's metadata as bytes, for the checkpoint. Version 1, and 2 for a group with a policy:
  *
- *     u8 version (1) · bytes name · id last-delivered (16) · varint entries-read + 1 (0 = unknown)
+ *     u8 version · bytes name · id last-delivered (16) · varint entries-read + 1 (0 = unknown)
  *     varint nacked · varint releases · varint next page id
  *     varint consumers, each: varint index · bytes name · f64 seen · f64 active · varint pending
  *     varint pages, each: varint id · id low (16) · varint entries · u32 u32 summary of consumers
+ *     version 2: policy (group-policy.ts) · varint resting (of the nacked)
  *
  * Pages' entries are kept apart (page-codec.ts), so a restart reads this and no pending entry.
  */
 import { StreamId } from '../stream/stream-id.ts';
 import type { ByteReader, ByteWriter } from '../util/byte-writer.ts';
 import { ConsumerGroup } from './group.ts';
+import { decodePolicy, encodePolicy } from './group-policy.ts';
 import { type Epoch, NO_EPOCH } from './page-store.ts';
 import { PAGE_ENTRIES } from './pending-columns.ts';
 
 const VERSION = 1;
+const WITH_POLICY = 2;
 
 export function encodeGroup(group: ConsumerGroup, writer: ByteWriter): void {
   const { pending } = group;
-  writer.u8(VERSION);
+  writer.u8(group.policy === null ? VERSION : WITH_POLICY);
   writer.bytes(group.name);
   group.lastId.encode(writer);
   writer.varint(group.entriesRead + 1);
@@ -42,6 +45,10 @@ export function encodeGroup(group: ConsumerGroup, writer: ByteWriter): void {
     writer.u32(page.presenceLow);
     writer.u32(page.presenceHigh);
   }
+  if (group.policy !== null) {
+    encodePolicy(group.policy, writer);
+    writer.varint(group.parkedCount);
+  }
 }
 
 /**
@@ -50,7 +57,9 @@ export function encodeGroup(group: ConsumerGroup, writer: ByteWriter): void {
  */
 export function decodeGroup(reader: ByteReader, epoch: Epoch = NO_EPOCH): ConsumerGroup {
   const version = reader.u8();
-  if (version !== VERSION) throw new Error(`consumer group: version ${version} is not known`);
+  if (version !== VERSION && version !== WITH_POLICY) {
+    throw new Error(`consumer group: version ${version} is not known`);
+  }
   const name = Buffer.from(reader.bytes());
   const lastId = new StreamId().decode(reader);
   const group = new ConsumerGroup(name, lastId, reader.varint() - 1, epoch);
@@ -59,6 +68,10 @@ export function decodeGroup(reader: ByteReader, epoch: Epoch = NO_EPOCH): Consum
   group.pending.nextPageId = reader.varint();
   readConsumers(group, reader);
   readPages(group, reader);
+  if (version === WITH_POLICY) {
+    group.policy = decodePolicy(reader);
+    group.parkedCount = reader.varint();
+  }
   return group;
 }
 

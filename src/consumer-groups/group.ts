@@ -12,11 +12,12 @@
  */
 import type { StreamId } from '../stream/stream-id.ts';
 import { Consumer } from './consumer.ts';
+import type { GroupPolicy } from './group-policy.ts';
 import { advance, UNKNOWN_READ } from './lag.ts';
 import { type Epoch, NO_EPOCH } from './page-store.ts';
 import { PendingCursor } from './pending-cursor.ts';
 import { PendingList } from './pending-list.ts';
-import { NOBODY } from './pending-page.ts';
+import { NOBODY, PARKED } from './pending-page.ts';
 import type { StreamCounters } from './stream-view.ts';
 
 export class ConsumerGroup {
@@ -28,6 +29,10 @@ export class ConsumerGroup {
   readonly pending: PendingList;
   /** Pending entries that belong to nobody. */
   nackedCount = 0;
+  /** Those of them that wait for their retry. */
+  parkedCount = 0;
+  /** What the server does of its own accord; null = what Redis does. */
+  policy: GroupPolicy | null = null;
   /** For the checkpointer, which alone reads and writes them: see KeyEntry. */
   uid = 0;
   dirtyEpoch = -1;
@@ -75,7 +80,7 @@ export class ConsumerGroup {
     return undefined;
   }
 
-  /** The consumer that a pending entry names; undefined for `NOBODY`. */
+  /** The consumer that a pending entry names; undefined for `NOBODY` and `PARKED`. */
   consumerAt(index: number): Consumer | undefined {
     return this.#slots[index] ?? undefined;
   }
@@ -190,6 +195,20 @@ export class ConsumerGroup {
     this.pending.release(at, count);
   }
 
+  /** The pending entry belongs to nobody until it is as idle as the policy asks for, seen from `time`. */
+  park(at: PendingCursor, time: number, count: number): void {
+    this.#released(at.consumer);
+    this.nackedCount++;
+    this.parkedCount++;
+    this.pending.update(at, PARKED, time, count);
+  }
+
+  /** As `park`, by id; the entry is pending already. For replay. */
+  setParked(id: StreamId, time: number, count: number): void {
+    if (!this.pending.find(id, scratch)) throw new RangeError(`${id} is not pending`);
+    this.park(scratch, time, count);
+  }
+
   /** Makes the entry pending for nobody, wherever it was before (XNACK FORCE, replay). */
   setReleased(id: StreamId, count: number): void {
     if (this.pending.insertReleased(id, count)) this.nackedCount++;
@@ -206,14 +225,18 @@ export class ConsumerGroup {
       copied.pendingCount = consumer.pendingCount;
     }
     twin.nackedCount = this.nackedCount;
+    twin.parkedCount = this.parkedCount;
+    twin.policy = this.policy;
     twin.pending.copyFrom(this.pending);
     return twin;
   }
 
   /** The entry leaves its owner. */
   #released(index: number): void {
-    if (index === NOBODY) this.nackedCount--;
-    else this.#slots[index]!.pendingCount--;
+    if (index === NOBODY || index === PARKED) {
+      this.nackedCount--;
+      if (index === PARKED) this.parkedCount--;
+    } else this.#slots[index]!.pendingCount--;
   }
 }
 

@@ -21,7 +21,7 @@ export class Columns {
   /** Unix ms of the last delivery; for an entry of nobody its place in the row of such. */
   readonly time: Float64Array;
   readonly count: Uint32Array;
-  /** Index of the consumer, or NOBODY, or HOLE where the entry was removed. */
+  /** Index of the consumer, or NOBODY or PARKED, or HOLE where the entry was removed. */
   readonly consumer: Uint32Array;
   /** Slots in the delivery order; null while the group has none. */
   slot: Uint32Array | null = null;

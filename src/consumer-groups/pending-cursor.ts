@@ -20,7 +20,7 @@ export class PendingCursor {
   at = 0;
   version = 0;
 
-  /** Index of its consumer (ConsumerGroup.consumerAt), or NOBODY. */
+  /** Index of its consumer (ConsumerGroup.consumerAt), or NOBODY or PARKED. */
   get consumer(): number {
     return this.page!.columns!.consumer[this.at];
   }

@@ -15,6 +15,11 @@ export { PAGE_ENTRIES } from './pending-columns.ts';
 
 /** Consumer index of an entry that XNACK released. */
 export const NOBODY = 0xffff_fffe;
+/**
+ * Consumer index of an entry that waits for its retry: nobody's too, but its time counts, and stands
+ * where it is as idle as the group's policy asks for when it is due.
+ */
+export const PARKED = 0xffff_fffd;
 /** In the consumer column: the entry was removed. */
 export const HOLE = 0xffff_ffff;
 

@@ -5,6 +5,7 @@
 import type { ConsumerGroup } from '../consumer-groups/group.ts';
 import type { KeyEntry } from './key-entry.ts';
 import type { Keyspace } from './keyspace.ts';
+import type { ScheduledEntry } from './schedule.ts';
 
 export interface RemovedGroup {
   readonly streamUid: number;
@@ -21,6 +22,10 @@ export class ChangeSet {
   readonly removedGroups: RemovedGroup[] = [];
   /** Names of pending pages whose removal a failed checkpoint did not bring about. */
   readonly removedPages: Buffer[] = [];
+  /** Scheduled entries, which never change: those that were removed meanwhile stay, too. */
+  readonly scheduled = new Set<ScheduledEntry>();
+  /** By number. */
+  readonly removedScheduled: number[] = [];
   /** Flushed as a whole. */
   readonly buried: Keyspace[] = [];
 
@@ -29,6 +34,7 @@ export class ChangeSet {
     for (const uid of failed.removedStrings) this.removedStrings.push(uid);
     for (const uid of failed.removedStreams) this.removedStreams.push(uid);
     for (const group of failed.removedGroups) this.removedGroups.push(group);
+    for (const number of failed.removedScheduled) this.removedScheduled.push(number);
     for (const name of failed.removedPages) this.removedPages.push(name);
     for (const keyspace of failed.buried) this.buried.push(keyspace);
   }

@@ -8,6 +8,8 @@
  *                                               a string's bytes or a stream's metadata
  *     'm'                                       format version, last uid, keyspace of each database
  *     'p' stream's uid · group's uid · page id  a page of pending entries
+ *     'r' stream's uid                          how much of it is kept
+ *     's' number                                an entry that waits for its time
  *
  * uids are eight bytes and page ids too, big-endian, so that what belongs together lies together and
  * goes with one range. A stream's uid is its key's.
@@ -20,6 +22,8 @@ const IDEMPOTENCY = 0x69;
 const KEY = 0x6b;
 const META = 0x6d;
 const PAGE = 0x70;
+const RETENTION = 0x72;
+const SCHEDULED = 0x73;
 
 export const META_KEY = Buffer.of(META);
 export const ALL_KEYS_FROM = Buffer.of(KEY);
@@ -29,12 +33,25 @@ export const ALL_IDS_TO = Buffer.of(IDEMPOTENCY + 1);
 export const ALL_GROUPS_FROM = Buffer.of(GROUP);
 export const ALL_GROUPS_TO = Buffer.of(GROUP + 1);
 
+export const ALL_RETENTIONS_FROM = Buffer.of(RETENTION);
+export const ALL_RETENTIONS_TO = Buffer.of(RETENTION + 1);
+export const ALL_SCHEDULED_FROM = Buffer.of(SCHEDULED);
+export const ALL_SCHEDULED_TO = Buffer.of(SCHEDULED + 1);
+
 export function keyName(uid: number): Buffer {
   return named(KEY, 8, uid);
 }
 
 export function idempotencyName(uid: number): Buffer {
   return named(IDEMPOTENCY, 8, uid);
+}
+
+export function retentionName(uid: number): Buffer {
+  return named(RETENTION, 8, uid);
+}
+
+export function scheduledName(number: number): Buffer {
+  return named(SCHEDULED, 8, number);
 }
 
 export function groupName(streamUid: number, groupUid: number): Buffer {

@@ -17,9 +17,17 @@ import { StreamId } from '../stream/stream-id.ts';
 import { ByteWriter } from '../util/byte-writer.ts';
 import type { ChangeSet } from './change-set.ts';
 import * as names from './checkpoint-keys.ts';
-import { type CheckpointMeta, encodeKey, encodeMeta } from './checkpoint-values.ts';
+import {
+  type CheckpointMeta,
+  encodeKey,
+  encodeMeta,
+  encodeRetention,
+  encodeScheduled,
+} from './checkpoint-values.ts';
 import type { Engine } from './engine.ts';
 import type { KeyEntry } from './key-entry.ts';
+import type { Keyspace } from './keyspace.ts';
+import type { ScheduledEntry } from './schedule.ts';
 import type { StreamValue } from './stream-value.ts';
 
 /** Pages captured in a row before the caller looks at the time: some tens of microseconds each. */
@@ -111,6 +119,14 @@ export class CheckpointRun {
     this.checkpoint.put(name, writer.buffer.subarray(0, writer.length));
   }
 
+  private captureScheduled(scheduled: ScheduledEntry): void {
+    if (!this.open || this.isBuried(scheduled.space)) return;
+    writer.clear();
+    encodeScheduled(scheduled, writer);
+    const name = names.scheduledName(scheduled.number);
+    this.checkpoint.put(name, writer.buffer.subarray(0, writer.length));
+  }
+
   /** The checkpoint's name of a key; given now when it has none. */
   uidOf(entry: KeyEntry): number {
     if (entry.uid === 0) entry.uid = this.engine.nextUid();
@@ -136,7 +152,15 @@ export class CheckpointRun {
       this.checkpoint.remove(name);
       yield;
     }
+    for (const number of changes.removedScheduled) {
+      this.checkpoint.remove(names.scheduledName(number));
+      yield;
+    }
     for (const keyspace of changes.buried) {
+      for (const { number } of keyspace.schedule.entries()) {
+        this.checkpoint.remove(names.scheduledName(number));
+        yield;
+      }
       for (const entry of keyspace.table.entries()) {
         if (entry.uid === 0) continue;
         if (entry.value.type === 'stream') this.removeStream(entry.uid);
@@ -152,6 +176,10 @@ export class CheckpointRun {
     for (const entry of this.streams) yield* this.frozenBlocks(entry);
     for (const [group, entry] of changes.groups) {
       this.captureGroup(group, entry);
+      yield;
+    }
+    for (const scheduled of changes.scheduled) {
+      this.captureScheduled(scheduled);
       yield;
     }
     for (const { entry, group } of this.capturedGroups) {
@@ -180,6 +208,11 @@ export class CheckpointRun {
     if (value.idempotency !== null) {
       this.checkpoint.put(names.idempotencyName(uid), value.idempotency.export());
     }
+    if (value.retention !== null) {
+      writer.clear();
+      encodeRetention(value.retention, writer);
+      this.checkpoint.put(names.retentionName(uid), writer.buffer.subarray(0, writer.length));
+    }
     this.streams.push(entry);
   }
 
@@ -187,6 +220,7 @@ export class CheckpointRun {
     const { checkpoint } = this;
     checkpoint.remove(names.keyName(uid));
     checkpoint.remove(names.idempotencyName(uid));
+    checkpoint.remove(names.retentionName(uid));
     checkpoint.removeRange(names.blocksBegin(uid), names.blocksEnd(uid));
     checkpoint.removeRange(names.groupsBegin(uid), names.groupsEnd(uid));
     checkpoint.removeRange(names.pagesBegin(uid), names.pagesEnd(uid));
@@ -203,7 +237,10 @@ export class CheckpointRun {
 
   /** Whether the key was flushed before this checkpoint started: then it is no part of the picture. */
   private wasGone(entry: KeyEntry): boolean {
-    const { buriedEpoch } = entry.space;
+    return this.isBuried(entry.space);
+  }
+
+  private isBuried({ buriedEpoch }: Keyspace): boolean {
     return buriedEpoch !== -1 && buriedEpoch < this.engine.epoch.current;
   }
 }

@@ -3,11 +3,16 @@
  *
  *     key   varint keyspace's uid · bytes name · u8 type (1 string, 2 stream) · varint expireAt ·
  *           the rest: a string's bytes, or a stream's metadata as Stream.export gives it
+ *     kept  varint greatest age in ms · varint bytes · varint entries (0 = no limit)
+ *     later varint keyspace's uid · bytes key · varint due time · the rest: its body
+ *           (scheduled-entries.ts)
  *     meta  varint format version · varint last uid · varint n, then of each of the n databases
  *           varint keyspace's uid · varint number of keys
  */
 import { ByteReader, type ByteWriter } from '../util/byte-writer.ts';
 import type { KeyEntry } from './key-entry.ts';
+import type { ScheduledEntry } from './schedule.ts';
+import type { Retention } from './stream-value.ts';
 
 export const FORMAT = 1;
 export const STRING_TYPE = 1;
@@ -27,6 +32,23 @@ export interface StoredKeyspace {
   readonly uid: number;
   /** Number of keys, so that restoring makes the table large enough at once. */
   readonly size: number;
+}
+
+export function encodeRetention(retention: Retention, writer: ByteWriter): void {
+  writer.varint(retention.maxAge);
+  writer.varint(retention.maxBytes);
+  writer.varint(retention.maxLen);
+}
+
+export function decodeRetention(reader: ByteReader): Retention {
+  return { maxAge: reader.varint(), maxBytes: reader.varint(), maxLen: reader.varint() };
+}
+
+export function encodeScheduled(scheduled: ScheduledEntry, writer: ByteWriter): void {
+  writer.varint(scheduled.space.uid);
+  writer.bytes(scheduled.key);
+  writer.varint(scheduled.due);
+  writer.raw(scheduled.body, 0, scheduled.body.length);
 }
 
 export interface CheckpointMeta {

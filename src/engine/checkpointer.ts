@@ -23,6 +23,7 @@ import { CheckpointRun } from './checkpoint-run.ts';
 import type { Engine } from './engine.ts';
 import type { KeyEntry } from './key-entry.ts';
 import type { Keyspace } from './keyspace.ts';
+import type { ScheduledEntry } from './schedule.ts';
 import { BlockReader, StoredBlocks } from './stored-blocks.ts';
 import { StoredPages } from './stored-pages.ts';
 import type { StreamValue } from './stream-value.ts';
@@ -226,11 +227,21 @@ export class Checkpointer {
     else dirty.removedStrings.push(entry.uid);
   }
 
+  addScheduled(scheduled: ScheduledEntry): void {
+    this.dirty.scheduled.add(scheduled);
+  }
+
+  removeScheduled(scheduled: ScheduledEntry): void {
+    // Unknown to checkpoints: then it need not be removed from one.
+    if (this.dirty.scheduled.delete(scheduled)) return;
+    this.dirty.removedScheduled.push(scheduled.number);
+  }
+
   /** The keyspace was flushed. */
   bury(keyspace: Keyspace): void {
     keyspace.buriedEpoch = this.engine.epoch.current;
     this.dirty.buried.push(keyspace);
-    if (keyspace.table.size >= LARGE_FLUSH) this.wanted = true;
+    if (keyspace.table.size + keyspace.schedule.size >= LARGE_FLUSH) this.wanted = true;
   }
 
   // ---- Hooks
@@ -291,6 +302,11 @@ export class Checkpointer {
     for (const [group, entry] of changes.groups) {
       changes.groups.delete(group);
       this.redirtyGroup(group, entry);
+      return true;
+    }
+    for (const scheduled of changes.scheduled) {
+      changes.scheduled.delete(scheduled);
+      if (scheduled.waiting) this.dirty.scheduled.add(scheduled);
       return true;
     }
     return false;

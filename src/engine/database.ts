@@ -15,6 +15,7 @@ import type { Engine } from './engine.ts';
 import type { KeyEntry, StringValue, Value } from './key-entry.ts';
 import { Keyspace } from './keyspace.ts';
 import { beginRecord, RecordType } from './records.ts';
+import { watchAge } from './stream-aging.ts';
 import { cloneValue, decodeValue } from './value-codec.ts';
 import { type Watcher, Watches } from './watches.ts';
 
@@ -289,7 +290,7 @@ export class Database {
   /** FLUSHDB without its record. */
   clear(): void {
     const flushed = this.keyspace;
-    if (flushed.table.size > 0) {
+    if (flushed.table.size > 0 || flushed.schedule.size > 0) {
       this.keyspace = new Keyspace(this.engine.nextUid(), this.engine.random);
       this.engine.checkpointer?.bury(flushed);
     }
@@ -323,6 +324,7 @@ export class Database {
     if (value.type === 'stream') {
       this.engine.memory.add(entry);
       if (value.idempotency !== null) this.engine.idempotent.add(entry);
+      if (value.retention !== null) watchAge(this.engine, entry, value);
     }
     return entry;
   }
@@ -365,6 +367,7 @@ export class Database {
     if (entry.watchers !== 0) this.watches.dirty(entry.key);
     entry.readers = engine.blocked.count(this, entry.key);
     if (entry.readers !== 0) engine.blocked.signal(this, entry.key);
+    if (entry.value.type === 'stream') engine.streamAppeared?.(this, entry);
   }
 
   private vanished(entry: KeyEntry): void {

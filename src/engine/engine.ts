@@ -26,10 +26,10 @@ import type { KeyEntry } from './key-entry.ts';
 import { MemoryBudget } from './memory-budget.ts';
 import { type Parts, partsRules } from './parts.ts';
 import { RecordType } from './records.ts';
+import { Responders } from './responders.ts';
 import { expireEntries } from './retention.ts';
 import { addDue } from './scheduled-entries.ts';
 import type { AgingStream } from './stream-aging.ts';
-import { Responders } from './responders.ts';
 import { StreamValue } from './stream-value.ts';
 
 export interface EngineOptions {

@@ -11,13 +11,15 @@ import { Idempotency } from '../stream/idempotency.ts';
 import { Stream } from '../stream/stream.ts';
 import { ByteReader } from '../util/byte-writer.ts';
 import * as names from './checkpoint-keys.ts';
-import { decodeMeta, STREAM_TYPE, STRING_TYPE } from './checkpoint-values.ts';
+import { decodeMeta, decodeRetention, STREAM_TYPE, STRING_TYPE } from './checkpoint-values.ts';
 import type { Checkpointer } from './checkpointer.ts';
 import type { Database } from './database.ts';
 import type { Engine } from './engine.ts';
 import type { KeyEntry, Value } from './key-entry.ts';
 import { Keyspace } from './keyspace.ts';
+import { ScheduledEntry } from './schedule.ts';
 import { StoredBlocks } from './stored-blocks.ts';
+import { watchAgeLater } from './stream-aging.ts';
 import { type StreamSource, StreamValue } from './stream-value.ts';
 
 export class CheckpointError extends Error {}
@@ -37,7 +39,9 @@ export function restoreCheckpoint(engine: Engine, checkpointer: Checkpointer): n
       keys++;
     }
     restoreIdempotency(engine, checkpointer, streams);
+    restoreRetention(engine, checkpointer, streams);
     restoreGroups(engine, checkpointer, streams);
+    restoreSchedule(databases, checkpointer);
     return keys;
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
@@ -123,6 +127,38 @@ function restoreIdempotency(
   for (const { key, value } of checkpoint.entries(names.ALL_IDS_FROM, names.ALL_IDS_TO)) {
     streamValue(streams, key).idempotency = Idempotency.import(value);
     engine.idempotent.add(streams.get(names.uidIn(key)) as KeyEntry);
+  }
+}
+
+/** The tick finds out when the first entries come of age: here it would make every such stream. */
+function restoreRetention(
+  engine: Engine,
+  checkpointer: Checkpointer,
+  streams: Map<number, KeyEntry>,
+): void {
+  const { checkpoint } = checkpointer;
+  const { ALL_RETENTIONS_FROM, ALL_RETENTIONS_TO } = names;
+  for (const { key, value } of checkpoint.entries(ALL_RETENTIONS_FROM, ALL_RETENTIONS_TO)) {
+    const stream = streamValue(streams, key);
+    stream.retention = decodeRetention(new ByteReader(value));
+    const entry = streams.get(names.uidIn(key)) as KeyEntry;
+    if (stream.retention.maxAge > 0) watchAgeLater(engine, entry, stream);
+  }
+}
+
+function restoreSchedule(databases: Map<number, Database>, { checkpoint }: Checkpointer): void {
+  const { ALL_SCHEDULED_FROM, ALL_SCHEDULED_TO } = names;
+  for (const { key, value } of checkpoint.entries(ALL_SCHEDULED_FROM, ALL_SCHEDULED_TO)) {
+    const bytes = new ByteReader(Buffer.from(value));
+    const database = databases.get(bytes.varint());
+    if (database === undefined) {
+      throw new RangeError('an entry waits in a database that is not configured');
+    }
+    const { keyspace } = database;
+    const stream = Buffer.from(bytes.bytes());
+    const due = bytes.varint();
+    const body = bytes.raw(bytes.end - bytes.at);
+    keyspace.schedule.add(new ScheduledEntry(names.uidIn(key), stream, due, body, keyspace));
   }
 }
 

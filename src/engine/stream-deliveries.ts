@@ -169,6 +169,8 @@ export function claimEntries(
     claim(turn.group, turn.value.stream, turn.consumer, id, options, now, claims);
   }
   endClaims(turn, now);
+  // With IDLE or TIME an entry may be due earlier than those who wait for it believe.
+  if (turn.group.policy !== null) turn.database.wake(turn.entry);
 }
 
 /** XAUTOCLAIM; `next` becomes the id at which the next call goes on, 0-0 at the end. */
@@ -221,14 +223,16 @@ class Claims implements ClaimSink {
   }
 }
 
-function beginClaims(turn: GroupTurn, sink: ClaimSink): void {
+/** Begins a call's claims; what it returns is the sink to claim with. `endClaims` records them. */
+export function beginClaims(turn: GroupTurn, sink: ClaimSink): ClaimSink {
   turn.database.touchGroup(turn.entry, turn.group);
   taken.clear();
   gone.clear();
   claims.sink = sink;
+  return claims;
 }
 
-function endClaims(turn: GroupTurn, now: number): void {
+export function endClaims(turn: GroupTurn, now: number): void {
   const { database, entry, group, consumer } = turn;
   const { engine } = database;
   recordAcknowledged(database, entry, group, gone);
@@ -245,7 +249,7 @@ function endClaims(turn: GroupTurn, now: number): void {
 }
 
 /** A pending entry that was acknowledged and one that was found dangling leave the same trace: none. */
-function recordAcknowledged(
+export function recordAcknowledged(
   database: Database,
   entry: KeyEntry,
   group: ConsumerGroup,

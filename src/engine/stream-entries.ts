@@ -10,6 +10,7 @@
 import type { ConsumerGroup } from '../consumer-groups/group.ts';
 import { IdList } from '../stream/id-list.ts';
 import { Idempotency } from '../stream/idempotency.ts';
+import type { Stream } from '../stream/stream.ts';
 import { StreamId } from '../stream/stream-id.ts';
 import { type TrimRule, trim } from '../stream/trim.ts';
 import type { Arguments } from '../util/arguments.ts';
@@ -51,6 +52,14 @@ export function appendEntry(
   }
   database.changed(entry);
   database.wake(entry);
+}
+
+/** The id that `*` stands for: now, or just after the stream's last where the clock is behind it. */
+export function nextId(stream: Stream, now: number, id: StreamId): StreamId {
+  const { lastId } = stream;
+  if (now > lastId.ms) return id.set(0, 0, 0, 0).setMs(now);
+  id.copy(lastId).increment();
+  return id;
 }
 
 /** Trims and returns how many entries went. */

@@ -26,6 +26,12 @@ export const StreamRecord = {
   CONFIGURE: 47,
   /** ids, ascending: a trim by ACKED took them and left others between them. */
   TRIM_LIST: 48,
+  /** most ms of age, bytes, entries; 0 = no limit. */
+  RETENTION: 49,
+  /** (the key need not exist) number, due time, trim, fields: scheduled-entries.ts. */
+  SCHEDULE: 50,
+  /** (the key need not exist) number: it was added to its stream, or cancelled. */
+  UNSCHEDULE: 51,
 
   /** group, last id, entries read + 1. */
   GROUP_CREATE: 60,
@@ -37,6 +43,8 @@ export const StreamRecord = {
   CONSUMER_CREATE: 63,
   /** group, consumer. */
   CONSUMER_DELETE: 64,
+  /** group, policy (group-policy.ts of the groups; nothing = none). */
+  GROUP_POLICY: 65,
 
   /** group, consumer, time, no-ack (u8), number of entries, first id, last id. */
   DELIVER: 70,
@@ -48,4 +56,6 @@ export const StreamRecord = {
   CLAIM: 73,
   /** group, ids, then the delivery count of each. */
   RELEASE: 74,
+  /** group, ids, then for each: delivery time (f64), delivery count. */
+  PARK: 75,
 } as const;

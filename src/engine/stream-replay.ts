@@ -5,16 +5,21 @@
  */
 import type { Consumer } from '../consumer-groups/consumer.ts';
 import type { ConsumerGroup } from '../consumer-groups/group.ts';
+import { decodePolicy } from '../consumer-groups/group-policy.ts';
 import { IdList } from '../stream/id-list.ts';
 import { StreamId } from '../stream/stream-id.ts';
 import { StreamIterator } from '../stream/stream-iterator.ts';
 import { TrimRule } from '../stream/trim.ts';
 import { Arguments } from '../util/arguments.ts';
 import type { ByteReader } from '../util/byte-writer.ts';
+import { decodeRetention } from './checkpoint-values.ts';
 import type { Database } from './database.ts';
 import type { Engine } from './engine.ts';
+import { setPolicy } from './group-policy.ts';
 import type { KeyEntry } from './key-entry.ts';
 import { type RecordHandler, readDatabase, readEntry } from './replay.ts';
+import { setRetention } from './retention.ts';
+import { enterScheduled, unschedule } from './scheduled-entries.ts';
 import { acknowledge, Delivery, redeliver } from './stream-deliveries.ts';
 import {
   appendEntry,
@@ -110,6 +115,26 @@ export const streamReplayHandlers: Readonly<Record<number, RecordHandler>> = {
     configureIdempotency(database, entry, value, duration, record.varint());
   },
 
+  [StreamRecord.RETENTION](engine, record) {
+    const { database, entry, value } = readTarget(engine, record);
+    setRetention(database, entry, value, decodeRetention(record));
+  },
+  [StreamRecord.SCHEDULE](engine, record) {
+    const database = readDatabase(engine, record);
+    const key = Buffer.from(record.bytes());
+    const number = record.varint();
+    const due = record.varint();
+    enterScheduled(database, number, key, due, Buffer.from(record.bytes()));
+  },
+  [StreamRecord.UNSCHEDULE](engine, record) {
+    const database = readDatabase(engine, record);
+    record.bytes();
+    const number = record.varint();
+    const scheduled = database.keyspace.schedule.get(number);
+    if (scheduled === undefined) throw new RangeError(`nothing is scheduled as ${number}`);
+    unschedule(database, scheduled);
+  },
+
   [StreamRecord.GROUP_CREATE](engine, record) {
     const { database, entry, value } = readTarget(engine, record);
     const name = Buffer.from(record.bytes());
@@ -126,6 +151,11 @@ export const streamReplayHandlers: Readonly<Record<number, RecordHandler>> = {
   [StreamRecord.GROUP_DESTROY](engine, record) {
     const { database, entry, value } = readTarget(engine, record);
     destroyGroup(database, entry, readGroup(value, record));
+  },
+  [StreamRecord.GROUP_POLICY](engine, record) {
+    const { database, entry, value } = readTarget(engine, record);
+    const group = readGroup(value, record);
+    setPolicy(database, entry, group, record.done ? null : decodePolicy(record));
   },
   [StreamRecord.CONSUMER_CREATE](engine, record) {
     const { database, entry, value } = readTarget(engine, record);
@@ -185,6 +215,16 @@ export const streamReplayHandlers: Readonly<Record<number, RecordHandler>> = {
     database.touchGroup(entry, group);
     ids.decode(record);
     for (let i = 0; i < ids.count; i++) group.setReleased(ids.get(i, id), record.varint());
+  },
+  [StreamRecord.PARK](engine, record) {
+    const { database, entry, value } = readTarget(engine, record);
+    const group = readGroup(value, record);
+    database.touchGroup(entry, group);
+    ids.decode(record);
+    for (let i = 0; i < ids.count; i++) {
+      const time = record.f64();
+      group.setParked(ids.get(i, id), time, record.varint());
+    }
   },
 };
 

@@ -8,6 +8,16 @@
 import type { ConsumerGroup } from '../consumer-groups/group.ts';
 import type { Idempotency } from '../stream/idempotency.ts';
 import type { Stream } from '../stream/stream.ts';
+import type { AgingStream } from './stream-aging.ts';
+
+/** How much of a stream is kept; 0 = no limit. Never changed, only replaced. */
+export interface Retention {
+  /** Milliseconds. */
+  readonly maxAge: number;
+  /** Bytes of all nodes as Redis counts them. */
+  readonly maxBytes: number;
+  readonly maxLen: number;
+}
 
 /** Where the streams of a checkpoint come from: one for all. */
 export interface StreamSource {
@@ -19,6 +29,10 @@ export class StreamValue {
   readonly type = 'stream';
   /** Producers' idempotent ids and the window's bounds; null as long as only defaults apply. */
   idempotency: Idempotency | null = null;
+  /** null as long as none was ever set. */
+  retention: Retention | null = null;
+  /** Its place among the streams whose entries come of age (retention.ts); null without a maxAge. */
+  aging: AgingStream | null = null;
   /** Whether the stream knows where the checkpoint keeps its blocks: from its first checkpoint on. */
   coldAttached = false;
   /** Its resident bytes when the memory budget counted them last. */

@@ -4,7 +4,7 @@
  *     type u8 (1 string, 2 stream), then
  *     string   its bytes
  *     stream   bytes metadata · varint n, n blocks (bytes) · bytes idempotent ids (none: empty)
- *              varint n, n groups: bytes group · varint m, m pages: varint id · bytes page
+ *              bytes what is kept (none: empty) · varint n, n groups: bytes group · varint m, m pages: varint id · bytes page
  *
  * Invariant: decoding checks everything, because RESTORE's bytes come from anywhere; what is wrong
  * throws RangeError, and nothing half made is left behind.
@@ -17,6 +17,7 @@ import { Block } from '../stream/block.ts';
 import { Idempotency } from '../stream/idempotency.ts';
 import { Stream } from '../stream/stream.ts';
 import { ByteReader, ByteWriter } from '../util/byte-writer.ts';
+import { decodeRetention, encodeRetention } from './checkpoint-values.ts';
 import type { Engine } from './engine.ts';
 import type { Value } from './key-entry.ts';
 import { StreamValue } from './stream-value.ts';
@@ -57,6 +58,7 @@ export function cloneValue(engine: Engine, value: Value): Value {
   if (value.type === 'string') return { type: 'string', bytes: value.bytes };
   const clone = new StreamValue(value.stream.copy());
   clone.idempotency = value.idempotency?.copy() ?? null;
+  clone.retention = value.retention;
   for (const [name, group] of value.groups) clone.groups.set(name, group.copy(engine.epoch));
   return clone;
 }
@@ -67,6 +69,9 @@ function encodeStream(value: StreamValue, writer: ByteWriter): void {
   writer.varint(stream.radixTreeKeys);
   for (const block of stream.blocks()) writer.bytes(block.export());
   writer.bytes(value.idempotency?.export() ?? NOTHING);
+  const kept = new ByteWriter(24);
+  if (value.retention !== null) encodeRetention(value.retention, kept);
+  writer.bytes(kept.buffer, 0, kept.length);
   writer.varint(value.groups.size);
   for (const group of value.groups.values()) encodeGroupWhole(group, writer);
 }
@@ -78,6 +83,8 @@ function decodeStream(engine: Engine, reader: ByteReader): StreamValue {
   const value = new StreamValue(Stream.assemble(metadata, blocks, engine.nodeLimits));
   const idempotency = reader.bytes();
   if (idempotency.length > 0) value.idempotency = Idempotency.import(idempotency);
+  const kept = reader.bytes();
+  if (kept.length > 0) value.retention = decodeRetention(new ByteReader(kept));
   for (let left = reader.varint(); left > 0; left--) {
     const group = decodeGroupWhole(reader, engine.epoch);
     value.groups.set(group.name.toString('latin1'), group);

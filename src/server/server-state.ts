@@ -92,6 +92,7 @@ export class ServerState {
     this.table = new CommandTable(options.commands);
     this.acl = new Acl(this.table);
     this.#watchConfig();
+    this.engine.onDue = (at) => this.wakeAt(at);
   }
 
   nextId(): number {

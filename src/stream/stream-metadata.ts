@@ -12,13 +12,15 @@ export interface StreamMetadata {
   readonly lastPacked: StreamId;
   readonly length: number;
   readonly entriesAdded: number;
+  /** What its nodes would take as Redis's listpacks. */
+  readonly nodeBytes: number;
   readonly blocks: number;
   /** Redis's count of tree nodes; 0 without blocks. */
   readonly nodes: number;
 }
 
-const VERSION = 1;
-const BYTES = 1 + 4 * 16 + 4 * 8;
+const VERSION = 2;
+const BYTES = 1 + 4 * 16 + 5 * 8;
 
 export function writeMetadata(metadata: StreamMetadata): Buffer {
   const writer = new ByteWriter(BYTES);
@@ -29,6 +31,7 @@ export function writeMetadata(metadata: StreamMetadata): Buffer {
   metadata.lastPacked.encode(writer);
   writer.f64(metadata.length);
   writer.f64(metadata.entriesAdded);
+  writer.f64(metadata.nodeBytes);
   writer.f64(metadata.blocks);
   writer.f64(metadata.nodes);
   return writer.toBuffer();
@@ -48,16 +51,24 @@ export function readMetadata(bytes: Buffer): StreamMetadata {
     lastPacked: new StreamId().decode(reader),
     length: reader.f64(),
     entriesAdded: reader.f64(),
+    nodeBytes: reader.f64(),
     blocks: reader.f64(),
     nodes: reader.f64(),
   };
-  const { length, entriesAdded, blocks, nodes } = metadata;
-  const whole = Number.isSafeInteger(length) && Number.isSafeInteger(blocks);
+  const { length, entriesAdded, nodeBytes, blocks, nodes } = metadata;
+  const whole = [length, nodeBytes, blocks].every(Number.isSafeInteger);
   // entriesAdded is what XSETID set, and may be anything up to 2^63.
   if (!whole || !Number.isInteger(entriesAdded) || !Number.isSafeInteger(nodes)) {
     throw new RangeError('stream metadata is damaged: a count is no whole number');
   }
-  if (length < 0 || entriesAdded < 0 || blocks < 0 || nodes < 0 || (length > 0 && blocks === 0)) {
+  if (
+    length < 0 ||
+    nodeBytes < 0 ||
+    entriesAdded < 0 ||
+    blocks < 0 ||
+    nodes < 0 ||
+    (length > 0 && blocks === 0)
+  ) {
     throw new RangeError('stream metadata is damaged: its counts contradict each other');
   }
   if (!reader.done) throw new RangeError('stream metadata is damaged: it is too long');

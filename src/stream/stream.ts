@@ -41,6 +41,8 @@ export class Stream {
   length = 0;
   /** entries-added; exact up to 2^53. */
   entriesAdded = 0;
+  /** What all nodes would take as Redis's listpacks, tombstones included; cold ones count too. */
+  nodeBytes = 0;
   readonly limits: NodeLimits;
   /** @internal Block order and changes, for the iterator and the trim. */
   readonly ledger: BlockLedger = new BlockLedger();
@@ -85,7 +87,9 @@ export class Stream {
     } else if (block.epoch !== this.ledger.epoch) {
       this.ledger.beforeChange(block);
     }
+    const before = block.listpackBytes;
     writeEntry(block, id, args, from, to);
+    this.nodeBytes += block.listpackBytes - before;
     this.entriesAdded++;
     this.lastId.copy(id);
     if (this.length++ === 0) this.firstId.copy(id);
@@ -311,6 +315,7 @@ export class Stream {
     this.index.remove(block, resident);
     if (resident) this.#forgetBytes(block);
     this.length -= block.live;
+    this.nodeBytes -= block.listpackBytes;
   }
 
   /**
@@ -330,7 +335,9 @@ export class Stream {
   /** @internal Marks a live entry of a resident block as deleted. */
   bury(block: Block, headerAt: number): void {
     if (block.epoch !== this.ledger.epoch) this.ledger.beforeChange(block);
+    const before = block.listpackBytes;
     block.bury(headerAt);
+    this.nodeBytes += block.listpackBytes - before;
     this.length--;
   }
 
@@ -377,6 +384,7 @@ export class Stream {
       this.#spare = null;
     }
     writeFields(block, args, from, to);
+    this.nodeBytes += block.listpackBytes;
     this.ledger.added(block);
     this.index.tree.insert(block);
     this.#tail = block;
@@ -422,6 +430,7 @@ export class Stream {
       lastPacked: this.index.lastPacked(new StreamId()),
       length: this.length,
       entriesAdded: this.entriesAdded,
+      nodeBytes: this.nodeBytes,
       blocks: this.index.count,
       nodes: this.index.count === 0 ? 0 : this.index.nodeCount,
     };
@@ -433,16 +442,19 @@ export class Stream {
     this.maxDeletedId.copy(read.maxDeletedId);
     this.length = read.length;
     this.entriesAdded = read.entriesAdded;
+    this.nodeBytes = read.nodeBytes;
   }
 
   /** A stream of these blocks, which become its own. */
   static #build(read: StreamMetadata, limits: NodeLimits, blocks: () => Iterable<Block>): Stream {
     const stream = new Stream(limits);
     stream.#adoptMetadata(read);
+    stream.nodeBytes = 0;
     stream.#chunks = new ChunkStore();
     for (const block of blocks()) {
       stream.#chunks.place(block);
       stream.#sealedBytes += block.length;
+      stream.nodeBytes += block.listpackBytes;
       stream.ledger.added(block);
       if (!stream.index.tree.insert(block))
         throw new RangeError('stream is damaged: a block twice');

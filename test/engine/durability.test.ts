@@ -12,7 +12,7 @@ import { MemoryCheckpoint, MemoryCheckpointStore } from '../../src/storage/memor
 import { Random } from '../../src/util/random.ts';
 import { InProcessServer, type InProcessSession } from '../helpers/in-process-server.ts';
 import { randomCommand } from './random-commands.ts';
-import { pictureOf } from './state-picture.ts';
+import { pictureOf, scheduleOf } from './state-picture.ts';
 
 class World {
   readonly server = new InProcessServer();
@@ -89,6 +89,7 @@ function checkpointerOf(server: InProcessServer, checkpoint: MemoryCheckpoint): 
 
 function assertSame(a: InProcessServer, b: InProcessServer, message: string): void {
   assert.deepEqual(pictureOf(a.engine), pictureOf(b.engine), message);
+  assert.deepEqual(scheduleOf(a.engine), scheduleOf(b.engine), message);
 }
 
 test('the records alone give the same state again', () => {

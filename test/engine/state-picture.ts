@@ -22,6 +22,17 @@ export function pictureOf(engine: Engine): unknown {
   });
 }
 
+/** What waits for its time: not a part of any key. */
+export function scheduleOf(engine: Engine): string[] {
+  return engine.databases.flatMap(({ index, keyspace }) =>
+    [...keyspace.schedule.entries()]
+      .sort((a, b) => a.number - b.number)
+      .map(
+        ({ key, number, due, body }) => `${index} ${key} s${number} ${due} ${body.toString('hex')}`,
+      ),
+  );
+}
+
 function pictureOfEntry(entry: KeyEntry): unknown {
   const { value, expireAt } = entry;
   if (value.type === 'string') return { expireAt, string: value.bytes.toString('latin1') };
@@ -48,6 +59,7 @@ function pictureOfStream(value: StreamValue): object {
     entries: entriesOf(value),
     groups: names.map((name) => pictureOfGroup(value.groups.get(name) as ConsumerGroup)),
     idempotency: pictureOfIdempotency(idempotency),
+    retention: value.retention,
   };
 }
 
@@ -90,6 +102,8 @@ function pictureOfGroup(group: ConsumerGroup): object {
     lastId: group.lastId.toString(),
     entriesRead: group.entriesRead,
     nacked: group.nackedCount,
+    resting: group.parkedCount,
+    policy: group.policy,
     consumers: group
       .consumers()
       .map((consumer) => `${consumer.name.toString('latin1')} ${consumer.pendingCount}`),

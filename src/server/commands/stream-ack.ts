@@ -4,8 +4,9 @@
  * All ids are read before the first acts, so that a bad one changes nothing.
  * Sources: xackCommand, xnackCommand.
  */
-import type { NackMode, NackOptions } from '../../consumer-groups/claim.ts';
+import type { NackOptions } from '../../consumer-groups/claim.ts';
 import { countFrom } from '../../consumer-groups/delivery-count.ts';
+import { giveBack, type PolicyNackOptions } from '../../engine/group-policy.ts';
 import { acknowledge, release } from '../../engine/stream-deliveries.ts';
 import { findGroup } from '../../engine/stream-groups.ts';
 import { IdList } from '../../stream/id-list.ts';
@@ -16,8 +17,11 @@ import { NOT_AN_INTEGER, ONE_KEY_BOTH } from './common.ts';
 import { noGroup } from './stream-errors.ts';
 import { readStrictIds } from './stream-ids.ts';
 import { findStream, valueIn } from './stream-lookup.ts';
+import { keepOwned } from './stream-owner.ts';
 
 const INT_MAX = 0x7fff_ffff;
+/** A hundred years, in ms. */
+const LONGEST_DELAY = 100 * 366 * 86_400_000;
 
 function ack(session: Session): void {
   const { args, database, reply } = session;
@@ -49,16 +53,30 @@ function nack(session: Session): void {
   options.mode = mode;
   if (!readOptions(session)) return;
   if (!readStrictIds(session, idsAt, idCount, id, ids)) return;
-  reply.integer(release(database, entry, valueIn(entry), group, ids, options));
+  const value = valueIn(entry);
+  if (group.policy !== null) {
+    reply.integer(giveBack(database, entry, value, group, ids, options));
+  } else if (mode === 'DEADLETTER' || options.delay >= 0 || options.reason !== null) {
+    reply.error('ERR DEADLETTER, DELAY and REASON need a group with a policy: XGROUP SETPOLICY');
+  } else {
+    options.mode = mode;
+    reply.integer(release(database, entry, value, group, ids, options as NackOptions));
+  }
 }
 
-const MODES: readonly NackMode[] = ['SILENT', 'FAIL', 'FATAL'];
+const MODES: readonly PolicyNackOptions['mode'][] = ['SILENT', 'FAIL', 'FATAL', 'DEADLETTER'];
 
-/** `IDS n id ... [RETRYCOUNT n] [FORCE]`, in any order. Returns false after an error. */
+/**
+ * `IDS n id ... [RETRYCOUNT n] [FORCE]`, in any order, and in a group with a policy
+ * `[DELAY ms] [REASON text] [OWNER consumer]`. Returns false after an error.
+ */
 function readOptions(session: Session): boolean {
   const { args } = session;
   options.retryCount = -1;
   options.force = false;
+  options.delay = -1;
+  options.reason = null;
+  ownerAt = 0;
   idsAt = 0;
   for (let i = 4; i < args.count; i++) {
     const more = i + 1 < args.count;
@@ -80,6 +98,17 @@ function readOptions(session: Session): boolean {
       if (count === null) return fail(session, NOT_AN_INTEGER);
       if (count < 0) return fail(session, 'ERR Invalid RETRYCOUNT value, must be >= 0');
       options.retryCount = countFrom(count);
+    } else if (more && args.is(i, 'DELAY')) {
+      const delay = args.integer(++i);
+      if (delay === null) return fail(session, NOT_AN_INTEGER);
+      if (delay < 0 || delay > LONGEST_DELAY) {
+        return fail(session, `ERR DELAY must be between 0 and ${LONGEST_DELAY}`);
+      }
+      options.delay = delay;
+    } else if (more && args.is(i, 'OWNER')) {
+      ownerAt = ++i;
+    } else if (more && args.is(i, 'REASON')) {
+      options.reason = args.text(++i);
     } else {
       return fail(session, `ERR Unrecognized XNACK option '${args.latin1(i)}'`);
     }
@@ -95,9 +124,17 @@ function fail(session: Session, error: string): false {
 // Scratch: never held across commands.
 const id = new StreamId();
 const ids = new IdList();
-const options: NackOptions = { mode: 'FAIL', retryCount: -1, force: false };
+const options: PolicyNackOptions = {
+  mode: 'FAIL',
+  retryCount: -1,
+  force: false,
+  delay: -1,
+  reason: null,
+};
 let idsAt = 0;
 let idCount = 0;
+/** The argument after OWNER; 0 where there is none. */
+let ownerAt = 0;
 
 export const streamAckCommands: readonly Command[] = [
   {

@@ -6,10 +6,13 @@
  * Order of checks and errors: xaddCommand.
  */
 import type { KeyEntry } from '../../engine/key-entry.ts';
+import { retain } from '../../engine/retention.ts';
+import { scheduleEntry } from '../../engine/scheduled-entries.ts';
 import {
   appendEntry,
   countDuplicate,
   idempotencyOf,
+  nextId,
   recordIdempotent,
   trimStream,
 } from '../../engine/stream-entries.ts';
@@ -19,6 +22,7 @@ import { StreamId } from '../../stream/stream-id.ts';
 import type { Command } from '../command.ts';
 import type { Session } from '../session.ts';
 import { wrongArity } from './common.ts';
+import { idOfScheduled, scheduledName, writeIdOrName } from './schedule.ts';
 import { isCharacter } from './stream-ids.ts';
 import { findStream, valueIn } from './stream-lookup.ts';
 import { TrimOptions } from './stream-trim-options.ts';
@@ -58,8 +62,9 @@ function addPlainly(session: Session): void {
   if (tooLarge(session, 3)) return;
   if (entry === undefined) entry = createStream(session);
   const value = valueIn(entry);
-  nextId(value, session.engine.now);
+  nextId(value.stream, session.engine.now, id);
   appendEntry(session.database, entry, value, id, args, 3, args.count);
+  if (value.retention !== null) retain(session.database, entry, value);
   reply.id(id);
 }
 
@@ -82,6 +87,10 @@ function addWithOptions(session: Session, fields: number): void {
     if (!chooseId(session, value)) return;
   }
   if (tooLarge(session, fields)) return;
+  if (options.due > session.engine.now) {
+    addLater(session, entry, fields);
+    return;
+  }
   if (entry === undefined) {
     entry = createStream(session);
     if (!chooseId(session, valueIn(entry))) return;
@@ -95,6 +104,20 @@ function addWithOptions(session: Session, fields: number): void {
   if (options.strategy !== 'none') {
     trimStream(database, entry, value, options, options.references);
   }
+  if (value.retention !== null) retain(database, entry, value);
+}
+
+/** With `DELAY` or `AT`. An idempotent id is remembered now, so the stream is made now. */
+function addLater(session: Session, entry: KeyEntry | undefined, fields: number): void {
+  const { args, database, engine, reply } = session;
+  const trim = options.strategy === 'none' ? null : options;
+  const number = scheduleEntry(database, args.view(1), options.due, trim, args, fields, args.count);
+  if (options.producerAt > 0) {
+    const made = entry ?? createStream(session);
+    idOfScheduled(id, engine.now, number);
+    recordIdempotent(database, made, valueIn(made), producer, idempotent, id);
+  }
+  reply.bulkText(scheduledName(number));
 }
 
 /** The new entry's id, in `id`. Returns false after an error. */
@@ -106,7 +129,7 @@ function chooseId(session: Session, value: StreamValue): boolean {
     return false;
   }
   if (idKind === 'auto') {
-    nextId(value, session.engine.now);
+    nextId(value.stream, session.engine.now, id);
     return true;
   }
   id.copy(options.id);
@@ -118,13 +141,6 @@ function chooseId(session: Session, value: StreamValue): boolean {
   }
   session.reply.error(TOO_SMALL);
   return false;
-}
-
-/** The id that `*` stands for, in `id`: now, or just after the last where the clock is behind it. */
-function nextId(value: StreamValue, now: number): void {
-  const { lastId } = value.stream;
-  if (now > lastId.ms) id.set(0, 0, 0, 0).setMs(now);
-  else id.copy(lastId).increment();
 }
 
 const EXHAUSTED = 'ERR The stream has exhausted the last possible ID, unable to add more items';
@@ -158,7 +174,7 @@ function answerDuplicate(session: Session, entry: KeyEntry, value: StreamValue):
   const { database } = session;
   if (!idempotencyOf(database, value).find(producer, idempotent, id)) return false;
   countDuplicate(database, entry, value);
-  session.reply.id(id);
+  writeIdOrName(session.reply, id);
   return true;
 }
 

@@ -1,8 +1,9 @@
 /**
- * XSETID, XCFGSET and XIDMPRECORD: what a stream knows about itself is set by hand.
+ * XSETID, XCFGSET, XCFGGET and XIDMPRECORD: what a stream knows about itself is set by hand.
  *
  * Sources: xsetidCommand, xcfgsetCommand, xidmprecordCommand.
  */
+import { setRetention } from '../../engine/retention.ts';
 import {
   configureIdempotency,
   idempotencyOf,
@@ -12,12 +13,15 @@ import {
 import { StreamId } from '../../stream/stream-id.ts';
 import type { Command } from '../command.ts';
 import type { Session } from '../session.ts';
-import { NO_SUCH_KEY, NOT_AN_INTEGER, ONE_KEY_BOTH, SYNTAX } from './common.ts';
+import { NO_SUCH_KEY, NOT_AN_INTEGER, ONE_KEY, ONE_KEY_BOTH, SYNTAX } from './common.ts';
 import { readStrictId } from './stream-ids.ts';
 import { findStream, valueIn } from './stream-lookup.ts';
 
 const LONGEST_DURATION = 86_400;
 const LARGEST_MAXSIZE = 10_000;
+const LIMITS = ['MAXAGE', 'MAXBYTES', 'MAXLEN'];
+const LARGEST_LIMIT = 2 ** 48;
+const NO_LIMITS = { maxAge: 0, maxBytes: 0, maxLen: 0 };
 
 function setId(session: Session): void {
   const { database, reply } = session;
@@ -87,23 +91,69 @@ function configure(session: Session): void {
   }
   if (!readWindow(session)) return;
   const value = valueIn(entry);
-  const present = value.idempotency ?? engine.idempotencyWindow;
-  configureIdempotency(
-    database,
-    entry,
-    value,
-    duration === -1 ? present.duration : duration,
-    maxsize === -1 ? present.maxsize : maxsize,
-  );
+  if (duration !== -1 || maxsize !== -1) {
+    const present = value.idempotency ?? engine.idempotencyWindow;
+    configureIdempotency(
+      database,
+      entry,
+      value,
+      duration === -1 ? present.duration : duration,
+      maxsize === -1 ? present.maxsize : maxsize,
+    );
+  }
+  if (kept.some((limit) => limit !== -1)) {
+    const { maxAge, maxBytes, maxLen } = value.retention ?? NO_LIMITS;
+    setRetention(database, entry, value, {
+      maxAge: kept[0] === -1 ? maxAge : kept[0],
+      maxBytes: kept[1] === -1 ? maxBytes : kept[1],
+      maxLen: kept[2] === -1 ? maxLen : kept[2],
+    });
+  }
   reply.ok();
 }
 
-/** `[IDMP-DURATION s] [IDMP-MAXSIZE n]`, at least one of them. Returns false after an error. */
+/** XCFGGET: an addition, as Redis shows none of this in one place. */
+function showConfiguration(session: Session): void {
+  const { engine, reply } = session;
+  const entry = findStream(session, 1);
+  if (entry === null) return;
+  if (entry === undefined) {
+    reply.error(NO_SUCH_KEY);
+    return;
+  }
+  const { idempotency, retention } = valueIn(entry);
+  const window = idempotency ?? engine.idempotencyWindow;
+  const { maxAge, maxBytes, maxLen } = retention ?? NO_LIMITS;
+  const facts = [window.duration, window.maxsize, maxAge, maxBytes, maxLen];
+  reply.map(facts.length);
+  ['idmp-duration', 'idmp-maxsize', 'maxage', 'maxbytes', 'maxlen'].forEach((name, i) => {
+    reply.bulkText(name);
+    reply.integer(facts[i]);
+  });
+}
+
+/**
+ * `[IDMP-DURATION s] [IDMP-MAXSIZE n]`, and, not Redis's, `[MAXAGE ms] [MAXBYTES n] [MAXLEN n]` (0 = no
+ * limit); at least one of them. Returns false after an error.
+ */
 function readWindow(session: Session): boolean {
   const { args } = session;
   duration = -1;
   maxsize = -1;
+  kept.fill(-1);
   for (let i = 2; i < args.count; i++) {
+    const limit = LIMITS.findIndex((name) => args.is(i, name));
+    if (limit >= 0 && i + 1 < args.count) {
+      const name = LIMITS[limit];
+      if (kept[limit] !== -1) return fail(session, `ERR ${name} specified multiple times`);
+      const given = args.integer(++i);
+      if (given === null) return fail(session, NOT_AN_INTEGER);
+      if (given < 0 || given > LARGEST_LIMIT) {
+        return fail(session, `ERR ${name} must be between 0 and ${LARGEST_LIMIT}`);
+      }
+      kept[limit] = given;
+      continue;
+    }
     const isDuration = args.is(i, 'IDMP-DURATION');
     if (i + 1 === args.count || !(isDuration || args.is(i, 'IDMP-MAXSIZE'))) {
       return fail(session, SYNTAX);
@@ -122,7 +172,7 @@ function readWindow(session: Session): boolean {
     if (isDuration) duration = given;
     else maxsize = given;
   }
-  if (duration !== -1 || maxsize !== -1) return true;
+  if (duration !== -1 || maxsize !== -1 || kept.some((limit) => limit !== -1)) return true;
   return fail(session, 'ERR At least one parameter must be specified');
 }
 
@@ -168,6 +218,8 @@ const maxDeletedId = new StreamId();
 let entriesAdded = -1;
 let duration = -1;
 let maxsize = -1;
+/** As LIMITS; -1 = not given. */
+const kept = [-1, -1, -1];
 
 export const streamConfigCommands: readonly Command[] = [
   {
@@ -182,14 +234,26 @@ export const streamConfigCommands: readonly Command[] = [
     run: setId,
   },
   {
+    name: 'xcfgget',
+    arity: 2,
+    flags: ['readonly', 'fast'],
+    keys: ONE_KEY,
+    group: 'stream',
+    since: '8.10.0',
+    summary: 'Returns what a stream remembers of idempotent ids, and how much of it is kept.',
+    complexity: 'O(1)',
+    run: showConfiguration,
+  },
+  {
     name: 'xcfgset',
     arity: -2,
     flags: ['write', 'fast'],
     keys: ONE_KEY_BOTH,
     group: 'stream',
     since: '8.6.0',
-    summary: 'Sets how long, and how many, idempotent ids a stream remembers.',
-    complexity: 'O(1)',
+    summary:
+      'Sets how many idempotent ids a stream remembers for how long, and how much of it is kept.',
+    complexity: 'O(1), and O(N) where N entries go.',
     run: configure,
   },
   {

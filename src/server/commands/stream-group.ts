@@ -20,6 +20,7 @@ import { StreamId } from '../../stream/stream-id.ts';
 import type { Command, CommandFlag } from '../command.ts';
 import type { Session } from '../session.ts';
 import { NOT_AN_INTEGER, ONE_KEY_BOTH, replyHelp } from './common.ts';
+import { GROUP_POLICY_HELP, groupPolicyCommands } from './group-policy.ts';
 import { noGroupForKey, subcommandSyntax } from './stream-errors.ts';
 import { isCharacter, readLooseId, readStrictId } from './stream-ids.ts';
 import { findStream, valueIn } from './stream-lookup.ts';
@@ -185,6 +186,7 @@ export const streamGroupCommands: readonly Command[] = [
         run: (session) => replyHelp(session, 'XGROUP', HELP),
       },
       row('setid', -5, ['write'], '5.0.0', 'Sets the last delivered id of a group.', setId),
+      ...groupPolicyCommands,
     ],
   },
 ];
@@ -225,6 +227,7 @@ const HELP = [
   '    Create a new consumer in the specified group.',
   'DELCONSUMER <key> <groupname> <consumer>',
   '    Remove the specified consumer.',
+  ...GROUP_POLICY_HELP,
   'DESTROY <key> <groupname>',
   '    Remove the specified group.',
   'SETID <key> <groupname> <id|$> [ENTRIESREAD entries_read]',

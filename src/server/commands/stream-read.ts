@@ -12,6 +12,7 @@ import { type ClaimSink, canClaimIdle, type HistorySink } from '../../consumer-g
 import { countValue } from '../../consumer-groups/delivery-count.ts';
 import type { ConsumerGroup } from '../../consumer-groups/group.ts';
 import type { PendingCursor } from '../../consumer-groups/pending-cursor.ts';
+import { deliverDue, hasDue } from '../../engine/group-policy.ts';
 import type { KeyEntry } from '../../engine/key-entry.ts';
 import {
   claimIdleEntries,
@@ -60,6 +61,7 @@ function resolve(session: Session, forGroup: boolean): boolean {
     if (i === sources.length) sources.push(new Source());
     const source = sources[i];
     source.entry = entry;
+    source.group = undefined;
     if (forGroup) {
       const group =
         entry === undefined ? undefined : findGroup(valueIn(entry), args, options.groupAt);
@@ -116,6 +118,7 @@ function meaninglessForGroups(id: '$' | '+'): string {
 /** One of the streams of a call. */
 class Source {
   entry: KeyEntry | undefined;
+  /** XREADGROUP's. */
   group: ConsumerGroup | undefined;
   /** Wanted is what comes after it; the greatest id stands for `>`. */
   readonly after = new StreamId();
@@ -165,20 +168,28 @@ function serveGroup(session: Session, i: number): void {
   const group = source.group as ConsumerGroup;
   const value = valueIn(entry);
   const history = !source.after.isMax();
-  const claims = !history && claim >= 0 && canClaimIdle(group, value.stream, claim, engine.now);
-  const news = !history && hasEntriesAfter(value.stream, group.lastId);
   turn.database = session.database;
   turn.entry = entry;
   turn.value = value;
   turn.group = group;
   turn.consumer = seeConsumer(session.database, entry, group, session.args, options.groupAt + 1);
+  const { policy } = group;
+  const minIdle = claim >= 0 || policy === null ? claim : policy.ackWait;
+  const claims =
+    !history &&
+    minIdle >= 0 &&
+    (policy === null
+      ? canClaimIdle(group, value.stream, minIdle, engine.now)
+      : hasDue(turn, minIdle, engine.now));
+  const news = !history && hasEntriesAfter(value.stream, group.lastId);
   if (history) claim = -1;
   if (!history && !claims && !news) return;
   output.beginStream(session, options.keysAt + i);
   if (history) {
     redeliver(turn, source.after, output.limit, engine.now, output);
   } else {
-    if (claims) claimIdleEntries(turn, claim, output.limit || Infinity, engine.now, output);
+    const claimDue = policy === null ? claimIdleEntries : deliverDue;
+    if (claims) claimDue(turn, minIdle, output.limit || Infinity, engine.now, output);
     if (news && !output.full) deliverNews(session);
   }
   output.endStream();
@@ -289,7 +300,11 @@ class Output implements ClaimSink, HistorySink {
 
   claimed(entry: PendingCursor, idle: number, count: number): void {
     const found = findEntry(turn.value.stream, entry.id);
-    if (found !== undefined) writeClaimed(this.#reply!, found, idle, countValue(count));
+    // What a group's policy delivers again looks like any other entry, unless CLAIM asks for more.
+    if (found !== undefined) {
+      if (claim < 0) writeEntry(this.#reply!, found);
+      else writeClaimed(this.#reply!, found, idle, countValue(count));
+    }
     this.count();
   }
 
@@ -394,15 +409,20 @@ function canServe(session: Session): boolean {
   return false;
 }
 
-/** Unix ms at which there may be something to claim; Infinity without CLAIM. */
+/** Unix ms at which there may be something to claim; Infinity without CLAIM and policies. */
 function nextClaim(session: Session): number {
-  if (options.claim < 0) return Number.POSITIVE_INFINITY;
   const { now } = session.engine;
-  // What is delivered from now on is old enough only later.
-  let next = now + Math.max(options.claim, LEAST_WAIT_TO_CLAIM);
+  let next = Number.POSITIVE_INFINITY;
   for (let i = 0; i < options.streams; i++) {
-    const { pending } = sources[i].group as ConsumerGroup;
-    next = Math.min(next, pending.order.nextIdleAt(options.claim, now));
+    const { group } = sources[i];
+    const minIdle = options.claim >= 0 ? options.claim : (group?.policy?.ackWait ?? -1);
+    if (group === undefined || minIdle < 0) continue;
+    // What is delivered from now on is old enough only later.
+    next = Math.min(
+      next,
+      now + Math.max(minIdle, LEAST_WAIT_TO_CLAIM),
+      group.pending.order.nextIdleAt(minIdle, now),
+    );
   }
   return next;
 }

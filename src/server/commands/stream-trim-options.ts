@@ -1,6 +1,7 @@
 /**
  * The options that XADD and XTRIM share: which entries go (MAXLEN, MINID, `=`, `~`, LIMIT) and what
- * becomes of references to them (KEEPREF, DELREF, ACKED); and XADD's own NOMKSTREAM, IDMP, IDMPAUTO.
+ * becomes of references to them (KEEPREF, DELREF, ACKED); and XADD's own NOMKSTREAM, IDMP, IDMPAUTO,
+ * DELAY and AT (the last two are not Redis's).
  *
  * Holds: one scratch object per command, refilled by every call, so that parsing allocates nothing.
  * Options stand in any order; for XADD the first argument that is no option is the id.
@@ -16,6 +17,8 @@ const ASTERISK = 42;
 const TILDE = 126;
 const EQUALS = 61;
 const DASH = 45;
+/** The year 10889: whole milliseconds are exact far beyond. */
+const LATEST_DUE = 2 ** 48;
 /** LIMIT's default is a hundred nodes' worth, between these bounds. */
 const DEFAULT_LIMIT = 10_000;
 const LARGEST_LIMIT = 1_000_000;
@@ -40,6 +43,8 @@ export class TrimOptions {
   producerAt = 0;
   /** Where the idempotent id stands; 0 = IDMPAUTO. */
   idempotentAt = 0;
+  /** Unix ms at which to add the entry; -1 = now. */
+  due = -1;
 
   /** Returns false after it has written an error. */
   read(session: Session, forAdd: boolean, nodeMaxEntries: number): boolean {
@@ -64,6 +69,9 @@ export class TrimOptions {
         referencesGiven = true;
       } else if (forAdd && args.is(i, 'NOMKSTREAM')) {
         this.makeStream = false;
+      } else if (forAdd && more > 0 && (args.is(i, 'DELAY') || args.is(i, 'AT'))) {
+        if (!this.#readDue(session, i)) return false;
+        i += 1;
       } else if (forAdd && more > 0 && args.is(i, 'IDMPAUTO')) {
         if (!this.#readProducer(session, i, 'IDMPAUTO')) return false;
         i += 1;
@@ -90,6 +98,19 @@ export class TrimOptions {
     this.idKind = 'auto';
     this.producerAt = 0;
     this.idempotentAt = 0;
+    this.due = -1;
+  }
+
+  /** `DELAY ms` or `AT unix-ms`. */
+  #readDue(session: Session, i: number): boolean {
+    const { args, engine } = session;
+    if (this.due >= 0) return fail(session, 'ERR syntax error, DELAY and AT exclude each other');
+    const given = args.integer(i + 1);
+    if (given === null) return fail(session, NOT_AN_INTEGER);
+    const due = args.is(i, 'DELAY') ? engine.now + given : given;
+    if (given < 0 || due > LATEST_DUE) return fail(session, 'ERR invalid time to add an entry at');
+    this.due = due;
+    return true;
   }
 
   /** Returns the index of the threshold, or 0 after an error. */
@@ -169,6 +190,12 @@ export class TrimOptions {
       this.idKind = 'auto-sequence';
     } else if (!this.id.read(buffer, from, length)) {
       return fail(session, INVALID_ID);
+    }
+    if (this.due >= 0) {
+      return fail(
+        session,
+        'ERR syntax error, DELAY and AT can be used only with auto-generated IDs',
+      );
     }
     if (this.producerAt === 0) return true;
     return fail(

@@ -2,6 +2,7 @@
  * All stream commands, in one list.
  */
 import type { Command } from '../command.ts';
+import { scheduleCommands } from './schedule.ts';
 import { streamAckCommands } from './stream-ack.ts';
 import { streamAddCommands } from './stream-add.ts';
 import { streamClaimCommands } from './stream-claim.ts';
@@ -24,4 +25,5 @@ export const streamCommands: readonly Command[] = [
   ...streamClaimCommands,
   ...streamConfigCommands,
   ...streamInfoCommands,
+  ...scheduleCommands,
 ];

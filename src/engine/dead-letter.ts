@@ -1,0 +1,95 @@
+/**
+ * Moving an entry to a dead-letter stream.
+ *
+ * The append there and the acknowledgement here are records of one turn, so they stand in one frame
+ * of the log and are on disk together or not at all. A dead letter has the fields of the entry, and
+ * those of dead-letter-fields.ts behind them; an entry that was a dead letter itself loses its old ones.
+ * Cost: one copy of the entry.
+ */
+import { countValue } from '../consumer-groups/delivery-count.ts';
+import type { ConsumerGroup } from '../consumer-groups/group.ts';
+import { StreamId } from '../stream/stream-id.ts';
+import { StreamIterator } from '../stream/stream-iterator.ts';
+import { Arguments } from '../util/arguments.ts';
+import { ByteWriter } from '../util/byte-writer.ts';
+import type { Database } from './database.ts';
+import { deadLetterFields } from './dead-letter-fields.ts';
+import type { KeyEntry } from './key-entry.ts';
+import { retain } from './retention.ts';
+import { appendEntry, nextId } from './stream-entries.ts';
+
+/**
+ * Appends the dead letter of an entry that the stream has. False, and nothing changed, where the
+ * destination takes none: it holds no stream, or its ids are used up. The caller acknowledges.
+ */
+export function appendDeadLetter(
+  database: Database,
+  source: KeyEntry,
+  group: ConsumerGroup,
+  id: StreamId,
+  deliveries: number,
+  destination: Uint8Array,
+  reason: string,
+): boolean {
+  const { engine } = database;
+  const present = database.findKey(destination);
+  if (present !== undefined && present.value.type !== 'stream') return false;
+  if (present?.value.type === 'stream' && present.value.stream.lastId.isMax()) return false;
+  if (!readEntry(source, id)) return false;
+  const { topic, group: from, id: origin, reason: why, attempts, time } = deadLetterFields;
+  pushField(topic, source.key);
+  pushField(from, group.name);
+  pushField(origin, Buffer.from(id.toString()));
+  pushField(why, Buffer.from(reason));
+  pushField(attempts, Buffer.from(String(countValue(deliveries))));
+  pushField(time, Buffer.from(new Date(engine.now).toISOString()));
+  args.buffer = writer.buffer;
+  const entry = present ?? database.set(destination, engine.newStream(), 0);
+  if (entry.value.type !== 'stream') throw new Error('a stream was made');
+  nextId(entry.value.stream, engine.now, newId);
+  appendEntry(database, entry, entry.value, newId, args, 0, args.count);
+  retain(database, entry, entry.value);
+  return true;
+}
+
+/** Copies the entry's fields to `args`, as the stream may change before they are used. */
+function readEntry(source: KeyEntry, id: StreamId): boolean {
+  if (source.value.type !== 'stream') return false;
+  iterator.seek(source.value.stream, id, id);
+  if (!iterator.next()) return false;
+  writer.clear();
+  args.clear(writer.buffer);
+  while (iterator.nextField()) {
+    const { fieldBuffer, fieldOffset, fieldLength, valueBuffer, valueOffset, valueLength } =
+      iterator;
+    if (isOurs(fieldBuffer, fieldOffset, fieldLength)) continue;
+    push(fieldBuffer, fieldOffset, fieldLength);
+    push(valueBuffer, valueOffset, valueLength);
+  }
+  return true;
+}
+
+function isOurs(buffer: Uint8Array, from: number, length: number): boolean {
+  return NAMES.some(
+    (name) =>
+      name.length === length && name.compare(buffer, from, from + length, 0, name.length) === 0,
+  );
+}
+
+function pushField(name: string, value: Uint8Array): void {
+  push(Buffer.from(name), 0, name.length);
+  push(value, 0, value.length);
+}
+
+function push(buffer: Uint8Array, from: number, length: number): void {
+  args.push(writer.length, length);
+  writer.raw(buffer, from, length);
+}
+
+const NAMES = Object.values(deadLetterFields).map((name) => Buffer.from(name));
+
+// Scratch: never held across calls.
+const writer = new ByteWriter();
+const args = new Arguments();
+const iterator = new StreamIterator();
+const newId = new StreamId();

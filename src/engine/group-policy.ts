@@ -1,0 +1,324 @@
+/**
+ * Mutators of groups with a policy: what is due is delivered again, given-back entries rest, those
+ * whose deliveries are used up go to the dead letter.
+ *
+ * Each tells the checkpointer, changes memory, records the effect and wakes who waits (database.ts).
+ * A group without a policy is never touched by anything here.
+ * Rules. An entry is due when it was delivered `ackWait` ms ago and not acknowledged, or when its rest
+ * is over. A reader that wants new entries gets what is due first, the longest due first. One that has
+ * been delivered `maxDeliveries` times and is due again, or is given back, is not delivered: it moves
+ * to the dead letter, together with its acknowledgement; without a dead letter it is acknowledged.
+ * One that cannot be moved (the destination holds something else) stays pending. Pending entries
+ * whose stream entry is gone leave the pending list.
+ * Cost: as claiming; nothing is allocated for an entry that is delivered.
+ */
+import {
+  type ClaimSink,
+  claimDue,
+  type Due,
+  findDue,
+  type NackMode,
+  nackedCount,
+} from '../consumer-groups/claim.ts';
+import type { ConsumerGroup } from '../consumer-groups/group.ts';
+import {
+  encodePolicy,
+  type GroupPolicy,
+  isSpent,
+  restAfter,
+  samePolicy,
+} from '../consumer-groups/group-policy.ts';
+import { PendingCursor } from '../consumer-groups/pending-cursor.ts';
+import { PARKED } from '../consumer-groups/pending-page.ts';
+import { IdList } from '../stream/id-list.ts';
+import { StreamId } from '../stream/stream-id.ts';
+import type { Database } from './database.ts';
+import { appendDeadLetter } from './dead-letter.ts';
+import type { KeyEntry } from './key-entry.ts';
+import { beginClaims, endClaims, type GroupTurn, recordAcknowledged } from './stream-deliveries.ts';
+import { beginGroupRecord } from './stream-groups.ts';
+import { StreamRecord } from './stream-records.ts';
+import type { StreamValue } from './stream-value.ts';
+
+/** Most entries that one read may find spent or gone before it finds one to deliver. */
+const MOST_LOOKS = 10_000;
+const NOT_SETTLED = 'and never settled';
+const GIVEN_BACK = 'given back by its consumer';
+
+/** Told of every entry that left its group without being delivered. */
+export interface BurialListener {
+  /** `moved` is false for one that was dropped, as its group has no dead letter. */
+  buried(entry: KeyEntry, group: ConsumerGroup, id: StreamId, reason: string, moved: boolean): void;
+}
+
+// --- The policy itself ---
+
+/**
+ * XGROUP SETPOLICY and DELPOLICY (null). Resting entries keep the moment at which they are due;
+ * without a policy nobody would look at it, so they are released, the one due first first.
+ */
+export function setPolicy(
+  database: Database,
+  entry: KeyEntry,
+  group: ConsumerGroup,
+  policy: GroupPolicy | null,
+): void {
+  const { engine } = database;
+  const before = group.policy;
+  if (before === policy) return;
+  if (before !== null && policy !== null && samePolicy(before, policy)) return;
+  database.touchGroup(entry, group);
+  group.policy = policy;
+  if (before !== null) {
+    if (policy === null) releaseParked(group);
+    else if (policy.ackWait !== before.ackWait) shiftParked(group, before.ackWait - policy.ackWait);
+  }
+  if (engine.recording) {
+    const record = beginGroupRecord(StreamRecord.GROUP_POLICY, database, entry, group);
+    if (policy !== null) encodePolicy(policy, record);
+    engine.journal.end();
+  }
+  database.wake(entry);
+}
+
+function shiftParked(group: ConsumerGroup, by: number): void {
+  let more = group.pending.seekConsumer(PARKED, FIRST_ID, cursor);
+  for (; more; more = cursor.nextOf(PARKED)) group.park(cursor, cursor.time + by, cursor.count);
+}
+
+function releaseParked(group: ConsumerGroup): void {
+  const parked: { id: StreamId; time: number; count: number }[] = [];
+  let more = group.pending.seekConsumer(PARKED, FIRST_ID, cursor);
+  for (; more; more = cursor.nextOf(PARKED)) {
+    parked.push({ id: cursor.id.clone(), time: cursor.time, count: cursor.count });
+  }
+  parked.sort((a, b) => a.time - b.time || a.id.compare(b.id));
+  for (const { id, count } of parked) group.setReleased(id, count);
+}
+
+// --- Delivering what is due ---
+
+/**
+ * Whether there is something due for `deliverDue`; spent entries that stand before it have gone then.
+ * `minIdle` is the policy's ackWait, or what the reader itself asks for.
+ */
+export function hasDue(turn: GroupTurn, minIdle: number, now: number): boolean {
+  begin(turn);
+  const { group, value } = turn;
+  const found = findDue(group, value.stream, minIdle, MOST_LOOKS, now, judge, NOBODY_LISTENS);
+  recordAcknowledged(turn.database, turn.entry, group, leaving);
+  return found;
+}
+
+/** Delivers up to `limit` due entries again. Returns how many. */
+export function deliverDue(
+  turn: GroupTurn,
+  minIdle: number,
+  limit: number,
+  now: number,
+  sink: ClaimSink,
+): number {
+  begin(turn);
+  const claims = beginClaims(turn, sink);
+  const { group, value, consumer } = turn;
+  const count = claimDue(group, value.stream, consumer, minIdle, limit, now, judge, claims);
+  recordAcknowledged(turn.database, turn.entry, group, leaving);
+  endClaims(turn, now);
+  return count;
+}
+
+function begin(turn: Pick<GroupTurn, 'database' | 'entry' | 'group'>): void {
+  turn.database.touchGroup(turn.entry, turn.group);
+  leaving.clear();
+  at = turn;
+}
+
+function judge(pending: PendingCursor): Due {
+  const policy = at.group.policy as GroupPolicy;
+  if (!isSpent(policy, pending.count)) return 'deliver';
+  return bury(pending, policy.deadLetter, `delivered ${pending.count} times ${NOT_SETTLED}`)
+    ? 'gone'
+    : 'leave';
+}
+
+/** Takes the pending entry out of its group; to be recorded as acknowledged. False where it cannot go. */
+function bury(pending: PendingCursor, destination: Uint8Array | null, reason: string): boolean {
+  const { database, entry, group } = at;
+  if (
+    destination !== null &&
+    !appendDeadLetter(database, entry, group, pending.id, pending.count, destination, reason)
+  ) {
+    return false;
+  }
+  leaving.push(pending.id);
+  group.drop(pending);
+  database.engine.burials?.buried(entry, group, pending.id, reason, destination !== null);
+  return true;
+}
+
+// --- Giving back ---
+
+export interface PolicyNackOptions {
+  /** FATAL and DEADLETTER: its deliveries are used up, whatever their number. */
+  mode: NackMode | 'DEADLETTER';
+  retryCount: number;
+  force: boolean;
+  /** Milliseconds of rest; -1 = as the policy says. */
+  delay: number;
+  /** For the dead letter; null = none was given. */
+  reason: string | null;
+}
+
+/**
+ * XNACK in a group with a policy: each entry rests, is released, or goes to the dead letter. Returns
+ * how many of the ids were pending (or made so by FORCE) and are dealt with.
+ */
+export function giveBack(
+  database: Database,
+  entry: KeyEntry,
+  value: StreamValue,
+  group: ConsumerGroup,
+  ids: IdList,
+  options: PolicyNackOptions,
+): number {
+  begin({ database, entry, group });
+  parked.clear();
+  released.clear();
+  for (let i = 0; i < ids.count; i++) giveBackOne(value, group, ids.get(i, scratch), options);
+  recordAcknowledged(database, entry, group, leaving);
+  recordReleased(database, entry, group);
+  recordParked(database, entry, group);
+  if (released.count + parked.count > 0) database.wake(entry);
+  return leaving.count + released.count + parked.count;
+}
+
+function giveBackOne(
+  value: StreamValue,
+  group: ConsumerGroup,
+  id: StreamId,
+  options: PolicyNackOptions,
+): void {
+  const policy = group.policy as GroupPolicy;
+  const { engine } = at.database;
+  const found = group.pending.find(id, cursor);
+  if (!value.stream.has(id)) {
+    if (found) dropDangling();
+    return;
+  }
+  const { mode, retryCount } = options;
+  const before = found ? cursor.count : 0;
+  const count = retryCount >= 0 ? retryCount : nackedCount(before, mode);
+  if (!found) {
+    // What was never delivered has nothing to rest from.
+    if (options.force && mode !== 'DEADLETTER') noteReleased(group, id, count);
+    return;
+  }
+  const ends =
+    mode === 'DEADLETTER' ||
+    (mode === 'FATAL' && (policy.deadLetter !== null || policy.maxDeliveries > 0)) ||
+    (mode === 'FAIL' && isSpent(policy, count));
+  if (ends && bury(cursor, policy.deadLetter, options.reason ?? GIVEN_BACK)) return;
+  let rest = options.delay;
+  if (rest < 0) {
+    rest =
+      mode === 'FAIL' && policy.backoff !== null
+        ? restAfter(policy.backoff, count, engine.random.fraction())
+        : 0;
+  }
+  if (rest === 0) {
+    noteReleased(group, id, count);
+    return;
+  }
+  const time = engine.now + rest - policy.ackWait;
+  group.park(cursor, time, count);
+  parkedTimes[parked.count] = time;
+  parkedCounts[parked.count] = count;
+  parked.push(id);
+}
+
+function noteReleased(group: ConsumerGroup, id: StreamId, count: number): void {
+  group.setReleased(id, count);
+  counts[released.count] = count;
+  released.push(id);
+}
+
+function dropDangling(): void {
+  leaving.push(cursor.id);
+  at.group.drop(cursor);
+}
+
+function recordReleased(database: Database, entry: KeyEntry, group: ConsumerGroup): void {
+  const { engine } = database;
+  if (released.count === 0 || !engine.recording) return;
+  const record = beginGroupRecord(StreamRecord.RELEASE, database, entry, group);
+  released.encode(record);
+  for (let i = 0; i < released.count; i++) record.varint(counts[i]);
+  engine.journal.end();
+}
+
+function recordParked(database: Database, entry: KeyEntry, group: ConsumerGroup): void {
+  const { engine } = database;
+  if (parked.count === 0 || !engine.recording) return;
+  const record = beginGroupRecord(StreamRecord.PARK, database, entry, group);
+  parked.encode(record);
+  for (let i = 0; i < parked.count; i++) {
+    record.f64(parkedTimes[i]);
+    record.varint(parkedCounts[i]);
+  }
+  engine.journal.end();
+}
+
+// --- For a broker in the same process ---
+
+/**
+ * Moves a pending entry to a dead-letter stream of the caller's choice, or drops it (null). False
+ * where it is not pending, or cannot be moved.
+ */
+export function buryEntry(
+  database: Database,
+  entry: KeyEntry,
+  group: ConsumerGroup,
+  id: StreamId,
+  destination: Uint8Array | null,
+  reason: string,
+): boolean {
+  begin({ database, entry, group });
+  const gone = group.pending.find(id, cursor) && bury(cursor, destination, reason);
+  recordAcknowledged(database, entry, group, leaving);
+  return gone;
+}
+
+/** Makes a pending entry the consumer's, with this delivery time (which may lie ahead) and count. */
+export function assignEntry(turn: GroupTurn, id: StreamId, time: number, count: number): void {
+  const { database, entry, group, consumer } = turn;
+  const { engine } = database;
+  database.touchGroup(entry, group);
+  consumer.activeTime = engine.now;
+  group.setPending(id, consumer, time, count);
+  if (engine.recording) {
+    const record = beginGroupRecord(StreamRecord.CLAIM, database, entry, group);
+    record.bytes(consumer.name);
+    record.varint(engine.now);
+    one.clear();
+    one.push(id);
+    one.encode(record);
+    record.varint(time);
+    record.varint(count);
+    engine.journal.end();
+  }
+}
+
+const NOBODY_LISTENS: Pick<ClaimSink, 'deleted'> = { deleted: (id) => leaving.push(id) };
+const FIRST_ID = StreamId.min();
+
+// Scratch: never held across calls.
+let at!: Pick<GroupTurn, 'database' | 'entry' | 'group'>;
+const cursor = new PendingCursor();
+const scratch = new StreamId();
+const leaving = new IdList();
+const released = new IdList();
+const parked = new IdList();
+const one = new IdList();
+const counts: number[] = [];
+const parkedTimes: number[] = [];
+const parkedCounts: number[] = [];

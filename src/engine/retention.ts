@@ -1,0 +1,107 @@
+/**
+ * How much a stream keeps: by age, by bytes, by number of entries (XCFGSET).
+ *
+ * Rules, each from the oldest entry on and each exact but for bytes:
+ *   maxLen     at most so many entries
+ *   maxAge     no entry whose id's milliseconds are further back than so many ms
+ *   maxBytes   whole nodes go while all nodes together are larger, counted as Redis counts a node
+ *              (Stream.nodeBytes); the newest node stays
+ * Enforced after every append, and by the tick when the oldest entry comes of age. What goes is an
+ * ordinary trim, recorded as such; so replay enforces nothing itself.
+ * Invariant: a stream with a maxAge and an entry stands in the engine's heap under a time not later
+ * than its oldest entry's end.
+ * Cost: a few compares for an append that trims nothing.
+ */
+import { TrimRule } from '../stream/trim.ts';
+import { encodeRetention } from './checkpoint-values.ts';
+import type { Database } from './database.ts';
+import type { Engine } from './engine.ts';
+import type { KeyEntry } from './key-entry.ts';
+import { beginRecord } from './records.ts';
+import { watchAge } from './stream-aging.ts';
+import { trimStream } from './stream-entries.ts';
+import { StreamRecord } from './stream-records.ts';
+import type { Retention, StreamValue } from './stream-value.ts';
+
+/** Streams that one tick looks at. */
+const STREAMS_PER_TICK = 500;
+
+/** XCFGSET: replaces the limits, and enforces them at once. */
+export function setRetention(
+  database: Database,
+  entry: KeyEntry,
+  value: StreamValue,
+  retention: Retention,
+): void {
+  const { engine } = database;
+  database.touch(entry);
+  value.retention = retention;
+  watchAge(engine, entry, value);
+  if (engine.recording) {
+    encodeRetention(retention, beginRecord(StreamRecord.RETENTION, database, entry.key));
+    engine.journal.end();
+  }
+  retain(database, entry, value);
+}
+
+/** After an append: trims what the stream's limits do not allow. */
+export function retain(database: Database, entry: KeyEntry, value: StreamValue): void {
+  const { engine } = database;
+  const { retention } = value;
+  if (retention === null || engine.replaying) return;
+  const { stream } = value;
+  const { maxLen, maxAge, maxBytes } = retention;
+  rule.approximate = false;
+  if (maxLen > 0 && stream.length > maxLen) {
+    rule.strategy = 'maxlen';
+    rule.maxlen = maxLen;
+    trimStream(database, entry, value, rule, 'keepref');
+  }
+  const oldest = engine.now - maxAge;
+  if (maxAge > 0 && stream.length > 0 && oldest > 0 && stream.firstId.ms < oldest) {
+    rule.strategy = 'minid';
+    rule.minid.setMin().setMs(oldest);
+    trimStream(database, entry, value, rule, 'keepref');
+  }
+  if (maxBytes > 0 && stream.nodeBytes > maxBytes) trimBytes(database, entry, value, maxBytes);
+  watchAge(engine, entry, value);
+}
+
+function trimBytes(
+  database: Database,
+  entry: KeyEntry,
+  value: StreamValue,
+  maxBytes: number,
+): void {
+  const { stream } = value;
+  let excess = stream.nodeBytes - maxBytes;
+  let nodes = stream.radixTreeKeys;
+  let left = stream.length;
+  for (const block of stream.blocks()) {
+    if (excess <= 0 || --nodes === 0) break;
+    excess -= block.listpackBytes;
+    left -= block.live;
+  }
+  if (left === stream.length) return;
+  rule.strategy = 'maxlen';
+  rule.maxlen = left;
+  rule.approximate = true;
+  trimStream(database, entry, value, rule, 'keepref');
+}
+
+/** The tick: trims streams whose oldest entries have come of age. */
+export function expireEntries(engine: Engine): void {
+  if (engine.journal.refusal !== null) return;
+  for (let left = STREAMS_PER_TICK; left > 0; left--) {
+    const aging = engine.aging.first();
+    if (aging === undefined || aging.expireAt > engine.now) return;
+    const { entry } = aging;
+    engine.aging.remove(aging);
+    const database = engine.databases.find(({ keyspace }) => keyspace === entry.space);
+    if (entry.removed || database === undefined || entry.value.type !== 'stream') continue;
+    retain(database, entry, entry.value);
+  }
+}
+
+// Scratch: never held across calls.
+const rule = new TrimRule();

@@ -1,0 +1,171 @@
+/**
+ * Mutators of the schedule: an entry is entered for a later time, cancelled, or added to its stream.
+ *
+ * Being added is two records of one turn, the append and the removal from the schedule: they are on
+ * disk together, so an entry comes exactly once.
+ * Body of a scheduled entry: u8 strategy (0 none, 1 maxlen, 2 minid) · unless 0: u8 approximate ·
+ * u8 references · varint limit · varint maxlen or id · varint fields, then field and value alternating.
+ */
+import { StreamId } from '../stream/stream-id.ts';
+import { TrimRule, type TrimStrategy } from '../stream/trim.ts';
+import { Arguments } from '../util/arguments.ts';
+import { ByteReader, ByteWriter } from '../util/byte-writer.ts';
+import type { Database } from './database.ts';
+import type { Engine } from './engine.ts';
+import { beginRecord } from './records.ts';
+import { retain } from './retention.ts';
+import { ScheduledEntry } from './schedule.ts';
+import {
+  appendEntry,
+  nextId,
+  type References,
+  readReferences,
+  trimStream,
+} from './stream-entries.ts';
+import { StreamRecord } from './stream-records.ts';
+
+/** Entries added by one tick: a few milliseconds' work. */
+const ADDED_PER_TICK = 1000;
+/** An entry whose key holds something else is tried again after so long. */
+const POSTPONED_MS = 1000;
+
+/** The trim that follows the append. */
+export interface ScheduledTrim {
+  readonly strategy: TrimStrategy;
+  readonly approximate: boolean;
+  readonly limit: number;
+  readonly maxlen: number;
+  readonly minid: StreamId;
+  readonly references: References;
+}
+
+/** Enters args[from, to) as field-value pairs for `due` (unix ms). Returns its number. */
+export function scheduleEntry(
+  database: Database,
+  key: Uint8Array,
+  due: number,
+  trim: ScheduledTrim | null,
+  args: Arguments,
+  from: number,
+  to: number,
+): number {
+  body.clear();
+  encodeTrim(trim);
+  body.varint((to - from) / 2);
+  for (let i = from; i < to; i++) body.bytes(args.buffer, args.offsets[i], args.lengths[i]);
+  const number = database.engine.nextUid();
+  enterScheduled(database, number, Buffer.from(key), due, body.toBuffer());
+  return number;
+}
+
+/** As scheduleEntry, with everything known. `key` and `bytes` are kept. */
+export function enterScheduled(
+  database: Database,
+  number: number,
+  key: Buffer,
+  due: number,
+  bytes: Buffer,
+): void {
+  const { engine, keyspace } = database;
+  engine.lastUid = Math.max(engine.lastUid, number);
+  const scheduled = new ScheduledEntry(number, key, due, bytes, keyspace);
+  keyspace.schedule.add(scheduled);
+  engine.checkpointer?.addScheduled(scheduled);
+  if (engine.recording) {
+    const record = beginRecord(StreamRecord.SCHEDULE, database, key);
+    record.varint(number);
+    record.varint(due);
+    record.bytes(bytes);
+    engine.journal.end();
+  }
+  engine.dueAt(due);
+}
+
+/** XSCHEDULE CANCEL, and the end of every scheduled entry. */
+export function unschedule(database: Database, scheduled: ScheduledEntry): void {
+  const { engine } = database;
+  database.keyspace.schedule.remove(scheduled);
+  engine.checkpointer?.removeScheduled(scheduled);
+  if (engine.recording) {
+    beginRecord(StreamRecord.UNSCHEDULE, database, scheduled.key).varint(scheduled.number);
+    engine.journal.end();
+  }
+}
+
+/** The tick: adds what is due to its stream, all databases' entries by turns. */
+export function addDue(engine: Engine): void {
+  if (engine.journal.refusal !== null) return;
+  let budget = ADDED_PER_TICK;
+  for (const database of engine.databases) {
+    const { schedule } = database.keyspace;
+    for (; budget > 0; budget--) {
+      const scheduled = schedule.first();
+      if (scheduled === undefined || scheduled.at > engine.now) break;
+      if (addScheduled(database, scheduled)) unschedule(database, scheduled);
+      else schedule.postpone(scheduled, engine.now + POSTPONED_MS);
+    }
+  }
+}
+
+function addScheduled(database: Database, scheduled: ScheduledEntry): boolean {
+  const { engine } = database;
+  const present = database.findKey(scheduled.key);
+  if (present !== undefined && present.value.type !== 'stream') return false;
+  if (present?.value.type === 'stream' && present.value.stream.lastId.isMax()) return false;
+  const entry = present ?? database.set(scheduled.key, engine.newStream(), 0);
+  const { value } = entry;
+  if (value.type !== 'stream') throw new Error('a stream was made');
+  const references = readBody(scheduled.body);
+  nextId(value.stream, engine.now, id);
+  appendEntry(database, entry, value, id, fields, 0, fields.count);
+  if (rule.strategy !== 'none') trimStream(database, entry, value, rule, references);
+  retain(database, entry, value);
+  return true;
+}
+
+/** The fields of a scheduled entry: valid until the next call. */
+export function scheduledFields(scheduled: ScheduledEntry): Arguments {
+  readBody(scheduled.body);
+  return fields;
+}
+
+function encodeTrim(trim: ScheduledTrim | null): void {
+  const strategy = trim?.strategy ?? 'none';
+  body.u8(STRATEGIES.indexOf(strategy));
+  if (trim === null || strategy === 'none') return;
+  body.u8(trim.approximate ? 1 : 0);
+  body.u8(REFERENCES.indexOf(trim.references));
+  body.varint(trim.limit);
+  if (strategy === 'maxlen') body.varint(trim.maxlen);
+  else trim.minid.encode(body);
+}
+
+/** Fills `rule` and `fields`; returns what becomes of references. */
+function readBody(bytes: Buffer): References {
+  const reader = new ByteReader(bytes);
+  rule.strategy = STRATEGIES[reader.u8()];
+  let references: References = 'keepref';
+  if (rule.strategy !== 'none') {
+    rule.approximate = reader.u8() === 1;
+    references = readReferences(reader.u8());
+    rule.limit = reader.varint();
+    if (rule.strategy === 'maxlen') rule.maxlen = reader.varint();
+    else rule.minid.decode(reader);
+  }
+  fields.clear(bytes);
+  for (let left = reader.varint() * 2; left > 0; left--) {
+    const length = reader.varint();
+    fields.push(reader.at, length);
+    reader.raw(length);
+  }
+  return references;
+}
+
+const STRATEGIES: readonly TrimStrategy[] = ['none', 'maxlen', 'minid'];
+const REFERENCES: readonly References[] = ['keepref', 'delref', 'acked'];
+
+// Scratch: never held across calls.
+const body = new ByteWriter();
+const fields = new Arguments();
+const rule = new TrimRule();
+const id = new StreamId();

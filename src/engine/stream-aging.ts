@@ -1,0 +1,47 @@
+/**
+ * When the oldest entry of a stream with a greatest age (retention.ts) comes of age.
+ *
+ * Invariant: `StreamValue.aging` is in the engine's heap exactly while the stream has a maxAge and an
+ * entry, under a time not later than its oldest entry's end; the tick puts it right.
+ */
+import type { Timed } from './deadline-heap.ts';
+import type { Engine } from './engine.ts';
+import type { KeyEntry } from './key-entry.ts';
+import type { StreamValue } from './stream-value.ts';
+
+/** A stream's place in the heap. */
+export interface AgingStream extends Timed {
+  readonly entry: KeyEntry;
+}
+
+/** Enters the stream for the time at which its oldest entry comes of age, or takes it out. */
+export function watchAge(engine: Engine, entry: KeyEntry, value: StreamValue): void {
+  const maxAge = value.retention?.maxAge ?? 0;
+  let { aging } = value;
+  if (maxAge === 0) {
+    if (aging !== null) engine.aging.remove(aging);
+    value.aging = null;
+    return;
+  }
+  if (aging === null || aging.entry !== entry) {
+    if (aging !== null) engine.aging.remove(aging);
+    aging = { entry, expireAt: 0, heapIndex: -1 };
+    value.aging = aging;
+  }
+  const { stream } = value;
+  if (stream.length === 0) {
+    engine.aging.remove(aging);
+    return;
+  }
+  const end = stream.firstId.ms + maxAge + 1;
+  if (aging.heapIndex >= 0 && aging.expireAt === end) return;
+  aging.expireAt = end;
+  engine.aging.update(aging);
+  engine.dueAt(end);
+}
+
+/** As watchAge, without a look at the stream: the tick will look. */
+export function watchAgeLater(engine: Engine, entry: KeyEntry, value: StreamValue): void {
+  value.aging = { entry, expireAt: 0, heapIndex: -1 };
+  engine.aging.update(value.aging);
+}

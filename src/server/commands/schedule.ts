@@ -1,0 +1,162 @@
+/**
+ * XADD at a later time (DELAY, AT) and XSCHEDULE, which lists and cancels what waits.
+ *
+ * An addition to Redis. A scheduled entry has a name, `s` and a number, that XADD replies in place of
+ * an id. The rules are in engine/scheduled-entries.ts, the syntax in docs/extensions.md.
+ */
+import type { ScheduledEntry } from '../../engine/schedule.ts';
+import { scheduledFields, unschedule } from '../../engine/scheduled-entries.ts';
+import type { StreamId } from '../../stream/stream-id.ts';
+import type { Command } from '../command.ts';
+import type { Reply } from '../reply.ts';
+import type { Session } from '../session.ts';
+import { NOT_AN_INTEGER, ONE_KEY, ONE_KEY_BOTH, replyHelp } from './common.ts';
+import { subcommandSyntax } from './stream-errors.ts';
+
+const DEFAULT_COUNT = 100;
+const HIGH_BIT = 0x8000_0000;
+
+/** What XADD replies for a scheduled entry. */
+export function scheduledName(number: number): string {
+  return `s${number}`;
+}
+
+/** null when it is not such a name. */
+export function readScheduledName(text: string): number | null {
+  return /^s[1-9]\d{0,15}$/.test(text) ? Number(text.slice(1)) : null;
+}
+
+/**
+ * The id under which an idempotent producer's scheduled entry is remembered: the present time, so that
+ * it is forgotten when others of its age are, and the number in a range that ids made by the server
+ * do not reach.
+ */
+export function idOfScheduled(id: StreamId, now: number, number: number): StreamId {
+  id.setMin().setMs(now);
+  return id.set(
+    id.msHi,
+    id.msLo,
+    (HIGH_BIT | Math.floor(number / 0x1_0000_0000)) >>> 0,
+    number >>> 0,
+  );
+}
+
+/** The entry's id, or the name of the scheduled entry that it stands for. */
+export function writeIdOrName(reply: Reply, id: StreamId): void {
+  if (id.seqHi < HIGH_BIT) reply.id(id);
+  else reply.bulkText(scheduledName((id.seqHi - HIGH_BIT) * 0x1_0000_0000 + id.seqLo));
+}
+
+function list(session: Session): void {
+  const { args, database, reply } = session;
+  let count = DEFAULT_COUNT;
+  if (args.count > 3) {
+    if (args.count !== 5 || !args.is(3, 'COUNT')) {
+      subcommandSyntax(session, 'XSCHEDULE');
+      return;
+    }
+    const given = args.integer(4);
+    if (given === null || given < 1) {
+      reply.error(given === null ? NOT_AN_INTEGER : 'ERR COUNT must be positive');
+      return;
+    }
+    count = given;
+  }
+  const found = database.keyspace.schedule.firstOf(args.view(2), count);
+  reply.array(found.length);
+  for (const scheduled of found) writeScheduled(reply, scheduled);
+}
+
+function writeScheduled(reply: Reply, scheduled: ScheduledEntry): void {
+  reply.array(3);
+  reply.bulkText(scheduledName(scheduled.number));
+  reply.integer(scheduled.due);
+  const fields = scheduledFields(scheduled);
+  reply.array(fields.count);
+  for (let i = 0; i < fields.count; i++) {
+    reply.bulkSlice(fields.buffer, fields.offsets[i], fields.lengths[i]);
+  }
+}
+
+function cancel(session: Session): void {
+  const { args, database, reply } = session;
+  const { schedule } = database.keyspace;
+  let cancelled = 0;
+  for (let i = 3; i < args.count; i++) {
+    const number = readScheduledName(args.latin1(i));
+    const scheduled = number === null ? undefined : schedule.get(number);
+    if (scheduled === undefined || !scheduled.key.equals(args.view(2))) continue;
+    unschedule(database, scheduled);
+    cancelled++;
+  }
+  reply.integer(cancelled);
+}
+
+function length(session: Session): void {
+  const { args, database, reply } = session;
+  reply.integer(database.keyspace.schedule.count(args.view(2)));
+}
+
+const HELP = [
+  'CANCEL <key> <id> [<id> ...]',
+  '    Forget scheduled entries of a stream; return how many there were.',
+  'LEN <key>',
+  '    Return how many entries wait for a stream.',
+  'LIST <key> [COUNT <count>]',
+  '    Return the scheduled entries of a stream, the next ones first.',
+];
+
+export const scheduleCommands: readonly Command[] = [
+  {
+    name: 'xschedule',
+    arity: -2,
+    flags: [],
+    group: 'stream',
+    since: '8.10.0',
+    summary: 'A container for commands about entries that wait for their time.',
+    subcommands: [
+      {
+        name: 'xschedule|cancel',
+        arity: -4,
+        flags: ['write', 'fast'],
+        keys: { ...ONE_KEY_BOTH, first: 2, last: 2 },
+        group: 'stream',
+        since: '8.10.0',
+        summary: 'Forgets scheduled entries.',
+        complexity: 'O(log(N)) for each, N being the number of scheduled entries.',
+        run: cancel,
+      },
+      {
+        name: 'xschedule|help',
+        arity: 2,
+        flags: ['loading', 'stale'],
+        group: 'stream',
+        since: '8.10.0',
+        summary: 'Returns helpful text about the subcommands.',
+        run: (session) => replyHelp(session, 'XSCHEDULE', HELP),
+      },
+      {
+        name: 'xschedule|len',
+        arity: 3,
+        flags: ['readonly', 'fast'],
+        keys: { ...ONE_KEY, first: 2, last: 2 },
+        group: 'stream',
+        since: '8.10.0',
+        summary: 'Returns how many entries wait for a stream.',
+        complexity: 'O(1)',
+        run: length,
+      },
+      {
+        name: 'xschedule|list',
+        arity: -3,
+        flags: ['readonly'],
+        keys: { ...ONE_KEY, first: 2, last: 2 },
+        group: 'stream',
+        since: '8.10.0',
+        summary: 'Returns the scheduled entries of a stream, the next ones first.',
+        complexity: 'O(N) with N entries that wait for the stream.',
+        run: list,
+      },
+    ],
+  },
+];
