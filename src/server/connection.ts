@@ -50,6 +50,8 @@ const INPUT_PAUSE = 1024 * 1024;
 const LAST_WORDS_MS = 10_000;
 /** The clock of commands is refreshed after so many commands, or after one that took long. */
 const CLOCK_EVERY = 16;
+/** Larger commands are asked about by size: whether the log has room for so much. */
+const LARGE_COMMAND = 64 * 1024;
 
 /** Why no command of a connection may run now; bits, because several may hold at once. */
 const BLOCKED = 1;
@@ -286,9 +288,8 @@ export class Connection implements Session {
         transaction !== null && entry.name === 'exec' ? flags | transaction.queuedFlags : flags;
       if (server.overMemory && (effects & FLAG.denyoom) !== 0) {
         this.#reject(entry, "OOM command not allowed when used memory > 'maxmemory'.");
-      } else if ((effects & FLAG.write) !== 0 && this.engine.journal.refusal !== null) {
-        const cause = this.engine.journal.refusal;
-        this.#reject(entry, `MISCONF Errors writing to the AOF file: ${cause}`);
+      } else if ((effects & FLAG.write) !== 0 && this.#unrecordable() !== null) {
+        this.#reject(entry, `MISCONF Errors writing to the AOF file: ${this.#unrecordable()}`);
       } else if (reply.protocol === 2 && this.listening && !LISTENER_MAY.has(entry.name)) {
         this.#reject(entry, notWhileListening(args));
       } else if (server.pause !== null && this.#postpone(effects)) {
@@ -356,6 +357,19 @@ export class Connection implements Session {
     if (refusal === null) return true;
     this.#reject(entry, `NOPERM ${noteDenied(this, entry, refusal)}`);
     return false;
+  }
+
+  /** Why a command that writes could not be recorded now; null when it could. */
+  #unrecordable(): string | null {
+    const { args, transaction } = this;
+    const { journal } = this.engine;
+    const last = args.count - 1;
+    const bytes =
+      args.offsets[last]! +
+      args.lengths[last]! -
+      args.offsets[0]! +
+      (transaction === null ? 0 : transaction.queuedBytes);
+    return bytes <= LARGE_COMMAND ? journal.refusal : journal.refusalFor(bytes);
   }
 
   /** During CLIENT PAUSE: keeps the command for later. */

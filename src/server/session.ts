@@ -72,6 +72,8 @@ export interface TransactionState {
   readonly active: boolean;
   /** How many commands are queued. */
   readonly queued: number;
+  /** How many bytes that takes. */
+  readonly queuedBytes: number;
   /** How many keys are watched. */
   readonly watched: number;
   /** The flags (command-table.ts) of all queued commands, or-ed. */

@@ -50,6 +50,11 @@ export class Transaction implements TransactionState, Watcher {
     return made;
   }
 
+  /** Bytes of what was queued. */
+  get queuedBytes(): number {
+    return this.bytes;
+  }
+
   get queued(): number {
     return this.commands.length;
   }

@@ -26,6 +26,8 @@ export interface Journal {
    * The shell asks before it runs a write command, so nothing is applied that cannot be recorded.
    */
   readonly refusal: string | null;
+  /** The same for a command with so many bytes of arguments: `refusal` is for up to 64 KiB. */
+  refusalFor(bytes: number): string | null;
   /** Starts a record of this type (1..255); the body is written to the returned writer. */
   begin(type: number): ByteWriter;
   /** Ends the record begun last. */
@@ -39,6 +41,9 @@ export class NullJournal implements Journal {
   readonly durable = 0;
   readonly gate = 0;
   readonly refusal = null;
+  refusalFor(): null {
+    return null;
+  }
   begin(): ByteWriter {
     throw new Error('the null journal records nothing: ask `enabled` first');
   }

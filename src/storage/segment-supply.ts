@@ -52,7 +52,7 @@ const PIECE = 1024 * 1024;
 const SYNC_EVERY = 8 * PIECE;
 const GROWTH = 4;
 const RETRY_MS = 1000;
-const LOOK_MS = 5000;
+const LOOK_MS = 1000;
 /** Effects may be larger than the commands that cause them, by no more than this unless they copy. */
 const MARGIN = 64 * 1024;
 

@@ -46,6 +46,9 @@ export class MemoryJournal implements Journal {
   readonly durable = 0;
   readonly gate = 0;
   readonly refusal = null;
+  refusalFor(): null {
+    return null;
+  }
   appended = 0;
   readonly records: { type: number; body: Buffer }[] = [];
   #type = 0;

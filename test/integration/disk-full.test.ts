@@ -68,8 +68,11 @@ test('a full disk: writes are refused, reads go on, it recovers, a death loses n
     const large = 'x'.repeat(3 * MiB);
     assert.equal(await session.text('SET', 'large', large), REFUSED);
     await session.call('MULTI');
-    await session.call('SET', 'large', large);
-    assert.equal(await session.text('EXEC'), REFUSED);
+    const parts = Array.from({ length: 40 }, (_, i) => ['SET', `part ${i}`, 'x'.repeat(60_000)]);
+    const queued = (await session.pipeline(parts)).map((reply) => reply.toString('latin1'));
+    assert.deepEqual([queued[0], queued[39]], ['+QUEUED\r\n', REFUSED], 'together they do not fit');
+    assert.match(await session.text('EXEC'), /^-EXECABORT/);
+    assert.equal(await session.text('EXISTS', 'part 0'), ':0\r\n');
     assert.match(await session.text('XADD', 's', '*', 'body', BODY), /^\$/);
     count++;
     const [added, refused] = await addUntilRefused(session);

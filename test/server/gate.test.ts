@@ -20,6 +20,9 @@ import { RespSession } from '../helpers/resp-session.ts';
 class HeldJournal implements Journal {
   readonly enabled = true;
   readonly refusal = null;
+  refusalFor(): null {
+    return null;
+  }
   appended = 0;
   durable = 0;
   readonly #writer = new ByteWriter();
