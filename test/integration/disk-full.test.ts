@@ -70,7 +70,8 @@ test('a full disk: writes are refused, reads go on, it recovers, a death loses n
     await session.call('MULTI');
     const parts = Array.from({ length: 40 }, (_, i) => ['SET', `part ${i}`, 'x'.repeat(60_000)]);
     const queued = (await session.pipeline(parts)).map((reply) => reply.toString('latin1'));
-    assert.deepEqual([queued[0], queued[39]], ['+QUEUED\r\n', REFUSED], 'together they do not fit');
+    assert.equal(queued[0], '+QUEUED\r\n');
+    assert.ok(queued.includes(REFUSED), 'together they do not fit');
     assert.match(await session.text('EXEC'), /^-EXECABORT/);
     assert.equal(await session.text('EXISTS', 'part 0'), ':0\r\n');
     assert.match(await session.text('XADD', 's', '*', 'body', BODY), /^\$/);
