@@ -1,0 +1,77 @@
+/**
+ * A message as NATS carries it: the body as payload, its headers as headers.
+ *
+ * NATS headers are lines of text, so those that do not survive that (other than printable ASCII,
+ * blanks at an end, names with a colon, names of the server's) travel as JSON in one of ours. With
+ * `goMicro` the payload is go-micro's: JSON with `Header` and, in base64, `Body`.
+ */
+
+import type { MsgHdrs } from '@nats-io/transport-node';
+import { headers as makeHeaders } from '@nats-io/transport-node';
+import type { Message } from 'rivulet';
+
+const OTHERS = 'Rivulet-Headers';
+const KEY = 'Rivulet-Key';
+const GO_KEY = 'rivulet-key';
+const PLAIN_NAME = /^(?!Nats-|Rivulet-)[!-9;-~]+$/i;
+const PLAIN_VALUE = /^[!-~]([ -~]*[!-~])?$/;
+
+export interface Form {
+  write(message: Message): { payload: Uint8Array; headers: MsgHdrs };
+  read(payload: Uint8Array, headers: MsgHdrs | undefined): Message;
+}
+
+export const plainForm: Form = {
+  write({ headers, key, body }) {
+    const written = makeHeaders();
+    let others: Record<string, string> | undefined;
+    for (const name in headers) {
+      const value = headers[name];
+      if (PLAIN_NAME.test(name) && PLAIN_VALUE.test(value)) written.append(name, value);
+      else {
+        others ??= {};
+        others[name] = value;
+      }
+    }
+    if (others !== undefined) written.append(OTHERS, ascii(others));
+    if (key !== undefined) written.append(KEY, ascii(key));
+    return { payload: body, headers: written };
+  },
+  read(payload, given) {
+    const headers: Record<string, string> = {};
+    let key: string | undefined;
+    for (const name of given?.keys() ?? []) {
+      const value = given?.get(name) ?? '';
+      if (name === OTHERS) Object.assign(headers, JSON.parse(value));
+      else if (name === KEY) key = JSON.parse(value);
+      else if (!/^(Nats|Rivulet)-/i.test(name)) headers[name] = value;
+    }
+    return key === undefined ? { headers, body: payload } : { headers, body: payload, key };
+  },
+};
+
+export const goMicroForm: Form = {
+  write({ headers, key, body }) {
+    const Header = key === undefined ? headers : { ...headers, [GO_KEY]: key };
+    const text = JSON.stringify({ Header, Body: Buffer.from(body).toString('base64') });
+    return { payload: Buffer.from(text), headers: makeHeaders() };
+  },
+  read(payload, given) {
+    try {
+      const { Header, Body } = JSON.parse(Buffer.from(payload).toString());
+      const { [GO_KEY]: key, ...headers } = Header as Record<string, string>;
+      const body = Buffer.from(Body ?? '', 'base64');
+      return key === undefined ? { headers, body } : { headers, body, key };
+    } catch {
+      return plainForm.read(payload, given);
+    }
+  },
+};
+
+/** JSON whose bytes are all ASCII. */
+function ascii(value: unknown): string {
+  return JSON.stringify(value).replace(
+    /[\u007f-\uffff]/g,
+    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+}

@@ -1,0 +1,269 @@
+/**
+ * One topic as one subscription consumes it: its durable consumer, and the puller on it.
+ *
+ * Invariants: a consumer that is found missing is made anew where it stood (or from the start, when
+ * the stream is a new one too) and reported; one that another subscriber has moved is simply pulled
+ * from. In an ordered group only the holder of the lead pulls; it begins with everything that its
+ * predecessor had not acknowledged.
+ */
+import type { ConsumerConfig } from '@nats-io/jetstream';
+import type { Msg } from '@nats-io/transport-node';
+import {
+  type BrokerEvents,
+  type BrokerOptions,
+  backoffMs,
+  type Events,
+  type Position,
+  pause,
+  type ResolvedSubscribeOptions,
+  type RivuletError,
+} from 'rivulet';
+import { numberOf, toRivulet } from './failures.ts';
+import { Lead } from './lead.ts';
+import type { Link } from './link.ts';
+import { consumerOf, leadSubject } from './names.ts';
+import { Puller } from './puller.ts';
+import type { Streams } from './streams.ts';
+
+const NANOS = 1_000_000;
+/** How long the consumer of a subscriber without a group outlives it. */
+const OWN_CONSUMER_MS = 5 * 60_000;
+/** Somebody who moves a group deletes its consumer and makes it anew. */
+const MOVE_MS = 300;
+
+export interface GroupTopicSetup {
+  readonly topic: string;
+  readonly group: string;
+  readonly own: boolean;
+  readonly exclusive: boolean;
+  readonly consumerName: string;
+  readonly options: ResolvedSubscribeOptions;
+  readonly link: Link;
+  readonly streams: Streams;
+  readonly broker: BrokerOptions;
+  readonly events: Events<BrokerEvents>;
+  readonly room: () => number;
+  readonly onMessage: (topic: GroupTopic, message: Msg) => void;
+  /** Everything that came so far is no longer ours. */
+  readonly onLost: (topic: GroupTopic, reason: string) => void;
+}
+
+export class GroupTopic {
+  readonly topic: string;
+  readonly #setup: GroupTopicSetup;
+  readonly #stop = new AbortController();
+  readonly #lead: Lead | null;
+  #stream = '';
+  #puller: Puller | null = null;
+  #running: Promise<void> | null = null;
+  #restoring: Promise<void> | null = null;
+  #made = false;
+  lastSequence = 0;
+
+  constructor(setup: GroupTopicSetup) {
+    this.topic = setup.topic;
+    this.#setup = setup;
+    const { link, streams, broker, topic, group, consumerName } = setup;
+    this.#lead = setup.exclusive
+      ? new Lead(link, streams, broker.scheduler, leadSubject(topic, group), consumerName)
+      : null;
+  }
+
+  get stream(): string {
+    return this.#stream;
+  }
+
+  /** What its puller may still bring. */
+  get asked(): number {
+    return this.#puller?.asked ?? 0;
+  }
+
+  async start(from: Position): Promise<void> {
+    this.#stream = await this.#setup.streams.topic(this.topic);
+    this.#made = await this.#ensure(from);
+    if (this.#lead === null) this.#pullNow();
+    else this.#running = this.#leadAndPull(this.#lead);
+  }
+
+  pull(): void {
+    this.#puller?.pull();
+  }
+
+  /** Takes no more. */
+  stop(): void {
+    this.#stop.abort();
+    this.#puller?.stop();
+  }
+
+  /** After everything in hand was given back. */
+  async leave(): Promise<void> {
+    await this.#restoring?.catch(() => {});
+    await this.#running?.catch(() => {});
+    if (this.#lead?.held) {
+      // What was given back is known to the server before the next one begins.
+      await this.#setup.link.try(() => this.#setup.link.nc.flush()).catch(() => {});
+      await this.#lead.yield();
+    }
+    if (!this.#setup.own) return;
+    const name = consumerOf(this.#setup.group);
+    await this.#setup.link
+      .try(() => this.#setup.link.jsm.consumers.delete(this.#stream, name))
+      .catch(() => {});
+  }
+
+  /** The group was moved: pull anew. */
+  restart(): void {
+    this.#puller?.restart();
+  }
+
+  #pullNow(): void {
+    const { link, broker, group, room, onMessage } = this.#setup;
+    this.#puller = new Puller({
+      link,
+      stream: this.#stream,
+      consumer: consumerOf(group),
+      scheduler: broker.scheduler,
+      room,
+      onMessage: (message) => onMessage(this, message),
+      onGone: () => this.#restoreSoon(),
+    });
+    this.#puller.start();
+  }
+
+  async #leadAndPull(lead: Lead): Promise<void> {
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      try {
+        await lead.take(signal);
+        await this.#takeOver();
+        this.#pullNow();
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#warn(error);
+        await pause(this.#setup.broker.scheduler, 500, signal).catch(() => {});
+        continue;
+      }
+      await lead.keep(signal);
+      if (signal.aborted) return this.#keepWhileDraining(lead);
+      this.#puller?.stop();
+      this.#puller = null;
+      this.#setup.onLost(this, 'another consumer leads the ordered group');
+    }
+  }
+
+  /** The lead is ours until `leave`, for as long as handlers take to finish. */
+  async #keepWhileDraining(lead: Lead): Promise<void> {
+    if (!lead.held) this.#setup.onLost(this, 'the lead of the ordered group was lost');
+  }
+
+  /** Everything from the oldest that is not acknowledged, in order. */
+  async #takeOver(): Promise<void> {
+    const { link, group } = this.#setup;
+    const name = consumerOf(group);
+    const info = await link.jsm.consumers.info(this.#stream, name);
+    if (info.num_ack_pending === 0) return;
+    await link.jsm.consumers.delete(this.#stream, name);
+    await link.jsm.consumers.add(this.#stream, {
+      ...this.#config(),
+      deliver_policy: 'by_start_sequence',
+      opt_start_seq: info.ack_floor.stream_seq + 1,
+    });
+  }
+
+  #restoreSoon(): void {
+    if (this.#stop.signal.aborted) return;
+    this.#restoring ??= this.#restore().finally(() => {
+      this.#restoring = null;
+    });
+  }
+
+  async #restore(): Promise<void> {
+    const { broker, streams, link, events, group, onLost } = this.#setup;
+    const { signal } = this.#stop;
+    for (let attempt = 1; !signal.aborted; attempt++) {
+      const wait = Math.max(
+        MOVE_MS,
+        backoffMs(broker.reconnect, attempt, broker.scheduler.fraction()),
+      );
+      await pause(broker.scheduler, wait, signal).catch(() => {});
+      if (signal.aborted) return;
+      try {
+        streams.forget();
+        const stream = await streams.topic(this.topic);
+        const { state } = await link.jsm.streams.info(stream);
+        const isNew = state.last_seq < this.lastSequence;
+        const from = this.#resumeFrom(isNew);
+        if (await this.#ensure(from)) {
+          onLost(this, 'its group was lost');
+          if (isNew) this.lastSequence = 0;
+          events.emit('groupLost', { topic: this.topic, group });
+        }
+        this.#puller?.restart();
+        return;
+      } catch (error) {
+        this.#warn(error);
+      }
+    }
+  }
+
+  #resumeFrom(isNew: boolean): Position {
+    if (isNew) return 'earliest';
+    if (this.lastSequence > 0) return { id: String(this.lastSequence) };
+    return this.#made ? this.#setup.options.from : 'earliest';
+  }
+
+  /** True when it was missing. */
+  async #ensure(from: Position): Promise<boolean> {
+    const { link, group, options } = this.#setup;
+    const name = consumerOf(group);
+    try {
+      const { config } = await link.jsm.consumers.info(this.#stream, name);
+      const ackWait = this.#config().ack_wait;
+      if (config.ack_wait !== ackWait && !this.#setup.own) {
+        await link.jsm.consumers.update(this.#stream, name, {
+          ack_wait: options.ackWaitMs * NANOS,
+        });
+      }
+      return false;
+    } catch (error) {
+      if (numberOf(error) !== 10_014) throw toRivulet(error);
+    }
+    await link.try(() =>
+      link.jsm.consumers.add(this.#stream, { ...this.#config(), ...start(from) }),
+    );
+    return true;
+  }
+
+  #config(): Partial<ConsumerConfig> {
+    const { group, options, own, topic, streams } = this.#setup;
+    return {
+      durable_name: consumerOf(group),
+      description: group,
+      ack_policy: 'explicit',
+      ack_wait: options.ackWaitMs * NANOS,
+      filter_subject: topic,
+      max_deliver: -1,
+      // Messages that wait for their retry count as pending: a limit would let them stop the others.
+      max_ack_pending: -1,
+      num_replicas: streams.replicas,
+      ...(own ? { inactive_threshold: OWN_CONSUMER_MS * NANOS } : {}),
+    };
+  }
+
+  #warn(error: unknown): void {
+    const known: RivuletError = toRivulet(error);
+    if (!this.#stop.signal.aborted) this.#setup.events.emit('warning', { error: known });
+  }
+}
+
+/** Where a consumer begins. */
+export function start(from: Position): Partial<ConsumerConfig> {
+  if (from === 'new') return { deliver_policy: 'new' };
+  if (from === 'earliest') return { deliver_policy: 'all' };
+  if ('time' in from) {
+    return { deliver_policy: 'by_start_time', opt_start_time: from.time.toISOString() };
+  }
+  const sequence = Number(from.id);
+  if (!Number.isSafeInteger(sequence)) return { deliver_policy: 'all' };
+  return { deliver_policy: 'by_start_sequence', opt_start_seq: sequence + 1 };
+}

@@ -1,0 +1,206 @@
+/**
+ * The connection and JetStream on it.
+ *
+ * nats.js reconnects by itself and resubscribes; here it is watched. Invariants: while there is no
+ * connection, a call fails with NOT_CONNECTED at once instead of filling a buffer, so that waiting
+ * and its bounds are the caller's. A silent connection is cut by pings within three `PING_MS`.
+ */
+import {
+  type JetStreamClient,
+  type JetStreamManager,
+  jetstream,
+  jetstreamManager,
+} from '@nats-io/jetstream';
+import { connect, type NatsConnection } from '@nats-io/transport-node';
+import {
+  type BrokerEvents,
+  type BrokerOptions,
+  backoffMs,
+  type Events,
+  pause,
+  RivuletError,
+  withoutPassword,
+} from 'rivulet';
+import { toRivulet } from './failures.ts';
+
+const PING_MS = 2000;
+const REQUEST_MS = 4000;
+const OLDEST: readonly [number, number] = [2, 9];
+
+export class Link {
+  readonly #options: BrokerOptions;
+  readonly #events: Events<BrokerEvents>;
+  readonly #onReady = new Set<() => void>();
+  readonly #onLost = new Set<(error: RivuletError) => void>();
+  #nc: NatsConnection | null = null;
+  #js: JetStreamClient | null = null;
+  #jsm: JetStreamManager | null = null;
+  #connected = false;
+  #closed = false;
+
+  constructor(options: BrokerOptions, events: Events<BrokerEvents>) {
+    this.#options = options;
+    this.#events = events;
+  }
+
+  get connected(): boolean {
+    return this.#connected;
+  }
+
+  /** Throws NOT_CONNECTED while there is no connection. */
+  get nc(): NatsConnection {
+    if (this.#closed) throw new RivuletError('CLOSED', 'the nats broker is disconnected');
+    if (this.#nc === null || !this.#connected) {
+      throw new RivuletError('NOT_CONNECTED', 'there is no connection to NATS');
+    }
+    return this.#nc;
+  }
+
+  get js(): JetStreamClient {
+    void this.nc;
+    return this.#js as JetStreamClient;
+  }
+
+  get jsm(): JetStreamManager {
+    void this.nc;
+    return this.#jsm as JetStreamManager;
+  }
+
+  get maxPayload(): number {
+    return this.#nc?.info?.max_payload ?? 1024 * 1024;
+  }
+
+  /** Whether streams can have replicas. */
+  get clustered(): boolean {
+    return this.#nc?.info?.cluster !== undefined;
+  }
+
+  onReady(listener: () => void): () => void {
+    this.#onReady.add(listener);
+    return () => this.#onReady.delete(listener);
+  }
+
+  onLost(listener: (error: RivuletError) => void): () => void {
+    this.#onLost.add(listener);
+    return () => this.#onLost.delete(listener);
+  }
+
+  async open(signal: AbortSignal): Promise<void> {
+    const nc = await this.#reach(signal);
+    this.#nc = nc;
+    this.#checkVersion(nc);
+    this.#connected = true;
+    void this.#watch(nc);
+    this.#js = jetstream(nc, { timeout: REQUEST_MS });
+    for (let attempt = 1; ; attempt++) {
+      try {
+        this.#jsm = await jetstreamManager(nc, { timeout: REQUEST_MS });
+        return;
+      } catch (error) {
+        const known = toRivulet(error);
+        // A cluster that has just started elects its leader.
+        if (known.code !== 'NOT_CONNECTED' || signal.aborted) throw known;
+      }
+      await pause(this.#options.scheduler, Math.min(50 * attempt, 500), signal);
+    }
+  }
+
+  /** A call whose failure is told in our codes. */
+  async try<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      throw toRivulet(error);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    const nc = this.#nc;
+    if (nc === null || nc === this.#options.client?.connection) return;
+    if (this.#connected) {
+      // Acknowledgements that were just written are on their way once the server has answered.
+      await Promise.race([nc.flush(), pause(this.#options.scheduler, 1000)]).catch(() => {});
+    }
+    this.#connected = false;
+    await nc.close();
+  }
+
+  async #reach(signal: AbortSignal): Promise<NatsConnection> {
+    const given = this.#options.client?.connection as NatsConnection | undefined;
+    if (given !== undefined) return given;
+    let last: RivuletError | undefined;
+    for (let attempt = 1; !signal.aborted; attempt++) {
+      try {
+        return await this.#connect();
+      } catch (error) {
+        last = toRivulet(error);
+        if (last.code !== 'NOT_CONNECTED') throw last;
+      }
+      await pause(this.#options.scheduler, Math.min(50 * attempt, 500), signal).catch(() => {});
+    }
+    const text = `no connection within ${this.#options.connectTimeoutMs} ms`;
+    throw new RivuletError('CONNECTION_FAILED', text, { cause: last });
+  }
+
+  #connect(): Promise<NatsConnection> {
+    const { addresses, clientName, connectTimeoutMs, reconnect, scheduler, client } = this.#options;
+    const urls = addresses.map((address) => new URL(address));
+    const [first] = urls;
+    let attempt = 0;
+    return connect({
+      servers: urls.map(({ host }) => host),
+      name: clientName,
+      ...(first?.protocol === 'tls:' ? { tls: {} } : {}),
+      ...credentials(first),
+      timeout: Math.min(connectTimeoutMs, 5000),
+      reconnect: true,
+      maxReconnectAttempts: -1,
+      reconnectDelayHandler: () => backoffMs(reconnect, ++attempt % 8, scheduler.fraction()),
+      pingInterval: PING_MS,
+      maxPingOut: 2,
+      ...client,
+    });
+  }
+
+  #checkVersion(nc: NatsConnection): void {
+    const [major = 0, minor = 0] = (nc.info?.version ?? '').split('.').map(Number);
+    if (major > OLDEST[0] || (major === OLDEST[0] && minor >= OLDEST[1])) return;
+    const text = `NATS ${nc.info?.version} at ${withoutPassword(nc.getServer())} is too old: JetStream is used as of ${OLDEST.join('.')}`;
+    throw new RivuletError('SERVER_TOO_OLD', text);
+  }
+
+  async #watch(nc: NatsConnection): Promise<void> {
+    let attempts = 0;
+    for await (const status of nc.status()) {
+      if (this.#closed) return;
+      if (status.type === 'disconnect' || status.type === 'staleConnection') {
+        this.#lost('the connection to NATS was lost');
+      } else if (status.type === 'reconnecting') {
+        attempts++;
+      } else if (status.type === 'reconnect') {
+        this.#connected = true;
+        for (const listener of this.#onReady) listener();
+        this.#events.emit('connected', { attempt: Math.max(1, attempts) });
+        attempts = 0;
+      } else if (status.type === 'error') {
+        this.#events.emit('warning', { error: toRivulet(status.error) });
+      }
+    }
+    if (!this.#closed) this.#lost('the connection to NATS was closed for good');
+  }
+
+  #lost(text: string): void {
+    if (!this.#connected) return;
+    this.#connected = false;
+    const error = new RivuletError('NOT_CONNECTED', text);
+    this.#events.emit('disconnected', { cause: error });
+    for (const listener of this.#onLost) listener(error);
+  }
+}
+
+function credentials(url: URL | undefined) {
+  if (url === undefined || url.username === '') return {};
+  const user = decodeURIComponent(url.username);
+  return url.password === '' ? { token: user } : { user, pass: decodeURIComponent(url.password) };
+}

@@ -1,0 +1,61 @@
+/**
+ * Names of streams, consumers and our own subjects.
+ *
+ * A topic is a subject. Its stream may not have a dot in its name, nor may a consumer: dots become
+ * `_`, everything else that is not a letter, digit or `-` becomes `=` and its bytes in hex, so that
+ * different names stay different. Invariant: at most 200 bytes; what would be longer ends in a hash.
+ */
+import { createHash } from 'node:crypto';
+import { RivuletError } from 'rivulet';
+
+const MOST_BYTES = 200;
+
+export const TOPIC_STREAM = 'RIVULET-T-';
+export const SCHEDULE_STREAM = 'RIVULET-SCHEDULE';
+export const LEAD_STREAM = 'RIVULET-LEAD';
+/** Subjects of ours begin with this; topics may not. */
+const OURS = '_rivulet.';
+export const LEAD_SUBJECTS = `${OURS}lead.*.*`;
+export const SCHEDULE_SUBJECT = `${OURS}schedule`;
+
+export function streamOf(topic: string): string {
+  return `${TOPIC_STREAM}${encode(topic)}`;
+}
+
+export function consumerOf(group: string): string {
+  return encode(group);
+}
+
+export function leadSubject(topic: string, group: string): string {
+  return `${OURS}lead.${encode(topic)}.${encode(group)}`;
+}
+
+export function requestSubject(topic: string): string {
+  return `${OURS}request.${topic}`;
+}
+
+export function cancelSubject(topic: string): string {
+  return `${OURS}cancel.${topic}`;
+}
+
+export function inboxSubject(name: string): string {
+  return `${OURS}inbox.${name}`;
+}
+
+/** What the server keeps for itself, and we. */
+export function refuseReserved(topic: string): void {
+  if (!/^(\$|_INBOX\.|_rivulet\.|_R_\.)/.test(topic)) return;
+  const text = `topic ${JSON.stringify(topic)}: NATS keeps names that begin like this for itself`;
+  throw new RivuletError('TOPIC_ILLEGAL', text);
+}
+
+function encode(name: string): string {
+  const encoded = name.replace(/[^A-Za-z0-9-]/gu, (letter) =>
+    letter === '.'
+      ? '_'
+      : [...Buffer.from(letter)].map((byte) => `=${byte.toString(16).padStart(2, '0')}`).join(''),
+  );
+  if (encoded.length <= MOST_BYTES) return encoded;
+  const hash = createHash('sha256').update(name).digest('hex').slice(0, 32);
+  return `${encoded.slice(0, MOST_BYTES - 33)}-${hash}`;
+}

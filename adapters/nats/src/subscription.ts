@@ -1,0 +1,398 @@
+/**
+ * One subscription: a durable consumer per topic it matches, one dispatcher for all of them.
+ *
+ * The server redelivers what is not acknowledged within `ackWaitMs`. That deadline cannot be moved by
+ * an arbitrary time, so a delivery in hand is kept by `+WPI` (in progress) until its own deadline, at
+ * which it is given back. Invariants: what the pullers may bring and what is in hand is at most
+ * `maxInFlight`; what is not held any more is never acknowledged from here.
+ */
+import type { Msg } from '@nats-io/transport-node';
+import {
+  type Attachment,
+  type BrokerEvents,
+  type BrokerOptions,
+  type Consume,
+  compilePattern,
+  Dispatcher,
+  deadLetterMessage,
+  type Events,
+  isPattern,
+  type Message,
+  type PendingEntry,
+  type Position,
+  type RawDelivery,
+  type ResolvedSubscribeOptions,
+  RivuletError,
+  type Settler,
+  Timeouts,
+  type Tracing,
+} from 'rivulet';
+import { toRivulet } from './failures.ts';
+import type { Form } from './form.ts';
+import { GroupTopic } from './group-topic.ts';
+import type { Link } from './link.ts';
+import type { Streams } from './streams.ts';
+
+const NANOS = 1_000_000;
+const DISCOVER_EVERY_MS = 1000;
+/** The dispatcher notices first that a handler is too slow. */
+const GRACE_MS = 20;
+const MOST_PARKED = 10_000;
+
+interface Held {
+  readonly from: GroupTopic;
+  readonly reply: string;
+  readonly since: number;
+  deadline: number;
+  gone: boolean;
+  stop: () => void;
+}
+
+interface Parked extends PendingEntry {
+  readonly topic: string;
+  readonly since: number;
+  readonly until: number;
+}
+
+export interface NatsDelivery extends RawDelivery {
+  readonly held: Held;
+}
+
+export interface SubscriptionSetup {
+  readonly pattern: string;
+  readonly consume: Consume;
+  readonly options: ResolvedSubscribeOptions;
+  readonly broker: BrokerOptions;
+  readonly link: Link;
+  readonly streams: Streams;
+  readonly form: Form;
+  readonly events: Events<BrokerEvents>;
+  readonly tracing: Tracing;
+  readonly consumerName: string;
+  readonly topics: () => Promise<readonly string[]>;
+  /** Stores a message; its own id makes a second try harmless. */
+  readonly store: (topic: string, message: Message, id: string) => Promise<void>;
+}
+
+export class Subscription implements Attachment, Settler<NatsDelivery> {
+  readonly #setup: SubscriptionSetup;
+  readonly group: string;
+  readonly #dispatcher: Dispatcher<NatsDelivery>;
+  readonly #timeouts: Timeouts;
+  readonly #topics = new Map<string, GroupTopic>();
+  readonly #held = new Map<Held, NatsDelivery>();
+  readonly #parked = new Map<string, Parked>();
+  #cancelDiscovery = () => {};
+  #discovering: Promise<void> | null = null;
+  #closed = false;
+  readonly #unwatch: () => void;
+
+  constructor(setup: SubscriptionSetup) {
+    this.#setup = setup;
+    const { options, broker, events, tracing, consume, link } = setup;
+    this.group = options.group ?? `own-${broker.scheduler.uniqueName()}`;
+    this.#timeouts = new Timeouts(broker.scheduler);
+    this.#dispatcher = new Dispatcher<NatsDelivery>({
+      options,
+      consume,
+      settler: this,
+      scheduler: broker.scheduler,
+      events,
+      tracing,
+      onFree: () => this.#pull(),
+    });
+    this.#unwatch = link.onReady(() => this.#pull());
+  }
+
+  get inFlight(): number {
+    return this.#dispatcher.inFlight;
+  }
+
+  async start(): Promise<void> {
+    const { pattern, options } = this.#setup;
+    try {
+      if (isPattern(pattern)) {
+        await this.#discover(options.from);
+        this.#discoverLater();
+      } else {
+        await this.#add(pattern, options.from);
+      }
+    } catch (error) {
+      await this.close(0);
+      throw toRivulet(error);
+    }
+  }
+
+  isOf(topic: string, group: string): boolean {
+    return this.group === group && this.#topics.has(topic);
+  }
+
+  /** The group moves: what is in hand is dropped. */
+  drop(topic: string): void {
+    const each = this.#topics.get(topic);
+    if (each !== undefined) this.#lose(each, 'its group was moved');
+    for (const [id, parked] of this.#parked) if (parked.topic === topic) this.#parked.delete(id);
+  }
+
+  resume(topic: string): void {
+    this.#topics.get(topic)?.restart();
+  }
+
+  pending(topic: string): PendingEntry[] {
+    const now = this.#now();
+    const inHand = [...this.#held.values()]
+      .filter((raw) => raw.topic === topic)
+      .map((raw) => ({
+        id: raw.id,
+        consumer: this.#setup.consumerName,
+        idleMs: Math.round(now - raw.held.since),
+        attempts: raw.attempt,
+      }));
+    const parked = [...this.#parked.values()]
+      .filter((each) => each.topic === topic && each.until > now)
+      .map(({ id, attempts, since }) => {
+        return { id, consumer: '', idleMs: Math.round(now - since), attempts };
+      });
+    return [...parked, ...inHand];
+  }
+
+  async close(timeoutMs: number): Promise<void> {
+    this.#closed = true;
+    this.#unwatch();
+    this.#cancelDiscovery();
+    await this.#discovering?.catch(() => {});
+    for (const each of this.#topics.values()) each.stop();
+    await this.#dispatcher.close(timeoutMs);
+    // In the order they came, so that they are redelivered in that order.
+    for (const held of [...this.#held.keys()]) this.#giveBack(held, 0);
+    await Promise.all([...this.#topics.values()].map((each) => each.leave()));
+  }
+
+  async ack({ held }: NatsDelivery): Promise<void> {
+    this.#mustHold(held);
+    this.#say(held, '+ACK');
+    this.#forget(held);
+  }
+
+  async nack(raw: NatsDelivery, delayMs: number, _reason: string): Promise<void> {
+    this.#mustHold(raw.held);
+    this.#giveBack(raw.held, delayMs);
+    this.#park(raw, delayMs);
+  }
+
+  async deadLetter(raw: NatsDelivery, topic: string, reason: string): Promise<void> {
+    const { held } = raw;
+    this.#mustHold(held);
+    const { store, options, broker } = this.#setup;
+    const now = broker.scheduler.now();
+    const dead = deadLetterMessage(raw, options.group, raw.attempt, reason, now);
+    // Stored twice, after a crash in between, it is stored once.
+    await store(topic, dead, `dead:${held.from.stream}:${raw.id}:${this.group}`);
+    if (held.gone) return;
+    this.#say(held, '+TERM');
+    this.#forget(held);
+  }
+
+  async extend({ held }: NatsDelivery, ms: number): Promise<void> {
+    this.#mustHold(held);
+    held.deadline = this.#now() + ms;
+    this.#say(held, '+WPI');
+    this.#arm(held);
+  }
+
+  async release({ held }: NatsDelivery): Promise<void> {
+    // Order: what is given back now would come back before what is still in hand.
+    if (held.gone || (this.#closed && this.#exclusive)) return;
+    this.#giveBack(held, 0);
+  }
+
+  /** JetStream counts what it delivers; a retry in place it does not see. */
+  async recount(): Promise<void> {}
+
+  get #exclusive(): boolean {
+    return this.#setup.options.ordered !== 'no' && this.#setup.options.group !== null;
+  }
+
+  async #add(topic: string, from: Position): Promise<void> {
+    if (this.#topics.has(topic)) return;
+    const { options, link, streams, broker, events, consumerName } = this.#setup;
+    const each = new GroupTopic({
+      topic,
+      group: this.group,
+      own: options.group === null,
+      exclusive: this.#exclusive,
+      consumerName,
+      options,
+      link,
+      streams,
+      broker,
+      events,
+      room: () => this.#roomFor(topic),
+      onMessage: (groupTopic, message) => this.#receive(groupTopic, message),
+      onLost: (groupTopic, reason) => this.#lose(groupTopic, reason),
+    });
+    this.#topics.set(topic, each);
+    try {
+      await each.start(from);
+    } catch (error) {
+      this.#topics.delete(topic);
+      throw error;
+    }
+  }
+
+  /** Room is shared by the topics of a pattern; each may ask for what the others have not. */
+  #roomFor(topic: string): number {
+    if (this.#closed) return 0;
+    let others = 0;
+    for (const each of this.#topics.values()) if (each.topic !== topic) others += each.asked;
+    if (this.#topics.size === 1) return this.#dispatcher.free;
+    const share = Math.max(1, Math.floor(this.#dispatcher.options.maxInFlight / this.#topics.size));
+    return Math.max(0, Math.min(share, this.#dispatcher.free - others));
+  }
+
+  #pull(): void {
+    for (const each of this.#topics.values()) each.pull();
+  }
+
+  #receive(from: GroupTopic, message: Msg): void {
+    const { reply = '' } = message;
+    const facts = parseAck(reply);
+    if (facts === null) return;
+    const id = String(facts.sequence);
+    from.lastSequence = Math.max(from.lastSequence, facts.sequence);
+    const since = this.#now();
+    const held: Held = {
+      from,
+      reply,
+      since,
+      deadline: since + this.#setup.options.ackWaitMs,
+      gone: false,
+      stop: () => {},
+    };
+    if (this.#closed) {
+      this.#say(held, '-NAK');
+      return;
+    }
+    // The server has given up on an earlier delivery of it that is still in hand here.
+    this.#dispatcher.lose(from.topic, id, 'its deadline has passed');
+    this.#parked.delete(id);
+    const raw: NatsDelivery = {
+      topic: from.topic,
+      id,
+      message: this.#setup.form.read(message.data, message.headers),
+      attempt: facts.deliveries,
+      publishedAt: facts.timeMs,
+      held,
+    };
+    this.#held.set(held, raw);
+    this.#arm(held);
+    this.#dispatcher.push(raw);
+  }
+
+  /** Says "in progress" often enough for the server, and gives up at the deadline. */
+  #arm(held: Held): void {
+    held.stop();
+    const every = this.#setup.options.ackWaitMs / 3;
+    const left = held.deadline - this.#now();
+    if (left > every) {
+      held.stop = this.#timeouts.add(every, () => {
+        if (held.gone) return;
+        this.#say(held, '+WPI');
+        this.#arm(held);
+      });
+      return;
+    }
+    held.stop = this.#timeouts.add(Math.max(1, Math.ceil(left)) + GRACE_MS, () => {
+      if (held.gone) return;
+      if (held.deadline > this.#now()) return this.#arm(held);
+      const raw = this.#held.get(held);
+      this.#giveBack(held, 0);
+      if (raw !== undefined) this.#dispatcher.lose(raw.topic, raw.id, 'its deadline has passed');
+    });
+  }
+
+  #giveBack(held: Held, delayMs: number): void {
+    this.#say(held, delayMs < 1 ? '-NAK' : `-NAK {"delay": ${Math.ceil(delayMs) * NANOS}}`);
+    this.#forget(held);
+  }
+
+  #say(held: Held, what: string): void {
+    try {
+      this.#setup.link.nc.publish(held.reply, what);
+    } catch (error) {
+      const known = toRivulet(error);
+      // Without a connection it stays unsaid, and the message comes again.
+      if (known.code !== 'NOT_CONNECTED') throw known;
+      if (what === '+ACK' || what === '+TERM') throw known;
+    }
+  }
+
+  #forget(held: Held): void {
+    held.gone = true;
+    held.stop();
+    this.#held.delete(held);
+  }
+
+  #park({ topic, id, attempt }: NatsDelivery, ms: number): void {
+    const since = this.#now();
+    if (this.#parked.size >= MOST_PARKED) {
+      for (const [each, { until }] of this.#parked) if (until <= since) this.#parked.delete(each);
+    }
+    if (this.#parked.size >= MOST_PARKED) return;
+    const until = since + ms;
+    this.#parked.set(id, { topic, id, consumer: '', idleMs: 0, attempts: attempt, since, until });
+  }
+
+  #lose(from: GroupTopic, reason: string): void {
+    for (const [held, raw] of [...this.#held]) {
+      if (held.from !== from) continue;
+      this.#forget(held);
+      this.#dispatcher.lose(raw.topic, raw.id, reason);
+    }
+  }
+
+  #mustHold(held: Held): void {
+    if (!held.gone) return;
+    throw new RivuletError('DELIVERY_LOST', "the message is no longer this consumer's");
+  }
+
+  async #discover(from: Position): Promise<void> {
+    const { pattern, topics } = this.#setup;
+    const matches = compilePattern(pattern);
+    for (const topic of await topics()) {
+      if (this.#closed) return;
+      if (!matches(topic) || this.#topics.has(topic)) continue;
+      // A pattern over everything does not mean the dead letters of everything.
+      if (topic.endsWith('.dead') && !pattern.endsWith('.dead')) continue;
+      await this.#add(topic, from);
+    }
+  }
+
+  #discoverLater(): void {
+    const { scheduler } = this.#setup.broker;
+    this.#cancelDiscovery = scheduler.after(DISCOVER_EVERY_MS, () => {
+      this.#discovering = this.#discover('earliest')
+        .catch((error) => this.#setup.events.emit('warning', { error: toRivulet(error) }))
+        .finally(() => {
+          if (!this.#closed) this.#discoverLater();
+        });
+    });
+  }
+
+  #now(): number {
+    return this.#setup.broker.scheduler.monotonic();
+  }
+}
+
+/** What the reply subject of a delivery tells: `$JS.ACK.<stream>.<consumer>.<deliveries>.<seq>...`. */
+function parseAck(reply: string) {
+  const words = reply.split('.');
+  // Servers that know domains put two words more before the stream, and one behind.
+  const at = words.length >= 11 ? 6 : 4;
+  if (words[1] !== 'ACK' || words.length < 9) return null;
+  return {
+    deliveries: Number(words[at]),
+    sequence: Number(words[at + 1]),
+    timeMs: Math.floor(Number(words[at + 3]) / NANOS),
+  };
+}

@@ -1,0 +1,11 @@
+/** The suite against a real nats-server, through `openBroker` and the adapter's package. */
+import { after, before, describe, test } from 'node:test';
+import { conformance } from '../../src/conformance/index.ts';
+import { natsBacking } from './nats-backing.ts';
+
+conformance({
+  name: 'nats',
+  runner: { describe, test, before, after },
+  factory: natsBacking,
+  ...(process.env.CONFORMANCE_ONLY ? { only: process.env.CONFORMANCE_ONLY } : {}),
+});
