@@ -43,6 +43,8 @@ export interface GroupTopicSetup {
   readonly broker: BrokerOptions;
   readonly events: Events<BrokerEvents>;
   readonly room: () => number;
+  readonly expiresMs: () => number;
+  readonly onRoom: () => void;
   readonly onMessage: (topic: GroupTopic, message: Msg) => void;
   /** Everything that came so far is no longer ours. */
   readonly onLost: (topic: GroupTopic, reason: string) => void;
@@ -90,9 +92,9 @@ export class GroupTopic {
   }
 
   /** Takes no more. */
-  stop(): void {
+  async stop(): Promise<void> {
     this.#stop.abort();
-    this.#puller?.stop();
+    await this.#puller?.stop();
   }
 
   /** After everything in hand was given back. */
@@ -117,13 +119,15 @@ export class GroupTopic {
   }
 
   #pullNow(): void {
-    const { link, broker, group, room, onMessage } = this.#setup;
+    const { link, broker, group, room, expiresMs, onRoom, onMessage } = this.#setup;
     this.#puller = new Puller({
       link,
       stream: this.#stream,
       consumer: consumerOf(group),
       scheduler: broker.scheduler,
       room,
+      expiresMs,
+      onRoom,
       onMessage: (message) => onMessage(this, message),
       onGone: () => this.#restoreSoon(),
     });
@@ -145,7 +149,7 @@ export class GroupTopic {
       }
       await lead.keep(signal);
       if (signal.aborted) return this.#keepWhileDraining(lead);
-      this.#puller?.stop();
+      await this.#puller?.stop();
       this.#puller = null;
       this.#setup.onLost(this, 'another consumer leads the ordered group');
     }

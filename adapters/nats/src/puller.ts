@@ -14,7 +14,7 @@ import type { Link } from './link.ts';
 
 const NANOS = 1_000_000;
 const HEARTBEAT_MS = 1000;
-const EXPIRES_MS = 20_000;
+export const LONGEST_MS = 20_000;
 /** After an answer that names no cause of ours. */
 const REST_MS = 250;
 
@@ -24,6 +24,10 @@ export interface PullerSetup {
   readonly consumer: string;
   readonly scheduler: Scheduler;
   readonly room: () => number;
+  /** How long a request stands; short where others wait for the room that it takes. */
+  readonly expiresMs?: () => number;
+  /** A request has ended with room to spare: for this puller, unless others share it. */
+  readonly onRoom?: () => void;
   readonly onMessage: (message: Msg) => void;
   /** The consumer or its stream is not there. */
   readonly onGone: () => void;
@@ -63,10 +67,12 @@ export class Puller {
     if (batch <= 0) return;
     this.#asked += batch;
     if (this.#asked === batch) this.#heardAt = this.#now();
+    const expiresMs = this.#setup.expiresMs?.() ?? LONGEST_MS;
     const wanted = {
       batch,
-      expires: EXPIRES_MS * NANOS,
-      idle_heartbeat: HEARTBEAT_MS * NANOS,
+      expires: expiresMs * NANOS,
+      // One that ends sooner needs no sign of life.
+      ...(expiresMs > 2 * HEARTBEAT_MS ? { idle_heartbeat: HEARTBEAT_MS * NANOS } : {}),
     };
     link.nc.publish(`$JS.API.CONSUMER.MSG.NEXT.${stream}.${consumer}`, JSON.stringify(wanted), {
       reply: this.#inbox,
@@ -75,38 +81,45 @@ export class Puller {
 
   /** Forgets what was asked for and asks anew, on another inbox. */
   restart(): void {
-    this.#clear();
+    void this.#clear();
     const { link } = this.#setup;
     if (this.#stopped || !link.connected) return;
     this.#inbox = createInbox();
     const inbox = this.#inbox;
     this.#subscription = link.nc.subscribe(inbox, {
       callback: (error, message) => {
-        if (error === null && inbox === this.#inbox) this.#receive(message);
+        if (error !== null) return;
+        if (inbox === this.#inbox) this.#receive(message);
+        else this.#refuse(message);
       },
     });
     this.#watch();
     this.pull();
   }
 
-  stop(): void {
+  /** Takes no more; what is on its way is given back. */
+  async stop(): Promise<void> {
     this.#stopped = true;
     this.#unwatch();
-    this.#clear();
+    await this.#clear();
   }
 
-  #clear(): void {
+  async #clear(): Promise<void> {
     this.#cancelWatch();
     this.#cancelRest?.();
     this.#cancelRest = null;
     this.#asked = 0;
     this.#inbox = '';
-    try {
-      this.#subscription?.unsubscribe();
-    } catch {
-      // The connection is closed, and with it every subscription.
-    }
+    const subscription = this.#subscription;
     this.#subscription = null;
+    // Unsubscribes, and hears what the server had sent until then.
+    if (this.#setup.link.connected) await subscription?.drain().catch(() => {});
+    else subscription?.unsubscribe();
+  }
+
+  #refuse(message: Msg): void {
+    if (!message.reply?.startsWith('$JS.ACK.') || !this.#setup.link.connected) return;
+    this.#setup.link.nc.publish(message.reply, '-NAK');
   }
 
   #receive(message: Msg): void {
@@ -122,7 +135,7 @@ export class Puller {
     const text = message.headers?.description ?? '';
     const left = Number(message.headers?.get('Nats-Pending-Messages') || 0);
     this.#asked = code === 408 && left > 0 ? Math.max(0, this.#asked - left) : 0;
-    if (code === 408) this.pull();
+    if (code === 408) (this.#setup.onRoom ?? (() => this.pull()))();
     else if (code === 503 || code === 404 || /deleted/i.test(text)) this.#setup.onGone();
     else this.#rest();
   }

@@ -71,7 +71,7 @@ export class Schedule {
   async stop(): Promise<void> {
     this.#stop.abort();
     await this.#starting;
-    this.#puller?.stop();
+    await this.#puller?.stop();
   }
 
   async #begin(): Promise<void> {
@@ -100,7 +100,7 @@ export class Schedule {
   }
 
   #again(): void {
-    this.#puller?.stop();
+    void this.#puller?.stop();
     this.#puller = null;
     this.#streams.forget();
     this.start();

@@ -31,12 +31,15 @@ import { toRivulet } from './failures.ts';
 import type { Form } from './form.ts';
 import { GroupTopic } from './group-topic.ts';
 import type { Link } from './link.ts';
+import { LONGEST_MS } from './puller.ts';
 import type { Streams } from './streams.ts';
 
 const NANOS = 1_000_000;
 const DISCOVER_EVERY_MS = 1000;
 /** The dispatcher notices first that a handler is too slow. */
 const GRACE_MS = 20;
+/** How long a topic may wait for messages while others wait for their turn. */
+const TURN_MS = 100;
 const MOST_PARKED = 10_000;
 
 interface Held {
@@ -82,6 +85,7 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
   readonly #topics = new Map<string, GroupTopic>();
   readonly #held = new Map<Held, NatsDelivery>();
   readonly #parked = new Map<string, Parked>();
+  #turn = 0;
   #cancelDiscovery = () => {};
   #discovering: Promise<void> | null = null;
   #closed = false;
@@ -161,7 +165,7 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
     this.#unwatch();
     this.#cancelDiscovery();
     await this.#discovering?.catch(() => {});
-    for (const each of this.#topics.values()) each.stop();
+    await Promise.all([...this.#topics.values()].map((each) => each.stop()));
     await this.#dispatcher.close(timeoutMs);
     // In the order they came, so that they are redelivered in that order.
     for (const held of [...this.#held.keys()]) this.#giveBack(held, 0);
@@ -228,10 +232,14 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
       broker,
       events,
       room: () => this.#roomFor(topic),
+      expiresMs: () => (this.#crowded ? TURN_MS : LONGEST_MS),
+      onRoom: () => this.#pull(),
       onMessage: (groupTopic, message) => this.#receive(groupTopic, message),
       onLost: (groupTopic, reason) => this.#lose(groupTopic, reason),
     });
     this.#topics.set(topic, each);
+    // The others have asked for all the room there is; now it is shared anew.
+    for (const other of this.#topics.values()) if (other !== each) other.restart();
     try {
       await each.start(from);
     } catch (error) {
@@ -250,8 +258,15 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
     return Math.max(0, Math.min(share, this.#dispatcher.free - others));
   }
 
+  /** More topics than room: they take turns. */
+  get #crowded(): boolean {
+    return this.#topics.size > this.#setup.options.maxInFlight;
+  }
+
   #pull(): void {
-    for (const each of this.#topics.values()) each.pull();
+    const all = [...this.#topics.values()];
+    const first = this.#turn++ % Math.max(1, all.length);
+    for (const each of [...all.slice(first), ...all.slice(0, first)]) each.pull();
   }
 
   #receive(from: GroupTopic, message: Msg): void {

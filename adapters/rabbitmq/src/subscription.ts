@@ -274,6 +274,7 @@ export class Subscription implements Attachment, Settler<AmqpDelivery> {
   async #run(): Promise<void> {
     const { broker, link, events } = this.#setup;
     const { scheduler } = broker;
+    const stopped = aborted(this.#stop.signal);
     for (let failures = 0; ; failures++) {
       const open = this.#open;
       if (open !== null) await open.ended;
@@ -283,7 +284,7 @@ export class Subscription implements Attachment, Settler<AmqpDelivery> {
       if (failures > 0) await pause(scheduler, wait, this.#stop.signal).catch(() => {});
       if (this.#stop.signal.aborted) return;
       try {
-        await Promise.race([link.ready(), aborted(this.#stop.signal)]);
+        await Promise.race([link.ready(), stopped]);
         if (this.#stop.signal.aborted) return;
         await this.#consume();
         failures = -1;
