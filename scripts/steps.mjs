@@ -118,6 +118,9 @@ export async function build() {
     });
     if (code !== 0) fail('the build failed: see the errors above');
   }
+  const bundler = join(root, 'scripts', 'bundle.mjs');
+  const code = await run(process.execPath, [bundler], { stdio: ['ignore', 2, 2] });
+  if (code !== 0) fail('putting the command together failed: see the errors above');
   mkdirSync(dirname(stamp), { recursive: true });
   writeFileSync(stamp, digest);
 }

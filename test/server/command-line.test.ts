@@ -2,9 +2,9 @@
  * `micro server` as a process: its ready line, why it cannot start, how it ends.
  */
 import assert from 'node:assert/strict';
-import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { runTool, type ToolResult } from '../helpers/children.ts';
 import { RespSession } from '../helpers/resp-session.ts';
@@ -80,6 +80,31 @@ test('a mistyped command is answered with the nearest right one', async () => {
   const { code, stderr } = await runTool(command, serve, { timeoutMs: 20_000 });
   assert.equal(code, 1);
   assert.equal(stderr, "micro: unknown command 'sevrer'; did you mean 'server'?\n");
+});
+
+test('the command starts from its bundle, unless the modules were compiled later', async () => {
+  await using place = temporaryDirectory('launcher');
+  const binary = rivuletCommand([]).args[0]!;
+  const write = (name: string, text: string, at: number) => {
+    const path = join(place.path, name);
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, text);
+    utimesSync(path, at, at);
+  };
+  write('package.json', '{"type":"module"}', 1);
+  write('bin/micro.js', readFileSync(binary, 'utf8'), 1);
+  const launch = () => runTool(process.execPath, [join(place.path, 'bin/micro.js'), 'a', 'b']);
+  const nothing = await launch();
+  assert.equal(nothing.code, 1);
+  assert.match(nothing.stderr, /^micro: not built yet/);
+  const program = (name: string) =>
+    `export const main = (args) => console.log('${name}', ...args);`;
+  write('dist/src/cli/main.js', program('modules'), 1000);
+  assert.equal((await launch()).stdout, 'modules a b\n');
+  write('dist/micro/main.js', program('bundle'), 1000);
+  assert.equal((await launch()).stdout, 'bundle a b\n');
+  write('dist/src/cli/main.js', program('modules'), 2000);
+  assert.equal((await launch()).stdout, 'modules a b\n');
 });
 
 test('--help names every parameter', async () => {
