@@ -1,5 +1,6 @@
 /** The public names of the package. An adapter or application imports from here and nowhere deeper. */
 
+export { withoutPassword } from './broker/addresses.ts';
 export type * from './broker/broker.ts';
 export { type Attachment, BrokerBase, isOutage, type PublishPlan } from './broker/broker-base.ts';
 export type { Capabilities } from './broker/capabilities.ts';
@@ -18,7 +19,6 @@ export {
   type BrokerModule,
   openBroker,
   registerScheme,
-  withoutPassword,
 } from './broker/open-broker.ts';
 export {
   type Backoff,

@@ -392,13 +392,18 @@ export abstract class BrokerBase implements Broker {
     many: boolean,
     options: RequestOptions = {},
   ): AsyncIterable<Message> {
+    yield* this.ask(topic, this.prepareRequest(topic, message, options), many, options);
+  }
+
+  /** Checks a request, and gives the message as it is to be sent. */
+  protected prepareRequest(topic: string, message: Message, options?: RequestOptions): Message {
     this.mustBeConnected();
     this.checkTopicName(topic);
     this.#require('requestReply', 'request and reply');
     this.#checkMessage(topic, message);
-    throwIfAborted(options.signal ?? null);
+    throwIfAborted(options?.signal ?? null);
     const headers = this.tracing.inject(message.headers);
-    yield* this.ask(topic, { ...message, headers }, many, options);
+    return headers === message.headers ? message : { ...message, headers };
   }
 
   #plan(messages: readonly Message[], options: PublishOptions): PublishPlan {

@@ -5,6 +5,7 @@
  * loaded when their scheme is first asked for; anybody can register a scheme.
  */
 import { RivuletError } from '../errors.ts';
+import { withoutPassword } from './addresses.ts';
 import type { Broker } from './broker.ts';
 import type { BrokerOptions } from './options.ts';
 
@@ -29,6 +30,10 @@ for (const [name, owned] of Object.entries({
   '@rivulet/nats': ['nats', 'tls'],
 })) {
   for (const scheme of owned) registerScheme(scheme, () => loadAdapter(name, scheme));
+}
+
+for (const scheme of ['rivulet', 'rivulets']) {
+  registerScheme(scheme, () => import('./remote-broker.ts'));
 }
 
 /** Makes `openBroker('scheme:...')` work; the module is loaded when it is first needed. */
@@ -127,9 +132,4 @@ function distance(a: string, b: string): number {
     row = next;
   }
   return row[b.length];
-}
-
-/** An address as it may be shown and logged. */
-export function withoutPassword(address: string): string {
-  return address.replace(/\/\/[^/@]*@/, '//');
 }

@@ -113,6 +113,10 @@ export class Connection {
    * an argument is none.
    */
   send(args: readonly CommandArgument[], pending: Pending, extraMs = 0, confirmations = 0): void {
+    if (this.#isClosed) {
+      pending.fail(this.#closedError());
+      return;
+    }
     const before = this.#encoder.length;
     try {
       this.#encoder.write(args);

@@ -1,10 +1,11 @@
 /** Typed topics, the opening of brokers, traces and events: the small parts of the kit. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { withoutPassword } from '../../src/broker/addresses.ts';
 import type { Broker, Delivery, Handler } from '../../src/broker/broker.ts';
 import { Events } from '../../src/broker/events.ts';
 import type { Message } from '../../src/broker/message.ts';
-import { openBroker, registerScheme, withoutPassword } from '../../src/broker/open-broker.ts';
+import { openBroker, registerScheme } from '../../src/broker/open-broker.ts';
 import { Timeouts } from '../../src/broker/timeouts.ts';
 import { type StandardSchema, topic } from '../../src/broker/topic.ts';
 import { passingOn, throughOpenTelemetry } from '../../src/broker/trace.ts';

@@ -53,6 +53,7 @@ function nack(session: Session): void {
   options.mode = mode;
   if (!readOptions(session)) return;
   if (!readStrictIds(session, idsAt, idCount, id, ids)) return;
+  if (ownerAt > 0) keepOwned(session, group, ids, ownerAt);
   const value = valueIn(entry);
   if (group.policy !== null) {
     reply.integer(giveBack(database, entry, value, group, ids, options));

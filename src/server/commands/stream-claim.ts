@@ -20,6 +20,7 @@ import { findEntry, writeEntry } from './stream-entry-reply.ts';
 import { noGroup } from './stream-errors.ts';
 import { readIntervalStart, readStrictId, tryReadId } from './stream-ids.ts';
 import { findStream, valueIn } from './stream-lookup.ts';
+import { keepOwned } from './stream-owner.ts';
 
 /** LONG_MAX over the sixteen bytes of an id: Redis's bound of XAUTOCLAIM's COUNT. */
 const LARGEST_COUNT = 2 ** 59 - 1;
@@ -42,7 +43,8 @@ function claim(session: Session): void {
   ids.clear();
   let at = 5;
   for (; at < args.count && tryReadId(args, at, id); at++) ids.push(id);
-  if (!readClaimOptions(session, at)) return;
+  if (!readClaimOptions(session, at, group)) return;
+  if (ownerAt > 0) keepOwned(session, group, ids, ownerAt);
   if (id.compare(group.lastId) > 0) setGroupId(database, entry, group, id, group.entriesRead);
   beginTurn(session, entry, group);
   const mark = reply.deferred();
@@ -52,11 +54,12 @@ function claim(session: Session): void {
 }
 
 /** What follows the ids; LASTID, 0-0 where it is not given, in `id`. Returns false after an error. */
-function readClaimOptions(session: Session, from: number): boolean {
+function readClaimOptions(session: Session, from: number, group: ConsumerGroup): boolean {
   const { args, engine, reply } = session;
   options.retryCount = -1;
   options.force = false;
   options.justId = false;
+  ownerAt = 0;
   id.setMin();
   let time = -1;
   for (let i = from; i < args.count; i++) {
@@ -67,6 +70,8 @@ function readClaimOptions(session: Session, from: number): boolean {
       options.justId = true;
     } else if (more && args.is(i, 'LASTID')) {
       if (!readStrictId(session, ++i, id)) return false;
+    } else if (more && args.is(i, 'OWNER')) {
+      ownerAt = ++i;
     } else {
       const option = more ? TAKES_INTEGER.find((name) => args.is(i, name)) : undefined;
       if (option === undefined) {
@@ -82,10 +87,17 @@ function readClaimOptions(session: Session, from: number): boolean {
       else time = option === 'IDLE' ? engine.now - value : value;
     }
   }
-  // A client's clock may be ahead of ours: what cannot be becomes now.
-  options.time = time < 0 || time > engine.now ? engine.now : time;
+  // A client's clock may be ahead of ours: what cannot be becomes now. In a group with a policy it can
+  // be: the entry is due so much later (IDLE below 0).
+  const latest = group.policy === null ? engine.now : engine.now + LONGEST_AHEAD;
+  options.time = time < 0 || time > latest ? engine.now : time;
   return true;
 }
+
+/** A hundred years, in ms. */
+const LONGEST_AHEAD = 100 * 366 * 86_400_000;
+/** The argument after OWNER; 0 where there is none. */
+let ownerAt = 0;
 
 const TAKES_INTEGER = ['IDLE', 'TIME', 'RETRYCOUNT'] as const;
 

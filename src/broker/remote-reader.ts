@@ -1,0 +1,357 @@
+/**
+ * The reading side of one subscription on our own server: one connection of its own, which blocks
+ * for new messages.
+ *
+ * In turn it (1) takes again what it was given before its connection broke and nobody has seen,
+ * (2) waits for messages, those that are due again first (the server knows which), never longer than
+ * `BLOCK_MS`. Whatever fails, it reports, waits a little longer each time and begins anew with a new
+ * connection; a read that is not answered in its time ends the connection. So it cannot look alive
+ * and not be.
+ * Invariant: it asks for no more than the dispatcher has room for. In an ordered group only the
+ * leader reads; a leader that falls silent loses its lead, and the next one begins with everything
+ * that is pending.
+ */
+import type { CommandArgument } from '../client/command-encoder.ts';
+import type { Connection } from '../client/connection.ts';
+import { pairsOf, type Reply, ReplyError } from '../client/reply.ts';
+import { RivuletError } from '../errors.ts';
+import type { BrokerEvents } from './broker.ts';
+import type { Dispatcher } from './dispatcher.ts';
+import { messageOf } from './entry.ts';
+import type { Events } from './events.ts';
+import { type BrokerOptions, backoffMs } from './options.ts';
+import { outage, type RemoteLink } from './remote-link.ts';
+import { type RemoteTopic, timeOf } from './remote-topic.ts';
+import { pause } from './scheduler.ts';
+
+/** Well below the time after which proxies and firewalls forget a silent connection. */
+const BLOCK_MS = 2000;
+/** One reply's size, beyond which the rest comes with the next one. */
+const MOST_BYTES = 4 * 1024 * 1024;
+/** How long a leader may be silent; it shows itself at each turn, so at least once in LEAD_BLOCK_MS. */
+const LEAD_MS = 5000;
+const LEAD_BLOCK_MS = 1000;
+/** How often one who waits for the lead asks for it. */
+const ASK_FOR_LEAD_MS = 250;
+const MOST_RECOVERED = 1000;
+const UNBLOCK_AGAIN_MS = 5;
+
+export interface ReaderSetup {
+  readonly link: RemoteLink;
+  readonly consumer: string;
+  readonly dispatcher: Dispatcher;
+  readonly broker: BrokerOptions;
+  readonly events: Events<BrokerEvents>;
+  /** One consumer of the group at a time. */
+  readonly exclusive: boolean;
+}
+
+export class RemoteReader {
+  readonly topics: RemoteTopic[] = [];
+  readonly #setup: ReaderSetup;
+  readonly #closing = new AbortController();
+  #connection: Connection | null = null;
+  #running: Promise<void> | null = null;
+  #whenFree: (() => void) | null = null;
+  #whenTopics: (() => void) | null = null;
+  #isBlocked = false;
+
+  constructor(setup: ReaderSetup) {
+    this.#setup = setup;
+  }
+
+  start(): void {
+    this.#running = this.#run();
+  }
+
+  /** The dispatcher has room again. */
+  free(): void {
+    this.#whenFree?.();
+  }
+
+  /** Reads these as well, at once. */
+  add(topics: readonly RemoteTopic[]): void {
+    this.topics.push(...topics);
+    this.#whenTopics?.();
+    this.#interrupt();
+  }
+
+  /** Stops taking. What the last read brings arrives at the dispatcher, which gives it back. */
+  async stop(): Promise<void> {
+    this.#closing.abort();
+    this.free();
+    this.#whenTopics?.();
+    this.#interrupt();
+    await this.#running;
+  }
+
+  /** After the dispatcher has drained: gives up the lead and the consumer's own name. */
+  async leave(): Promise<void> {
+    const { link, consumer } = this.#setup;
+    for (const each of this.topics) {
+      const { topic, group } = each;
+      try {
+        if (each.leading) await this.#yieldLead(each);
+        const own = await link.call('XPENDING', topic, group, '-', '+', 1, consumer);
+        if (Array.isArray(own) && own.length > 0) continue;
+        await link.call('XGROUP', 'DELCONSUMER', topic, group, consumer);
+      } catch (error) {
+        // The server cannot be reached, or the group is gone: its pending ones fall to others.
+        if (!isGroupLost(error)) this.#warn(error);
+      }
+    }
+  }
+
+  get #closed(): boolean {
+    return this.#closing.signal.aborted;
+  }
+
+  async #run(): Promise<void> {
+    const { broker, link } = this.#setup;
+    for (let failures = 0; !this.#closed; ) {
+      let opened: Connection | null = null;
+      try {
+        opened = await link.another({ push() {}, room() {}, closed() {} });
+        this.#connection = opened;
+        for (const each of this.topics) each.recovering = true;
+        while (!this.#closed) {
+          await this.#turn(opened);
+          failures = 0;
+        }
+      } catch (error) {
+        if (this.#closed) break;
+        if (isGroupLost(error) && (await this.#restoreGroups())) continue;
+        this.#warn(error);
+        failures++;
+      } finally {
+        this.#connection = null;
+        opened?.destroy();
+      }
+      await this.#rest(backoffMs(broker.reconnect, failures, broker.scheduler.fraction()));
+    }
+  }
+
+  async #turn(connection: Connection): Promise<void> {
+    if (this.topics.length === 0) return this.#untilTopics();
+    const { dispatcher, exclusive } = this.#setup;
+    if (exclusive && !(await this.#lead(connection))) return this.#rest(ASK_FOR_LEAD_MS);
+    for (const each of this.topics) {
+      if (each.recovering && dispatcher.free > 0) await this.#recover(each);
+    }
+    const { free } = dispatcher;
+    if (free === 0) return this.#untilFree();
+    if (this.topics.some((each) => each.recovering)) return;
+    await this.#read(connection, free);
+  }
+
+  async #read(connection: Connection, free: number): Promise<void> {
+    const { consumer, dispatcher, exclusive } = this.#setup;
+    const blockMs = exclusive ? LEAD_BLOCK_MS : BLOCK_MS;
+    const [first] = this.topics as [RemoteTopic];
+    const command: CommandArgument[] = [
+      ...['XREADGROUP', 'GROUP', first.group, consumer, 'COUNT', free, 'MAXCOUNT', free],
+      ...[
+        'MAXSIZE',
+        MOST_BYTES,
+        'BLOCK',
+        blockMs,
+        'CLAIM',
+        Math.ceil(dispatcher.options.ackWaitMs),
+      ],
+      'STREAMS',
+    ];
+    for (const each of this.topics) command.push(each.topic);
+    for (let i = 0; i < this.topics.length; i++) command.push('>');
+    this.#isBlocked = true;
+    let reply: Reply;
+    try {
+      reply = await ask(connection, command, blockMs);
+    } finally {
+      this.#isBlocked = false;
+    }
+    for (const [key, entries] of pairsOf(reply)) this.#receive(String(key), entries as Entry[]);
+  }
+
+  #receive(topic: string, entries: readonly Entry[]): void {
+    const { dispatcher } = this.#setup;
+    const from = this.topics.find((each) => each.topic === topic);
+    if (from === undefined) return;
+    for (const [name, fields, , before] of entries) {
+      const id = name.toString('latin1');
+      if (before === 0) from.lastId = id;
+      else dispatcher.lose(topic, id, 'its deadline has passed');
+      this.#push(topic, id, Number(before) + 1, fields);
+    }
+  }
+
+  #push(topic: string, id: string, attempt: number, fields: readonly Buffer[]): void {
+    const { dispatcher } = this.#setup;
+    dispatcher.push({
+      topic,
+      id,
+      attempt,
+      message: messageOf(fields),
+      publishedAt: timeOf(id),
+    });
+  }
+
+  /**
+   * Takes again, in order of id, what this consumer (a new leader: anybody) was given and this
+   * process does not hold. What was this consumer's keeps its delivery count: nobody has seen it.
+   */
+  async #recover(each: RemoteTopic): Promise<void> {
+    const { link, consumer, dispatcher, exclusive } = this.#setup;
+    const { topic, group } = each;
+    const held = new Set([...dispatcher.heldIds(topic), ...dispatcher.idsInHandlers(topic)]);
+    const query = ['XPENDING', topic, group, '-', '+', MOST_RECOVERED + held.size];
+    const rows = (await link.call(...query, ...(exclusive ? [] : [consumer]))) as PendingRow[];
+    const missing = rows.filter(([id]) => !held.has(id.toString('latin1')));
+    const taken = missing.slice(0, dispatcher.free);
+    const claims = taken.map(([id, owner, , count]) => {
+      const attempt = owner.toString('latin1') === consumer ? count : count + 1;
+      return ['XCLAIM', topic, group, consumer, 0, id, 'RETRYCOUNT', attempt] as const;
+    });
+    const replies = await link.pipeline(claims);
+    replies.forEach((reply, index) => {
+      if (reply instanceof ReplyError) throw reply;
+      const [entry] = reply as Entry[];
+      if (entry === undefined) return;
+      const attempt = (claims[index] as (typeof claims)[number])[7];
+      this.#push(topic, entry[0].toString('latin1'), attempt, entry[1]);
+    });
+    each.recovering = taken.length < missing.length;
+  }
+
+  /** Takes or keeps the lead of every topic; false while another has one of them. */
+  async #lead(connection: Connection): Promise<boolean> {
+    const { dispatcher } = this.#setup;
+    if (dispatcher.stuck) {
+      // Handlers that do not return must not keep the group from its other members.
+      for (const each of this.topics) if (each.leading) await this.#yieldLead(each);
+      return false;
+    }
+    let all = true;
+    for (const each of this.topics) {
+      const leads = await this.#takeLead(connection, each);
+      if (leads && !each.leading) each.recovering = true;
+      if (!leads && each.leading) dispatcher.loseAll('another consumer leads the ordered group');
+      each.leading = leads;
+      all &&= leads;
+    }
+    return all;
+  }
+
+  async #takeLead(connection: Connection, { leaderKey }: RemoteTopic): Promise<boolean> {
+    const { consumer } = this.#setup;
+    const taken = await ask(connection, ['SET', leaderKey, consumer, 'NX', 'PX', LEAD_MS]);
+    if (taken !== null) return true;
+    // Between looking and renewing it may pass to another: then EXEC does nothing.
+    const [, leader] = await Promise.all([
+      ask(connection, ['WATCH', leaderKey]),
+      ask(connection, ['GET', leaderKey]),
+    ]);
+    if (String(leader) !== consumer) {
+      await ask(connection, ['UNWATCH']);
+      return false;
+    }
+    const [, , renewed] = await Promise.all([
+      ask(connection, ['MULTI']),
+      ask(connection, ['PEXPIRE', leaderKey, LEAD_MS]),
+      ask(connection, ['EXEC']),
+    ]);
+    return renewed !== null;
+  }
+
+  async #yieldLead(each: RemoteTopic): Promise<void> {
+    each.leading = false;
+    const { link, consumer } = this.#setup;
+    // Ours until its time is up, and renewed within each turn: nobody else has it meanwhile.
+    const leader = await link.call('GET', each.leaderKey);
+    if (String(leader) === consumer) await link.call('DEL', each.leaderKey);
+  }
+
+  /** False where it could not be found out. */
+  async #restoreGroups(): Promise<boolean> {
+    const { link, dispatcher, events } = this.#setup;
+    try {
+      for (const each of this.topics) {
+        const { topic, group } = each;
+        const isNew = await each.restore(link);
+        for (const id of dispatcher.heldIds(topic)) {
+          dispatcher.lose(topic, id, isNew ? 'its group was lost' : 'its group was moved');
+        }
+        if (isNew) events.emit('groupLost', { topic, group });
+      }
+      return true;
+    } catch (error) {
+      this.#warn(error);
+      return false;
+    }
+  }
+
+  /** Ends a read that is blocked; asks again where the read has not reached the server yet. */
+  #interrupt(): void {
+    const connection = this.#connection;
+    if (connection === null || !this.#isBlocked) return;
+    const { link, broker } = this.#setup;
+    link.call('CLIENT', 'UNBLOCK', connection.id).then(
+      (done) => {
+        if (done === 0) broker.scheduler.after(UNBLOCK_AGAIN_MS, () => this.#interrupt());
+      },
+      () => connection.destroy(),
+    );
+  }
+
+  async #untilFree(): Promise<void> {
+    // In between, the lead is kept.
+    await new Promise<void>((resolve) => {
+      const cancel = this.#setup.broker.scheduler.after(LEAD_BLOCK_MS, () => this.#whenFree?.());
+      this.#whenFree = () => {
+        this.#whenFree = null;
+        cancel();
+        resolve();
+      };
+      if (this.#closed || this.#setup.dispatcher.free > 0) this.#whenFree();
+    });
+  }
+
+  async #untilTopics(): Promise<void> {
+    await new Promise<void>((resolve) => {
+      this.#whenTopics = resolve;
+      if (this.#closed || this.topics.length > 0) resolve();
+    });
+    this.#whenTopics = null;
+  }
+
+  async #rest(ms: number): Promise<void> {
+    if (this.#closed) return;
+    await pause(this.#setup.broker.scheduler, ms, this.#closing.signal).catch(() => {});
+  }
+
+  #warn(error: unknown): void {
+    const reported =
+      error instanceof RivuletError
+        ? error
+        : new RivuletError('INTERNAL', 'reading from the server failed', { cause: error });
+    this.#setup.events.emit('warning', { error: reported });
+  }
+}
+
+/** With CLAIM: how long it was pending, and how often it was delivered before. */
+type Entry = [id: Buffer, fields: Buffer[], idleMs: number, before: number];
+type PendingRow = [id: Buffer, consumer: Buffer, idleMs: number, count: number];
+
+function ask(
+  connection: Connection,
+  args: readonly CommandArgument[],
+  blockMs = 0,
+): Promise<Reply> {
+  return new Promise((resolve, reject) => {
+    const reply = (value: Reply) => (value instanceof ReplyError ? reject(value) : resolve(value));
+    connection.send(args, { reply, fail: (error) => reject(outage(error)) }, blockMs);
+  });
+}
+
+export function isGroupLost(error: unknown): boolean {
+  return error instanceof ReplyError && error.prefix === 'NOGROUP';
+}

@@ -1,0 +1,252 @@
+/**
+ * One responder on our own server: a connection of its own, kept up, and the handlers that run.
+ *
+ * Invariants: at most `concurrency` requests are in hand, which is the credit that the server was
+ * told; a handler hears through its signal that its caller is gone; a lost connection is replaced
+ * with backoff, and what was in hand is over then, because the server has told the callers.
+ * Cost: replies of one turn leave in one write; the AbortController is made when somebody looks.
+ */
+import type { CommandArgument } from '../client/command-encoder.ts';
+import type { Connection, Pending } from '../client/connection.ts';
+import { type Reply, ReplyError } from '../client/reply.ts';
+import { RivuletError } from '../errors.ts';
+import type { BrokerEvents, Responder } from './broker.ts';
+import type { Attachment } from './broker-base.ts';
+import type { Events } from './events.ts';
+import type { Message } from './message.ts';
+import { type BrokerOptions, backoffMs } from './options.ts';
+import { messageFrom, pushParts } from './remote-frames.ts';
+import type { RemoteLink } from './remote-link.ts';
+import { pause } from './scheduler.ts';
+import type { Tracing } from './trace.ts';
+
+const LONGEST_TEXT = 1000;
+/** A connection that says nothing is asked so often whether it lives. */
+const ASK_IDLE_EVERY_MS = 1000;
+
+export interface ResponderSetup {
+  readonly topic: string;
+  readonly handler: Responder;
+  readonly group: string;
+  readonly concurrency: number;
+  readonly link: RemoteLink;
+  readonly broker: BrokerOptions;
+  readonly events: Events<BrokerEvents>;
+  readonly tracing: Tracing;
+}
+
+export class RemoteResponder implements Attachment {
+  readonly #setup: ResponderSetup;
+  readonly #jobs = new Map<number, Job>();
+  readonly #closing = new AbortController();
+  #connection: Connection | null = null;
+  #cancelPing: (() => void) | null = null;
+  #running: Promise<void> | null = null;
+  #whenIdle: (() => void) | null = null;
+
+  private constructor(setup: ResponderSetup) {
+    this.#setup = setup;
+  }
+
+  /** Resolves once requests can come. */
+  static async open(setup: ResponderSetup): Promise<RemoteResponder> {
+    const responder = new RemoteResponder(setup);
+    await responder.#connect();
+    return responder;
+  }
+
+  get inFlight(): number {
+    return this.#jobs.size;
+  }
+
+  async close(timeoutMs: number): Promise<void> {
+    this.#closing.abort();
+    await this.#connection?.call('UNRESPOND', this.#setup.topic).catch(() => {});
+    await this.#idle(timeoutMs);
+    const error = new RivuletError('RESPONDER_LOST', 'the responder is closed');
+    for (const [id, job] of [...this.#jobs]) {
+      this.#answer(id, job, ['REPLY', id, 'ERROR', error.code, error.message]);
+      job.abort(error);
+    }
+    // What was just sent must leave before the socket ends.
+    await this.#connection?.call('PING').catch(() => {});
+    this.#cancelPing?.();
+    this.#connection?.destroy(new RivuletError('CLOSED', 'the responder is closed'));
+    await this.#running;
+  }
+
+  async #connect(): Promise<void> {
+    const { link, topic, group, concurrency } = this.#setup;
+    const connection = await link.another({
+      push: (items) => this.#onPush(items),
+      room: () => {},
+      closed: (error, lost) => this.#onLost(error, lost),
+    });
+    this.#connection = connection;
+    try {
+      await connection.call('RESPOND', topic, 'GROUP', group, 'CREDIT', concurrency);
+    } catch (error) {
+      this.#connection = null;
+      connection.destroy();
+      throw error;
+    }
+    this.#askIdle();
+  }
+
+  #onPush(items: readonly Reply[]): void {
+    const id = items[1] as number;
+    switch (String(items[0])) {
+      case 'request': {
+        const job = new Job();
+        this.#jobs.set(id, job);
+        void this.#run(id, job, messageFrom(items, 3));
+        break;
+      }
+      case 'cancel':
+        this.#jobs.get(id)?.abort(new RivuletError('ABORTED', 'the caller has given up'));
+        this.#forget(id);
+    }
+  }
+
+  async #run(id: number, job: Job, request: Message): Promise<void> {
+    const { handler, topic, tracing } = this.#setup;
+    try {
+      const context = new Context(job, topic);
+      const result = await tracing.run(request.headers, () => handler(request, context));
+      if (Symbol.asyncIterator in result) await this.#stream(id, job, result);
+      else {
+        const command: CommandArgument[] = ['REPLY', id, 'LAST'];
+        pushParts(command, result);
+        this.#answer(id, job, command);
+      }
+    } catch (error) {
+      const code = error instanceof RivuletError ? error.code : 'RESPONDER_FAILED';
+      const text = (error instanceof Error ? error.message : String(error)).slice(0, LONGEST_TEXT);
+      this.#answer(id, job, ['REPLY', id, 'ERROR', code, text]);
+    }
+  }
+
+  async #stream(id: number, job: Job, replies: AsyncIterable<Message>): Promise<void> {
+    for await (const reply of replies) {
+      if (job.over) return;
+      const command: CommandArgument[] = ['REPLY', id, 'MORE'];
+      pushParts(command, reply);
+      const connection = this.#connection;
+      if (connection === null) return;
+      if (connection.hasRoom) connection.send(command, this.#checked);
+      // Waiting for the answer is what slows a responder down to what the connection takes.
+      else await connection.call(...command).catch(() => {});
+    }
+    this.#answer(id, job, ['REPLY', id, 'END']);
+  }
+
+  /** The last word on a request, unless it has ended before. */
+  #answer(id: number, job: Job, command: CommandArgument[]): void {
+    if (job.over) return;
+    job.over = true;
+    this.#forget(id);
+    try {
+      this.#connection?.send(command, this.#checked);
+    } catch (cause) {
+      // The handler gave something that is no message.
+      const error = ['REPLY', id, 'ERROR', 'RESPONDER_FAILED', (cause as Error).message];
+      this.#connection?.send(error, this.#checked);
+    }
+  }
+
+  #forget(id: number): void {
+    this.#jobs.delete(id);
+    if (this.#jobs.size === 0) this.#whenIdle?.();
+  }
+
+  #onLost(error: RivuletError, lost: Connection): void {
+    if (lost !== this.#connection) return;
+    this.#connection = null;
+    this.#cancelPing?.();
+    for (const job of this.#jobs.values()) {
+      job.abort(new RivuletError('ABORTED', 'the connection was lost', { cause: error }));
+    }
+    this.#jobs.clear();
+    this.#whenIdle?.();
+    if (!this.#closing.signal.aborted) this.#running = this.#reconnect();
+  }
+
+  async #reconnect(): Promise<void> {
+    const { reconnect, scheduler } = this.#setup.broker;
+    const { signal } = this.#closing;
+    for (let attempt = 1; !signal.aborted; attempt++) {
+      const wait = backoffMs(reconnect, attempt, scheduler.fraction());
+      await pause(scheduler, wait, signal).catch(() => {});
+      if (signal.aborted) return;
+      try {
+        await this.#connect();
+        return;
+      } catch (error) {
+        this.#warn(error as RivuletError);
+      }
+    }
+  }
+
+  #askIdle(): void {
+    this.#cancelPing = this.#setup.broker.scheduler.after(ASK_IDLE_EVERY_MS, () => {
+      if (this.#connection?.inFlight === 0) this.#connection.call('PING').catch(() => {});
+      this.#askIdle();
+    });
+  }
+
+  #idle(timeoutMs: number): Promise<void> {
+    if (this.#jobs.size === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      const cancel = this.#setup.broker.scheduler.after(timeoutMs, () => this.#whenIdle?.());
+      this.#whenIdle = () => {
+        this.#whenIdle = null;
+        cancel();
+        resolve();
+      };
+    });
+  }
+
+  /** A reply that the server does not take (too large, say) is worth a word. */
+  readonly #checked: Pending = {
+    reply: (value) => {
+      if (value instanceof ReplyError) this.#warn(value);
+    },
+    fail: () => {},
+  };
+
+  #warn(error: RivuletError): void {
+    this.#setup.events.emit('warning', { error });
+  }
+}
+
+/** One request in hand. */
+class Job {
+  over = false;
+  #controller: AbortController | null = null;
+
+  get signal(): AbortSignal {
+    this.#controller ??= new AbortController();
+    return this.#controller.signal;
+  }
+
+  abort(reason: RivuletError): void {
+    this.over = true;
+    // Also for who looks at the signal later.
+    this.#controller ??= new AbortController();
+    this.#controller.abort(reason);
+  }
+}
+
+class Context {
+  readonly topic: string;
+  readonly #job: Job;
+
+  constructor(job: Job, topic: string) {
+    this.#job = job;
+    this.topic = topic;
+  }
+
+  get signal(): AbortSignal {
+    return this.#job.signal;
+  }
+}

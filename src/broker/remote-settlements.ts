@@ -1,0 +1,126 @@
+/**
+ * Settling deliveries of one group on our own server.
+ *
+ * Acknowledgements of one turn of the loop are one XACK. Everything else is one command that the
+ * server carries out only while the message is still this consumer's (OWNER): what was redelivered
+ * meanwhile is DELIVERY_LOST and stays as it is.
+ */
+import { type Reply, ReplyError } from '../client/reply.ts';
+import { RivuletError } from '../errors.ts';
+import type { RawDelivery, Settler } from './delivery.ts';
+import type { ResolvedSubscribeOptions } from './options.ts';
+import type { Command, RemoteLink } from './remote-link.ts';
+
+/** At most this many ids in one XACK. */
+const MOST_ACKS = 1000;
+
+interface Ack {
+  readonly id: string;
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+export class RemoteSettlements implements Settler {
+  readonly #link: RemoteLink;
+  readonly #group: string;
+  readonly #consumer: string;
+  readonly #options: ResolvedSubscribeOptions;
+  readonly #acks = new Map<string, Ack[]>();
+  #flushDue = false;
+
+  constructor(
+    link: RemoteLink,
+    group: string,
+    consumer: string,
+    options: ResolvedSubscribeOptions,
+  ) {
+    this.#link = link;
+    this.#group = group;
+    this.#consumer = consumer;
+    this.#options = options;
+  }
+
+  ack({ topic, id }: RawDelivery): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const acks = this.#acks.get(topic);
+      if (acks === undefined) this.#acks.set(topic, [{ id, resolve, reject }]);
+      else acks.push({ id, resolve, reject });
+      if (this.#flushDue) return;
+      this.#flushDue = true;
+      queueMicrotask(() => this.#flush());
+    });
+  }
+
+  nack(raw: RawDelivery, delayMs: number, reason: string): Promise<void> {
+    return this.#giveBack(raw, 'FAIL', ['DELAY', Math.round(delayMs), 'REASON', reason]);
+  }
+
+  deadLetter(raw: RawDelivery, _topic: string, reason: string): Promise<void> {
+    // Where to is in the group's policy.
+    return this.#giveBack(raw, 'DEADLETTER', ['REASON', reason]);
+  }
+
+  release(raw: RawDelivery): Promise<void> {
+    return this.#giveBack(raw, 'SILENT', ['DELAY', 0]);
+  }
+
+  extend(raw: RawDelivery, ms: number): Promise<void> {
+    // Idle for less than nothing where the deadline is to lie further off than ackWait.
+    return this.#claim(raw, ['IDLE', Math.round(this.#options.ackWaitMs - ms)]);
+  }
+
+  recount(raw: RawDelivery): Promise<void> {
+    return this.#claim(raw, ['RETRYCOUNT', raw.attempt]);
+  }
+
+  async #giveBack(raw: RawDelivery, mode: string, options: Command): Promise<void> {
+    const { topic, id } = raw;
+    const owner = ['OWNER', this.#consumer];
+    const done = await this.#link.call(
+      ...['XNACK', topic, this.#group, mode, 'IDS', 1, id],
+      ...owner,
+      ...options,
+    );
+    if (done === 0) throw lost(topic, id);
+  }
+
+  async #claim({ topic, id }: RawDelivery, options: Command): Promise<void> {
+    const done = await this.#link.call(
+      ...['XCLAIM', topic, this.#group, this.#consumer, 0, id],
+      ...['OWNER', this.#consumer, 'JUSTID'],
+      ...options,
+    );
+    if (Array.isArray(done) && done.length === 0) throw lost(topic, id);
+  }
+
+  #flush(): void {
+    this.#flushDue = false;
+    for (const [topic, acks] of this.#acks) {
+      for (let from = 0; from < acks.length; from += MOST_ACKS) {
+        this.#send(topic, acks.slice(from, from + MOST_ACKS));
+      }
+    }
+    this.#acks.clear();
+  }
+
+  #send(topic: string, acks: readonly Ack[]): void {
+    const command = ['XACK', topic, this.#group, ...acks.map(({ id }) => id)];
+    const reject = (error: unknown) => {
+      for (const ack of acks) ack.reject(error);
+    };
+    this.#link.send(command, {
+      reply(value: Reply) {
+        if (value instanceof ReplyError) reject(value);
+        // Only a single one can be told from the count; of many, those gone are gone either way.
+        else if (value === 0) for (const ack of acks) ack.reject(lost(topic, ack.id));
+        else for (const ack of acks) ack.resolve();
+      },
+      fail: reject,
+    });
+  }
+}
+
+function lost(topic: string, id: string): RivuletError {
+  const text = `message ${id} of ${topic} is no longer this consumer's: it was redelivered, or its group was moved`;
+  return new RivuletError('DELIVERY_LOST', text);
+}

@@ -1,0 +1,93 @@
+/**
+ * One topic as one subscription reads it: its group, its policy, where it stands.
+ */
+import { type Reply, ReplyError, ReplyMap } from '../client/reply.ts';
+import type { Position } from './broker.ts';
+import { deadLetterTopic, type ResolvedSubscribeOptions } from './options.ts';
+import type { Command, RemoteLink } from './remote-link.ts';
+
+/** `*` would stand for any message's id and `$` for the last one's. */
+const HIGHEST_SEQUENCE = '18446744073709551615';
+
+export class RemoteTopic {
+  readonly topic: string;
+  readonly group: string;
+  /** Who leads the group where it is ordered. */
+  readonly leaderKey: string;
+  /** The last id that came; where a group that was lost is made anew. */
+  lastId: string | null = null;
+  /** Whether what was delivered before this connection has still to be taken over. */
+  recovering = true;
+  leading = false;
+  readonly #options: ResolvedSubscribeOptions;
+
+  constructor(topic: string, group: string, options: ResolvedSubscribeOptions) {
+    this.topic = topic;
+    this.group = group;
+    this.#options = options;
+    this.leaderKey = `rivulet:leader:${group}:${topic}`;
+  }
+
+  /**
+   * Makes the group where it is missing; an existing one keeps its place. Its policy becomes this
+   * subscription's. True when it was missing.
+   */
+  async ensure(link: RemoteLink, from: string): Promise<boolean> {
+    const { topic, group } = this;
+    const [made, set] = (await link.pipeline([
+      ['XGROUP', 'CREATE', topic, group, from, 'MKSTREAM'],
+      policyCommand(topic, group, this.#options),
+    ])) as [Reply, Reply];
+    if (made instanceof ReplyError && made.prefix !== 'BUSYGROUP') throw made;
+    if (set instanceof ReplyError) throw set;
+    return !(made instanceof ReplyError);
+  }
+
+  /**
+   * Makes a lost group anew where it stood, or from the start when the topic is a new one too. True
+   * when it was lost indeed.
+   */
+  async restore(link: RemoteLink): Promise<boolean> {
+    const { lastId } = this;
+    if (lastId === null) return this.ensure(link, '0');
+    const [facts] = (await link.pipeline([['XINFO', 'STREAM', this.topic]])) as [Reply];
+    const last = facts instanceof ReplyMap ? facts.get('last-generated-id') : undefined;
+    const isSame = last !== undefined && compareIds(String(last), lastId) >= 0;
+    return this.ensure(link, isSame ? lastId : '0');
+  }
+}
+
+/** What the server does for a subscription's group. */
+function policyCommand(topic: string, group: string, options: ResolvedSubscribeOptions): Command {
+  const { minMs, maxMs, factor, jitter } = options.backoff;
+  const dead = deadLetterTopic(topic, options);
+  return [
+    ...['XGROUP', 'SETPOLICY', topic, group],
+    ...['ACKWAIT', Math.ceil(options.ackWaitMs), 'MAXDELIVERIES', Math.floor(options.attempts)],
+    ...['BACKOFF', Math.round(minMs), Math.max(Math.round(minMs), Math.round(maxMs)), factor],
+    ...(jitter ? ['JITTER'] : []),
+    ...(dead === null ? ['NODEADLETTER'] : ['DEADLETTER', dead]),
+  ];
+}
+
+/** A position as the id after which a group begins. */
+export function toId(position: Position): string {
+  if (position === 'new') return '$';
+  if (position === 'earliest') return '0';
+  if ('id' in position) return position.id;
+  const ms = Math.max(1, position.time.getTime());
+  return `${ms - 1}-${HIGHEST_SEQUENCE}`;
+}
+
+function compareIds(a: string, b: string): number {
+  const [aMs = '0', aSeq = '0'] = a.split('-');
+  const [bMs = '0', bSeq = '0'] = b.split('-');
+  const ms = BigInt(aMs) - BigInt(bMs);
+  const difference = ms === 0n ? BigInt(aSeq) - BigInt(bSeq) : ms;
+  return difference === 0n ? 0 : difference < 0n ? -1 : 1;
+}
+
+/** The milliseconds that an id was made at. */
+export function timeOf(id: string): number {
+  return Number(id.slice(0, id.indexOf('-')));
+}

@@ -1,0 +1,83 @@
+/**
+ * What the conformance suite does not ask of the remote broker: publishes that are sent again are
+ * stored once, and the server is the one it says it is.
+ */
+import assert from 'node:assert/strict';
+import type { AddressInfo } from 'node:net';
+import { createServer } from 'node:net';
+import { test } from 'node:test';
+import { openBroker } from '../../src/broker/open-broker.ts';
+import { connect } from '../../src/client/client.ts';
+import { FaultyProxy } from '../../src/conformance/index.ts';
+import { startRivulet } from '../helpers/rivulet-server.ts';
+
+test('publishes whose connection is cut are stored once each, batches in order', async () => {
+  await using server = await startRivulet();
+  await using proxy = await FaultyProxy.start(server.port);
+  await using broker = await openBroker(`rivulet://127.0.0.1:${proxy.port}`, {
+    publishTimeoutMs: 30_000,
+    reconnect: { minMs: 5, maxMs: 20, factor: 2, jitter: true },
+  });
+  // Replies are late, so that every cut finds publishes whose fate nobody knows.
+  proxy.latencyMs = 5;
+  const bodies: string[] = [];
+  for (let round = 0; round < 20; round++) {
+    const batch = Array.from({ length: 40 }, (_, index) => `${round * 40 + index}`);
+    bodies.push(...batch);
+    const messages = batch.map((text) => ({ headers: {}, body: Buffer.from(text) }));
+    const published = Promise.all([
+      broker.publishBatch('in.batches', messages),
+      ...messages.map((message) => broker.publish('one.by.one', message)),
+    ]);
+    await new Promise((resolve) => setTimeout(resolve, 5 + (round % 10)));
+    proxy.cut();
+    await published;
+  }
+  await using client = await connect({ port: server.port });
+  const stored = async (topic: string) =>
+    ((await client.call('XRANGE', topic, '-', '+')) as [Buffer, Buffer[]][]).map(([, fields]) =>
+      String(fields[1]),
+    );
+  assert.deepEqual(await stored('in.batches'), bodies);
+  assert.deepEqual((await stored('one.by.one')).sort(), [...bodies].sort());
+});
+
+test('more publishes at once than the server remembers numbers of wait their turn', async () => {
+  await using server = await startRivulet();
+  await using broker = await openBroker(`rivulet://127.0.0.1:${server.port}`);
+  const message = { headers: {}, body: Buffer.from('x') };
+  const one = Array.from({ length: 9000 }, () => broker.publish('t', message));
+  const receipts = await broker.publishBatch('t', Array(9000).fill(message));
+  const ids = [...(await Promise.all(one)).map(({ id }) => id), ...receipts.map(({ id }) => id)];
+  assert.equal(new Set(ids).size, 18_000);
+});
+
+test('a server that is no Rivulet is refused, with what to use', async () => {
+  const other = createServer((socket) => {
+    socket.on('error', () => {});
+    socket.on('data', (data) => {
+      if (data.includes('HELLO')) socket.write('%1\r\n$2\r\nid\r\n:1\r\n');
+      if (data.includes('INFO')) socket.write('$19\r\nredis_version:7.0.0\r\n');
+    });
+  });
+  await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve));
+  const { port } = other.address() as AddressInfo;
+  await assert.rejects(openBroker(`rivulet://127.0.0.1:${port}`, { connectTimeoutMs: 2000 }), {
+    code: 'SERVER_TOO_OLD',
+    message: /redis:\/\//,
+  });
+  other.close();
+});
+
+test('a password that is wrong, and one that is missing, fail at once', async () => {
+  await using server = await startRivulet({ args: ['--requirepass', 'secret'] });
+  const began = performance.now();
+  for (const credentials of ['', ':wrong@']) {
+    await assert.rejects(openBroker(`rivulet://${credentials}127.0.0.1:${server.port}`), {
+      code: 'AUTHENTICATION_FAILED',
+    });
+  }
+  assert.ok(performance.now() - began < 5000);
+  await using broker = await openBroker(`rivulet://:secret@127.0.0.1:${server.port}`);
+  assert.equal(broker.address, `rivulet://127.0.0.1:${server.port}`);
+});

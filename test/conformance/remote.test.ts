@@ -1,0 +1,11 @@
+/** The suite against `micro server`, through `openBroker('rivulet://...')`. */
+import { after, before, describe, test } from 'node:test';
+import { conformance } from '../../src/conformance/index.ts';
+import { remoteBacking } from './remote-backing.ts';
+
+conformance({
+  name: 'remote',
+  runner: { describe, test, before, after },
+  factory: () => remoteBacking(),
+  ...(process.env.CONFORMANCE_ONLY ? { only: process.env.CONFORMANCE_ONLY } : {}),
+});
