@@ -5,6 +5,7 @@
  * at once. Whatever keeps it from starting is said in one line; the exit code then is 1.
  */
 import { resolve } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
 import { Config } from '../server/config.ts';
 import { PinoLogger } from '../server/pino-logger.ts';
 import { RivuletServer } from '../server/rivulet-server.ts';
@@ -19,6 +20,10 @@ export async function serverCommand(args: readonly string[]): Promise<void> {
     console.log(serverHelp());
     return;
   }
+  // What commands allocate dies at once, so a young generation that stays at its first size (1 MiB,
+  // which fits a processor's cache) is faster than one that grows to 16 MiB, and memory per entry is
+  // what the entries need: 36 bytes instead of 43 at two million.
+  setFlagsFromString('--semi-space-growth-factor=1');
   const config = new Config();
   readServerFlags(config, args);
   const log = new PinoLogger(config.get('logfile'));
