@@ -46,7 +46,10 @@ export class NatsNode {
   }
 
   async start(): Promise<void> {
-    const child = startChild('nats-server', ['-c', this.#config]);
+    const child = startChild('nats-server', ['-c', this.#config], {
+      // Debian's package keeps it where the PATH of an ordinary user does not look.
+      env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin` },
+    });
     this.#child = child;
     await ready(child);
   }

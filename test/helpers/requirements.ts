@@ -10,7 +10,13 @@ import { join } from 'node:path';
 /** Debian's own python: python3-redis is installed for that one. */
 export const PYTHON = '/usr/bin/python3';
 
-export type Requirement = 'redis-server' | 'redis-cli' | 'redis-benchmark' | 'redis-py';
+export type Requirement =
+  | 'redis-server'
+  | 'redis-cli'
+  | 'redis-benchmark'
+  | 'redis-py'
+  | 'rabbitmq-server'
+  | 'nats-server';
 
 /** For `test(name, { skip: missing('redis-server') }, ...)`: false, or why the test is skipped. */
 export function missing(...requirements: Requirement[]): string | false {
@@ -25,6 +31,7 @@ function isThere(requirement: Requirement): boolean {
   if (requirement === 'redis-py') {
     return spawnSync(PYTHON, ['-c', 'import redis'], { stdio: 'ignore' }).status === 0;
   }
-  const paths = (process.env.PATH ?? '').split(':');
+  // Debian keeps servers where the PATH of an ordinary user does not look.
+  const paths = [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/usr/lib/rabbitmq/bin'];
   return paths.some((path) => existsSync(join(path, requirement)));
 }

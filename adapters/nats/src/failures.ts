@@ -27,7 +27,6 @@ const BY_NAME: Readonly<Record<string, ErrorCode>> = {
   InvalidSubjectError: 'TOPIC_ILLEGAL',
   InvalidArgumentError: 'INVALID_ARGUMENT',
   InvalidNameError: 'INVALID_ARGUMENT',
-  JetStreamNotEnabled: 'UNSUPPORTED',
   ConsumerNotFoundError: 'GROUP_LOST',
   StreamNotFoundError: 'GROUP_LOST',
 };
@@ -51,7 +50,7 @@ export function toRivulet(error: unknown): RivuletError {
     return new RivuletError('BODY_TOO_LARGE', message, { cause: error });
   }
   const inner = (error as Error).cause;
-  // A request that met no listener, a time-out, a closed socket: all pass.
+  // A request that met no listener (which nats.js calls JetStreamNotEnabled), a time-out, a closed socket: all pass.
   const code = BY_NAME[name] ?? (inner instanceof Error ? BY_NAME[inner.name] : undefined);
   return new RivuletError(code ?? 'NOT_CONNECTED', message, { cause: error });
 }

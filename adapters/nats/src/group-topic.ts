@@ -56,6 +56,8 @@ export class GroupTopic {
   readonly #stop = new AbortController();
   readonly #lead: Lead | null;
   #stream = '';
+  /** When the stream was made: another one may take its name. */
+  #created = '';
   #puller: Puller | null = null;
   #running: Promise<void> | null = null;
   #restoring: Promise<void> | null = null;
@@ -71,8 +73,9 @@ export class GroupTopic {
       : null;
   }
 
-  get stream(): string {
-    return this.#stream;
+  /** Names this very stream, and no other that has or will have its name. */
+  get origin(): string {
+    return `${this.#stream}:${this.#created}`;
   }
 
   /** What its puller may still bring. */
@@ -82,6 +85,8 @@ export class GroupTopic {
 
   async start(from: Position): Promise<void> {
     this.#stream = await this.#setup.streams.topic(this.topic);
+    const { link } = this.#setup;
+    this.#created = (await link.try(() => link.jsm.streams.info(this.#stream))).created;
     this.#made = await this.#ensure(from);
     if (this.#lead === null) this.#pullNow();
     else this.#running = this.#leadAndPull(this.#lead);
@@ -194,12 +199,13 @@ export class GroupTopic {
       try {
         streams.forget();
         const stream = await streams.topic(this.topic);
-        const { state } = await link.jsm.streams.info(stream);
-        const isNew = state.last_seq < this.lastSequence;
+        const { created } = await link.jsm.streams.info(stream);
+        const isNew = created !== this.#created;
         const from = this.#resumeFrom(isNew);
         if (await this.#ensure(from)) {
           onLost(this, 'its group was lost');
           if (isNew) this.lastSequence = 0;
+          this.#created = created;
           events.emit('groupLost', { topic: this.topic, group });
         }
         this.#puller?.restart();

@@ -1,4 +1,5 @@
 /** Rivulet's broker on NATS. `openBroker('nats://...')` finds it by itself. */
+import type { NatsConnection } from '@nats-io/transport-node';
 import type { Broker, BrokerOptions } from 'rivulet';
 import { NatsBroker } from './nats-broker.ts';
 
@@ -12,7 +13,10 @@ export function createBroker(
   return new NatsBroker(addresses, options);
 }
 
-/** On a connection of @nats-io/transport-node that is open already; it is never closed here. */
-export function fromConnection(connection: unknown, options: Partial<BrokerOptions> = {}): Broker {
+/** On a connection of @nats-io that is open already; it is used, and never closed here. */
+export function natsBroker(
+  connection: NatsConnection,
+  options: Partial<BrokerOptions> = {},
+): Broker {
   return new NatsBroker([], { ...options, client: { ...options.client, connection } });
 }

@@ -99,9 +99,13 @@ export class Link {
       } catch (error) {
         const known = toRivulet(error);
         // A cluster that has just started elects its leader.
-        if (known.code !== 'NOT_CONNECTED' || signal.aborted) throw known;
+        if (known.code !== 'NOT_CONNECTED') throw known;
+        if (signal.aborted) {
+          const text = `JetStream at ${withoutPassword(nc.getServer())} does not answer: is it enabled?`;
+          throw new RivuletError('UNSUPPORTED', text, { cause: error });
+        }
       }
-      await pause(this.#options.scheduler, Math.min(50 * attempt, 500), signal);
+      await pause(this.#options.scheduler, Math.min(50 * attempt, 500), signal).catch(() => {});
     }
   }
 

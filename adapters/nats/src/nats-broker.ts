@@ -36,7 +36,7 @@ import { Link } from './link.ts';
 import { consumerOf, refuseReserved, SCHEDULE_SUBJECT, streamOf, TOPIC_STREAM } from './names.ts';
 import { NatsRequests } from './requests.ts';
 import { Schedule, scheduleHeaders } from './schedule.ts';
-import { ID_WINDOW_MS, Streams } from './streams.ts';
+import { Streams } from './streams.ts';
 import { Subscription } from './subscription.ts';
 
 /** Headers count towards the server's limit on a payload. */
@@ -81,7 +81,7 @@ export class NatsBroker extends BrokerBase {
       delayedNack: 'native',
       delayedPublish: 'emulated',
       deadLetter: 'at-least-once',
-      dedup: { windowMs: ID_WINDOW_MS, maxIds: Number.MAX_SAFE_INTEGER },
+      dedup: { windowMs: this.options.idWindowMs, maxIds: Number.MAX_SAFE_INTEGER },
       replayById: true,
       replayByTime: true,
       orderPerKey: true,
@@ -147,7 +147,7 @@ export class NatsBroker extends BrokerBase {
     let done = 0;
     await link.try(async () => {
       const stream = await streams.topic(from);
-      const { state } = await link.jsm.streams.info(stream);
+      const { state, created } = await link.jsm.streams.info(stream);
       for (let seq = state.first_seq; seq <= state.last_seq && done < limit; seq++) {
         const letter = await link.jsm.streams.getMessage(stream, { seq }).catch((error) => {
           if (numberOf(error) === NO_MESSAGE) return null;
@@ -158,7 +158,7 @@ export class NatsBroker extends BrokerBase {
         const { topic: origin, message } = redrivenMessage(dead);
         if ((origin ?? topic) !== topic) continue;
         // The same letter sent back twice, after a crash in between, is stored once.
-        await this.#storeOne(topic, message, `redrive:${stream}:${seq}`);
+        await this.#storeOne(topic, message, `redrive:${stream}:${created}:${seq}`);
         await link.jsm.streams.deleteMessage(stream, seq, false);
         done++;
       }

@@ -15,6 +15,8 @@ import type { Link } from './link.ts';
 const NANOS = 1_000_000;
 const HEARTBEAT_MS = 1000;
 export const LONGEST_MS = 20_000;
+/** In a cluster whoever stops waits for the end of its request. */
+const IN_CLUSTER_MS = 2000;
 /** After an answer that names no cause of ours. */
 const REST_MS = 250;
 
@@ -41,6 +43,8 @@ export class Puller {
   #heardAt = 0;
   #cancelWatch = () => {};
   #cancelRest: (() => void) | null = null;
+  #whenAnswered = () => {};
+  #cancelLinger = () => {};
   #stopped = false;
   readonly #unwatch: () => void;
 
@@ -67,7 +71,8 @@ export class Puller {
     if (batch <= 0) return;
     this.#asked += batch;
     if (this.#asked === batch) this.#heardAt = this.#now();
-    const expiresMs = this.#setup.expiresMs?.() ?? LONGEST_MS;
+    const longestMs = link.clustered ? IN_CLUSTER_MS : LONGEST_MS;
+    const expiresMs = Math.min(longestMs, this.#setup.expiresMs?.() ?? longestMs);
     const wanted = {
       batch,
       expires: expiresMs * NANOS,
@@ -97,10 +102,23 @@ export class Puller {
     this.pull();
   }
 
-  /** Takes no more; what is on its way is given back. */
+  /**
+   * Takes no more; what is on its way is given back. In a cluster a message may come from another
+   * node that has not heard yet that nobody listens, and would be lost until its deadline: there the
+   * requests that stand are let run out.
+   */
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#unwatch();
+    if (this.#asked > 0 && this.#setup.link.clustered && this.#setup.link.connected) {
+      await new Promise<void>((resolve) => {
+        this.#whenAnswered = resolve;
+        const { scheduler } = this.#setup;
+        const cancel = scheduler.after(IN_CLUSTER_MS + REST_MS, resolve);
+        this.#cancelLinger = cancel;
+      });
+      this.#cancelLinger();
+    }
     await this.#clear();
   }
 
@@ -124,6 +142,11 @@ export class Puller {
 
   #receive(message: Msg): void {
     this.#heardAt = this.#now();
+    this.#take(message);
+    if (this.#asked === 0) this.#whenAnswered();
+  }
+
+  #take(message: Msg): void {
     const code = message.headers?.code ?? 0;
     if (code === 0 || message.reply?.startsWith('$JS.ACK.')) {
       this.#asked = Math.max(0, this.#asked - 1);
@@ -149,6 +172,7 @@ export class Puller {
 
   #watch(): void {
     this.#cancelWatch = this.#setup.scheduler.after(HEARTBEAT_MS, () => {
+      if (this.#stopped) return;
       const silent = this.#now() - this.#heardAt > 3 * HEARTBEAT_MS;
       if (this.#asked > 0 && silent) return this.restart();
       this.pull();

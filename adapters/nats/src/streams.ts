@@ -16,7 +16,6 @@ import {
   streamOf,
 } from './names.ts';
 
-export const ID_WINDOW_MS = 120_000;
 const NANOS = 1_000_000;
 
 const OVERLAP = 10_065;
@@ -81,7 +80,7 @@ export class Streams {
         name,
         subjects,
         num_replicas: this.replicas,
-        duplicate_window: ID_WINDOW_MS * NANOS,
+        duplicate_window: this.#options.idWindowMs * NANOS,
         storage: 'file',
         ...more,
       });

@@ -191,7 +191,7 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
     const now = broker.scheduler.now();
     const dead = deadLetterMessage(raw, options.group, raw.attempt, reason, now);
     // Stored twice, after a crash in between, it is stored once.
-    await store(topic, dead, `dead:${held.from.stream}:${raw.id}:${this.group}`);
+    await store(topic, dead, `dead:${held.from.origin}:${raw.id}:${this.group}`);
     if (held.gone) return;
     this.#say(held, '+TERM');
     this.#forget(held);

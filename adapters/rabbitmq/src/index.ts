@@ -1,4 +1,5 @@
 /** Rivulet's broker on RabbitMQ. `openBroker('amqp://...')` finds it by itself. */
+import type { ChannelModel } from 'amqplib';
 import type { Broker, BrokerOptions } from 'rivulet';
 import { RabbitMqBroker } from './rabbitmq-broker.ts';
 
@@ -16,6 +17,9 @@ export function createBroker(
  * On a connection of amqplib that is open already, or on a function that opens one. A connection
  * that was given is never closed here, and once lost it is not replaced; a function is called again.
  */
-export function fromConnection(connection: unknown, options: Partial<BrokerOptions> = {}): Broker {
+export function rabbitMqBroker(
+  connection: ChannelModel | (() => Promise<ChannelModel>),
+  options: Partial<BrokerOptions> = {},
+): Broker {
   return new RabbitMqBroker([], { ...options, client: { ...options.client, connection } });
 }

@@ -1,0 +1,116 @@
+/** What only the nats adapter has: connections and streams that are there, go-micro's form, limits. */
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { jetstreamManager } from '@nats-io/jetstream';
+import { connect, type NatsConnection } from '@nats-io/transport-node';
+import type { Broker } from '../../src/broker/broker.ts';
+import { openBroker } from '../../src/broker/open-broker.ts';
+import type { BrokerOptions } from '../../src/broker/options.ts';
+import { collect, message, numbers, publishAll, Seen, text } from '../../src/conformance/world.ts';
+import { type NatsNode, startNats } from '../helpers/nats-server.ts';
+import { missing } from '../helpers/requirements.ts';
+
+// By a name that is not a literal: the adapter is built after this file.
+const ADAPTER: string = '@rivulet/nats';
+
+interface Adapter {
+  natsBroker(connection: NatsConnection, options?: Partial<BrokerOptions>): Broker;
+}
+
+describe('the nats adapter', { skip: missing('nats-server') }, () => {
+  let server: Awaited<ReturnType<typeof startNats>>;
+  let url: string;
+  let connection: NatsConnection;
+
+  before(async () => {
+    server = await startNats();
+    const node = server.nodes[0] as NatsNode;
+    url = node.url;
+    connection = await connect({ servers: `127.0.0.1:${node.port}` });
+  });
+  after(async () => {
+    await connection?.close();
+    await server?.[Symbol.asyncDispose]();
+  });
+
+  test('works on a connection that is open already, and leaves it open', async () => {
+    const { natsBroker } = (await import(ADAPTER)) as Adapter;
+    const broker = natsBroker(connection);
+    await broker.connect();
+    const { seen } = await collect(broker, 'given', { group: 'g' });
+    await broker.publish('given', message('x'));
+    await seen.count(1);
+    await broker.disconnect();
+    assert.equal(connection.isClosed(), false);
+    await connection.flush();
+  });
+
+  test("goMicro: go-micro's JSON as payload on the topic's subject, both ways", async () => {
+    await using broker = await openBroker(url, { goMicro: true });
+    const heard = new Seen<unknown>();
+    connection.subscribe('go.orders', { callback: (_, each) => heard.add(each.json()) });
+    const seen = new Seen<unknown>();
+    await broker.subscribe('go.orders', ({ message }) => seen.add(message), { group: 'g' });
+    await broker.publish('go.orders', message('ours', undefined, { 'Micro-From': 'ts' }));
+    assert.deepEqual(await heard.count(1), [
+      { Header: { 'Micro-From': 'ts' }, Body: Buffer.from('ours').toString('base64') },
+    ]);
+    const theirs = { Header: { 'Micro-Id': '7' }, Body: Buffer.from('theirs').toString('base64') };
+    connection.publish('go.orders', JSON.stringify(theirs));
+    const [, got] = await seen.count(2);
+    assert.deepEqual(got, { headers: { 'Micro-Id': '7' }, body: Buffer.from('theirs') });
+  });
+
+  test('a stream that captures the topic already is used as it is', async () => {
+    const manager = await jetstreamManager(connection);
+    await manager.streams.add({ name: 'SHOP', subjects: ['shop.>'] });
+    await using broker = await openBroker(url);
+    await broker.publish('shop.orders', message('1'));
+    const { seen } = await collect(broker, 'shop.orders', { group: 'g', from: 'earliest' });
+    connection.publish('shop.refunds', 'not for us');
+    await broker.publish('shop.orders', message('2'));
+    assert.deepEqual([...(await seen.count(2))], ['1', '2']);
+    assert.equal((await manager.streams.info('SHOP')).state.messages, 3);
+  });
+
+  test('more messages in wait for their retry than the default limit do not stop the others', async () => {
+    await using broker = await openBroker(url);
+    const waiting = new Seen<string>();
+    const good = new Seen<string>();
+    await broker.subscribe(
+      'parked',
+      async (delivery) => {
+        if (text(delivery) === 'good') return good.add('good');
+        await delivery.nack({ delayMs: 60_000 });
+        waiting.add(delivery.id);
+      },
+      { group: 'g', ack: 'manual', concurrency: 100 },
+    );
+    await publishAll(broker, 'parked', numbers(0, 1100));
+    await waiting.count(1100);
+    await broker.publish('parked', message('good'));
+    await good.count(1);
+  });
+
+  test('names that NATS keeps for itself, bodies beyond its limit', async () => {
+    await using broker = await openBroker(url, { maxBodyBytes: 1e9 });
+    for (const topic of ['$SYS.x', '_INBOX.x']) {
+      await assert.rejects(broker.publish(topic, message('x')), { code: 'TOPIC_ILLEGAL' });
+    }
+    const body = new Uint8Array(17 * 1024 * 1024);
+    await assert.rejects(broker.publish('big', { headers: {}, body }), { code: 'BODY_TOO_LARGE' });
+  });
+
+  test('credentials are those of the address; wrong ones are told', async () => {
+    const config = ['authorization { user: ann, password: secret }'];
+    await using guarded = await startNats(1, config);
+    const { port } = guarded.nodes[0] as NatsNode;
+    await assert.rejects(openBroker(`nats://ann:wrong@127.0.0.1:${port}`), {
+      code: 'AUTHENTICATION_FAILED',
+    });
+    await assert.rejects(openBroker(`nats://127.0.0.1:${port}`), { code: 'AUTHENTICATION_FAILED' });
+    await using broker = await openBroker(`nats://ann:secret@127.0.0.1:${port}`);
+    assert.doesNotMatch(broker.address, /secret/);
+    await broker.publish('t', message('x'));
+  });
+});
