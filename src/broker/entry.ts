@@ -6,7 +6,7 @@
  * adds to dead letters are read, and what other programs write comes as headers and body.
  * Cost: a message without headers is one field; nothing is copied.
  */
-import type { Message } from './message.ts';
+import { deadLetterHeaders, type Message, ONLY_GROUP } from './message.ts';
 
 const HEADERS = Buffer.from('headers');
 const KEY = Buffer.from('key');
@@ -39,6 +39,11 @@ export function messageOf(fields: readonly Uint8Array[]): Message {
     else if (HEADERS.equals(name)) headers = { ...headers, ...readHeaders(value) };
     else if (KEY.equals(name)) key = textOf(value);
     else headers = { ...headers, [textOf(name)]: textOf(value) };
+  }
+  // A dead letter is for whoever looks after them, even when the message was for one group alone.
+  if (headers[deadLetterHeaders.topic] !== undefined && headers[ONLY_GROUP] !== undefined) {
+    const { [ONLY_GROUP]: _, ...others } = headers;
+    headers = others;
   }
   return key === undefined ? { headers, body } : { headers, body, key };
 }

@@ -1,6 +1,8 @@
 /**
  * What is sent: headers, a body of bytes, and the key that orders it.
  */
+import { deadLetterFields } from '../engine/dead-letter-fields.ts';
+
 export interface Message {
   /** Any Unicode names and values. Names beginning with `rivulet-` are ours. */
   readonly headers: Readonly<Record<string, string>>;
@@ -9,15 +11,8 @@ export interface Message {
   readonly key?: string;
 }
 
-/** Headers that dead letters carry. */
-export const deadLetterHeaders = {
-  topic: 'rivulet-dead-topic',
-  group: 'rivulet-dead-group',
-  id: 'rivulet-dead-id',
-  reason: 'rivulet-dead-reason',
-  attempts: 'rivulet-dead-attempts',
-  time: 'rivulet-dead-time',
-} as const;
+/** Headers that dead letters carry; the server writes them as fields of the same names. */
+export const deadLetterHeaders = deadLetterFields;
 
 /** A message with this header is for one group only; the others acknowledge it unseen. Redriven
  * dead letters carry it, because the other groups have had theirs. */

@@ -36,6 +36,9 @@ for (const scheme of ['rivulet', 'rivulets']) {
   registerScheme(scheme, () => import('./remote-broker.ts'));
 }
 
+registerScheme('memory', () => import('./embedded-broker.ts'));
+registerScheme('file', () => import('./embedded-broker.ts'));
+
 /** Makes `openBroker('scheme:...')` work; the module is loaded when it is first needed. */
 export function registerScheme(scheme: string, load: Load): void {
   if (!/^[a-z][a-z0-9+.-]*$/.test(scheme)) {

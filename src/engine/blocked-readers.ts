@@ -91,6 +91,22 @@ export class BlockedReaders {
     if (lines.size === 0) this.lines.delete(reader.database);
   }
 
+  /** Tries one reader again, out of turn: what it waited for may be room of its own. */
+  again(reader: BlockedReader): void {
+    const ticket = this.tickets.get(reader);
+    if (ticket !== undefined) this.retry(ticket);
+  }
+
+  /** Puts a reader last in its lines: it has had something, others come first next time. */
+  moveToEnd(reader: BlockedReader): void {
+    const ticket = this.tickets.get(reader);
+    if (ticket === undefined) return;
+    for (const key of reader.keys) {
+      const line = this.lines.get(reader.database)?.get(key.toString('latin1'));
+      if (line?.tickets.delete(ticket)) line.tickets.add(ticket);
+    }
+  }
+
   /** How many readers wait for this key. */
   count(database: Database, key: Buffer): number {
     if (this.tickets.size === 0) return 0;

@@ -142,7 +142,12 @@ function judge(pending: PendingCursor): Due {
 }
 
 /** Takes the pending entry out of its group; to be recorded as acknowledged. False where it cannot go. */
-function bury(pending: PendingCursor, destination: Uint8Array | null, reason: string): boolean {
+function bury(
+  pending: PendingCursor,
+  destination: Uint8Array | null,
+  reason: string,
+  silent = false,
+): boolean {
   const { database, entry, group } = at;
   if (
     destination !== null &&
@@ -152,7 +157,9 @@ function bury(pending: PendingCursor, destination: Uint8Array | null, reason: st
   }
   leaving.push(pending.id);
   group.drop(pending);
-  database.engine.burials?.buried(entry, group, pending.id, reason, destination !== null);
+  if (!silent) {
+    database.engine.burials?.buried(entry, group, pending.id, reason, destination !== null);
+  }
   return true;
 }
 
@@ -272,7 +279,7 @@ function recordParked(database: Database, entry: KeyEntry, group: ConsumerGroup)
 
 /**
  * Moves a pending entry to a dead-letter stream of the caller's choice, or drops it (null). False
- * where it is not pending, or cannot be moved.
+ * where it is not pending, or cannot be moved. `silent` = the listener is not told.
  */
 export function buryEntry(
   database: Database,
@@ -281,9 +288,10 @@ export function buryEntry(
   id: StreamId,
   destination: Uint8Array | null,
   reason: string,
+  silent: boolean,
 ): boolean {
   begin({ database, entry, group });
-  const gone = group.pending.find(id, cursor) && bury(cursor, destination, reason);
+  const gone = group.pending.find(id, cursor) && bury(cursor, destination, reason, silent);
   recordAcknowledged(database, entry, group, leaving);
   return gone;
 }

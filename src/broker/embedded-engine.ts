@@ -1,0 +1,304 @@
+/**
+ * The engine inside this process: what the embedded brokers of one memory or one directory share.
+ *
+ * Plays the server's part: gives every change a turn, lets blocked readers have theirs, writes the log
+ * and keeps to "nothing is seen before it is safe": whatever a turn brought forth (receipts,
+ * deliveries, settlements) waits in one queue until the log holds all that it could have observed.
+ * Invariants: one timer at most, set for the engine's next deadline; nothing here keeps a process
+ * alive that has no subscriber and no scheduled message.
+ * Cost: a turn costs what the engine's work costs; with a directory, turns of one tick share a write.
+ */
+import type { ConsumerGroup } from '../consumer-groups/group.ts';
+import type { Database } from '../engine/database.ts';
+import { Engine } from '../engine/engine.ts';
+import type { KeyEntry } from '../engine/key-entry.ts';
+import { RivuletError } from '../errors.ts';
+import { type Journal, NullJournal } from '../storage/journal.ts';
+import type { StreamId } from '../stream/stream-id.ts';
+import { Random } from '../util/random.ts';
+import { LocalRequests } from './local-requests.ts';
+import type { Scheduler } from './scheduler.ts';
+
+/** What keeps the records; memory has none. */
+export interface EmbeddedStorage {
+  readonly journal: Journal;
+  /** Called when `journal.durable` has risen. */
+  onDurable: () => void;
+  /** The disk has failed: nothing more will be durable. */
+  onFailure: (error: Error) => void;
+  /** Writes what was gathered. */
+  flush(): void;
+  /** Checkpoints and the like, when they are due. */
+  housekeep(): void;
+  /** Fills the engine with what is stored. */
+  recover(engine: Engine): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** One who consumes a group of a topic in this process. */
+export interface GroupMember {
+  readonly topic: string;
+  readonly group: string;
+  readonly consumer: string;
+  /** It is its turn to lead the group, or no longer. */
+  lead(leads: boolean): void;
+  /** Everything that it holds of the topic is no longer its. */
+  loseAll(reason: string): void;
+  /** An entry has left the group without a handler. */
+  buried(id: string, reason: string, moved: boolean): void;
+}
+
+interface Waiting {
+  readonly position: number;
+  readonly done: (error: RivuletError | null) => void;
+}
+
+const HOUSEKEEPING_MS = 200;
+
+export class EmbeddedEngine {
+  readonly engine: Engine;
+  readonly scheduler: Scheduler;
+  readonly requests: LocalRequests;
+  /** Hears of every topic that takes a name, within the turn. */
+  readonly topicListeners = new Set<(topic: string) => void>();
+  readonly #storage: EmbeddedStorage | null;
+  readonly #journal: Journal;
+  /** By group and topic, in the order they came; the first one leads where the group is ordered. */
+  readonly #members = new Map<string, GroupMember[]>();
+  /** Groups whose members of former lives have been dealt with. */
+  readonly #tidied = new Set<string>();
+  readonly #appeared: KeyEntry[] = [];
+  readonly #waiting: Waiting[] = [];
+  #depth = 0;
+  #releasing = false;
+  #flushing = false;
+  #failure: RivuletError | null = null;
+  #cancelTimer: (() => void) | null = null;
+  #armedFor = Number.POSITIVE_INFINITY;
+  #housekeptAt = Number.NEGATIVE_INFINITY;
+  #closed = false;
+
+  constructor(scheduler: Scheduler, storage: EmbeddedStorage | null = null) {
+    this.scheduler = scheduler;
+    this.#storage = storage;
+    this.#journal = storage?.journal ?? new NullJournal();
+    const seed = Math.floor(scheduler.fraction() * 0x1_0000_0000);
+    this.engine = new Engine({
+      clock: scheduler,
+      random: new Random(seed),
+      journal: this.#journal,
+      databases: 16,
+    });
+    this.requests = new LocalRequests(scheduler);
+    if (storage === null) return;
+    storage.onDurable = () => this.#release();
+    storage.onFailure = (error) => this.#fail(error);
+  }
+
+  /** Before the first turn. */
+  async start(): Promise<void> {
+    await this.#storage?.recover(this.engine);
+    const { engine } = this;
+    engine.streamAppeared = (database, entry) => {
+      if (database === this.database) this.#appeared.push(entry);
+    };
+    engine.burials = {
+      buried: (entry, group, id, reason, moved) => this.#buried(entry, group, id, reason, moved),
+    };
+    engine.turn();
+    this.#arm();
+  }
+
+  get database(): Database {
+    return this.engine.databases[0] as Database;
+  }
+
+  /** Why no change can be made now; null when one can. */
+  get refusal(): RivuletError | null {
+    if (this.#failure !== null) return this.#failure;
+    const { refusal } = this.#journal;
+    return refusal === null ? null : new RivuletError('WRITES_REFUSED', refusal);
+  }
+
+  /** One turn: `work` and its consequences, at one point of time. Throws what `work` throws. */
+  run<T>(work: (engine: Engine) => T): T {
+    if (this.#closed) throw new RivuletError('CLOSED', 'the broker is disconnected');
+    const { engine } = this;
+    if (this.#depth > 0) return work(engine);
+    this.#depth++;
+    try {
+      engine.turn();
+      return work(engine);
+    } finally {
+      this.#announce();
+      engine.settle();
+      this.#announce();
+      this.#depth--;
+      this.#ended();
+    }
+  }
+
+  /** A turn that changes something: refused while the disk takes no records. */
+  change<T>(work: (engine: Engine) => T): T {
+    const { refusal } = this;
+    if (refusal !== null) throw refusal;
+    return this.run(work);
+  }
+
+  /** Calls back, never within a turn, once everything done so far is as durable as it is to be. */
+  whenSafe(done: (error: RivuletError | null) => void): void {
+    this.#waiting.push({ position: this.#journal.gate, done });
+    if (this.#waiting.length === 1) queueMicrotask(() => this.#release());
+  }
+
+  safe(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.whenSafe((error) => (error === null ? resolve() : reject(error)));
+    });
+  }
+
+  // ---- Members of groups
+
+  /** Enters a member; the first one of its group and topic is told to lead. */
+  join(member: GroupMember): void {
+    const key = keyOf(member);
+    const members = this.#members.get(key);
+    if (members === undefined) this.#members.set(key, [member]);
+    else members.push(member);
+    if (members === undefined) member.lead(true);
+  }
+
+  leave(member: GroupMember): void {
+    const key = keyOf(member);
+    const members = this.#members.get(key) ?? [];
+    const at = members.indexOf(member);
+    if (at < 0) return;
+    members.splice(at, 1);
+    if (members.length === 0) this.#members.delete(key);
+    else if (at === 0) members[0]?.lead(true);
+  }
+
+  /** The leader lets the next one lead; it may come to lead again. False when there is no other. */
+  yieldLead(member: GroupMember): boolean {
+    const members = this.#members.get(keyOf(member)) ?? [];
+    if (members.length < 2 || members[0] !== member) return false;
+    members.shift();
+    members.push(member);
+    member.lead(false);
+    members[0]?.lead(true);
+    return true;
+  }
+
+  members(topic: string, group: string): readonly GroupMember[] {
+    return this.#members.get(keyOf({ topic, group })) ?? [];
+  }
+
+  membersOfTopic(topic: string): GroupMember[] {
+    return [...this.#members.values()].flat().filter((member) => member.topic === topic);
+  }
+
+  /** True the first time that it is asked about a group. */
+  tidies(topic: string, group: string): boolean {
+    if (this.#storage === null) return false;
+    const key = keyOf({ topic, group });
+    if (this.#tidied.has(key)) return false;
+    this.#tidied.add(key);
+    return true;
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#cancelTimer?.();
+    this.#cancelTimer = null;
+    this.requests.close();
+    await this.#storage?.close();
+    this.#release();
+  }
+
+  #ended(): void {
+    this.#arm();
+    const storage = this.#storage;
+    if (storage === null) return;
+    if (!this.#flushing) {
+      this.#flushing = true;
+      // What is done in this tick goes to disk together.
+      queueMicrotask(() => {
+        this.#flushing = false;
+        storage.flush();
+      });
+    }
+    const now = this.scheduler.monotonic();
+    if (now - this.#housekeptAt < HOUSEKEEPING_MS) return;
+    this.#housekeptAt = now;
+    storage.housekeep();
+  }
+
+  #announce(): void {
+    for (let entry = this.#appeared.shift(); entry !== undefined; entry = this.#appeared.shift()) {
+      if (entry.removed) continue;
+      const topic = entry.key.toString();
+      for (const listener of [...this.topicListeners]) listener(topic);
+    }
+  }
+
+  #release(): void {
+    if (this.#releasing) return;
+    this.#releasing = true;
+    const { durable } = this.#journal;
+    let count = 0;
+    // What is told may make more turns, whose consequences line up behind.
+    for (; count < this.#waiting.length; count++) {
+      const { position, done } = this.#waiting[count] as Waiting;
+      if (position > durable && this.#failure === null && !this.#closed) break;
+      done(position > durable ? (this.#failure ?? CLOSED) : null);
+    }
+    this.#waiting.splice(0, count);
+    this.#releasing = false;
+  }
+
+  #fail(cause: Error): void {
+    this.#failure = new RivuletError('WRITES_REFUSED', `the disk has failed: ${cause.message}`, {
+      cause,
+    });
+    this.#release();
+  }
+
+  #buried(
+    entry: KeyEntry,
+    group: ConsumerGroup,
+    id: StreamId,
+    reason: string,
+    moved: boolean,
+  ): void {
+    const [member] = this.members(entry.key.toString(), group.name.toString());
+    if (member === undefined) return;
+    const name = id.toString();
+    this.whenSafe(() => member.buried(name, reason, moved));
+  }
+
+  #arm(): void {
+    const next = this.engine.nextDeadline();
+    if (next === Number.POSITIVE_INFINITY) {
+      this.#cancelTimer?.();
+      this.#cancelTimer = null;
+      this.#armedFor = next;
+      return;
+    }
+    if (next >= this.#armedFor || this.#closed) return;
+    this.#cancelTimer?.();
+    this.#armedFor = next;
+    this.#cancelTimer = this.scheduler.after(Math.max(0, next - this.scheduler.now()), () => {
+      this.#cancelTimer = null;
+      this.#armedFor = Number.POSITIVE_INFINITY;
+      if (!this.#closed) this.run((engine) => engine.tick());
+    });
+  }
+}
+
+const CLOSED = new RivuletError('CLOSED', 'the broker was disconnected before it was stored');
+
+function keyOf({ topic, group }: Pick<GroupMember, 'topic' | 'group'>): string {
+  // Neither may hold a space.
+  return `${topic} ${group}`;
+}

@@ -1,0 +1,139 @@
+/**
+ * Settling deliveries of one subscription in this process.
+ *
+ * Every settlement first looks whether the entry is still pending for this consumer in the group that
+ * delivered it; where it is not, DELIVERY_LOST, and nothing changes. It resolves when the log has it.
+ */
+import type { ConsumerGroup } from '../consumer-groups/group.ts';
+import { PendingCursor } from '../consumer-groups/pending-cursor.ts';
+import {
+  assignEntry,
+  buryEntry,
+  giveBack,
+  type PolicyNackOptions,
+} from '../engine/group-policy.ts';
+import type { KeyEntry } from '../engine/key-entry.ts';
+import { acknowledge } from '../engine/stream-deliveries.ts';
+import type { StreamValue } from '../engine/stream-value.ts';
+import { RivuletError } from '../errors.ts';
+import { IdList } from '../stream/id-list.ts';
+import type { Settler } from './delivery.ts';
+import type { EmbeddedEngine } from './embedded-engine.ts';
+import type { EmbeddedDelivery } from './embedded-reader.ts';
+
+interface Place {
+  readonly entry: KeyEntry;
+  readonly value: StreamValue;
+  readonly group: ConsumerGroup;
+}
+
+export class EmbeddedSettlements implements Settler<EmbeddedDelivery> {
+  readonly #shell: EmbeddedEngine;
+  readonly #group: string;
+  readonly #consumer: string;
+
+  constructor(shell: EmbeddedEngine, group: string, consumer: string) {
+    this.#shell = shell;
+    this.#group = Buffer.from(group).toString('latin1');
+    this.#consumer = Buffer.from(consumer).toString('latin1');
+  }
+
+  ack(raw: EmbeddedDelivery): Promise<void> {
+    return this.#change(raw, ({ entry, group }) => {
+      acknowledge(this.#shell.database, entry, group, one(raw));
+    });
+  }
+
+  nack(raw: EmbeddedDelivery, delayMs: number, reason: string): Promise<void> {
+    return this.#giveBack(raw, 'FAIL', Math.round(delayMs), reason);
+  }
+
+  release(raw: EmbeddedDelivery): Promise<void> {
+    return this.#giveBack(raw, 'SILENT', 0, null);
+  }
+
+  deadLetter(raw: EmbeddedDelivery, topic: string, reason: string): Promise<void> {
+    return this.#change(raw, ({ entry, group }) => {
+      const { database } = this.#shell;
+      if (buryEntry(database, entry, group, raw.entryId, Buffer.from(topic), reason, true)) return;
+      throw new RivuletError('WRITES_REFUSED', `${topic} holds something else than messages`);
+    });
+  }
+
+  extend(raw: EmbeddedDelivery, ms: number): Promise<void> {
+    return this.#change(raw, (place) => {
+      const { engine } = this.#shell;
+      // As if it had been delivered when its deadline, seen from there, is the wanted one.
+      const time = Math.max(0, engine.now + Math.round(ms) - (place.group.policy?.ackWait ?? 0));
+      this.#assign(place, raw, time, cursor.count);
+    });
+  }
+
+  recount(raw: EmbeddedDelivery): Promise<void> {
+    return this.#change(raw, (place) => {
+      this.#assign(place, raw, this.#shell.engine.now, raw.attempt);
+    });
+  }
+
+  #assign({ entry, value, group }: Place, raw: EmbeddedDelivery, time: number, count: number) {
+    const { database } = this.#shell;
+    const consumer = group.consumerAt(cursor.consumer);
+    if (consumer === undefined) throw lost(raw);
+    assignEntry({ database, entry, value, group, consumer }, raw.entryId, time, count);
+    // It may be due earlier than those who wait for it believe.
+    database.wake(entry);
+  }
+
+  #giveBack(
+    raw: EmbeddedDelivery,
+    mode: 'FAIL' | 'SILENT',
+    delay: number,
+    reason: string | null,
+  ): Promise<void> {
+    return this.#change(raw, ({ entry, value, group }) => {
+      options.mode = mode;
+      options.delay = delay;
+      options.reason = reason;
+      giveBack(this.#shell.database, entry, value, group, one(raw), options);
+    });
+  }
+
+  /** Leaves `cursor` on the pending entry for `work`. */
+  async #change(raw: EmbeddedDelivery, work: (place: Place) => void): Promise<void> {
+    this.#shell.change(() => work(this.#placeOf(raw)));
+    await this.#shell.safe();
+  }
+
+  #placeOf(raw: EmbeddedDelivery): Place {
+    const entry = this.#shell.database.findKey(Buffer.from(raw.topic));
+    if (entry?.value.type !== 'stream') throw lost(raw);
+    const group = entry.value.groups.get(this.#group);
+    if (group === undefined || group !== raw.groupAtDelivery) throw lost(raw);
+    if (!group.pending.find(raw.entryId, cursor)) throw lost(raw);
+    const owner = group.consumerAt(cursor.consumer);
+    if (owner?.name.toString('latin1') !== this.#consumer) throw lost(raw);
+    return { entry, value: entry.value, group };
+  }
+}
+
+function one(raw: EmbeddedDelivery): IdList {
+  ids.clear();
+  ids.push(raw.entryId);
+  return ids;
+}
+
+function lost(raw: EmbeddedDelivery): RivuletError {
+  const text = `message ${raw.id} of ${raw.topic} is no longer this consumer's: it was redelivered, or its group was moved`;
+  return new RivuletError('DELIVERY_LOST', text);
+}
+
+// Scratch: never held across calls.
+const cursor = new PendingCursor();
+const ids = new IdList();
+const options: PolicyNackOptions = {
+  mode: 'FAIL',
+  retryCount: -1,
+  force: false,
+  delay: -1,
+  reason: null,
+};

@@ -1,0 +1,11 @@
+/** The suite against the broker in a data directory. */
+import { after, before, describe, test } from 'node:test';
+import { conformance } from '../../src/conformance/index.ts';
+import { fileBacking } from './embedded-backing.ts';
+
+conformance({
+  name: 'file',
+  runner: { describe, test, before, after },
+  factory: fileBacking,
+  ...(process.env.CONFORMANCE_ONLY ? { only: process.env.CONFORMANCE_ONLY } : {}),
+});
