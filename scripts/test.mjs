@@ -11,7 +11,7 @@
  *   --full                                            the long sizes (RIVULET_FULL=1)
  */
 import { spawnSync } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { fail, has, installDebianPackages, root, run, say, testFiles } from './steps.mjs';
@@ -76,6 +76,16 @@ async function getPeers() {
       tests: 'redis-cli and redis-benchmark scenarios',
     },
     { name: 'python3-redis', isThere: hasPythonRedis, tests: 'redis-py scenario' },
+    {
+      name: 'rabbitmq-server',
+      isThere: () => existsSync('/usr/lib/rabbitmq/bin/rabbitmq-server'),
+      tests: 'the broker suite on RabbitMQ',
+    },
+    {
+      name: 'nats-server',
+      isThere: () => has('nats-server') || existsSync('/usr/sbin/nats-server'),
+      tests: 'the broker suite on NATS',
+    },
   ];
   const missing = () => peers.filter((peer) => !peer.isThere());
   if (missing().length === 0) return;
