@@ -11,7 +11,6 @@ import { scheduleEntry } from '../../engine/scheduled-entries.ts';
 import {
   appendEntry,
   countDuplicate,
-  idempotencyOf,
   nextId,
   recordIdempotent,
   trimStream,
@@ -172,7 +171,7 @@ function readProducer(session: Session, fields: number): void {
 
 function answerDuplicate(session: Session, entry: KeyEntry, value: StreamValue): boolean {
   const { database } = session;
-  if (!idempotencyOf(database, value).find(producer, idempotent, id)) return false;
+  if (!value.idempotency?.find(producer, idempotent, id)) return false;
   countDuplicate(database, entry, value);
   writeIdOrName(session.reply, id);
   return true;
