@@ -35,6 +35,7 @@ for (const [name, owned] of Object.entries({
 for (const scheme of ['rivulet', 'rivulets']) {
   registerScheme(scheme, () => import('./remote-broker.ts'));
 }
+registerScheme('http', () => import('./http-broker.ts'));
 
 registerScheme('memory', () => import('./embedded-broker.ts'));
 registerScheme('file', () => import('./embedded-broker.ts'));

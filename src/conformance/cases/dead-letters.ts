@@ -146,7 +146,7 @@ export const deadLetters: readonly Case[] = [
   },
   {
     name: 'redrive sends dead letters back, to the group that could not handle them alone',
-    needs,
+    needs: need('deadLetter', 'persistent'),
     async run(world) {
       const broker = await world.open();
       const topic = world.topic();

@@ -75,6 +75,7 @@ export const publishing: readonly Case[] = [
   },
   {
     name: 'a batch is stored in order, with one receipt each',
+    needs: need('strictOrder'),
     async run(world) {
       const broker = await world.open();
       const topic = world.topic();

@@ -1,0 +1,336 @@
+/**
+ * go-micro's http broker, its default: every subscriber is a small HTTP server, found in a registry,
+ * and a publish is one POST to each queue and to each broadcast subscriber.
+ *
+ * The wire form and the records are go-micro's, so Go services on the same topic understand. What is
+ * done otherwise, because it loses messages there: a publish resolves when everybody has accepted and
+ * says who could not be reached; a node of a queue that fails is replaced by another; every
+ * broadcast subscriber counts; a handler that fails is called again; node ids are unique. Nothing is
+ * stored: a message lives in its subscriber's memory.
+ *
+ * Address: `http://host:port` to listen on; port 0 chooses one. The registry is `client.registry`
+ * (ServiceRegistry); without one, brokers of this process find each other.
+ */
+import {
+  Agent,
+  createServer,
+  type IncomingMessage,
+  request,
+  type Server,
+  type ServerResponse,
+} from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { RivuletError } from '../errors.ts';
+import type { PendingEntry, Receipt, TopicInfo } from './broker.ts';
+import { type Attachment, BrokerBase, type PublishPlan } from './broker-base.ts';
+import type { Capabilities } from './capabilities.ts';
+import type { RawDelivery } from './delivery.ts';
+import type { Consume } from './dispatcher.ts';
+import { fromWire, toWire, type WireMessage } from './http-message.ts';
+import {
+  processRegistry,
+  type ServiceNode,
+  type ServiceRecord,
+  type ServiceRegistry,
+} from './http-registry.ts';
+import { HttpSubscription } from './http-subscription.ts';
+import type { Message } from './message.ts';
+import type { BrokerOptions, ResolvedSubscribeOptions } from './options.ts';
+
+const SERVICE = 'micro.http.broker';
+const BROADCAST = 'ff.http.broadcast';
+const TTL_MS = 60_000;
+const RENEW_EVERY_MS = 30_000;
+const POST_MS = 5000;
+const MOST_BYTES = 32 * 1024 * 1024;
+
+export function createBroker(
+  addresses: readonly string[],
+  options: Partial<BrokerOptions>,
+): HttpBroker {
+  return new HttpBroker(addresses, options);
+}
+
+export class HttpBroker extends BrokerBase {
+  readonly name = 'http';
+  readonly capabilities: Readonly<Capabilities> = {
+    durability: 'none',
+    delayedNack: 'emulated',
+    delayedPublish: 'none',
+    deadLetter: 'at-least-once',
+    dedup: null,
+    replayById: false,
+    replayByTime: false,
+    orderPerKey: false,
+    strictOrder: false,
+    maxInFlight: 'none',
+    wildcards: false,
+    requestReply: false,
+    pendingList: 'none',
+    extend: true,
+    persistent: false,
+    maxBodyBytes: MOST_BYTES,
+  };
+  readonly #registry: ServiceRegistry;
+  readonly #subscriptions = new Map<string, HttpSubscription>();
+  readonly #records = new Set<ServiceRecord>();
+  /** Publishes under way: a later attempt goes only to whom the earlier ones did not reach. */
+  readonly #under = new WeakMap<PublishPlan, { wire: WireMessage; takenBy: Set<string> }[]>();
+  #agent: Agent | null = null;
+  #server: Server | null = null;
+  #cancelRenewal: (() => void) | null = null;
+
+  constructor(addresses: readonly string[], options: Partial<BrokerOptions> = {}) {
+    super(addresses, options);
+    this.#registry = (this.options.client?.registry as ServiceRegistry) ?? processRegistry;
+  }
+
+  get address(): string {
+    const bound = this.#server?.address() as AddressInfo | null | undefined;
+    return bound ? `http://${hostPort(bound)}` : (this.options.addresses[0] ?? '');
+  }
+
+  pending(): Promise<PendingEntry[]> {
+    return Promise.reject(cannot('pending'));
+  }
+
+  replay(): Promise<void> {
+    return Promise.reject(cannot('replay'));
+  }
+
+  redrive(): Promise<number> {
+    return Promise.reject(cannot('redrive'));
+  }
+
+  deleteTopic(): Promise<void> {
+    return Promise.reject(cannot('deleteTopic'));
+  }
+
+  /** Those that somebody subscribes to; nothing is stored, so there is no length. */
+  async *topics(): AsyncIterable<TopicInfo> {
+    this.mustBeConnected();
+    const topics = new Map<string, Set<string>>();
+    for (const { version, nodes } of await this.#registry.getService(SERVICE)) {
+      for (const { metadata } of nodes) {
+        const groups = topics.get(metadata.topic ?? '') ?? new Set();
+        topics.set(metadata.topic ?? '', groups);
+        if (version !== BROADCAST) groups.add(version);
+      }
+    }
+    for (const [topic, groups] of topics) {
+      const list = [...groups].map((name) => ({ name, pending: 0, lag: null }));
+      yield { topic, length: 0, groups: list };
+    }
+  }
+
+  protected async open(): Promise<void> {
+    const url = new URL(this.options.addresses[0] ?? 'http://127.0.0.1:0');
+    const server = createServer((incoming, response) => this.#receive(incoming, response));
+    this.#server = server;
+    this.#agent = new Agent({ keepAlive: true, maxSockets: 64 });
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', (cause) => {
+        const text = `cannot listen on ${url.host}: ${cause.message}`;
+        reject(new RivuletError('CONNECTION_FAILED', text, { cause }));
+      });
+      // `new URL` leaves out 80, which is what http:// without a port means.
+      const port = /:\d+$/.test(url.host) ? Number(url.port) : 0;
+      server.listen(port, url.hostname || '127.0.0.1', resolve);
+    });
+    this.#renewLater();
+  }
+
+  protected async shut(): Promise<void> {
+    this.#cancelRenewal?.();
+    this.#agent?.destroy();
+    const server = this.#server;
+    if (server === null || !server.listening) return;
+    await new Promise<void>((resolve) => {
+      server.close(() => resolve());
+      server.closeAllConnections();
+    });
+  }
+
+  protected async store(
+    topic: string,
+    messages: readonly Message[],
+    plan: PublishPlan,
+  ): Promise<Receipt[]> {
+    const { scheduler } = this.options;
+    const before = this.#under.get(plan);
+    const wires =
+      before ??
+      messages.map((message) => ({
+        wire: {
+          topic,
+          id: scheduler.uniqueName(),
+          before: 0,
+          publishedAt: scheduler.now(),
+          message,
+        },
+        takenBy: new Set<string>(),
+      }));
+    this.#under.set(plan, wires);
+    for (const { wire, takenBy } of wires) await this.#spread(wire, takenBy);
+    return wires.map(({ wire }) => ({ id: wire.id, duplicate: false }));
+  }
+
+  protected async attach(
+    topic: string,
+    consume: Consume,
+    options: ResolvedSubscribeOptions,
+  ): Promise<Attachment> {
+    const { scheduler } = this.options;
+    const id = `${topic}-${scheduler.uniqueName()}`;
+    const version = options.group ?? BROADCAST;
+    const address = hostPort((this.#server as Server).address() as AddressInfo);
+    const metadata = { secure: 'false', broker: 'http', topic };
+    const record = { name: SERVICE, version, nodes: [{ id, address, metadata }] };
+    const subscription = new HttpSubscription({
+      topic,
+      consume,
+      options,
+      scheduler,
+      events: this.events,
+      tracing: this.tracing,
+      publish: async (to, message) => {
+        const plan = { id: null, delayMs: null, deliverAt: null, maxLength: null };
+        await this.store(to, [message], plan);
+      },
+      handOver: (raw) => this.#handOver(raw, version, id),
+      leave: async () => {
+        this.#records.delete(record);
+        await this.#registry.deregister(record);
+        this.#subscriptions.delete(id);
+      },
+    });
+    this.#subscriptions.set(id, subscription);
+    this.#records.add(record);
+    await this.#registry.register(record, TTL_MS);
+    return subscription;
+  }
+
+  protected attachResponder(): Promise<Attachment> {
+    return Promise.reject(cannot('respond'));
+  }
+
+  protected ask(): AsyncIterable<Message> {
+    throw cannot('request');
+  }
+
+  /**
+   * To one node of each queue, and to every broadcast subscriber; those in `takenBy` (ids of nodes,
+   * names of queues) have it already. Rejects with NOT_CONNECTED while somebody does not take it.
+   */
+  async #spread(wire: WireMessage, takenBy: Set<string>): Promise<void> {
+    const bytes = toWire(wire);
+    const targets = new Map<string, ServiceNode[]>();
+    for (const { version, nodes } of await this.#registry.getService(SERVICE)) {
+      for (const node of nodes) {
+        if (node.metadata.topic !== wire.topic) continue;
+        const target = version === BROADCAST ? `node ${node.id}` : `queue ${version}`;
+        if (!takenBy.has(target)) targets.set(target, [...(targets.get(target) ?? []), node]);
+      }
+    }
+    let missing: string | null = null;
+    await Promise.all(
+      [...targets].map(async ([target, nodes]) => {
+        if (await this.#oneOf(nodes, bytes)) takenBy.add(target);
+        else missing = target;
+      }),
+    );
+    if (missing === null) return;
+    const text = `${missing} does not take messages of ${wire.topic}`;
+    throw new RivuletError('NOT_CONNECTED', text);
+  }
+
+  async #oneOf(nodes: readonly ServiceNode[], bytes: Buffer): Promise<boolean> {
+    const choice = [...nodes];
+    while (choice.length > 0) {
+      const at = Math.floor(this.options.scheduler.fraction() * choice.length);
+      const [node] = choice.splice(at, 1) as [ServiceNode];
+      if (await this.#post(node, bytes)) return true;
+    }
+    return false;
+  }
+
+  async #handOver(raw: RawDelivery, version: string, ownId: string): Promise<boolean> {
+    const records = await this.#registry.getService(SERVICE).catch(() => []);
+    const others = records
+      .filter((record) => record.version === version)
+      .flatMap((record) => record.nodes)
+      .filter(({ id, metadata }) => id !== ownId && metadata.topic === raw.topic);
+    return this.#oneOf(others, toWire({ ...raw, before: raw.attempt - 1 }));
+  }
+
+  /** Whether the node has accepted it. */
+  #post({ address, id }: ServiceNode, bytes: Buffer): Promise<boolean> {
+    return new Promise((resolve) => {
+      const outgoing = request(
+        `http://${address}/?id=${encodeURIComponent(id)}`,
+        {
+          method: 'POST',
+          agent: this.#agent as Agent,
+          timeout: POST_MS,
+          headers: { 'content-type': 'application/json', 'content-length': bytes.length },
+        },
+        (response) => {
+          response.resume();
+          resolve(response.statusCode === 200);
+        },
+      );
+      outgoing.on('timeout', () => outgoing.destroy());
+      outgoing.on('error', () => resolve(false));
+      outgoing.end(bytes);
+    });
+  }
+
+  #receive(incoming: IncomingMessage, response: ServerResponse): void {
+    const answer = (status: number) => response.writeHead(status).end();
+    if (incoming.method !== 'POST') {
+      answer(405);
+      return;
+    }
+    const chunks: Buffer[] = [];
+    let size = 0;
+    incoming.on('data', (chunk: Buffer) => {
+      size += chunk.length;
+      // Base64 and JSON around the body.
+      if (size > this.options.maxBodyBytes * 2 + 1024 * 1024) incoming.destroy();
+      else chunks.push(chunk);
+    });
+    incoming.on('end', () => {
+      try {
+        const id = new URL(incoming.url ?? '/', 'http://x').searchParams.get('id') ?? '';
+        const subscription = this.#subscriptions.get(id);
+        const { scheduler } = this.options;
+        const wire = fromWire(Buffer.concat(chunks), scheduler.now(), () => scheduler.uniqueName());
+        const raw = { ...wire, attempt: wire.before + 1 };
+        if (subscription === undefined) answer(404);
+        else answer(subscription.accept(raw) ? 200 : 503);
+      } catch {
+        answer(400);
+      }
+    });
+  }
+
+  #renewLater(): void {
+    this.#cancelRenewal = this.options.scheduler.after(RENEW_EVERY_MS, () => {
+      for (const record of this.#records) {
+        this.#registry.register(record, TTL_MS).catch((cause) => {
+          const text = 'a subscription could not be renewed in the registry';
+          this.events.emit('warning', { error: new RivuletError('INTERNAL', text, { cause }) });
+        });
+      }
+      this.#renewLater();
+    });
+  }
+}
+
+function hostPort({ address, port, family }: AddressInfo): string {
+  return family === 'IPv6' ? `[${address}]:${port}` : `${address}:${port}`;
+}
+
+function cannot(what: string): RivuletError {
+  return new RivuletError('UNSUPPORTED', `the http broker cannot do ${what}`);
+}
