@@ -282,7 +282,8 @@ export class Log implements Journal {
     if (this.#closed) return;
     this.#closed = true;
     try {
-      if (this.#started && this.#fatal === null) {
+      if (this.#fatal !== null) throw this.#fatal;
+      if (this.#started) {
         if (this.#stuck) throw noRoom();
         await this.drain();
         await this.#opening;
@@ -354,6 +355,7 @@ export class Log implements Journal {
     this.frames++;
     this.bytesWritten += this.#frameBytes;
     this.#offset += this.#frameBytes;
+    this.#supply.advance(this.#offset / this.#segment!.size);
     this.#written = this.#sealed;
     this.#frame = null;
     this.#idle = frame.buffer.length > this.#keepBytes ? newBuffer() : emptied(frame);

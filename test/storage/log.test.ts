@@ -295,3 +295,56 @@ test('a log starts on a full disk, refuses, and takes records when there is room
   writer.append();
   await disk.finish(writer.log.drain());
 });
+
+test('the next segment is filled in step with the one in use, and is ready before that is full', async () => {
+  const disk = new SimulatedDisk({ seed: 11 });
+  const MiB = 1024 * 1024;
+  const writer = new Writer(disk, 11, { firstSegmentBytes: 2 * MiB, segmentBytes: 8 * MiB });
+  await writer.open();
+  await disk.settle();
+  const filled = async () => {
+    const spare = (await disk.finish(disk.list(DIRECTORY))).find((name) =>
+      name.startsWith('spare-'),
+    );
+    return spare === undefined ? 0 : disk.contents(`${DIRECTORY}/${spare}`).length;
+  };
+  const seen: number[] = [await filled()];
+  while (writer.log.appended < 1.6 * MiB) {
+    writer.append(100_000);
+    await disk.finish(writer.log.drain());
+    await disk.settle();
+    seen.push(await filled());
+  }
+  assert.ok(seen[0] < MiB, `${seen[0]} bytes before anything was written`);
+  const steps = seen.slice(1).map((bytes, i) => bytes - seen[i]);
+  assert.ok(Math.max(...steps) <= MiB, `in steps of ${steps}`);
+  assert.equal(seen.at(-1), 8 * MiB);
+  assert.equal(writer.log.segments.length, 1);
+  await disk.finish(writer.log.close());
+});
+
+test('without writes the next segment is filled tick by tick', async () => {
+  const disk = new SimulatedDisk({ seed: 12 });
+  const MiB = 1024 * 1024;
+  const writer = new Writer(disk, 12, { firstSegmentBytes: 2 * MiB, segmentBytes: 8 * MiB });
+  await writer.open();
+  let ticks = 0;
+  const ready = async () => {
+    const spare = (await disk.finish(disk.list(DIRECTORY))).find((name) =>
+      name.startsWith('spare-'),
+    );
+    return spare !== undefined && disk.contents(`${DIRECTORY}/${spare}`).length === 8 * MiB;
+  };
+  for (await disk.settle(); !(await ready()); ticks++) {
+    assert.ok(ticks < 40);
+    writer.clock.advance(100);
+    writer.log.tick();
+    await disk.settle();
+  }
+  assert.ok(ticks > 5, `after ${ticks} ticks`);
+  await disk.finish(writer.log.close());
+  assert.deepEqual(
+    (await disk.finish(disk.list(DIRECTORY))).filter((name) => name.startsWith('spare-')),
+    [],
+  );
+});
