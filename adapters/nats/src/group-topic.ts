@@ -54,6 +54,7 @@ export class GroupTopic {
   readonly topic: string;
   readonly #setup: GroupTopicSetup;
   readonly #stop = new AbortController();
+  readonly #left = new AbortController();
   readonly #lead: Lead | null;
   #stream = '';
   /** When the stream was made: another one may take its name. */
@@ -104,6 +105,7 @@ export class GroupTopic {
 
   /** After everything in hand was given back. */
   async leave(): Promise<void> {
+    this.#left.abort();
     await this.#restoring?.catch(() => {});
     await this.#running?.catch(() => {});
     if (this.#lead?.held) {
@@ -152,17 +154,13 @@ export class GroupTopic {
         await pause(this.#setup.broker.scheduler, 500, signal).catch(() => {});
         continue;
       }
-      await lead.keep(signal);
-      if (signal.aborted) return this.#keepWhileDraining(lead);
+      // While handlers finish, the lead is still ours.
+      await lead.keep(this.#left.signal);
+      if (this.#left.signal.aborted) return;
       await this.#puller?.stop();
       this.#puller = null;
       this.#setup.onLost(this, 'another consumer leads the ordered group');
     }
-  }
-
-  /** The lead is ours until `leave`, for as long as handlers take to finish. */
-  async #keepWhileDraining(lead: Lead): Promise<void> {
-    if (!lead.held) this.#setup.onLost(this, 'the lead of the ordered group was lost');
   }
 
   /** Everything from the oldest that is not acknowledged, in order. */

@@ -15,8 +15,8 @@ import type { Link } from './link.ts';
 const NANOS = 1_000_000;
 const HEARTBEAT_MS = 1000;
 export const LONGEST_MS = 20_000;
-/** In a cluster whoever stops waits for the end of its request. */
-const IN_CLUSTER_MS = 2000;
+/** In a cluster whoever stops waits for the end of its requests, so these are short. */
+const IN_CLUSTER_MS = 500;
 /** After an answer that names no cause of ours. */
 const REST_MS = 250;
 

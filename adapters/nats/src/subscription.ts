@@ -40,6 +40,7 @@ const DISCOVER_EVERY_MS = 1000;
 const GRACE_MS = 20;
 /** How long a topic may wait for messages while others wait for their turn. */
 const TURN_MS = 100;
+const REFUSED_MS = 250;
 const MOST_PARKED = 10_000;
 
 interface Held {
@@ -285,7 +286,8 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
       stop: () => {},
     };
     if (this.#closed) {
-      this.#say(held, '-NAK');
+      // Later, or it would come to this one again as long as its requests stand.
+      this.#giveBack(held, this.#setup.link.clustered ? REFUSED_MS : 0);
       return;
     }
     // The server has given up on an earlier delivery of it that is still in hand here.

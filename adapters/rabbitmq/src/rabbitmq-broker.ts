@@ -186,7 +186,10 @@ export class RabbitMqBroker extends BrokerBase {
   protected async open(signal: AbortSignal): Promise<void> {
     const { scheduler, goMicro } = this.options;
     const link = new Link(this.options, this.events);
-    const publisher = new Publisher(link, () => topology.forget());
+    const publisher = new Publisher(link, () => {
+      topology.forget();
+      delays.forget();
+    });
     const registry = new Registry(link, publisher, scheduler);
     const topology = new Topology(link, registry, scheduler, goMicro);
     const history = new History(link, publisher, registry, topology, scheduler);
