@@ -290,6 +290,10 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
       this.#giveBack(held, this.#setup.link.clustered ? REFUSED_MS : 0);
       return;
     }
+    if (this.#dispatcher.stuck) {
+      this.#giveBack(held, REFUSED_MS);
+      return;
+    }
     // The server has given up on an earlier delivery of it that is still in hand here.
     this.#dispatcher.lose(from.topic, id, 'its deadline has passed');
     this.#parked.delete(id);
@@ -323,6 +327,8 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
       if (held.gone) return;
       if (held.deadline > this.#now()) return this.#arm(held);
       const raw = this.#held.get(held);
+      // Every handler is overdue: what was asked for is for others, this one included.
+      if (this.#dispatcher.stuck) for (const each of this.#topics.values()) each.restart();
       this.#giveBack(held, 0);
       if (raw !== undefined) this.#dispatcher.lose(raw.topic, raw.id, 'its deadline has passed');
     });

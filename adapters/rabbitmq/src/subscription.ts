@@ -336,6 +336,11 @@ export class Subscription implements Attachment, Settler<AmqpDelivery> {
     // Closing in order: what comes now goes back with the channel.
     if (this.#stop.signal.aborted && this.#spec.exclusive) return;
     this.#seenSinceWatch++;
+    if (this.#resting) {
+      // It was on its way when every handler had become overdue.
+      on.channel.reject(message, true);
+      return;
+    }
     const { pattern } = this.#setup;
     const { id, message: content, publishedAt, transport: headers } = read(message);
     const topic = isPattern(pattern)
