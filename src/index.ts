@@ -6,7 +6,15 @@ export { type Attachment, BrokerBase, isOutage, type PublishPlan } from './broke
 export type { Capabilities } from './broker/capabilities.ts';
 export type { RawDelivery, Settler } from './broker/delivery.ts';
 export { type Consume, Dispatcher, type DispatcherSetup } from './broker/dispatcher.ts';
+export { messageOf } from './broker/entry.ts';
 export { Events } from './broker/events.ts';
+export {
+  LocalRegistry,
+  type ServiceNode,
+  type ServiceRecord,
+  type ServiceRegistry,
+  StaticRegistry,
+} from './broker/http-registry.ts';
 export {
   deadLetterHeaders,
   deadLetterMessage,

@@ -192,17 +192,25 @@ export class Connection {
     return this.#bounded(client[`${script.name}Buffer`](...args));
   }
 
-  /** MULTI ... EXEC: all of them or none. Their keys share one slot. */
+  /**
+   * MULTI ... EXEC: all of them or none. Their keys share one slot. An empty list where a watched key
+   * has changed.
+   */
   async transact(commands: readonly (readonly [string, ...Argument[]])[]): Promise<unknown[]> {
+    const replies = await this.transactAll(commands);
+    const failed = replies.find((reply) => reply instanceof Error);
+    if (failed !== undefined) throw failed;
+    return replies;
+  }
+
+  /** As `transact`, for commands that may fail by themselves: their errors stand among the replies. */
+  async transactAll(commands: readonly (readonly [string, ...Argument[]])[]): Promise<unknown[]> {
     const multi = this.client.multi();
     for (const [command, ...args] of commands) {
       multi.callBuffer(command, ...(args as (string | Buffer)[]));
     }
     const replies = (await this.#bounded(multi.exec())) ?? [];
-    return replies.map(([error, reply]) => {
-      if (error) throw toRivulet(error);
-      return reply;
-    });
+    return replies.map(([error, reply]) => (error ? toRivulet(error) : reply));
   }
 
   /**

@@ -6,7 +6,7 @@
  * JSON of an Event, whose payload is base64, and `attempt`.
  */
 import { randomUUID } from 'node:crypto';
-import type { Message } from 'rivulet';
+import { deadLetterHeaders, type Message, messageOf } from 'rivulet';
 
 /** Field names and values, alternating. */
 export type Fields = (string | Uint8Array)[];
@@ -28,22 +28,7 @@ export const plainForm: EntryForm = {
     fields.push('body', asBuffer(body));
     return fields;
   },
-  read(fields) {
-    let headers: Record<string, string> = {};
-    let key: string | undefined;
-    let body: Buffer | undefined;
-    let foreign = false;
-    for (let i = 0; i + 1 < fields.length; i += 2) {
-      const name = fields[i].toString('latin1');
-      const value = fields[i + 1];
-      if (name === 'body') body = value;
-      else if (name === 'headers') headers = readHeaders(value);
-      else if (name === 'key') key = value.toString();
-      else foreign = true;
-    }
-    if (foreign || body === undefined) return foreignEntry(fields);
-    return key === undefined ? { headers, body } : { headers, body, key };
-  },
+  read: messageOf,
 };
 
 const KEY_METADATA = 'rivulet-key';
@@ -61,44 +46,38 @@ export const goMicroForm: EntryForm = {
   },
   read(fields) {
     const at = fields.findIndex((name, index) => index % 2 === 0 && name.toString() === 'event');
-    if (at < 0) return plainForm.read(fields);
+    if (at < 0) return messageOf(fields);
     try {
       const event = JSON.parse(fields[at + 1].toString());
-      const { [KEY_METADATA]: key, ...headers } = event.Metadata ?? {};
+      const { [KEY_METADATA]: key, ...metadata } = event.Metadata ?? {};
+      const headers = { ...metadata, ...addedByServer(fields) };
       const body = Buffer.from(event.Payload ?? '', 'base64');
       return key === undefined ? { headers, body } : { headers, body, key };
     } catch {
-      return foreignEntry(fields);
+      return messageOf(fields);
     }
   },
 };
+
+/** Rivulet's own server moves entries to the dead letter as they are, with fields of its own. */
+function addedByServer(fields: readonly Buffer[]): Record<string, string> {
+  const added: Record<string, string> = {};
+  for (const [name, value] of Object.entries(messageOf(fields).headers)) {
+    if (!DEAD.has(name)) continue;
+    const isOrigin = name === deadLetterHeaders.topic && value.startsWith(STREAM);
+    added[name] = isOrigin ? value.slice(STREAM.length) : value;
+  }
+  return added;
+}
+
+const DEAD: ReadonlySet<string> = new Set(Object.values(deadLetterHeaders));
+const STREAM = 'stream-';
 
 /** ioredis writes Buffers as they are, and any other array as text. */
 function asBuffer(bytes: Uint8Array): Buffer {
   return Buffer.isBuffer(bytes)
     ? bytes
     : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
-
-/** What another program wrote: its fields as headers, no body. */
-function foreignEntry(fields: readonly Buffer[]): Message {
-  const headers: Record<string, string> = {};
-  let body = Buffer.alloc(0);
-  for (let i = 0; i + 1 < fields.length; i += 2) {
-    const name = fields[i].toString();
-    if (name === 'body') body = fields[i + 1] as Buffer<ArrayBuffer>;
-    else headers[name] = fields[i + 1].toString();
-  }
-  return { headers, body };
-}
-
-function readHeaders(json: Buffer): Record<string, string> {
-  try {
-    const value = JSON.parse(json.toString());
-    return typeof value === 'object' && value !== null ? value : {};
-  } catch {
-    return { headers: json.toString() };
-  }
 }
 
 /** A message in one piece: length of the head, the head as JSON, the body. */

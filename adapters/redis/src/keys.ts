@@ -10,14 +10,18 @@ const DEAD = '.dead';
 
 export class Keys {
   readonly #prefix: string;
+  /** On Rivulet's own server, which is one node: names as `rivulet://` has them. */
+  readonly #plain: boolean;
 
   /** go-micro's own streams are called `stream-<topic>`. */
-  constructor(goMicro: boolean) {
+  constructor(goMicro: boolean, plain = false) {
     this.#prefix = goMicro ? 'stream-' : '';
+    this.#plain = plain;
   }
 
   /** The stream that holds a topic's messages. */
   stream(topic: string): string {
+    if (this.#plain) return this.#prefix + topic;
     const root = rootOf(topic);
     const key = this.#prefix + root;
     return root === topic ? key : `{${key}}${topic.slice(root.length)}`;
@@ -46,6 +50,7 @@ export class Keys {
 
   /** String: which consumer of an ordered group is the one that works. */
   leader(topic: string, group: string): string {
+    if (this.#plain) return `rivulet:leader:${group}:${this.stream(topic)}`;
     return this.#beside(topic, `leader:${group}`);
   }
 

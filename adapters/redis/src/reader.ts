@@ -1,8 +1,8 @@
 /**
  * The reading side of one subscription: one connection of its own that blocks for new messages.
  *
- * In turn it (1) takes again what it had been given before its connection broke, (2) looks for
- * messages that are due or that nobody works on, (3) waits for new ones, never longer than
+ * In turn it (1) takes again what it had been given before its connection broke, (2) where the server
+ * does not do so by itself, looks for messages that are due or that nobody works on, (3) waits for new ones, never longer than
  * `BLOCK_MS`. Whatever fails, it reports, waits a little longer each time and begins anew with a new
  * connection; so it cannot look alive and not be.
  * Invariant: what it asks for, and what it takes over meanwhile, together never exceed what the
@@ -20,9 +20,9 @@ import {
   RivuletError,
 } from 'rivulet';
 import { type Connection, type Connector, isGroupLost } from './connection.ts';
+import type { Dialect, Taken } from './dialect.ts';
 import type { EntryForm } from './entry.ts';
 import { type GroupTopic, timeOf } from './group-topic.ts';
-import { PARKED, scripts } from './scripts.ts';
 
 /** Well below the time after which proxies and firewalls forget a silent connection. */
 const BLOCK_MS = 1000;
@@ -35,6 +35,7 @@ const ASK_FOR_LEAD_MS = 250;
 export interface ReaderSetup {
   readonly connector: Connector;
   readonly commands: Connection;
+  readonly dialect: Dialect;
   readonly consumer: string;
   readonly dispatcher: Dispatcher;
   readonly form: EntryForm;
@@ -46,7 +47,8 @@ export interface ReaderSetup {
   readonly sharers: () => number;
 }
 
-type Taken = [id: Buffer, attempts: number | Buffer, fields: Buffer[]];
+/** The last two where the server says them: how long it was pending, how often delivered before. */
+type Entry = [id: Buffer, fields: Buffer[], idleMs?: number, before?: number];
 
 export class Reader {
   readonly topics: GroupTopic[] = [];
@@ -99,10 +101,10 @@ export class Reader {
 
   /** After the dispatcher has drained: gives up the lead and the consumer's own name. */
   async leave(): Promise<void> {
-    const { commands, consumer } = this.#setup;
+    const { commands, consumer, dialect } = this.#setup;
     for (const each of this.topics) {
       try {
-        if (each.leading) await commands.run(scripts.yieldLead, each.leader, consumer);
+        if (each.leading) await dialect.yieldLead(each, consumer);
         await this.#giveBackStrays(each);
         const [own] = (await commands.call(
           'XPENDING',
@@ -124,7 +126,7 @@ export class Reader {
 
   /** What the last read was given while its connection closed has been seen by nobody. */
   async #giveBackStrays(each: GroupTopic): Promise<void> {
-    const { commands, consumer, dispatcher } = this.#setup;
+    const { commands, consumer, dialect, dispatcher } = this.#setup;
     const strays = (await commands.call(
       'XPENDING',
       each.stream,
@@ -134,21 +136,11 @@ export class Reader {
       1000,
       consumer,
     )) as [Buffer, Buffer, number, number][];
-    for (const [id, , , count] of strays) {
+    for (const [name, , , attempt] of strays) {
+      const id = name.toString();
       // One whose handler still runs after the drain is left to its deadline.
-      if (dispatcher.idsInHandlers(each.topic).includes(id.toString())) continue;
-      await commands.run(
-        scripts.hold,
-        each.stream,
-        each.deadlines,
-        each.group,
-        consumer,
-        id,
-        PARKED,
-        0,
-        Math.max(0, count - 1),
-        0,
-      );
+      if (dispatcher.idsInHandlers(each.topic).includes(id)) continue;
+      await dialect.release({ at: each, consumer, raw: { id, attempt } });
     }
   }
 
@@ -182,9 +174,9 @@ export class Reader {
 
   async #turn(connection: Connection): Promise<void> {
     if (this.topics.length === 0) return this.#rest(LOOK_EVERY_MS);
-    if (this.#setup.exclusive && !(await this.#lead())) return this.#rest(ASK_FOR_LEAD_MS);
-    await this.#look(() => this.#setup.dispatcher.free);
-    const { dispatcher, sharers } = this.#setup;
+    const { dialect, dispatcher, exclusive, sharers } = this.#setup;
+    if (exclusive && !(await this.#lead(connection))) return this.#rest(ASK_FOR_LEAD_MS);
+    await this.#look(() => dispatcher.free);
     const room = dispatcher.free;
     if (room === 0) {
       await this.#untilFree();
@@ -200,15 +192,14 @@ export class Reader {
         'GROUP',
         this.topics[0].group,
         this.#setup.consumer,
-        'COUNT',
-        count,
+        ...dialect.readOptions(count, room, dispatcher.options.ackWaitMs),
         'BLOCK',
         this.#blockMs(),
         'STREAMS',
         ...this.topics.map((each) => each.stream),
         ...this.topics.map(() => '>'),
       );
-      this.#receive(reply as [Buffer, [Buffer, Buffer[]][]][] | null);
+      this.#receive(reply as [Buffer, Entry[]][] | null);
     } finally {
       this.#asked = 0;
     }
@@ -220,15 +211,16 @@ export class Reader {
     return Math.max(1, Math.min(BLOCK_MS, Math.ceil(next - this.#now())));
   }
 
-  #receive(reply: [Buffer, [Buffer, Buffer[]][]][] | null): void {
+  #receive(reply: [Buffer, Entry[]][] | null): void {
     for (const [key, entries] of reply ?? []) {
       const stream = key.toString();
       const each = this.topics.find((candidate) => candidate.stream === stream);
       if (each === undefined) continue;
-      for (const [id, fields] of entries) {
+      for (const [id, fields, , before = 0] of entries) {
         const name = id.toString('latin1');
-        each.lastId = name;
-        this.#push(each, name, 1, fields);
+        if (before === 0) each.lastId = name;
+        else this.#setup.dispatcher.lose(each.topic, name, 'its deadline has passed');
+        this.#push(each, name, before + 1, fields);
       }
     }
   }
@@ -266,53 +258,29 @@ export class Reader {
   }
 
   async #take(each: GroupTopic, count: number): Promise<void> {
-    const { commands, consumer, dispatcher } = this.#setup;
-    const { ackWaitMs } = dispatcher.options;
-    // What is given back while the script is under way sets an earlier time.
+    const { dialect, consumer, dispatcher } = this.#setup;
+    // What is given back while it looks sets an earlier time.
     each.nextLook = Number.POSITIVE_INFINITY;
-    const [now, due, cursor, taken, gone] = (await commands
-      .run(
-        scripts.take,
-        each.stream,
-        each.deadlines,
-        each.group,
-        consumer,
-        ackWaitMs,
-        count,
-        each.cursor,
-      )
-      .catch((error) => {
-        each.nextLook = this.#now() + LOOK_EVERY_MS;
-        throw error;
-      })) as [number, number, Buffer, Taken[], Buffer[]];
-    each.cursor = cursor.toString();
-    this.#accept(each, taken, gone);
-    let wait = Math.min(LOOK_EVERY_MS, Math.max(20, ackWaitMs / 4));
-    if (due >= 0) wait = Math.min(wait, Math.max(1, due - now));
-    if (taken.length === count || each.cursor !== '-') wait = 0;
-    each.nextLook = Math.min(each.nextLook, this.#now() + wait);
+    try {
+      const { ackWaitMs } = dispatcher.options;
+      const { waitMs, taken, gone } = await dialect.take(each, consumer, ackWaitMs, count);
+      this.#accept(each, taken, gone);
+      each.nextLook = Math.min(each.nextLook, this.#now() + waitMs);
+    } catch (error) {
+      each.nextLook = this.#now() + LOOK_EVERY_MS;
+      throw error;
+    }
   }
 
   async #recover(each: GroupTopic, count: number): Promise<void> {
-    const { commands, consumer, exclusive } = this.#setup;
-    const held = [...this.#setup.dispatcher.heldIds(each.topic)];
-    const [last, taken, gone] = (await commands.run(
-      scripts.recover,
-      each.stream,
-      each.deadlines,
-      each.group,
-      consumer,
-      exclusive ? 1 : 0,
-      count,
-      each.recoverAfter ?? '',
-      ...held,
-    )) as [Buffer, Taken[], Buffer[]];
-    const more = last.toString();
-    each.recoverAfter = more === '' ? null : more;
+    const { dialect, dispatcher, consumer, exclusive } = this.#setup;
+    const held = dispatcher.heldIds(each.topic);
+    const { after, taken, gone } = await dialect.recover(each, consumer, exclusive, count, held);
+    each.recoverAfter = after;
     this.#accept(each, taken, gone);
   }
 
-  #accept(each: GroupTopic, taken: Taken[], gone: Buffer[]): void {
+  #accept(each: GroupTopic, taken: readonly Taken[], gone: readonly Buffer[]): void {
     const { dispatcher } = this.#setup;
     for (const [id, attempts, fields] of taken) {
       const name = id.toString();
@@ -348,19 +316,19 @@ export class Reader {
     });
   }
 
-  async #lead(): Promise<boolean> {
-    const { commands, consumer, dispatcher } = this.#setup;
+  async #lead(connection: Connection): Promise<boolean> {
+    const { consumer, dialect, dispatcher } = this.#setup;
     if (dispatcher.stuck) {
       // Handlers that do not return must not keep the group from its other members.
       for (const each of this.topics) {
-        if (each.leading) await commands.run(scripts.yieldLead, each.leader, consumer);
+        if (each.leading) await dialect.yieldLead(each, consumer);
         each.leading = false;
       }
       return false;
     }
     let all = true;
     for (const each of this.topics) {
-      const leads = (await commands.run(scripts.lead, each.leader, consumer, LEAD_MS)) === 1;
+      const leads = await dialect.lead(each, consumer, LEAD_MS, connection);
       if (leads && !each.leading) each.recoverAfter = '';
       if (!leads && each.leading) dispatcher.loseAll('another consumer leads the ordered group');
       each.leading = leads;
@@ -370,10 +338,11 @@ export class Reader {
   }
 
   async #restoreGroups(): Promise<void> {
-    const { commands, dispatcher, events } = this.#setup;
+    const { commands, dialect, dispatcher, events } = this.#setup;
     for (const each of this.topics) {
       try {
         if (!(await each.restore(commands))) continue;
+        await dialect.adopt(each, dispatcher.options);
         each.recoverAfter = '';
         each.nextLook = 0;
         for (const id of dispatcher.heldIds(each.topic)) {

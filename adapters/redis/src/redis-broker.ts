@@ -1,9 +1,8 @@
 /**
  * The Broker contract on Redis, Valkey and Redis Cluster.
  *
- * A topic is a stream, a group its consumer group; README has the whole mapping. What Redis has no
- * command for (delays, per-message deadlines, dead letters, publish ids) is done by scripts in the
- * topic's own slot, so each is atomic on a single server and in a cluster alike.
+ * A topic is a stream, a group its consumer group; README has the whole mapping. What differs from
+ * server to server (delays, deadlines of single messages, dead letters, publish ids) is the dialect's.
  */
 import {
   type Attachment,
@@ -30,30 +29,31 @@ import {
   withoutPassword,
 } from 'rivulet';
 import { type Argument, type Connection, Connector, isGroupLost } from './connection.ts';
+import { addCommand, type Dialect } from './dialect.ts';
 import { type EntryForm, goMicroForm, plainForm } from './entry.ts';
-import { toId } from './group-topic.ts';
-import { Keys, TOPICS } from './keys.ts';
+import { GroupTopic, toId } from './group-topic.ts';
+import { Keys } from './keys.ts';
+import { Native } from './native.ts';
 import { RedisRequests } from './requests.ts';
-import { Schedule, scheduledForm } from './schedule.ts';
-import { PARKED, scripts } from './scripts.ts';
+import { Scripted, scriptedCapabilities } from './scripted.ts';
 import { askServer, type ServerFacts } from './server.ts';
 import { checkDeadLetter, Subscription } from './subscription.ts';
 
 /** Redis's own limit on one string. */
 const MOST_BYTES = 512 * 1024 * 1024;
-const NO_TIME = '';
 
 export class RedisBroker extends BrokerBase {
   readonly name = 'redis';
   readonly #form: EntryForm;
-  readonly #keys: Keys;
+  #keys: Keys;
   readonly #announced = new Set<string>();
   #connector: Connector | null = null;
   #commands: Connection | null = null;
   #facts: ServerFacts | null = null;
-  #schedule: Schedule | null = null;
+  #dialect: Dialect | null = null;
   #requests: RedisRequests | null = null;
   #subscriptions = 0;
+  #closing = false;
 
   constructor(addresses: readonly string[], options: Partial<BrokerOptions> = {}) {
     super(addresses, options);
@@ -76,10 +76,8 @@ export class RedisBroker extends BrokerBase {
     const facts = this.#facts;
     return {
       durability: facts?.durability ?? 'memory',
-      delayedNack: 'emulated',
-      delayedPublish: 'emulated',
+      ...(this.#dialect?.capabilities ?? scriptedCapabilities(this.options)),
       deadLetter: 'atomic',
-      dedup: { windowMs: this.options.idWindowMs, maxIds: Number.MAX_SAFE_INTEGER },
       replayById: true,
       replayByTime: true,
       orderPerKey: true,
@@ -102,7 +100,7 @@ export class RedisBroker extends BrokerBase {
     const args: Argument[] = [this.#keys.stream(topic), group];
     if (minIdleMs !== undefined) args.push('IDLE', Math.ceil(minIdleMs));
     args.push(after === undefined ? '-' : `(${after}`, '+', limit);
-    if (consumer !== undefined) args.push(consumer === '' ? PARKED : consumer);
+    if (consumer !== undefined) args.push(consumer === '' ? this.#server.nobody : consumer);
     let rows: [Buffer, Buffer, number, number][];
     try {
       rows = (await this.#connection.call('XPENDING', ...args)) as typeof rows;
@@ -112,7 +110,7 @@ export class RedisBroker extends BrokerBase {
     }
     return rows.map(([id, owner, idleMs, attempts]) => ({
       id: id.toString(),
-      consumer: owner.toString() === PARKED ? '' : owner.toString(),
+      consumer: owner.toString() === this.#server.nobody ? '' : owner.toString(),
       idleMs,
       attempts,
     }));
@@ -122,15 +120,9 @@ export class RedisBroker extends BrokerBase {
     this.mustBeConnected();
     checkTopic(topic);
     checkGroup(group);
-    const stream = this.#keys.stream(topic);
     const info = (await this.#groupsOf(topic)) ?? [];
     if (!info.some(({ name }) => name === group)) throw noGroup(topic, group);
-    // A new group in the old one's place: SETID alone would keep what is pending.
-    await this.#connection.transact([
-      ['XGROUP', 'DESTROY', stream, group],
-      ['XGROUP', 'CREATE', stream, group, toId(from)],
-      ['DEL', this.#keys.deadlines(topic, group)],
-    ]);
+    await this.#server.restart(new GroupTopic(this.#keys, topic, group), toId(from));
   }
 
   async redrive(topic: string, options: RedriveOptions = {}): Promise<number> {
@@ -148,18 +140,9 @@ export class RedisBroker extends BrokerBase {
       ][];
       for (const [id, fields] of page) {
         const { topic: origin, message } = redrivenMessage(this.#form.read(fields));
-        const target = origin ?? topic;
         after = `(${id}`;
-        if (target !== topic) continue;
-        done += Number(
-          await this.#connection.run(
-            scripts.redrive,
-            dead,
-            this.#keys.stream(target),
-            id,
-            ...this.#form.write(target, message),
-          ),
-        );
+        if ((origin ?? topic) !== topic) continue;
+        if (await this.#server.redrive(dead, id, topic, message)) done++;
       }
       if (page.length < count) break;
     }
@@ -168,7 +151,7 @@ export class RedisBroker extends BrokerBase {
 
   async *topics(): AsyncIterable<TopicInfo> {
     this.mustBeConnected();
-    for (const topic of await this.#allTopics()) {
+    for (const topic of await this.#server.topics()) {
       const groups = await this.#groupsOf(topic);
       if (groups === null) continue;
       const length = Number(await this.#connection.call('XLEN', this.#keys.stream(topic)));
@@ -180,16 +163,8 @@ export class RedisBroker extends BrokerBase {
     this.mustBeConnected();
     checkTopic(topic);
     const groups = (await this.#groupsOf(topic)) ?? [];
-    await this.#connection.call(
-      'DEL',
-      this.#keys.stream(topic),
-      this.#keys.schedule(topic),
-      ...groups.flatMap(({ name }) => [
-        this.#keys.deadlines(topic, name),
-        this.#keys.leader(topic, name),
-      ]),
-    );
-    await this.#connection.call('SREM', TOPICS, topic);
+    const names = groups.map(({ name }) => name);
+    await this.#server.deleteTopic(topic, names);
     this.#announced.delete(topic);
   }
 
@@ -202,20 +177,24 @@ export class RedisBroker extends BrokerBase {
       connector.cluster = true;
       commands = await this.#reach(connector, signal);
     }
+    this.#closing = false;
     this.#connector = connector;
     this.#commands = commands;
     this.#facts = facts;
     this.#reportOutages(commands);
-    this.#schedule = new Schedule(commands, this.#keys, this.options, this.events);
-    this.#schedule.start();
+    this.#keys = new Keys(this.options.goMicro, facts.isRivulet);
+    this.#dialect = facts.isRivulet
+      ? new Native(commands, this.#keys, this.#form)
+      : new Scripted(commands, this.#keys, this.#form, this.options, this.events);
+    this.#dialect.start();
     this.#requests = new RedisRequests(connector, commands, this.options);
   }
 
   protected async shut(): Promise<void> {
-    await this.#schedule?.stop();
+    await this.#dialect?.stop();
     await this.#requests?.close();
+    this.#closing = true;
     this.#commands?.close();
-    this.#schedule = null;
     this.#requests = null;
   }
 
@@ -225,14 +204,18 @@ export class RedisBroker extends BrokerBase {
     plan: PublishPlan,
   ): Promise<Receipt[]> {
     if (!this.#announced.has(topic)) {
-      await this.#connection.call('SADD', TOPICS, topic);
+      await this.#server.announce(topic);
       this.#announced.add(topic);
     }
-    if (plan.id !== null) return [await this.#storeOnce(topic, messages[0] as Message, plan)];
-    if (plan.delayMs !== null || plan.deliverAt !== null) {
-      return this.#storeLater(topic, messages, plan);
+    if (plan.id !== null) {
+      return [await this.#server.publishOnce(topic, messages[0] as Message, plan)];
     }
-    const adds = messages.map((message) => this.#add(topic, message, plan.maxLength));
+    if (plan.delayMs !== null || plan.deliverAt !== null) {
+      return this.#server.publishLater(topic, messages, plan);
+    }
+    const adds = messages.map((message) =>
+      addCommand(this.#keys.stream(topic), this.#form.write(topic, message), plan.maxLength),
+    );
     const [first] = adds as [[string, ...Argument[]]];
     const ids =
       adds.length === 1
@@ -256,12 +239,13 @@ export class RedisBroker extends BrokerBase {
         broker: this.options,
         connector,
         commands: this.#connection,
+        dialect: this.#server,
         keys: this.#keys,
         form: this.#form,
         events: this.events,
         tracing: this.tracing,
         number: this.#subscriptions++,
-        topics: () => this.#allTopics(),
+        topics: () => this.#server.topics(),
       }),
     );
   }
@@ -309,6 +293,10 @@ export class RedisBroker extends BrokerBase {
     return this.#commands as Connection;
   }
 
+  get #server(): Dialect {
+    return this.#dialect as Dialect;
+  }
+
   #whenReached<T>(what: string, work: () => Promise<T>): Promise<T> {
     return this.patiently(what, this.options.publishTimeoutMs, null, work);
   }
@@ -349,7 +337,7 @@ export class RedisBroker extends BrokerBase {
       cause = error;
     });
     commands.client.on('close', () => {
-      if (this.#schedule === null) return;
+      if (this.#closing) return;
       attempt++;
       if (away) return;
       away = true;
@@ -361,59 +349,6 @@ export class RedisBroker extends BrokerBase {
       this.events.emit('connected', { attempt });
       attempt = 0;
     });
-  }
-
-  #add(topic: string, message: Message, maxLength: number | null): [string, ...Argument[]] {
-    const stream = this.#keys.stream(topic);
-    const fields = this.#form.write(topic, message);
-    return maxLength === null
-      ? ['XADD', stream, '*', ...fields]
-      : ['XADD', stream, 'MAXLEN', '~', maxLength, '*', ...fields];
-  }
-
-  async #storeOnce(topic: string, message: Message, plan: PublishPlan): Promise<Receipt> {
-    const fields = this.#form.write(topic, message);
-    const delayed = plan.delayMs !== null || plan.deliverAt !== null;
-    const { form } = scheduledForm(fields, plan.maxLength);
-    if (delayed) await this.#schedule?.announce(topic);
-    const [id, before] = (await this.#connection.run(
-      scripts.publishOnce,
-      this.#keys.stream(topic),
-      this.#keys.publishId(topic, plan.id as string),
-      this.#keys.schedule(topic),
-      Math.ceil(this.options.idWindowMs),
-      plan.maxLength ?? 0,
-      plan.delayMs ?? NO_TIME,
-      plan.deliverAt ?? NO_TIME,
-      delayed ? form : NO_TIME,
-      ...fields,
-    )) as [Buffer, number];
-    if (delayed) this.#schedule?.expect(this.#waitOf(plan));
-    return { id: id.toString(), duplicate: before === 1 };
-  }
-
-  async #storeLater(
-    topic: string,
-    messages: readonly Message[],
-    plan: PublishPlan,
-  ): Promise<Receipt[]> {
-    const forms = messages.map((message) =>
-      scheduledForm(this.#form.write(topic, message), plan.maxLength),
-    );
-    await this.#schedule?.announce(topic);
-    await this.#connection.run(
-      scripts.schedule,
-      this.#keys.schedule(topic),
-      plan.delayMs ?? NO_TIME,
-      plan.deliverAt ?? NO_TIME,
-      ...forms.map(({ form }) => form),
-    );
-    this.#schedule?.expect(this.#waitOf(plan));
-    return forms.map(({ name }) => ({ id: name, duplicate: false }));
-  }
-
-  #waitOf({ delayMs, deliverAt }: PublishPlan): number {
-    return delayMs ?? (deliverAt ?? 0) - this.options.scheduler.now();
   }
 
   async #groupsOf(topic: string): Promise<TopicInfo['groups'] | null> {
@@ -437,12 +372,6 @@ export class RedisBroker extends BrokerBase {
         lag: lag === null ? null : Number(lag),
       };
     });
-  }
-
-  /** Those published to through this adapter, and streams of others that may be topics. */
-  async #allTopics(): Promise<string[]> {
-    const names = (await this.#connection.call('SMEMBERS', TOPICS)) as Buffer[];
-    return names.map(String).sort();
   }
 }
 

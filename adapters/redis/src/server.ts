@@ -6,9 +6,11 @@ import { RivuletError } from 'rivulet';
 import type { Connection } from './connection.ts';
 
 export interface ServerFacts {
-  /** `redis`, `valkey`, ... as it calls itself. */
+  /** `redis`, `valkey`, `rivulet`. */
   readonly product: string;
   readonly version: string;
+  /** Rivulet's own server: no scripts, but commands of its own. */
+  readonly isRivulet: boolean;
   readonly cluster: boolean;
   /** SPUBLISH and SSUBSCRIBE, from 7.0: the only publish/subscribe of a cluster that says who heard it. */
   readonly shardedPubSub: boolean;
@@ -26,7 +28,8 @@ export async function askServer(connection: Connection): Promise<ServerFacts> {
     const text = `this server is Redis ${version}: the redis broker needs 6.2 or later`;
     throw new RivuletError('SERVER_TOO_OLD', text);
   }
-  const needed = ['eval', 'zadd', 'xautoclaim', 'sadd'];
+  const isRivulet = info.has('rivulet_version');
+  const needed = isRivulet ? ['xnack', 'xschedule'] : ['eval', 'zadd', 'xautoclaim', 'sadd'];
   const found = (await connection.call('COMMAND', 'INFO', ...needed)) as unknown[];
   const missing = needed.filter((_, index) => !found[index]);
   if (missing.length > 0) {
@@ -34,8 +37,9 @@ export async function askServer(connection: Connection): Promise<ServerFacts> {
     throw new RivuletError('UNSUPPORTED', text);
   }
   return {
-    product: info.get('server_name') ?? 'redis',
-    version: info.get('valkey_version') ?? version,
+    product: isRivulet ? 'rivulet' : (info.get('server_name') ?? 'redis'),
+    version: info.get('rivulet_version') ?? info.get('valkey_version') ?? version,
+    isRivulet,
     cluster: info.get('redis_mode') === 'cluster' || info.get('cluster_enabled') === '1',
     shardedPubSub: major >= 7,
     durability: await askDurability(connection, info),

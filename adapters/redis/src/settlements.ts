@@ -2,21 +2,18 @@
  * Settling deliveries of one group on Redis.
  *
  * Acknowledgements gather while one XACK is under way, so that many cost one exchange. Everything
- * else is a script that first looks whether the message is still this consumer's. A message given
- * back stays pending, in the name of nobody, with its time in the sorted set of deadlines: it
- * survives the death of whoever gave it back.
+ * else first looks whether the message is still this consumer's.
  */
 import {
-  deadLetterMessage,
   type RawDelivery,
   type ResolvedSubscribeOptions,
   RivuletError,
   type Settler,
 } from 'rivulet';
 import type { Connection } from './connection.ts';
-import type { EntryForm } from './entry.ts';
+import type { Dialect, Hold } from './dialect.ts';
+import { GroupTopic } from './group-topic.ts';
 import type { Keys } from './keys.ts';
-import { PARKED, scripts } from './scripts.ts';
 
 /** At most this many ids in one XACK. */
 const MOST_ACKS = 1000;
@@ -37,9 +34,8 @@ export interface SettlementSetup {
   readonly consumer: string;
   readonly options: ResolvedSubscribeOptions;
   readonly keys: Keys;
-  readonly form: EntryForm;
   readonly commands: Connection;
-  readonly now: () => number;
+  readonly dialect: Dialect;
   /** A message of this topic comes again at this time of the server's clock. */
   readonly onDue: (topic: string, delayMs: number) => void;
 }
@@ -47,6 +43,7 @@ export interface SettlementSetup {
 export class Settlements implements Settler {
   readonly #setup: SettlementSetup;
   readonly #acks = new Map<string, AckQueue>();
+  readonly #places = new Map<string, GroupTopic>();
 
   constructor(setup: SettlementSetup) {
     this.#setup = setup;
@@ -65,62 +62,42 @@ export class Settlements implements Settler {
     });
   }
 
-  async nack(raw: RawDelivery, delayMs: number): Promise<void> {
-    await this.#hold(raw, PARKED, '', Math.round(delayMs));
-    this.#setup.onDue(raw.topic, delayMs);
+  async nack(raw: RawDelivery, delayMs: number, reason: string): Promise<void> {
+    const { dialect, onDue } = this.#setup;
+    await this.#settle(raw, dialect.nack(this.#hold(raw), delayMs, reason));
+    if (dialect.looks) onDue(raw.topic, delayMs);
   }
 
-  async release(raw: RawDelivery): Promise<void> {
-    await this.#hold(raw, PARKED, Math.max(0, raw.attempt - 1), 0);
+  release(raw: RawDelivery): Promise<void> {
+    return this.#settle(raw, this.#setup.dialect.release(this.#hold(raw)));
   }
 
-  async extend(raw: RawDelivery, ms: number): Promise<void> {
-    const { ackWaitMs } = this.#setup.options;
-    // The idle time says it where it can: then there is nothing to remember.
-    if (ms <= ackWaitMs) await this.#hold(raw, this.#setup.consumer, '', '', ackWaitMs - ms);
-    else await this.#hold(raw, this.#setup.consumer, '', ms);
+  extend(raw: RawDelivery, ms: number): Promise<void> {
+    const { dialect, options } = this.#setup;
+    return this.#settle(raw, dialect.extend(this.#hold(raw), ms, options.ackWaitMs));
   }
 
-  async recount(raw: RawDelivery): Promise<void> {
-    await this.#hold(raw, this.#setup.consumer, raw.attempt, '');
+  recount(raw: RawDelivery): Promise<void> {
+    return this.#settle(raw, this.#setup.dialect.recount(this.#hold(raw)));
   }
 
-  async deadLetter(raw: RawDelivery, topic: string, reason: string): Promise<void> {
-    const { group, consumer, keys, form, commands, now, options } = this.#setup;
-    const dead = deadLetterMessage(raw, options.group, raw.attempt, reason, now());
-    const mine = await commands.run(
-      scripts.bury,
-      keys.stream(raw.topic),
-      keys.stream(topic),
-      group,
-      consumer,
-      raw.id,
-      ...form.write(topic, dead),
-    );
-    if (mine === 0) throw lost(raw.topic, raw.id);
+  deadLetter(raw: RawDelivery, topic: string, reason: string): Promise<void> {
+    const { dialect, options } = this.#setup;
+    return this.#settle(raw, dialect.bury(this.#hold(raw), raw, options, topic, reason));
   }
 
-  async #hold(
-    raw: RawDelivery,
-    consumer: string,
-    deliveryCount: number | '',
-    ownDeadlineMs: number | '',
-    idleMs = 0,
-  ): Promise<void> {
-    const { keys, group, commands } = this.#setup;
-    const mine = await commands.run(
-      scripts.hold,
-      keys.stream(raw.topic),
-      keys.deadlines(raw.topic, group),
-      group,
-      this.#setup.consumer,
-      raw.id,
-      consumer,
-      Math.round(idleMs),
-      deliveryCount,
-      ownDeadlineMs,
-    );
-    if (mine === 0) throw lost(raw.topic, raw.id);
+  #hold(raw: RawDelivery): Hold {
+    const { keys, group, consumer } = this.#setup;
+    let at = this.#places.get(raw.topic);
+    if (at === undefined) {
+      at = new GroupTopic(keys, raw.topic, group);
+      this.#places.set(raw.topic, at);
+    }
+    return { at, consumer, raw };
+  }
+
+  async #settle(raw: RawDelivery, mine: Promise<boolean>): Promise<void> {
+    if (!(await mine)) throw lost(raw.topic, raw.id);
   }
 
   async #flush(key: string, queue: AckQueue): Promise<void> {

@@ -20,11 +20,11 @@ import {
   type Tracing,
 } from 'rivulet';
 import type { Connection, Connector } from './connection.ts';
+import type { Dialect } from './dialect.ts';
 import type { EntryForm } from './entry.ts';
 import { GroupTopic, toId } from './group-topic.ts';
 import type { Keys } from './keys.ts';
 import { Reader } from './reader.ts';
-import { scripts } from './scripts.ts';
 import { Settlements } from './settlements.ts';
 
 /** Groups of subscribers without one: gone with their subscriber, or some time after its death. */
@@ -39,6 +39,7 @@ export interface SubscriptionSetup {
   readonly broker: BrokerOptions;
   readonly connector: Connector;
   readonly commands: Connection;
+  readonly dialect: Dialect;
   readonly keys: Keys;
   readonly form: EntryForm;
   readonly events: Events<BrokerEvents>;
@@ -62,7 +63,7 @@ export class Subscription implements Attachment {
 
   private constructor(setup: SubscriptionSetup) {
     this.#setup = setup;
-    const { options, broker, events, tracing, commands, keys, form } = setup;
+    const { options, broker, events, tracing, commands, dialect, keys } = setup;
     this.#group = options.group ?? `${OWN_GROUP}${broker.scheduler.uniqueName()}`;
     this.#consumer = `${broker.clientName}/${setup.number}`;
     const settlements = new Settlements({
@@ -70,9 +71,8 @@ export class Subscription implements Attachment {
       consumer: this.#consumer,
       options,
       keys,
-      form,
       commands,
-      now: () => broker.scheduler.now(),
+      dialect,
       onDue: (topic, delayMs) => {
         for (const reader of this.#readers) reader.expect(topic, delayMs);
       },
@@ -124,11 +124,12 @@ export class Subscription implements Attachment {
   }
 
   async #add(topics: readonly string[], from: string): Promise<void> {
-    const { keys, commands, connector, events, form, broker, options } = this.#setup;
+    const { keys, commands, connector, dialect, events, form, broker, options } = this.#setup;
     const added: GroupTopic[] = [];
     for (const topic of topics) {
       const each = new GroupTopic(keys, topic, this.#group);
       await each.ensure(commands, from);
+      await dialect.adopt(each, options);
       added.push(each);
       this.#known.add(topic);
       await this.#tidy(each);
@@ -137,6 +138,7 @@ export class Subscription implements Attachment {
       const reader = new Reader({
         connector,
         commands,
+        dialect,
         consumer: this.#consumer,
         dispatcher: this.#dispatcher,
         form,
@@ -185,10 +187,11 @@ export class Subscription implements Attachment {
   }
 
   /** What the dead have left: consumers without pending messages, groups of lone subscribers. */
-  async #tidy({ stream, group }: GroupTopic): Promise<void> {
-    const { commands, events } = this.#setup;
+  async #tidy(each: GroupTopic): Promise<void> {
+    const { stream, group } = each;
+    const { commands, dialect, events } = this.#setup;
     try {
-      await commands.run(scripts.tidy, stream, group, FORGOTTEN_MS);
+      await dialect.tidy(each, FORGOTTEN_MS);
       const groups = (await commands.call('XINFO', 'GROUPS', stream)) as unknown[][];
       for (const facts of groups) {
         const name = String(facts[1]);

@@ -1,0 +1,11 @@
+/** The suite against `micro server` through the redis adapter: a Redis client is enough. */
+import { after, before, describe, test } from 'node:test';
+import { conformance } from '../../src/conformance/index.ts';
+import { remoteBacking } from './remote-backing.ts';
+
+conformance({
+  name: 'rivulet through the redis adapter',
+  runner: { describe, test, before, after },
+  factory: () => remoteBacking('redis'),
+  ...(process.env.CONFORMANCE_ONLY ? { only: process.env.CONFORMANCE_ONLY } : {}),
+});
