@@ -8,9 +8,11 @@ import { cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { repositoryRoot } from '../test/house/source-file.ts';
+import { brokers } from './brokers.ts';
 import { client } from './client.ts';
 import { growth } from './growth.ts';
 import { memory } from './memory.ts';
+import { requests } from './requests.ts';
 import { restart } from './restart.ts';
 import { meetsBudget, type Row } from './row.ts';
 import { xadd } from './xadd.ts';
@@ -26,7 +28,17 @@ const { values: options, positionals } = parseArgs({
   },
 });
 const entries = options.entries === undefined ? undefined : Number(options.entries);
-const benchmarks = [xadd, xreadgroup, xrange, memory, restart(entries), growth, client];
+const benchmarks = [
+  xadd,
+  xreadgroup,
+  xrange,
+  memory,
+  restart(entries),
+  growth,
+  client,
+  brokers,
+  requests,
+];
 const unknown = positionals.filter(
   (name) => !benchmarks.some((benchmark) => benchmark.name === name),
 );

@@ -1,0 +1,99 @@
+/**
+ * One side of request and reply, of each kind: who asks, and, when run as a program, who answers, in
+ * a process of its own.
+ *
+ *     node echo.js rivulet|nats|moleculer <address>
+ */
+import { fork } from 'node:child_process';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { connect as connectNats } from '@nats-io/transport-node';
+import { openBroker } from '../src/index.ts';
+import { repositoryRoot } from '../test/house/source-file.ts';
+
+export type EchoKind = 'rivulet' | 'nats' | 'moleculer';
+
+export interface Caller extends AsyncDisposable {
+  ask(body: Buffer): Promise<unknown>;
+}
+
+const TOPIC = 'bench.echo';
+const { ServiceBroker } = createRequire(join(repositoryRoot, 'bench', 'package.json'))('moleculer');
+
+/** For moleculer the address is `callerPort,responderPort`: its nodes know each other by a list. */
+function moleculer(address: string, own: 'caller' | 'responder') {
+  const [caller, responder] = address.split(',');
+  const urls = [`127.0.0.1:${caller}/caller`, `127.0.0.1:${responder}/responder`];
+  const port = Number(own === 'caller' ? caller : responder);
+  return new ServiceBroker({
+    nodeID: own,
+    logger: false,
+    transporter: { type: 'TCP', options: { udpDiscovery: false, port, urls } },
+  });
+}
+
+/** Starts the one who answers and connects to it. */
+export async function startEcho(kind: EchoKind, address: string): Promise<Caller> {
+  const child = fork(fileURLToPath(import.meta.url), [kind, address]);
+  await new Promise<void>((resolve, reject) => {
+    child.once('message', () => resolve());
+    child.once('exit', (code) => reject(new Error(`the responder ended with ${code}`)));
+  });
+  const caller = await connectCaller(kind, address);
+  return {
+    ask: caller.ask,
+    async [Symbol.asyncDispose]() {
+      await caller.close();
+      child.kill('SIGKILL');
+    },
+  };
+}
+
+async function connectCaller(kind: EchoKind, address: string) {
+  if (kind === 'rivulet') {
+    const broker = await openBroker(address);
+    return {
+      ask: (body: Buffer) => broker.request(TOPIC, { headers: {}, body }),
+      close: () => broker.disconnect(),
+    };
+  }
+  if (kind === 'nats') {
+    const client = await connectNats({ servers: address });
+    return {
+      ask: (body: Buffer) => client.request(TOPIC, body, { timeout: 10_000 }),
+      close: () => client.close(),
+    };
+  }
+  const broker = moleculer(address, 'caller');
+  await broker.start();
+  await broker.waitForServices('bench', 20_000);
+  return {
+    // Its packets are JSON, which has no bytes.
+    ask: (body: Buffer) => broker.call('bench.echo', { body: body.toString('latin1') }),
+    close: () => broker.stop(),
+  };
+}
+
+async function respond(kind: EchoKind, address: string): Promise<void> {
+  if (kind === 'rivulet') {
+    const broker = await openBroker(address);
+    await broker.respond(TOPIC, (request) => request, { concurrency: 1000 });
+  } else if (kind === 'nats') {
+    const client = await connectNats({ servers: address });
+    client.subscribe(TOPIC, { callback: (_, message) => void message.respond(message.data) });
+    await client.flush();
+  } else {
+    const broker = moleculer(address, 'responder');
+    broker.createService({
+      name: 'bench',
+      actions: { echo: ({ params }: { params: unknown }) => params },
+    });
+    await broker.start();
+  }
+  process.send?.('ready');
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  await respond(process.argv[2] as EchoKind, process.argv[3] as string);
+}
