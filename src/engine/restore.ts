@@ -34,10 +34,10 @@ export function restoreCheckpoint(engine: Engine, checkpointer: Checkpointer): n
     const streams = new Map<number, KeyEntry>();
     const source = new CheckpointStreams(engine, checkpointer);
     let keys = 0;
-    for (const { key, value } of checkpoint.entries(names.ALL_KEYS_FROM, names.ALL_KEYS_TO)) {
-      restoreKey(source, databases, streams, names.uidIn(key), value);
+    checkpoint.scan(names.ALL_KEYS_FROM, names.ALL_KEYS_TO, (key, buffer, at, end) => {
+      restoreKey(source, databases, streams, names.uidIn(key), buffer, at, end);
       keys++;
-    }
+    });
     restoreIdempotency(engine, checkpointer, streams);
     restoreRetention(engine, checkpointer, streams);
     restoreGroups(engine, checkpointer, streams);
@@ -90,10 +90,12 @@ function restoreKey(
   streams: Map<number, KeyEntry>,
   uid: number,
   bytes: Buffer,
+  at: number,
+  end: number,
 ): void {
   reader.buffer = bytes;
-  reader.at = 0;
-  reader.end = bytes.length;
+  reader.at = at;
+  reader.end = end;
   const keyspace = reader.varint();
   const nameLength = reader.varint();
   const nameAt = reader.at;
@@ -108,11 +110,10 @@ function restoreKey(
   if (type !== STRING_TYPE && type !== STREAM_TYPE) {
     throw new RangeError(`key ${uid} has unknown type ${type}`);
   }
-  const rest = bytes.subarray(reader.at);
   const value: Value =
     type === STRING_TYPE
-      ? { type: 'string', bytes: Buffer.from(rest) }
-      : StreamValue.stored(source, uid, rest);
+      ? { type: 'string', bytes: Buffer.from(bytes.subarray(reader.at, end)) }
+      : StreamValue.stored(source, uid, bytes, reader.at, end);
   const entry = database.admit(bytes, value, expireAt, nameAt, nameLength);
   entry.uid = uid;
   if (type === STREAM_TYPE) streams.set(uid, entry);

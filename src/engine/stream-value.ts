@@ -41,18 +41,28 @@ export class StreamValue {
   private ownGroups: Map<string, ConsumerGroup> | null = null;
   private source: StreamSource | null = null;
   private uid = 0;
-  private metadata: Buffer | null = null;
+  private bytes: Buffer | null = null;
+  private bytesAt = 0;
+  private bytesEnd = 0;
 
   constructor(stream: Stream | null) {
     this.made = stream;
   }
 
-  /** A stream of the checkpoint; `metadata` is kept. */
-  static stored(source: StreamSource, uid: number, metadata: Buffer): StreamValue {
+  /** A stream of the checkpoint, which `bytes` from `at` to `end` describe; they are kept. */
+  static stored(
+    source: StreamSource,
+    uid: number,
+    bytes: Buffer,
+    at: number,
+    end: number,
+  ): StreamValue {
     const value = new StreamValue(null);
     value.source = source;
     value.uid = uid;
-    value.metadata = metadata;
+    value.bytes = bytes;
+    value.bytesAt = at;
+    value.bytesEnd = end;
     value.coldAttached = true;
     return value;
   }
@@ -73,8 +83,8 @@ export class StreamValue {
   }
 
   private make(): Stream {
-    this.made = this.source!.load(this.uid, this.metadata!);
-    this.source = this.metadata = null;
+    this.made = this.source!.load(this.uid, this.bytes!.subarray(this.bytesAt, this.bytesEnd));
+    this.source = this.bytes = null;
     return this.made;
   }
 }

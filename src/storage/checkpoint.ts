@@ -42,6 +42,8 @@ export interface Checkpoint {
   seekBackward(key: Uint8Array, limit: Uint8Array): CheckpointEntry | undefined;
   /** Every entry with from <= key < to, in order. */
   entries(from: Uint8Array, to: Uint8Array): Iterable<CheckpointEntry>;
+  /** As `entries`, for very many: no object per entry. */
+  scan(from: Uint8Array, to: Uint8Array, visit: ScanVisitor): void;
   /** Bytes that the checkpoint takes on disk, for INFO and metrics. */
   readonly sizeBytes: number;
   close(): Promise<void>;
@@ -51,3 +53,9 @@ export interface CheckpointEntry {
   readonly key: Buffer;
   readonly value: Buffer;
 }
+
+/**
+ * One entry: its key, valid during the call, and its value, from `at` to `end` in a buffer that holds
+ * others, too. The buffer's bytes never change, so it may be kept, and is then kept whole.
+ */
+export type ScanVisitor = (key: Buffer, buffer: Buffer, at: number, end: number) => void;

@@ -13,12 +13,13 @@
  */
 import * as fs from 'node:fs';
 import { Worker } from 'node:worker_threads';
-import type { Checkpoint, CheckpointEntry } from './checkpoint.ts';
-import { ChangeWriter } from './checkpoint-changes.ts';
+import type { Checkpoint, CheckpointEntry, ScanVisitor } from './checkpoint.ts';
+import { CHECKSUM_BYTES, ChangeWriter } from './checkpoint-changes.ts';
 import {
   CHECKPOINT_FORMAT,
   checkEnvironmentFile,
   checkedValue,
+  checkValue,
   damagedCheckpoint,
   type Environment,
   FORMAT_KEY,
@@ -28,6 +29,7 @@ import {
 } from './lmdb-format.ts';
 import type { Answer, Order, WorkerData } from './lmdb-worker.ts';
 import { StorageError } from './storage-error.ts';
+import { ValueSlab } from './value-slab.ts';
 
 type RangeOptions = NonNullable<Parameters<Environment['getRange']>[0]>;
 
@@ -41,6 +43,7 @@ export class LmdbCheckpoint implements Checkpoint {
   position: number;
   readonly #directory: string;
   readonly #environment: Environment;
+  readonly #slab: ValueSlab;
   #changes: ChangeWriter | null = null;
   #writer: Writer | null = null;
   #sizeBytes = 0;
@@ -51,21 +54,23 @@ export class LmdbCheckpoint implements Checkpoint {
    */
   static async open(directory: string): Promise<LmdbCheckpoint> {
     checkEnvironmentFile(directory);
+    const slab = new ValueSlab();
     let environment: Environment;
     try {
-      environment = openEnvironment(directory);
+      environment = openEnvironment(directory, slab);
     } catch (error) {
       throw damagedCheckpoint(directory, (error as Error).message, error);
     }
     try {
-      return new LmdbCheckpoint(directory, environment);
+      return new LmdbCheckpoint(directory, environment, slab);
     } catch (error) {
       await environment.close();
       throw error;
     }
   }
 
-  private constructor(directory: string, environment: Environment) {
+  private constructor(directory: string, environment: Environment, slab: ValueSlab) {
+    this.#slab = slab;
     this.#directory = directory;
     this.#environment = environment;
     const format = environment.getBinary(FORMAT_KEY);
@@ -194,6 +199,27 @@ export class LmdbCheckpoint implements Checkpoint {
 
   *entries(from: Uint8Array, to: Uint8Array): Iterable<CheckpointEntry> {
     yield* this.#range({ start: userKey(from) as Buffer, end: to as Buffer });
+  }
+
+  scan(from: Uint8Array, to: Uint8Array, visit: ScanVisitor): void {
+    const slab = this.#slab;
+    const range = { start: userKey(from) as Buffer, end: to as Buffer };
+    const iterator = this.#environment.getRange(range)[Symbol.iterator]();
+    try {
+      for (;;) {
+        slab.packing = true;
+        const next = step(iterator, this.#directory);
+        slab.packing = false;
+        if (next === undefined) return;
+        const { buffer, at, end } = slab;
+        const key = asBuffer(next.key);
+        checkValue(key, buffer, at, end, this.#directory);
+        visit(key, buffer, at, end - CHECKSUM_BYTES);
+      }
+    } finally {
+      slab.packing = false;
+      iterator.return?.();
+    }
   }
 
   #first(range: RangeOptions): CheckpointEntry | undefined {

@@ -8,7 +8,7 @@
  * Cost: a commit copies the array of keys, O(n); fine for simulation, meant for nothing else.
  */
 
-import type { Checkpoint, CheckpointEntry } from './checkpoint.ts';
+import type { Checkpoint, CheckpointEntry, ScanVisitor } from './checkpoint.ts';
 import { applyChanges, CHECKSUM_BYTES, ChangeWriter } from './checkpoint-changes.ts';
 import { StorageError } from './storage-error.ts';
 
@@ -122,6 +122,10 @@ export class MemoryCheckpoint implements Checkpoint {
       if (entries[i].key.compare(to) >= 0) return;
       yield copied(entries[i]);
     }
+  }
+
+  scan(from: Uint8Array, to: Uint8Array, visit: ScanVisitor): void {
+    for (const { key, value } of this.entries(from, to)) visit(key, value, 0, value.length);
   }
 
   async close(): Promise<void> {
