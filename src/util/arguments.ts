@@ -75,13 +75,13 @@ export class Arguments {
   /** UTF-8 text of one argument. For names and messages, never on the hot path. */
   text(index: number): string {
     const from = this.offsets[index];
-    return this.buffer.toString("utf8", from, from + this.lengths[index]);
+    return this.buffer.toString('utf8', from, from + this.lengths[index]);
   }
 
   /** One byte per character: loses nothing and is a fine key for a Map. */
   latin1(index: number): string {
     const from = this.offsets[index];
-    return this.buffer.toString("latin1", from, from + this.lengths[index]);
+    return this.buffer.toString('latin1', from, from + this.lengths[index]);
   }
 
   /** Whether the argument is this keyword (given in upper case), in any case. */
