@@ -1,3 +1,6 @@
+/**
+ * Our crc32 against the one of zlib.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { crc32 } from 'node:zlib';
