@@ -49,6 +49,8 @@ export interface PublishPlan {
   readonly delayMs: number | null;
   readonly deliverAt: number | null;
   readonly maxLength: number | null;
+  /** An implementation's own, kept over the attempts of one publish. */
+  mark?: number | undefined;
 }
 
 /** A subscription or responder of an implementation. */
@@ -434,6 +436,7 @@ export abstract class BrokerBase implements Broker {
       delayMs: delayMs !== undefined && delayMs > 0 ? delayMs : null,
       deliverAt: deliverAt?.getTime() ?? null,
       maxLength: maxLength ?? null,
+      mark: undefined,
     };
   }
 

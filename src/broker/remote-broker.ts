@@ -61,9 +61,8 @@ export function createBroker(
 
 export class RemoteBroker extends BrokerBase {
   readonly name = 'rivulet';
-  readonly #producer = `${this.options.scheduler.uniqueName()}-`;
-  readonly #numbers = new WeakMap<PublishPlan, number>();
-  #lastNumber = 0;
+  readonly #producers = producersOf(this.options.scheduler.uniqueName());
+  #nextNumber = 1;
   /** Messages sent, or to be sent, whose fate is not known yet. */
   #unanswered = 0;
   #whenFewer: (() => void) | null = null;
@@ -218,22 +217,21 @@ export class RemoteBroker extends BrokerBase {
     this.#link = null;
   }
 
-  protected async store(
+  protected store(
     topic: string,
     messages: readonly Message[],
     plan: PublishPlan,
   ): Promise<Receipt[]> {
-    if (plan.id !== null) return [await this.#storeOnce(topic, messages[0] as Message, plan)];
-    const from = this.#numberOf(plan, messages.length);
-    const receipts: Receipt[] = [];
-    for (let at = 0; at < messages.length; at += MOST_AT_ONCE) {
-      const part = messages.slice(at, at + MOST_AT_ONCE);
-      while (this.#unanswered > 0 && this.#unanswered + part.length > MOST_AT_ONCE) {
-        await this.#fewer();
-      }
-      await this.#storePart(topic, part, plan, from + at, receipts);
+    if (plan.id !== null) return this.#storeOnce(topic, messages[0] as Message, plan);
+    // The same numbers each time it is tried.
+    if (plan.mark === undefined) {
+      plan.mark = this.#nextNumber;
+      this.#nextNumber += messages.length;
     }
-    return receipts;
+    const hasRoom = this.#unanswered + messages.length <= MOST_AT_ONCE;
+    return hasRoom
+      ? this.#send(topic, messages, plan, plan.mark)
+      : this.#storeInParts(topic, messages, plan, plan.mark);
   }
 
   protected attach(
@@ -293,50 +291,55 @@ export class RemoteBroker extends BrokerBase {
     return this.patiently(what, this.options.publishTimeoutMs, null, work);
   }
 
-  /** The number of a publish's first message: the same each time it is tried. */
-  #numberOf(plan: PublishPlan, count: number): number {
-    const known = this.#numbers.get(plan);
-    if (known !== undefined) return known;
-    const number = this.#lastNumber + 1;
-    this.#lastNumber += count;
-    this.#numbers.set(plan, number);
-    return number;
-  }
-
-  /** In order, in one write. What was stored before the connection was cut is recognised again. */
-  #storePart(
+  async #storeInParts(
     topic: string,
     messages: readonly Message[],
     plan: PublishPlan,
     from: number,
-    receipts: Receipt[],
-  ): Promise<void> {
+  ): Promise<Receipt[]> {
+    const receipts: Receipt[] = [];
+    for (let at = 0; at < messages.length; at += MOST_AT_ONCE) {
+      const part = messages.slice(at, at + MOST_AT_ONCE);
+      while (this.#unanswered > 0 && this.#unanswered + part.length > MOST_AT_ONCE) {
+        await this.#fewer();
+      }
+      receipts.push(...(await this.#send(topic, part, plan, from + at)));
+    }
+    return receipts;
+  }
+
+  /** In order, in one write. What was stored before the connection was cut is recognised again. */
+  #send(
+    topic: string,
+    messages: readonly Message[],
+    plan: PublishPlan,
+    from: number,
+  ): Promise<Receipt[]> {
     return new Promise((resolve, reject) => {
-      let left = messages.length;
-      const done = () => {
+      const receipts: Receipt[] = [];
+      const answered = () => {
         this.#unanswered--;
         if (this.#whenFewer !== null) this.#whenFewer();
-        return --left === 0;
       };
       const pending = {
         reply(value: Reply) {
-          const last = done();
+          answered();
           if (value instanceof ReplyError) {
             reject(inBatch(value, messages.length, receipts.length));
-          } else {
-            receipts.push({ id: (value as Buffer).toString('latin1'), duplicate: false });
-            if (last) resolve();
+            return;
           }
+          const id = (value as Buffer).toString('latin1');
+          if (receipts.push({ id, duplicate: false }) === messages.length) resolve(receipts);
         },
         fail(error: RivuletError) {
-          done();
+          answered();
           reject(error);
         },
       };
       this.#unanswered += messages.length;
       for (let i = 0; i < messages.length; i++) {
         const number = from + i;
-        const producer = `${this.#producer}${Math.floor(number / IDS_OF_A_PRODUCER) % PRODUCERS}`;
+        const producer = this.#producers[Math.floor(number / IDS_OF_A_PRODUCER) % PRODUCERS];
         const command = addCommand(topic, producer, number, messages[i] as Message, plan);
         this.#connected.send(command, pending);
       }
@@ -344,7 +347,7 @@ export class RemoteBroker extends BrokerBase {
   }
 
   /** A publish with an id: what the topic counts of duplicates tells whether it was one. */
-  async #storeOnce(topic: string, message: Message, plan: PublishPlan): Promise<Receipt> {
+  async #storeOnce(topic: string, message: Message, plan: PublishPlan): Promise<Receipt[]> {
     const id = plan.id as string;
     const producer = `${BY_ID}${hash(id) % PRODUCERS_BY_ID}`;
     const replies = await this.#connected.pipeline([
@@ -358,7 +361,7 @@ export class RemoteBroker extends BrokerBase {
     if (!Array.isArray(result)) throw replies.find((reply) => reply instanceof ReplyError);
     const [before, added, after] = result as [Reply, Reply, Reply];
     if (added instanceof ReplyError) throw added;
-    return { id: String(added), duplicate: duplicates(after) > duplicates(before) };
+    return [{ id: String(added), duplicate: duplicates(after) > duplicates(before) }];
   }
 
   #fewer(): Promise<void> {
@@ -446,6 +449,10 @@ function inBatch(error: ReplyError, size: number, at: number): RivuletError {
   return new RivuletError(error.code, `message ${at} of a batch: ${error.message}`, {
     cause: error,
   });
+}
+
+function producersOf(name: string): readonly string[] {
+  return Array.from({ length: PRODUCERS }, (_, index) => `${name}-${index}`);
 }
 
 /** How often the stream has recognised an id; a stream that is not there has not. */
