@@ -297,13 +297,14 @@ export class EmbeddedReader implements BlockedReader, GroupMember {
     const { policy } = group;
     const { shell, exclusive } = this.#setup;
     const others = shell.members(this.topic, this.group).length > 1;
+    if (this.hungry && exclusive) return others ? now + STUCK_LOOK_MS : NEVER;
+    // Whoever is given something is not alone in having room, or is tried before those who have.
+    if (policy === null || group.pending.size === 0) return NEVER;
     // What others are given from now on is due only later.
-    let next = others && policy !== null ? now + policy.ackWait : NEVER;
-    if (this.hungry) return exclusive && others ? now + STUCK_LOOK_MS : next;
-    if (policy !== null && group.pending.size > 0) {
-      next = Math.min(next, group.pending.order.nextIdleAt(policy.ackWait, now));
-    }
-    return next;
+    const later = others ? now + policy.ackWait : NEVER;
+    return this.hungry
+      ? later
+      : Math.min(later, group.pending.order.nextIdleAt(policy.ackWait, now));
   }
 
   #consumerOf(entry: KeyEntry, group: ConsumerGroup): Consumer {

@@ -68,6 +68,20 @@ export class VirtualScheduler implements Scheduler {
     await this.settle();
   }
 
+  /** Goes to the next timer, however far, and runs it; false when none is set. */
+  async step(): Promise<boolean> {
+    await this.settle();
+    const next = this.#next(Number.POSITIVE_INFINITY);
+    if (next === null) return false;
+    await this.advance(Math.max(0, next.at - this.monotonic()));
+    return true;
+  }
+
+  /** Lets time pass and nothing happen, as when a handler keeps the loop busy. */
+  elapse(ms: number): void {
+    this.#clock.advance(ms);
+  }
+
   /** Lets what is already under way come to rest, without time passing. */
   async settle(): Promise<void> {
     for (let turn = 0; turn < 3; turn++) await nextTurn();

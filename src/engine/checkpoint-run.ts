@@ -58,7 +58,7 @@ export class CheckpointRun {
     this.changes = changes;
     this.position = position;
     const keyspaces = engine.databases.map(({ keyspace, size }) => ({ uid: keyspace.uid, size }));
-    this.meta = { lastUid: 0, keyspaces };
+    this.meta = { lastUid: 0, keyspaces, lastScheduled: engine.lastScheduled };
     this.work = this.pieces();
   }
 
@@ -82,8 +82,8 @@ export class CheckpointRun {
     const uid = this.uidOf(entry);
     this.captured.push(entry);
     writer.clear();
-    encodeKey(entry, writer);
-    this.checkpoint.put(names.keyName(uid), writer.buffer.subarray(0, writer.length));
+    const rest = encodeKey(entry, writer);
+    this.checkpoint.put(names.keyName(uid), writer.buffer.subarray(0, writer.length), rest);
     if (entry.value.type === 'stream') this.freezeStream(entry, entry.value, uid);
   }
 

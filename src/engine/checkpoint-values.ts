@@ -7,7 +7,8 @@
  *     later varint keyspace's uid · bytes key · varint due time · the rest: its body
  *           (scheduled-entries.ts)
  *     meta  varint format version · varint last uid · varint n, then of each of the n databases
- *           varint keyspace's uid · varint number of keys
+ *           varint keyspace's uid · varint number of keys; then varint last number of a scheduled
+ *           entry
  */
 import { ByteReader, type ByteWriter } from '../util/byte-writer.ts';
 import type { KeyEntry } from './key-entry.ts';
@@ -18,14 +19,14 @@ export const FORMAT = 1;
 export const STRING_TYPE = 1;
 export const STREAM_TYPE = 2;
 
-export function encodeKey(entry: KeyEntry, writer: ByteWriter): void {
+/** Writes all but the rest, which is returned: a string may be large, and is copied once. */
+export function encodeKey(entry: KeyEntry, writer: ByteWriter): Buffer {
   const { value } = entry;
   writer.varint(entry.space.uid);
   writer.bytes(entry.key);
   writer.u8(value.type === 'string' ? STRING_TYPE : STREAM_TYPE);
   writer.varint(entry.expireAt);
-  const rest = value.type === 'string' ? value.bytes : value.stream.export();
-  writer.raw(rest, 0, rest.length);
+  return value.type === 'string' ? value.bytes : value.stream.export();
 }
 
 export interface StoredKeyspace {
@@ -55,6 +56,8 @@ export interface CheckpointMeta {
   lastUid: number;
   /** By database. */
   readonly keyspaces: readonly StoredKeyspace[];
+  /** The last number given to a scheduled entry. */
+  readonly lastScheduled: number;
 }
 
 export function encodeMeta(meta: CheckpointMeta, writer: ByteWriter): void {
@@ -65,6 +68,7 @@ export function encodeMeta(meta: CheckpointMeta, writer: ByteWriter): void {
     writer.varint(uid);
     writer.varint(size);
   }
+  writer.varint(meta.lastScheduled);
 }
 
 /** Throws RangeError where the bytes are damaged or of a newer format. */
@@ -79,5 +83,5 @@ export function decodeMeta(bytes: Buffer): CheckpointMeta {
   for (let left = reader.varint(); left > 0; left--) {
     keyspaces.push({ uid: reader.varint(), size: reader.varint() });
   }
-  return { lastUid, keyspaces };
+  return { lastUid, keyspaces, lastScheduled: reader.varint() };
 }

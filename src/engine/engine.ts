@@ -90,6 +90,8 @@ export class Engine {
   readonly statistics = { expiredKeys: 0, keyspaceHits: 0, keyspaceMisses: 0 };
   /** The last uid given out; the checkpoint keeps it. */
   lastUid = 0;
+  /** The last number given to a scheduled entry; records and the checkpoint keep it. */
+  lastScheduled = 0;
   private databaseToTick = 0;
 
   constructor(options: EngineOptions) {
@@ -135,7 +137,7 @@ export class Engine {
       this.aging.first()?.expireAt ?? Number.POSITIVE_INFINITY,
     );
     for (const { keyspace } of this.databases) {
-      const at = keyspace.schedule.first()?.at ?? Number.POSITIVE_INFINITY;
+      const at = keyspace.schedule.first()?.due ?? Number.POSITIVE_INFINITY;
       if (at < next) next = at;
     }
     return next;

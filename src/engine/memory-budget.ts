@@ -2,7 +2,8 @@
  * Keeps the streams' resident blocks within a budget: clean ones leave memory, cold ones first.
  *
  * `maxmemory` bounds the whole process; blocks get BLOCK_SHARE of it, the rest is for keys, strings,
- * groups, pending entries, buffers and the garbage collector's room. Without `maxmemory`, or with
+ * groups, pending entries, buffers and the garbage collector's room. Where the rest needs more, blocks
+ * get less (`squeeze`), down to SQUEEZED of their share. Without `maxmemory`, or with
  * `appendonly no`, nothing is evicted. A dirty block cannot go before a checkpoint has it, so when
  * evicting is not enough one is asked for.
  *
@@ -19,8 +20,13 @@ import type { KeyEntry } from './key-entry.ts';
 import type { StreamValue } from './stream-value.ts';
 
 const BLOCK_SHARE = 0.5;
+const SQUEEZED = 0.1;
+/** How much of its share a squeezed budget gets back per tick. */
+const REGAINED = 0.005;
 /** Evicting goes on until so much of the budget is used, so that it does not begin at every call. */
 const LOW_WATER = 0.95;
+/** Beyond this share of the budget, writers are faster than blocks can leave: `pressed`. */
+const CEILING = 1.25;
 /** Newest blocks that a stream in use keeps in a sparing round. */
 const KEPT = 16;
 /** Streams looked at and blocks evicted per call: about a millisecond's work. */
@@ -34,11 +40,14 @@ export class MemoryBudget {
   bytes = 0;
   /** Blocks evicted since the start. */
   evicted = 0;
+  /** Blocks are over budget and are being made to leave. */
+  evicting = false;
   private limit = 0;
+  /** The limit while nothing squeezes it. */
+  private share = 0;
   private readonly engine: Engine;
   private readonly streams = new Set<KeyEntry>();
   private hand: Iterator<KeyEntry> = this.streams.values();
-  private evicting = false;
   private sparing = true;
   /** Unix seconds at which the hand began this round, and the one before. */
   private roundBegan = 0;
@@ -53,9 +62,29 @@ export class MemoryBudget {
     return this.limit;
   }
 
+  /** So far over budget that whoever adds to it should wait. */
+  get pressed(): boolean {
+    return this.isOver(CEILING);
+  }
+
   /** CONFIG SET maxmemory, in bytes; 0 = no limit. */
   setMaxMemory(bytes: number): void {
-    this.limit = Math.floor(bytes * BLOCK_SHARE);
+    this.share = Math.floor(bytes * BLOCK_SHARE);
+    this.limit = this.share;
+  }
+
+  /** So many bytes too many are in use, blocks or other things. False when blocks cannot help. */
+  squeeze(bytes: number): boolean {
+    const least = Math.floor(this.share * SQUEEZED);
+    if (this.bytes <= least || this.engine.checkpointer === undefined) return false;
+    this.limit = Math.max(least, Math.floor(Math.min(this.limit, this.bytes) - bytes));
+    this.evicting = this.isOver(LOW_WATER);
+    return true;
+  }
+
+  /** What squeezed it is over. */
+  relax(): void {
+    this.limit = Math.min(this.share, Math.ceil(this.limit + this.share * REGAINED));
   }
 
   /** A stream was entered into a database. */
@@ -70,7 +99,7 @@ export class MemoryBudget {
     value.countedBytes = 0;
   }
 
-  /** Moves the hand on; ten times a second. */
+  /** Moves the hand on; ten times a second, more often while memory is short. */
   tick(): void {
     let streams = Math.min(STREAMS_PER_CALL, this.streams.size);
     let blocks = BLOCKS_PER_CALL;

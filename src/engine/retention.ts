@@ -75,10 +75,10 @@ function trimBytes(
 ): void {
   const { stream } = value;
   let excess = stream.nodeBytes - maxBytes;
-  let nodes = stream.radixTreeKeys;
   let left = stream.length;
   for (const block of stream.blocks()) {
-    if (excess <= 0 || --nodes === 0) break;
+    if (block.live === 0) continue;
+    if (excess <= 0 || block.live === left) break;
     excess -= block.listpackBytes;
     left -= block.live;
   }

@@ -4,8 +4,7 @@
  * Holds: a binary heap whose members know their place, and them by number and by key. They belong to
  * the name of a stream, not to the stream: deleting or renaming the key changes nothing here. A
  * flush takes them with the keyspace, SWAPDB moves them with it.
- * Invariant: an entry is never changed but for `at`; `at` is its due time, or later where it could
- * not be added then.
+ * Invariant: an entry is never changed, only replaced by one of the same number.
  * Cost: O(log n) to add and to remove.
  */
 import type { Keyspace } from './keyspace.ts';
@@ -19,15 +18,12 @@ export class ScheduledEntry {
   /** What to trim afterwards, and the fields: scheduled-entries.ts. */
   readonly body: Buffer;
   readonly space: Keyspace;
-  /** Unix ms at which it is tried. */
-  at: number;
   heapIndex = -1;
 
   constructor(number: number, key: Buffer, due: number, body: Buffer, space: Keyspace) {
     this.number = number;
     this.key = key;
     this.due = due;
-    this.at = due;
     this.body = body;
     this.space = space;
   }
@@ -106,12 +102,6 @@ export class Schedule {
     if (siblings?.size === 0) this.byKey.delete(key);
   }
 
-  /** It could not be added now: it is tried again at this time. */
-  postpone(entry: ScheduledEntry, at: number): void {
-    entry.at = at;
-    this.sink(entry, entry.heapIndex);
-  }
-
   private rise(entry: ScheduledEntry, index: number): void {
     const { heap } = this;
     while (index > 0) {
@@ -142,7 +132,7 @@ export class Schedule {
 }
 
 function isBefore(a: ScheduledEntry, b: ScheduledEntry): boolean {
-  return a.at < b.at || (a.at === b.at && a.number < b.number);
+  return a.due < b.due || (a.due === b.due && a.number < b.number);
 }
 
 function latin1(key: Uint8Array): string {

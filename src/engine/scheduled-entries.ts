@@ -26,7 +26,7 @@ import { StreamRecord } from './stream-records.ts';
 
 /** Entries added by one tick: a few milliseconds' work. */
 const ADDED_PER_TICK = 1000;
-/** An entry whose key holds something else is tried again after so long. */
+/** An entry whose key holds something else is entered again, for so much later. */
 const POSTPONED_MS = 1000;
 
 /** The trim that follows the append. */
@@ -53,7 +53,7 @@ export function scheduleEntry(
   encodeTrim(trim);
   body.varint((to - from) / 2);
   for (let i = from; i < to; i++) body.bytes(args.buffer, args.offsets[i], args.lengths[i]);
-  const number = database.engine.nextUid();
+  const number = database.engine.lastScheduled + 1;
   enterScheduled(database, number, Buffer.from(key), due, body.toBuffer());
   return number;
 }
@@ -67,7 +67,7 @@ export function enterScheduled(
   bytes: Buffer,
 ): void {
   const { engine, keyspace } = database;
-  engine.lastUid = Math.max(engine.lastUid, number);
+  engine.lastScheduled = Math.max(engine.lastScheduled, number);
   const scheduled = new ScheduledEntry(number, key, due, bytes, keyspace);
   keyspace.schedule.add(scheduled);
   engine.checkpointer?.addScheduled(scheduled);
@@ -100,9 +100,12 @@ export function addDue(engine: Engine): void {
     const { schedule } = database.keyspace;
     for (; budget > 0; budget--) {
       const scheduled = schedule.first();
-      if (scheduled === undefined || scheduled.at > engine.now) break;
-      if (addScheduled(database, scheduled)) unschedule(database, scheduled);
-      else schedule.postpone(scheduled, engine.now + POSTPONED_MS);
+      if (scheduled === undefined || scheduled.due > engine.now) break;
+      const added = addScheduled(database, scheduled);
+      unschedule(database, scheduled);
+      if (added) continue;
+      const { number, key, body } = scheduled;
+      enterScheduled(database, number, key, engine.now + POSTPONED_MS, body);
     }
   }
 }

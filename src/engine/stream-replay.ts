@@ -20,6 +20,7 @@ import type { KeyEntry } from './key-entry.ts';
 import { type RecordHandler, readDatabase, readEntry } from './replay.ts';
 import { setRetention } from './retention.ts';
 import { enterScheduled, unschedule } from './scheduled-entries.ts';
+import { watchAge } from './stream-aging.ts';
 import { acknowledge, Delivery, redeliver } from './stream-deliveries.ts';
 import {
   appendEntry,
@@ -65,6 +66,7 @@ export const streamReplayHandlers: Readonly<Record<number, RecordHandler>> = {
       record.raw(length);
     }
     appendEntry(database, entry, value, id, args, 0, count);
+    if (value.retention !== null) watchAge(engine, entry, value);
   },
   [StreamRecord.TRIM](engine, record) {
     const { database, entry, value } = readTarget(engine, record);

@@ -41,7 +41,10 @@ export class Stream {
   length = 0;
   /** entries-added; exact up to 2^53. */
   entriesAdded = 0;
-  /** What all nodes would take as Redis's listpacks, tombstones included; cold ones count too. */
+  /**
+   * What the nodes that have live entries would take as Redis's listpacks, their tombstones included;
+   * cold ones count too. (Whether a node of nothing but tombstones is there, nobody may depend on.)
+   */
   nodeBytes = 0;
   readonly limits: NodeLimits;
   /** @internal Block order and changes, for the iterator and the trim. */
@@ -87,7 +90,7 @@ export class Stream {
     } else if (block.epoch !== this.ledger.epoch) {
       this.ledger.beforeChange(block);
     }
-    const before = block.listpackBytes;
+    const before = block.live > 0 ? block.listpackBytes : 0;
     writeEntry(block, id, args, from, to);
     this.nodeBytes += block.listpackBytes - before;
     this.entriesAdded++;
@@ -315,7 +318,7 @@ export class Stream {
     this.index.remove(block, resident);
     if (resident) this.#forgetBytes(block);
     this.length -= block.live;
-    this.nodeBytes -= block.listpackBytes;
+    if (block.live > 0) this.nodeBytes -= block.listpackBytes;
   }
 
   /**
@@ -337,7 +340,7 @@ export class Stream {
     if (block.epoch !== this.ledger.epoch) this.ledger.beforeChange(block);
     const before = block.listpackBytes;
     block.bury(headerAt);
-    this.nodeBytes += block.listpackBytes - before;
+    this.nodeBytes += (block.live > 0 ? block.listpackBytes : 0) - before;
     this.length--;
   }
 
@@ -384,7 +387,6 @@ export class Stream {
       this.#spare = null;
     }
     writeFields(block, args, from, to);
-    this.nodeBytes += block.listpackBytes;
     this.ledger.added(block);
     this.index.tree.insert(block);
     this.#tail = block;
@@ -454,7 +456,7 @@ export class Stream {
     for (const block of blocks()) {
       stream.#chunks.place(block);
       stream.#sealedBytes += block.length;
-      stream.nodeBytes += block.listpackBytes;
+      if (block.live > 0) stream.nodeBytes += block.listpackBytes;
       stream.ledger.added(block);
       if (!stream.index.tree.insert(block))
         throw new RangeError('stream is damaged: a block twice');

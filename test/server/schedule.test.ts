@@ -186,6 +186,20 @@ test('MAXAGE lets entries go at their time, by the tick alone, and all of them i
   assert.equal(server.engine.nextDeadline(), Number.POSITIVE_INFINITY);
 });
 
+test('what was stored before a restart comes of age after it', () => {
+  const { server, call } = world();
+  call('XGROUP', 'CREATE', 's', 'g', '0', 'MKSTREAM');
+  call('XCFGSET', 's', 'MAXAGE', 1000);
+  call('XADD', 's', '*', 'f', 'a');
+  call('XADD', 'later', 'DELAY', 500, '*', 'f', 'b');
+  const copy = server.replayed();
+  const session = copy.session();
+  copy.advance(500);
+  assert.deepEqual([session.call('XLEN', 's'), session.call('XLEN', 'later')], [1, 1]);
+  copy.advance(501);
+  assert.deepEqual([session.call('XLEN', 's'), session.call('XLEN', 'later')], [0, 1]);
+});
+
 test('MAXBYTES: whole nodes go while all together are larger; the newest stays', () => {
   const { server, call } = world();
   server.engine.nodeLimits.maxEntries = 10;

@@ -1,0 +1,28 @@
+/** The suite against the broker in memory, on a virtual clock: hours of waiting in a second. */
+import { after, before, describe, test } from 'node:test';
+import { VirtualScheduler } from '../../src/broker/virtual-scheduler.ts';
+import { conformance } from '../../src/conformance/index.ts';
+import { memoryBacking } from './embedded-backing.ts';
+import { playTime } from './virtual-time.ts';
+
+const seeds = process.env.CONFORMANCE_SEED ? [Number(process.env.CONFORMANCE_SEED)] : [1, 2, 3];
+
+for (const seed of seeds) {
+  conformance({
+    name: `memory on a virtual clock, seed ${seed}`,
+    runner: { describe, test, before, after },
+    async factory() {
+      const scheduler = new VirtualScheduler(seed);
+      const stop = playTime(scheduler);
+      const backing = await memoryBacking({ scheduler });
+      return {
+        ...backing,
+        async [Symbol.asyncDispose]() {
+          await backing[Symbol.asyncDispose]();
+          stop();
+        },
+      };
+    },
+    ...(process.env.CONFORMANCE_ONLY ? { only: process.env.CONFORMANCE_ONLY } : {}),
+  });
+}
