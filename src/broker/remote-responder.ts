@@ -23,6 +23,8 @@ import type { Tracing } from './trace.ts';
 const LONGEST_TEXT = 1000;
 /** A connection that says nothing is asked so often whether it lives. */
 const ASK_IDLE_EVERY_MS = 1000;
+/** So the server hears something within this time, or tells callers that this responder is lost. */
+const ALIVE_MS = 4000;
 
 export interface ResponderSetup {
   readonly topic: string;
@@ -84,7 +86,8 @@ export class RemoteResponder implements Attachment {
     });
     this.#connection = connection;
     try {
-      await connection.call('RESPOND', topic, 'GROUP', group, 'CREDIT', concurrency);
+      const options = ['GROUP', group, 'CREDIT', concurrency, 'ALIVE', ALIVE_MS];
+      await connection.call('RESPOND', topic, ...options);
     } catch (error) {
       this.#connection = null;
       connection.destroy();

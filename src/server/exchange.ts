@@ -27,6 +27,7 @@ const KINDS: Record<ReplyKind, Buffer> = {
 export class Exchange implements ExchangeState, PartyListener<Parts> {
   readonly party: Party<Parts>;
   readonly #session: Session;
+  longestSilence = Number.POSITIVE_INFINITY;
   /** Names of the topics that it answers on, as bytes. */
   readonly #topics = new Map<string, Buffer>();
 
@@ -63,6 +64,7 @@ export class Exchange implements ExchangeState, PartyListener<Parts> {
 
   clear(): void {
     this.party.close();
+    this.longestSilence = Number.POSITIVE_INFINITY;
     this.#topics.clear();
   }
 

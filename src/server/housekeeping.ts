@@ -68,6 +68,10 @@ export class Housekeeping {
       ) {
         server.log.write('verbose', 'Closing idle client', { client: clientLine(connection) });
         connection.destroy();
+      } else if (now - connection.activeAt > (connection.exchange?.longestSilence ?? Infinity)) {
+        // It promised to be heard from: those who wait for its replies must not wait for nothing.
+        server.log.write('verbose', 'Closing silent responder', { client: clientLine(connection) });
+        connection.destroy();
       } else if (connection.outputSuspended && this.#stuck(connection, now)) {
         server.statistics.outputLimitDisconnections++;
         server.log.write('warning', 'Closing client that does not read its replies', {

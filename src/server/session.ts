@@ -93,6 +93,8 @@ export interface TransactionState {
 export interface ExchangeState {
   /** On how many topics it answers. */
   readonly responds: number;
+  /** A silence of the connection after which its responders count as dead, ms; Infinity = none. */
+  readonly longestSilence: number;
   /** Gives up what it asked, loses what it was given: RESET and the connection's end. */
   clear(): void;
 }

@@ -52,6 +52,34 @@ test('more publishes at once than the server remembers numbers of wait their tur
   assert.equal(new Set(ids).size, 18_000);
 });
 
+test('a responder whose network has died is lost to its callers long before their timeout', async () => {
+  await using server = await startRivulet();
+  await using proxy = await FaultyProxy.start(server.port);
+  await using caller = await openBroker(`rivulet://127.0.0.1:${server.port}`);
+  const responder = await openBroker(`rivulet://127.0.0.1:${proxy.port}`, {
+    drainTimeoutMs: 100,
+  });
+  let aborted = () => {};
+  const told = new Promise<void>((resolve) => {
+    aborted = resolve;
+  });
+  await responder.respond('t', (_, { signal }) => {
+    proxy.mode = 'black hole';
+    signal.addEventListener('abort', () => aborted());
+    return new Promise(() => {});
+  });
+  const request = caller.request(
+    't',
+    { headers: {}, body: Buffer.from('x') },
+    { timeoutMs: 60_000 },
+  );
+  await assert.rejects(request, { code: 'RESPONDER_LOST' });
+  proxy.cut();
+  await told;
+  proxy.mode = 'pass';
+  await responder.disconnect();
+});
+
 test('a server that is no Rivulet is refused, with what to use', async () => {
   const other = createServer((socket) => {
     socket.on('error', () => {});

@@ -156,6 +156,7 @@ describe('requests and replies', () => {
     const refused = (...args: (string | number)[]) => text(session.call(...args));
     assert.match(refused('RESPOND', 't', 'CREDIT', 0), /^ERR CREDIT/);
     assert.match(refused('RESPOND', 't', 'CREDITS', 1), /^ERR syntax/);
+    assert.match(refused('RESPOND', 't', 'ALIVE', 10), /^ERR ALIVE/);
     assert.match(refused('REQUEST', 't', 0, 'x'), /^ERR the timeout/);
     assert.match(refused('REQUEST', 't', 'soon', 'x'), /^ERR the timeout/);
     assert.match(refused('REPLY', 'one', 'LAST', 'x'), /^ERR value is not an integer/);

@@ -18,6 +18,8 @@ import { NOT_AN_INTEGER, SYNTAX, wrongArity } from './common.ts';
 
 const DEFAULT_CREDIT = 100;
 const MOST_CREDIT = 1_000_000;
+/** Looked at once a second. */
+const LEAST_ALIVE_MS = 1000;
 const LONGEST_TIMEOUT_MS = 24 * 60 * 60 * 1000;
 const LONGEST_TEXT = 4096;
 
@@ -30,14 +32,16 @@ function partsFrom(session: Session, from: number): Parts {
   return parts;
 }
 
-/** RESPOND topic [GROUP name] [CREDIT n] */
+/** RESPOND topic [GROUP name] [CREDIT n] [ALIVE ms] */
 function respond(session: Session): void {
   const { args, reply } = session;
   let group = '';
   let credit: number | null = DEFAULT_CREDIT;
+  let alive: number | null = Number.POSITIVE_INFINITY;
   for (let i = 2; i < args.count; i += 2) {
     if (i + 1 < args.count && args.is(i, 'GROUP')) group = args.latin1(i + 1);
     else if (i + 1 < args.count && args.is(i, 'CREDIT')) credit = args.integer(i + 1);
+    else if (i + 1 < args.count && args.is(i, 'ALIVE')) alive = args.integer(i + 1);
     else {
       reply.error(SYNTAX);
       return;
@@ -45,10 +49,16 @@ function respond(session: Session): void {
   }
   if (credit === null || credit < 1 || credit > MOST_CREDIT) {
     reply.error(`ERR CREDIT must be between 1 and ${MOST_CREDIT}`);
-  } else if (Exchange.of(session).respond(args.copy(1), group, credit)) {
-    reply.ok();
+  } else if (alive === null || alive < LEAST_ALIVE_MS) {
+    reply.error(`ERR ALIVE must be at least ${LEAST_ALIVE_MS} milliseconds`);
   } else {
-    reply.error('ERR this connection responds on that topic already');
+    const exchange = Exchange.of(session);
+    if (exchange.respond(args.copy(1), group, credit)) {
+      exchange.longestSilence = Math.min(exchange.longestSilence, alive);
+      reply.ok();
+    } else {
+      reply.error('ERR this connection responds on that topic already');
+    }
   }
 }
 
