@@ -27,6 +27,11 @@ export interface RawDelivery {
  */
 export interface Settler<Raw extends RawDelivery = RawDelivery> {
   ack(raw: Raw): Promise<void>;
+  /**
+   * Many of one topic at once: of handlers that have succeeded. Rejects when none of them could be
+   * acknowledged. Where it is missing, `ack` is called for each.
+   */
+  ackMany?(raws: readonly Raw[]): Promise<void>;
   /** It comes again no sooner than in `delayMs`, to anyone of the group. */
   nack(raw: Raw, delayMs: number, reason: string): Promise<void>;
   /** To the dead-letter topic, together with its acknowledgement. */
@@ -62,6 +67,12 @@ export class HeldDelivery<Raw extends RawDelivery = RawDelivery> implements Deli
   deadline: number;
   /** `waiting`: for its turn. `handed`: the handler has it. */
   state: 'waiting' | 'handed' | 'settling' | 'settled' | 'lost' = 'waiting';
+  /** Its handler has been called and has not returned; kept by the dispatcher, as are the next two. */
+  inHandler = false;
+  /** It was taken from its lane and is not yet done there. */
+  taken = false;
+  /** Its handler runs although its deadline has passed. */
+  overdue = false;
   readonly #keeper: DeliveryKeeper<Raw>;
   #controller: AbortController | null = null;
   #lostFor: RivuletError | null = null;

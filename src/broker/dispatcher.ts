@@ -6,7 +6,8 @@
  * fails is retried in place and holds back its successors, nothing else. A failing message never
  * holds up others. A deadline counts from the moment a handler gets the message: while one waits
  * here for its turn, this extends it; once handed over, only the handler does.
- * Cost: one object and one promise per delivery; one timer per subscription.
+ * Cost: one object per delivery whose handler returns no promise, and one more promise for others;
+ * acknowledgements of one turn go together; one timer per subscription.
  */
 import { RivuletError } from '../errors.ts';
 import type { BatchHandler, BrokerEvents, Delivery, Handler } from './broker.ts';
@@ -41,7 +42,10 @@ export interface DispatcherSetup<Raw extends RawDelivery> {
   readonly onFree?: () => void;
 }
 
-/** One call of a handler. */
+/** What a handler that succeeds fails with. */
+const NO_FAILURE = Symbol('no failure');
+
+/** One call of a batch handler. */
 interface Call<Raw extends RawDelivery> {
   readonly deliveries: readonly HeldDelivery<Raw>[];
   overdue: boolean;
@@ -58,17 +62,17 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
   readonly #lanes: Lanes<HeldDelivery<Raw>>;
   /** Everything in hand: waiting, handed or settling. */
   readonly #held = new Set<HeldDelivery<Raw>>();
-  /** Handed ones whose handler has not returned. A lost one stays here until it does. */
-  readonly #inHandler = new Set<HeldDelivery<Raw>>();
+  /** Settled or lost ones whose handler has not returned. */
+  readonly #leftInHandler = new Set<HeldDelivery<Raw>>();
   /** Given back in order, waiting here for their retry: their lane stays theirs. */
   readonly #retries = new Map<HeldDelivery<Raw>, () => void>();
   /** Retries that are due and wait for the rest of their batch. */
   readonly #ripe: HeldDelivery<Raw>[] = [];
-  /** Taken from the lanes and not yet done there. */
-  readonly #taken = new Set<HeldDelivery<Raw>>();
   /** What starts the retry in place of a delivery, once its handler has returned. */
   readonly #successors = new Map<HeldDelivery<Raw>, () => void>();
   readonly #calls = new Set<Call<Raw>>();
+  /** Whose handlers have succeeded, to be acknowledged at the end of this turn. */
+  #succeeded: HeldDelivery<Raw>[] = [];
   #sequence = 0;
   #running = 0;
   #settling = 0;
@@ -77,6 +81,7 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
   /** A batch in order waits for its retry: nothing else may run. */
   #paused = false;
   #flush = false;
+  #pumping = false;
   #pumpAsked = false;
   #cancelFlush: (() => void) | null = null;
   #cancelSweep: (() => void) | null = null;
@@ -117,7 +122,10 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
 
   /** The ids of one topic whose handlers have not returned, lost ones included. */
   idsInHandlers(topic: string): string[] {
-    return [...this.#inHandler].filter((held) => held.topic === topic).map(({ id }) => id);
+    const ids: string[] = [];
+    for (const held of this.#held) if (held.inHandler && held.topic === topic) ids.push(held.id);
+    for (const held of this.#leftInHandler) if (held.topic === topic) ids.push(held.id);
+    return ids;
   }
 
   /** The ids in hand of one topic. */
@@ -200,22 +208,29 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
   }
 
   left(held: HeldDelivery<Raw>): void {
-    if (!this.#held.delete(held)) return;
-    this.#retries.get(held)?.();
-    this.#lanes.remove(held);
-    // While its handler still runs, its lane stays busy: `#returned` frees it.
-    if (!this.#inHandler.has(held)) this.#leaveLane(held);
+    if (!this.#forget(held)) return;
     if (!this.#closing) this.#onFree();
     this.#pump();
   }
 
+  #forget(held: HeldDelivery<Raw>): boolean {
+    if (!this.#held.delete(held)) return false;
+    this.#retries.get(held)?.();
+    if (!held.taken) this.#lanes.remove(held);
+    // While its handler still runs, its lane stays busy: its return frees it.
+    if (held.inHandler) this.#leftInHandler.add(held);
+    else this.#leaveLane(held);
+    return true;
+  }
+
   #leaveLane(held: HeldDelivery<Raw>): void {
     const successor = this.#successors.get(held);
+    const wasTaken = held.taken;
+    held.taken = false;
     if (successor === undefined) {
-      if (this.#taken.delete(held)) this.#lanes.done(held);
+      if (wasTaken) this.#lanes.done(held);
       return;
     }
-    this.#taken.delete(held);
     this.#successors.delete(held);
     successor();
   }
@@ -223,11 +238,18 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
   #pump(): void {
     if (this.#closing || this.#paused) return;
     if (this.#consume.batch === undefined) {
-      while (this.#running < this.options.concurrency) {
-        const held = this.#lanes.take();
-        if (held === null) return;
-        this.#taken.add(held);
-        void this.#run([held]);
+      // A handler that returns at once comes here again: the loop that is under way goes on.
+      if (this.#pumping) return;
+      this.#pumping = true;
+      try {
+        while (this.#running < this.options.concurrency && !this.#closing) {
+          const held = this.#lanes.take();
+          if (held === null) break;
+          held.taken = true;
+          this.#runOne(held);
+        }
+      } finally {
+        this.#pumping = false;
       }
     } else if (!this.#pumpAsked) {
       // What is pushed in one go belongs into one batch.
@@ -259,16 +281,111 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
       while (taken.length < batch.size) {
         const held = this.#lanes.take();
         if (held === null) break;
-        this.#taken.add(held);
+        held.taken = true;
         taken.push(held);
       }
       void this.#run(taken);
     }
   }
 
+  /** Without a promise of its own where the handler needs none and the message is fresh. */
+  #runOne(held: HeldDelivery<Raw>): void {
+    const { each } = this.#consume;
+    if (each === undefined || this.options.ordered !== 'no' || this.#hasWaited(held)) {
+      void this.#run([held]);
+      return;
+    }
+    this.#running++;
+    held.inHandler = true;
+    held.state = 'handed';
+    let result: unknown;
+    try {
+      result = this.#tracing.run(held.message.headers, () => each(held));
+    } catch (error) {
+      this.#returned(held, error);
+      return;
+    }
+    if (typeof (result as Promise<unknown> | undefined)?.then === 'function') {
+      (result as Promise<unknown>).then(
+        () => this.#returned(held, NO_FAILURE),
+        (error) => this.#returned(held, error),
+      );
+    } else {
+      this.#returned(held, NO_FAILURE);
+    }
+  }
+
+  /** The end of `#runOne`. */
+  #returned(held: HeldDelivery<Raw>, failure: unknown): void {
+    if (held.open) {
+      if (failure !== NO_FAILURE) void this.#fail(held, failure);
+      else if (this.options.ack === 'auto') this.#acknowledgeLater(held);
+    }
+    this.#running--;
+    this.#outOfHandler(held);
+    this.#pump();
+    this.#checkIdle();
+  }
+
+  #outOfHandler(held: HeldDelivery<Raw>): void {
+    held.inHandler = false;
+    if (held.overdue) {
+      held.overdue = false;
+      this.#overdue--;
+      if (!this.#closing) this.#onFree();
+    }
+    if (this.#held.has(held)) return;
+    this.#leftInHandler.delete(held);
+    this.#leaveLane(held);
+  }
+
+  /** What succeeds in one turn is acknowledged together. */
+  #acknowledgeLater(held: HeldDelivery<Raw>): void {
+    if (this.#settler.ackMany === undefined || this.now() >= held.deadline) {
+      void this.#settleOrLose(held, held.ack());
+      return;
+    }
+    held.state = 'settling';
+    this.#settling++;
+    if (this.#succeeded.push(held) === 1) queueMicrotask(() => this.#acknowledgeNow());
+  }
+
+  #acknowledgeNow(): void {
+    const all = this.#succeeded;
+    this.#succeeded = [];
+    const { topic } = all[0] as HeldDelivery<Raw>;
+    if (all.every((held) => held.topic === topic)) {
+      void this.#acknowledge(all);
+      return;
+    }
+    for (const topic of new Set(all.map((held) => held.topic))) {
+      void this.#acknowledge(all.filter((held) => held.topic === topic));
+    }
+  }
+
+  async #acknowledge(all: readonly HeldDelivery<Raw>[]): Promise<void> {
+    try {
+      await this.#settler.ackMany?.(all.map(({ raw }) => raw));
+      // One after the other they would each ask the source for more.
+      for (const held of all) {
+        if (held.state === 'lost') continue;
+        held.state = 'settled';
+        this.#forget(held);
+      }
+      if (!this.#closing) this.#onFree();
+      this.#pump();
+    } catch (cause) {
+      for (const held of all) {
+        if (held.state !== 'lost') this.#couldNotSettle(held, cause);
+      }
+    }
+    this.#settling -= all.length;
+    this.#checkIdle();
+  }
+
   async #run(deliveries: HeldDelivery<Raw>[]): Promise<void> {
     this.#running++;
-    for (const held of deliveries) this.#inHandler.add(held);
+    for (const held of deliveries) held.inHandler = true;
     const ripe = deliveries.some((held) => this.#hasWaited(held))
       ? await this.#freshen(deliveries)
       : deliveries;
@@ -277,7 +394,7 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
     if (ripe.length > 0) {
       for (const held of ripe) held.state = 'handed';
       const call: Call<Raw> = { deliveries: ripe, overdue: false };
-      this.#calls.add(call);
+      if (this.#consume.batch !== undefined) this.#calls.add(call);
       try {
         await this.#call(ripe);
       } catch (error) {
@@ -296,10 +413,7 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
     // In order, the next one must not start before this one is settled.
     if (this.options.ordered !== 'no') await Promise.all(settlements);
     this.#running--;
-    for (const held of deliveries) {
-      this.#inHandler.delete(held);
-      if (!this.#held.has(held)) this.#leaveLane(held);
-    }
+    for (const held of deliveries) this.#outOfHandler(held);
     this.#pump();
     this.#checkIdle();
   }
@@ -313,8 +427,12 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
     return batch(deliveries as readonly Delivery[]);
   }
 
-  #succeed(held: HeldDelivery<Raw>): Promise<void> {
-    return this.options.ack === 'auto' ? this.#settleOrLose(held, held.ack()) : Promise.resolve();
+  #succeed(held: HeldDelivery<Raw>): Promise<void> | undefined {
+    const { ack, ordered } = this.options;
+    if (ack !== 'auto') return undefined;
+    if (ordered !== 'no') return this.#settleOrLose(held, held.ack());
+    this.#acknowledgeLater(held);
+    return undefined;
   }
 
   #fail(held: HeldDelivery<Raw>, error: unknown): Promise<void> {
@@ -328,14 +446,18 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
     try {
       await settlement;
     } catch (cause) {
-      const error = new RivuletError(
-        'DELIVERY_LOST',
-        `message ${held.id} of ${held.topic} could not be settled and will come again`,
-        { cause },
-      );
-      this.#events.emit('warning', { error });
-      held.lose(error);
+      this.#couldNotSettle(held, cause);
     }
+  }
+
+  #couldNotSettle(held: HeldDelivery<Raw>, cause: unknown): void {
+    const error = new RivuletError(
+      'DELIVERY_LOST',
+      `message ${held.id} of ${held.topic} could not be settled and will come again`,
+      { cause },
+    );
+    this.#events.emit('warning', { error });
+    held.lose(error);
   }
 
   async #bury(held: HeldDelivery<Raw>, reason: string): Promise<void> {
@@ -367,7 +489,7 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
       held.sequence,
     );
     this.#held.add(next);
-    this.#taken.add(next);
+    next.taken = true;
     if (this.#consume.batch !== undefined) this.#paused = true;
     this.#successors.set(held, () => this.#retryInPlace(next, delay));
   }
@@ -397,7 +519,8 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
     this.#paused = false;
     const ripe = this.#ripe.splice(0).sort((a, b) => b.sequence - a.sequence);
     for (const held of ripe) {
-      if (!this.#taken.delete(held)) continue;
+      if (!held.taken) continue;
+      held.taken = false;
       this.#lanes.again(held);
     }
     this.#pump();
@@ -441,7 +564,7 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
   #sweep(): void {
     const now = this.now();
     for (const held of [...this.#held]) {
-      if (held.state === 'waiting' && !this.#inHandler.has(held)) {
+      if (held.state === 'waiting' && !held.inHandler) {
         if (held.deadline - now < this.options.ackWaitMs / 2) void this.#prolong(held);
       } else if (held.state === 'handed' && now >= held.deadline) {
         const error = overdue(held.raw);
@@ -453,9 +576,16 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
       if (call.overdue || !call.deliveries.every(({ state }) => state === 'lost')) continue;
       call.overdue = true;
       this.#overdue++;
-      // What waits behind handlers that do not return is for others.
-      if (this.stuck) for (const held of this.#lanes.clear()) this.#giveAway(held);
     }
+    if (this.#consume.batch === undefined) {
+      for (const held of this.#leftInHandler) {
+        if (held.overdue || held.state !== 'lost') continue;
+        held.overdue = true;
+        this.#overdue++;
+      }
+    }
+    // What waits behind handlers that do not return is for others.
+    if (this.stuck) for (const held of this.#lanes.clear()) this.#giveAway(held);
   }
 
   #loseOne(held: HeldDelivery<Raw>, reason: string): void {
@@ -477,7 +607,7 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
     await this.#idle(timeoutMs);
     const closed = new RivuletError('CLOSED', 'the subscriber is closed');
     for (const held of [...this.#held]) {
-      if (held.state === 'handed' && !this.#inHandler.has(held)) this.#giveAway(held);
+      if (held.state === 'handed' && !held.inHandler) this.#giveAway(held);
       held.lose(closed);
     }
     await this.#idle(timeoutMs);

@@ -35,9 +35,9 @@ export function messageOf(fields: readonly Uint8Array[]): Message {
   for (let i = 0; i + 1 < fields.length; i += 2) {
     const name = fields[i] as Uint8Array;
     const value = fields[i + 1] as Uint8Array;
-    if (BODY.equals(name)) body = value;
-    else if (HEADERS.equals(name)) headers = { ...headers, ...readHeaders(value) };
-    else if (KEY.equals(name)) key = textOf(value);
+    if (is(name, BODY)) body = value;
+    else if (is(name, HEADERS)) headers = { ...headers, ...readHeaders(value) };
+    else if (is(name, KEY)) key = textOf(value);
     else headers = { ...headers, [textOf(name)]: textOf(value) };
   }
   // A dead letter is for whoever looks after them, even when the message was for one group alone.
@@ -46,6 +46,11 @@ export function messageOf(fields: readonly Uint8Array[]): Message {
     headers = others;
   }
   return key === undefined ? { headers, body } : { headers, body, key };
+}
+
+/** All three names differ in length, and most entries have nothing but a body. */
+function is(name: Uint8Array, ours: Buffer): boolean {
+  return name.length === ours.length && ours.equals(name);
 }
 
 function readHeaders(json: Uint8Array): Record<string, string> {

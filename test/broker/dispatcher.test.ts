@@ -17,6 +17,8 @@ class Recorder implements Settler {
   readonly log: string[] = [];
   /** Ids that the broker has given to another. */
   readonly lost = new Set<string>();
+  /** The sizes of what came to `ackMany`. */
+  readonly together: number[] = [];
 
   async #note(word: string, raw: RawDelivery): Promise<void> {
     if (this.lost.has(raw.id)) throw new RivuletError('DELIVERY_LOST', raw.id);
@@ -24,6 +26,11 @@ class Recorder implements Settler {
   }
 
   ack = (raw: RawDelivery) => this.#note('ack', raw);
+  async ackMany(raws: readonly RawDelivery[]): Promise<void> {
+    this.together.push(raws.length);
+    if (raws.every(({ id }) => this.lost.has(id))) throw new RivuletError('DELIVERY_LOST', 'all');
+    for (const { id } of raws) if (!this.lost.has(id)) this.log.push(`ack ${id}`);
+  }
   nack = (raw: RawDelivery, delayMs: number) => this.#note(`nack+${delayMs}`, raw);
   deadLetter = (raw: RawDelivery, topic: string, reason: string) =>
     this.#note(`dead(${topic}, ${reason})`, raw);
@@ -81,12 +88,51 @@ test('a handler that succeeds acknowledges; one that throws gives back with back
   push('good');
   push('bad', undefined, 2);
   await scheduler.settle();
-  assert.deepEqual(settler.log, ['ack good', 'nack+200 bad']);
+  assert.deepEqual(settler.log.toSorted(), ['ack good', 'nack+200 bad']);
   assert.deepEqual(errors, [['bad', 2]]);
   assert.equal(freed(), 2);
   assert.equal(scheduler.pendingTimers, 1, 'the deadline watch');
   await scheduler.advance(60_000);
   assert.equal(scheduler.pendingTimers, 0);
+});
+
+test('what succeeds in one turn is acknowledged together, and room is told once', async () => {
+  const { dispatcher, push, settler, scheduler, freed } = setUp(
+    { each: ({ id }) => (id === 'later' ? Promise.resolve() : undefined) },
+    { concurrency: 2, maxInFlight: 1000 },
+  );
+  for (let i = 0; i < 300; i++) push(`${i}`);
+  push('later');
+  await scheduler.settle();
+  assert.deepEqual(settler.together, [300, 1], 'of handlers that need no promise, all at once');
+  assert.equal(freed(), 2);
+  assert.equal(dispatcher.inFlight, 0);
+});
+
+test('acknowledged together and refused together: each is reported, and its place is free', async () => {
+  const { dispatcher, push, settler, scheduler, events } = setUp(
+    { each: () => {} },
+    { concurrency: 2, maxInFlight: 10 },
+  );
+  const warnings: string[] = [];
+  events.on('warning', ({ error }) => warnings.push((error as RivuletError).code));
+  settler.lost.add('a').add('b');
+  push('a');
+  push('b');
+  await scheduler.settle();
+  assert.deepEqual(warnings, ['DELIVERY_LOST', 'DELIVERY_LOST']);
+  assert.deepEqual(settler.log, []);
+  assert.equal(dispatcher.free, 10);
+});
+
+test('a handler that settles by itself is not acknowledged a second time', async () => {
+  const { push, settler, scheduler } = setUp({
+    each: (delivery) => void delivery.nack({ delayMs: 5 }).catch(() => {}),
+  });
+  push('a');
+  await scheduler.settle();
+  assert.deepEqual(settler.log, ['nack+5 a']);
+  assert.deepEqual(settler.together, []);
 });
 
 test('the last attempt that fails is a dead letter, as is what killed its consumers', async () => {

@@ -27,6 +27,7 @@ import { type GroupTopic, timeOf } from './group-topic.ts';
 /** Well below the time after which proxies and firewalls forget a silent connection. */
 const BLOCK_MS = 1000;
 const LOOK_EVERY_MS = 1000;
+const GATHER_MS = 1;
 /** How long a leader may be silent. It shows itself at each turn, so at least once in BLOCK_MS. */
 const LEAD_MS = 5000;
 /** How often one who waits for the lead asks for it. */
@@ -177,12 +178,20 @@ export class Reader {
     const { dialect, dispatcher, exclusive, sharers } = this.#setup;
     if (exclusive && !(await this.#lead(connection))) return this.#rest(ASK_FOR_LEAD_MS);
     await this.#look(() => dispatcher.free);
-    const room = dispatcher.free;
+    let room = dispatcher.free;
     if (room === 0) {
       await this.#untilFree();
       return;
     }
+    if (room < dispatcher.options.maxInFlight >> 3) {
+      // Nearly full: a moment later more is free, and one read serves it all.
+      await this.#rest(GATHER_MS);
+      room = dispatcher.free;
+      if (room === 0) return;
+    }
     if (this.topics.some((each) => each.recoverAfter !== null)) return;
+    // Half of what may be in flight, so that the next read goes out while this one is acknowledged.
+    room = Math.min(room, Math.ceil(dispatcher.options.maxInFlight / 2));
     const count = Math.max(1, Math.floor(room / sharers()));
     this.#asked = count * this.topics.length;
     try {

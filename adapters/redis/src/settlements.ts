@@ -15,18 +15,24 @@ import type { Dialect, Hold } from './dialect.ts';
 import { GroupTopic } from './group-topic.ts';
 import type { Keys } from './keys.ts';
 
-/** At most this many ids in one XACK. */
+/** At most about this many ids in one XACK. */
 const MOST_ACKS = 1000;
+/** With so many at hand there is nothing to gain by waiting for more. */
+const ENOUGH = 100;
 
 interface Ack {
-  readonly id: string;
+  readonly ids: readonly string[];
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
 }
 
 interface AckQueue {
-  readonly waiting: Ack[];
-  flushing: boolean;
+  waiting: Ack[];
+  /** Ids in `waiting`. */
+  count: number;
+  /** XACKs that are under way. */
+  sent: number;
+  asked: boolean;
 }
 
 export interface SettlementSetup {
@@ -50,15 +56,28 @@ export class Settlements implements Settler {
   }
 
   ack(raw: RawDelivery): Promise<void> {
-    const key = this.#setup.keys.stream(raw.topic);
+    return this.#acknowledge(raw.topic, [raw.id]);
+  }
+
+  ackMany(raws: readonly RawDelivery[]): Promise<void> {
+    const [first] = raws as [RawDelivery];
+    return this.#acknowledge(
+      first.topic,
+      raws.map(({ id }) => id),
+    );
+  }
+
+  #acknowledge(topic: string, ids: readonly string[]): Promise<void> {
+    const key = this.#setup.keys.stream(topic);
     let queue = this.#acks.get(key);
     if (queue === undefined) {
-      queue = { waiting: [], flushing: false };
+      queue = { waiting: [], count: 0, sent: 0, asked: false };
       this.#acks.set(key, queue);
     }
     return new Promise((resolve, reject) => {
-      queue.waiting.push({ id: raw.id, resolve, reject });
-      if (!queue.flushing) void this.#flush(key, queue);
+      queue.waiting.push({ ids, resolve, reject });
+      queue.count += ids.length;
+      this.#flushLater(key, queue);
     });
   }
 
@@ -100,23 +119,44 @@ export class Settlements implements Settler {
     if (!(await mine)) throw lost(raw.topic, raw.id);
   }
 
-  async #flush(key: string, queue: AckQueue): Promise<void> {
-    queue.flushing = true;
-    // What is settled in this turn of the loop goes together.
-    await null;
-    while (queue.waiting.length > 0) {
-      const acks = queue.waiting.splice(0, MOST_ACKS);
-      try {
-        const { commands, group } = this.#setup;
-        const done = await commands.call('XACK', key, group, ...acks.map(({ id }) => id));
-        // Only a single one can be told from the count; of many, those gone are gone either way.
-        if (done === 0) for (const ack of acks) ack.reject(lost(key, ack.id));
-        else for (const ack of acks) ack.resolve();
-      } catch (error) {
-        for (const ack of acks) ack.reject(error);
+  /** At the end of this turn of the loop; few wait for the answer to those before. */
+  #flushLater(key: string, queue: AckQueue): void {
+    if (queue.asked || queue.count === 0 || (queue.sent > 0 && queue.count < ENOUGH)) return;
+    queue.asked = true;
+    queueMicrotask(() => {
+      queue.asked = false;
+      this.#flush(key, queue);
+    });
+  }
+
+  #flush(key: string, queue: AckQueue): void {
+    const { waiting } = queue;
+    queue.waiting = [];
+    queue.count = 0;
+    for (let from = 0; from < waiting.length; ) {
+      const acks: Ack[] = [];
+      for (let count = 0; from < waiting.length && count < MOST_ACKS; from++) {
+        acks.push(waiting[from]);
+        count += waiting[from].ids.length;
       }
+      queue.sent++;
+      void this.#send(key, acks).finally(() => {
+        queue.sent--;
+        this.#flushLater(key, queue);
+      });
     }
-    queue.flushing = false;
+  }
+
+  async #send(key: string, acks: readonly Ack[]): Promise<void> {
+    const { commands, group } = this.#setup;
+    try {
+      const done = await commands.call('XACK', key, group, ...acks.flatMap(({ ids }) => ids));
+      // Only a single one can be told from the count; of many, those gone are gone either way.
+      if (done === 0) for (const { ids, reject } of acks) reject(lost(key, String(ids)));
+      else for (const ack of acks) ack.resolve();
+    } catch (error) {
+      for (const ack of acks) ack.reject(error);
+    }
   }
 }
 
