@@ -69,6 +69,7 @@ export class RemoteBroker extends BrokerBase {
   #link: RemoteLink | null = null;
   #requests: RemoteRequests | null = null;
   #subscriptions = 0;
+  #listing: Promise<string[]> | null = null;
   #durability: Capabilities['durability'] = 'fsync';
 
   get address(): string {
@@ -400,7 +401,15 @@ export class RemoteBroker extends BrokerBase {
     }
   }
 
-  async #allTopics(): Promise<string[]> {
+  /** One listing at a time, whoever asks: every subscription with wildcards does, once a second. */
+  #allTopics(): Promise<string[]> {
+    this.#listing ??= this.#listTopics().finally(() => {
+      this.#listing = null;
+    });
+    return this.#listing;
+  }
+
+  async #listTopics(): Promise<string[]> {
     const topics: string[] = [];
     for (let cursor = '0'; ; ) {
       const page = await this.#connected.call('SCAN', cursor, 'TYPE', 'stream', 'COUNT', SCANNED);
