@@ -60,6 +60,7 @@ const OUTPUT = 4;
 const BACKLOG = 8;
 const YIELDED = 16;
 const CLOSING = 32;
+const HELD = 64;
 
 export type ReplyMode = 'on' | 'off' | 'skip-next' | 'skip';
 
@@ -111,7 +112,7 @@ export class Connection implements Session {
   #closed = false;
   #inputEnded = false;
   #suspension: Suspension | null = null;
-  /** A command that came while CLIENT PAUSE held. */
+  /** A command that came while CLIENT PAUSE held, or while memory was short. */
   #postponed: Arguments | null = null;
 
   constructor(server: ServerState, socket: Socket) {
@@ -286,7 +287,11 @@ export class Connection implements Session {
     } else {
       const effects =
         transaction !== null && entry.name === 'exec' ? flags | transaction.queuedFlags : flags;
-      if (server.overMemory && (effects & FLAG.denyoom) !== 0) {
+      if (server.memory.short && (effects & FLAG.denyoom) !== 0) {
+        if (server.memory.holding) {
+          this.#hold();
+          return;
+        }
         this.#reject(entry, "OOM command not allowed when used memory > 'maxmemory'.");
       } else if ((effects & FLAG.write) !== 0 && this.#unrecordable() !== null) {
         this.#reject(entry, `MISCONF Errors writing to the AOF file: ${this.#unrecordable()}`);
@@ -380,6 +385,17 @@ export class Connection implements Session {
     this.#postponed = this.args.clone();
     this.#suspend(PAUSED);
     return true;
+  }
+
+  /** Memory is short, and will not be for long: keeps the command until then. */
+  #hold(): void {
+    this.#postponed = this.args.clone();
+    this.#suspend(HELD);
+    this.server.memory.hold(this);
+  }
+
+  roomAgain(): void {
+    setImmediate(() => this.#resume(HELD));
   }
 
   unpaused(): void {

@@ -8,7 +8,6 @@
 
 import { clientLine } from './client-info.ts';
 import type { Connection } from './connection.ts';
-import { memoryInUse } from './memory-use.ts';
 import type { ServerState } from './server-state.ts';
 
 const TICK_MS = 100;
@@ -47,10 +46,8 @@ export class Housekeeping {
 
   #checkMemory(): void {
     const server = this.#server;
-    const { used } = memoryInUse();
+    const used = server.memory.check();
     if (used > server.statistics.peakMemory) server.statistics.peakMemory = used;
-    const limit = server.config.number('maxmemory');
-    server.overMemory = limit > 0 && used > limit;
   }
 
   #eachSecond(): void {

@@ -17,6 +17,7 @@ import { type OutputLimit, outputLimit } from './config-values.ts';
 import type { Connection } from './connection.ts';
 import { LatencyMonitor } from './latency-monitor.ts';
 import type { Logger } from './logger.ts';
+import { MemoryPressure } from './memory-pressure.ts';
 import type { Persistence } from './persistence.ts';
 import { ServerStatistics } from './server-statistics.ts';
 import { Slowlog } from './slowlog.ts';
@@ -64,8 +65,8 @@ export class ServerState {
 
   /** CLIENT PAUSE, while it lasts. */
   pause: Pause | null = null;
-  /** Memory in use is above maxmemory: commands that may add to it are refused. */
-  overMemory = false;
+  /** Whether commands that may add to memory run, wait or are refused. */
+  readonly memory: MemoryPressure;
   /** Milliseconds (monotonic) when the last command ended: the next one's start. */
   mark = 0;
   /** Set by the composition; ends the process after replies and log are safe. */
@@ -91,6 +92,7 @@ export class ServerState {
     this.persistence = options.persistence;
     this.table = new CommandTable(options.commands);
     this.acl = new Acl(this.table);
+    this.memory = new MemoryPressure(this.engine, () => this.monotonic());
     this.#watchConfig();
     this.engine.onDue = (at) => this.wakeAt(at);
   }
@@ -204,6 +206,7 @@ export class ServerState {
     this.#deadlineTimer = null;
     if (this.#patientTimer !== null) clearTimeout(this.#patientTimer);
     this.#patientTimer = null;
+    this.memory.close();
   }
 
   readonly #hurry = (): void => {
@@ -227,7 +230,8 @@ export class ServerState {
   #watchConfig(): void {
     const { config } = this;
     config.watch('maxmemory', () => {
-      this.engine.memory.setMaxMemory(config.number('maxmemory'));
+      this.memory.limit = config.number('maxmemory');
+      this.engine.memory.setMaxMemory(this.memory.limit);
     });
     config.watch('proto-max-bulk-len', () => {
       this.parserLimits.bulkMax = config.number('proto-max-bulk-len');

@@ -1,0 +1,136 @@
+/**
+ * What happens to commands that add to memory when there is too little of it.
+ *
+ * Blocks of streams can leave memory, but no faster than checkpoints are written. So while blocks are
+ * what is in the way, such commands are held back, as those of a client in CLIENT PAUSE are, until
+ * there is room: a producer that is faster than the disk is slowed down to the disk's speed, and a
+ * stream may become larger than memory. When something else is in the way (strings, pending entries,
+ * keys), or making room takes too long, they are refused with Redis's OOM error.
+ *
+ * What is in use is in part garbage, and V8 collects it when it likes: so before anything is refused it
+ * is told to, which also ends the refusing soon after somebody has deleted what was in the way.
+ * Cost: the dispatch loop looks at one flag; a check is some tens of microseconds, ten times a second,
+ * a hundred times while memory is short. Collecting takes COLLECTING of the time at most.
+ */
+import type { Engine } from '../engine/engine.ts';
+import { collectGarbage, memoryInUse } from './memory-use.ts';
+
+/** How often room is made while memory is short, ms. */
+const RELIEF_MS = 10;
+/** Longest time that commands are held back for without a block leaving. */
+const PATIENCE_MS = 15_000;
+/** Share of the time that collecting garbage may take, and how long after one the next may be, ms. */
+const COLLECTING = 0.02;
+const COLLECT_AGAIN_MS = 250;
+/** Buffers that were collected are given back on another thread, which takes so long, ms. */
+const SWEEPING_MS = 50;
+/** Blocks make room for so much more than is missing, as a share of maxmemory. */
+const SPARE = 0.05;
+
+export interface Held {
+  /** There is room again, or no hope for it: the command may be looked at once more. */
+  roomAgain(): void;
+}
+
+export class MemoryPressure {
+  /** Commands that may add to memory cannot simply run. */
+  short = false;
+  /** They are to be held back; otherwise refused. */
+  holding = false;
+  /** Bytes; 0 = no limit. */
+  limit = 0;
+  /** Commands held back since the start. */
+  heldBack = 0;
+  readonly #engine: Engine;
+  readonly #monotonic: () => number;
+  #held: Held[] = [];
+  /** Monotonic ms since when nothing has left although there is too little; null when there is enough. */
+  #since: number | null = null;
+  #evicted = 0;
+  #timer: NodeJS.Timeout | null = null;
+  /** Blocks have made all the room they can. */
+  #hopeless = false;
+  #collectAt = 0;
+  /** From when on what is in use is no garbage, unless more blocks have left than these. */
+  #exactAt = Number.POSITIVE_INFINITY;
+  #evictedBefore = 0;
+
+  constructor(engine: Engine, monotonic: () => number) {
+    this.#engine = engine;
+    this.#monotonic = monotonic;
+  }
+
+  /** Calls back once, when the answer may be another. */
+  hold(held: Held): void {
+    this.heldBack++;
+    this.#held.push(held);
+  }
+
+  /** Looks at what is in use; returns it, in bytes. */
+  check(): number {
+    const { memory } = this.#engine;
+    const { used } = memoryInUse();
+    const now = this.#monotonic();
+    const over = this.limit > 0 && used > this.limit;
+    const wasHolding = this.holding;
+    if (!over) this.#forget();
+    if (over || memory.pressed) {
+      const hope = this.#makeRoom(over, used, now);
+      if (this.#since === null || memory.evicted !== this.#evicted) this.#since = now;
+      this.#evicted = memory.evicted;
+      this.holding = hope && now - this.#since < PATIENCE_MS;
+      this.short = over || this.holding;
+      if (this.holding) this.#timer ??= setTimeout(this.#relieve, RELIEF_MS);
+    } else {
+      this.short = this.holding = false;
+      this.#since = null;
+      memory.relax();
+    }
+    if (wasHolding && !this.holding) this.#release();
+    return used;
+  }
+
+  /** Whether there may be room soon. */
+  #makeRoom(over: boolean, used: number, now: number): boolean {
+    const { checkpointer, memory } = this.#engine;
+    // A checkpoint under way takes some memory itself, and frees more when it ends.
+    if (memory.pressed || memory.evicting || checkpointer?.running === true || !over) return true;
+    if (now >= this.#collectAt) this.#collect(now);
+    const exact = memory.evicted === this.#evictedBefore && now >= this.#exactAt;
+    // It is all in use, then: blocks have to make room for what is not blocks.
+    if (exact) this.#hopeless = !memory.squeeze(used - this.limit * (1 - SPARE));
+    return !this.#hopeless;
+  }
+
+  /** What was found out holds no longer. */
+  #forget(): void {
+    this.#hopeless = false;
+    this.#exactAt = Number.POSITIVE_INFINITY;
+  }
+
+  #collect(began: number): void {
+    collectGarbage();
+    const ended = this.#monotonic();
+    this.#collectAt = ended + Math.max(COLLECT_AGAIN_MS, (ended - began) / COLLECTING);
+    this.#exactAt = ended + SWEEPING_MS;
+    this.#evictedBefore = this.#engine.memory.evicted;
+  }
+
+  close(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
+    this.#release();
+  }
+
+  readonly #relieve = (): void => {
+    this.#timer = null;
+    this.#engine.memory.tick();
+    this.check();
+  };
+
+  #release(): void {
+    const held = this.#held;
+    this.#held = [];
+    for (const one of held) one.roomAgain();
+  }
+}
