@@ -44,7 +44,7 @@ import type { GroupSpec, Topology } from './topology.ts';
 const GRACE_MS = 20;
 /** RabbitMQ closes a channel on which a delivery is unacknowledged for 30 minutes. */
 const CONSUMER_TIMEOUT_MS = 29 * 60_000;
-const WATCH_EVERY_MS = 5000;
+const WATCH_EVERY_MS = 2500;
 /** What waits for its retry is listed up to this many. */
 const MOST_PARKED = 10_000;
 
@@ -441,23 +441,24 @@ export class Subscription implements Attachment, Settler<AmqpDelivery> {
   #watch(): void {
     const { scheduler } = this.#setup.broker;
     let suspicious = 0;
+    const { topology, link, events } = this.#setup;
     const look = async () => {
       const idle = this.#seenSinceWatch === 0 && this.#dispatcher.inFlight === 0;
       this.#seenSinceWatch = 0;
       const open = this.#open;
-      if (
-        idle &&
-        !this.#resting &&
-        open?.open &&
-        this.#setup.link.connected &&
-        !this.#spec.exclusive
-      ) {
-        const waiting = await this.#setup.topology.depth(this.#queue).catch(() => 0);
-        suspicious = (waiting ?? 0) > 0 && this.#seenSinceWatch === 0 ? suspicious + 1 : 0;
-        if (suspicious >= 2) {
+      if (idle && !this.#resting && open?.open && link.connected) {
+        const waiting = await topology.depth(this.#queue).catch(() => 0);
+        // Another consumer may be the active one of an ordered group.
+        const passed = (waiting ?? 0) > 0 && this.#seenSinceWatch === 0 && !this.#spec.exclusive;
+        suspicious = passed ? suspicious + 1 : 0;
+        if (waiting === null) {
+          // The queue was deleted on another node, and this one (RabbitMQ 3.10) has not said so.
+          topology.forget();
+          await open.close();
+        } else if (suspicious >= 2) {
           suspicious = 0;
           const text = `${waiting} messages wait for ${this.#spec.group} and none came: consuming anew`;
-          this.#setup.events.emit('warning', { error: new RivuletError('GROUP_LOST', text) });
+          events.emit('warning', { error: new RivuletError('GROUP_LOST', text) });
           await open.close();
         }
       } else {
