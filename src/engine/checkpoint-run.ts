@@ -106,7 +106,10 @@ export class CheckpointRun {
 
   captureBlock(uid: number, value: StreamValue, block: Block): void {
     if (this.open) {
-      this.checkpoint.put(names.blockName(uid, block.readFirstId(blockId)), block.export());
+      writer.clear();
+      block.encode(writer);
+      const name = names.blockName(uid, block.readFirstId(blockId));
+      this.checkpoint.put(name, writer.buffer.subarray(0, writer.length));
     }
     value.stream.captured(block);
   }

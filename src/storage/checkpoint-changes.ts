@@ -15,6 +15,7 @@ export const CHECKSUM_BYTES = 4;
 const PUT = 1;
 const REMOVE = 2;
 const REMOVE_RANGE = 3;
+const NOTHING = new Uint8Array(0);
 
 export class ChangeWriter {
   readonly #bytes: ByteWriter;
@@ -27,11 +28,13 @@ export class ChangeWriter {
     return this.#bytes.length;
   }
 
-  put(key: Uint8Array, value: Uint8Array): void {
+  put(key: Uint8Array, value: Uint8Array, rest: Uint8Array = NOTHING): void {
     const bytes = this.#bytes;
     bytes.u8(PUT);
     bytes.bytes(key);
-    bytes.bytes(value);
+    bytes.varint(value.length + rest.length);
+    bytes.raw(value, 0, value.length);
+    bytes.raw(rest, 0, rest.length);
     bytes.u32(0);
   }
 

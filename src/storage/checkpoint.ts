@@ -21,7 +21,8 @@ export interface Checkpoint {
   readonly saturated: boolean;
   /** Resolves when the writer has caught up (or the transaction has failed: `commit` then says so). */
   drained(): Promise<void>;
-  put(key: Uint8Array, value: Uint8Array): void;
+  /** The value is `value` followed by `rest`; both may change afterwards. */
+  put(key: Uint8Array, value: Uint8Array, rest?: Uint8Array): void;
   remove(key: Uint8Array): void;
   /** Removes every key k with from <= k < to. */
   removeRange(from: Uint8Array, to: Uint8Array): void;

@@ -58,9 +58,9 @@ export class MemoryCheckpoint implements Checkpoint {
     this.#changes = new ChangeWriter(4096);
   }
 
-  put(key: Uint8Array, value: Uint8Array): void {
+  put(key: Uint8Array, value: Uint8Array, rest?: Uint8Array): void {
     if (key[0] === 0 || key.length === 0 || key.length > 1000) throw new RangeError('not a key');
-    this.#open().put(key, value);
+    this.#open().put(key, value, rest);
   }
 
   remove(key: Uint8Array): void {

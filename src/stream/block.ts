@@ -116,6 +116,12 @@ export class Block implements RadixLeaf {
   /** Header and entries as one new Buffer, versioned. */
   export(): Buffer {
     const writer = new ByteWriter(HEADER_BYTES + this.length);
+    this.encode(writer);
+    return writer.buffer;
+  }
+
+  /** Writes what `export` returns. */
+  encode(writer: ByteWriter): void {
     writer.u8(VERSION);
     writer.u32(this.length);
     writer.u32(this.live);
@@ -124,7 +130,6 @@ export class Block implements RadixLeaf {
     this.readFirstId(scratch).encode(writer);
     this.readLastId(scratch).encode(writer);
     writer.raw(this.bytes, this.start, this.length);
-    return writer.buffer;
   }
 
   /**

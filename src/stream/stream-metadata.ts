@@ -23,7 +23,7 @@ const VERSION = 2;
 const BYTES = 1 + 4 * 16 + 5 * 8;
 
 export function writeMetadata(metadata: StreamMetadata): Buffer {
-  const writer = new ByteWriter(BYTES);
+  writer.clear();
   writer.u8(VERSION);
   metadata.lastId.encode(writer);
   metadata.firstId.encode(writer);
@@ -74,3 +74,6 @@ export function readMetadata(bytes: Buffer): StreamMetadata {
   if (!reader.done) throw new RangeError('stream metadata is damaged: it is too long');
   return metadata;
 }
+
+/** One for all: a buffer per stream would be most of a checkpoint's garbage. */
+const writer = new ByteWriter(BYTES);
