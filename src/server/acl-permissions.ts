@@ -285,6 +285,7 @@ function checkPattern(glob: string): void {
 /** Commands whose arguments are channels; `only` = just the first; `literal` = patterns. */
 const CHANNEL_ARGUMENTS: Record<string, { only: boolean; literal: boolean }> = {
   publish: { only: true, literal: false },
+  ask: { only: true, literal: false },
   request: { only: true, literal: false },
   respond: { only: true, literal: false },
   spublish: { only: true, literal: false },

@@ -24,10 +24,15 @@ const KINDS: Record<ReplyKind, Buffer> = {
   end: Buffer.from('end'),
 };
 
+/** The answer to ASK; null = the responder ended without one. */
+export type Answer = Parts | { readonly code: string; readonly text: string } | null;
+
 export class Exchange implements ExchangeState, PartyListener<Parts> {
   readonly party: Party<Parts>;
   readonly #session: Session;
   longestSilence = Number.POSITIVE_INFINITY;
+  /** What ASK waits for; its answer comes as the command's reply, not as a push. */
+  #asked: { readonly id: number; readonly answered: (answer: Answer) => void } | null = null;
   /** Names of the topics that it answers on, as bytes. */
   readonly #topics = new Map<string, Buffer>();
 
@@ -62,6 +67,11 @@ export class Exchange implements ExchangeState, PartyListener<Parts> {
     return this.party.unrespond(topic);
   }
 
+  /** The answer to this request goes to `answered`, during the call only. One at a time. */
+  expect(id: number, answered: (answer: Answer) => void): void {
+    this.#asked = { id, answered };
+  }
+
   clear(): void {
     this.party.close();
     this.longestSilence = Number.POSITIVE_INFINITY;
@@ -88,6 +98,12 @@ export class Exchange implements ExchangeState, PartyListener<Parts> {
   }
 
   reply(id: number, kind: ReplyKind, parts: Parts): void {
+    if (this.#asked?.id === id) {
+      this.#answer(kind === 'end' ? null : parts);
+      // Of several the first is wanted.
+      if (kind === 'more') this.party.cancel(id);
+      return;
+    }
     const { reply } = this.#session;
     const start = reply.length;
     reply.push(2 + parts.args.count - parts.from);
@@ -97,6 +113,10 @@ export class Exchange implements ExchangeState, PartyListener<Parts> {
   }
 
   failed(id: number, code: string, text: string): void {
+    if (this.#asked?.id === id) {
+      this.#answer({ code, text });
+      return;
+    }
     const { reply } = this.#session;
     const start = reply.length;
     reply.push(4);
@@ -105,6 +125,12 @@ export class Exchange implements ExchangeState, PartyListener<Parts> {
     reply.bulkText(code);
     reply.bulkText(text);
     this.#session.written(start);
+  }
+
+  #answer(answer: Answer): void {
+    const asked = this.#asked;
+    this.#asked = null;
+    asked?.answered(answer);
   }
 
   #end(start: number, { args, from }: Parts): void {

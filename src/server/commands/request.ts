@@ -1,18 +1,19 @@
 /**
- * Requests and replies: RESPOND, UNRESPOND, REQUEST, REPLY, CANCEL, RESPONDERS. Not Redis's.
+ * Requests and replies: RESPOND, UNRESPOND, REQUEST, REPLY, CANCEL, ASK, RESPONDERS. Not Redis's.
  *
- * Everything is multiplexed: REQUEST answers with the request's number at once, what is answered to
+ * All but ASK is multiplexed: REQUEST answers with the request's number at once, what is answered to
  * it comes as a push (exchange.ts lists them). Parts are opaque bytes, at least one.
  * A request goes to one responder in all: groups of a topic take turns, and a group's least busy
  * responder has it.
  * Cost: the replies of REQUEST and REPLY tell of nothing but that they were taken, so they wait a
  * moment for a push to leave with: a round trip is four writes, not six.
  */
-import { NO_PARTS, type Parts } from '../../engine/parts.ts';
+import { NO_PARTS, type Parts, partsRules } from '../../engine/parts.ts';
 import type { ReplyKind, TopicFacts } from '../../engine/responders.ts';
 import type { Arguments } from '../../util/arguments.ts';
 import type { Command, CommandFlag } from '../command.ts';
-import { Exchange } from '../exchange.ts';
+import { connectionOf } from '../connection-of.ts';
+import { type Answer, Exchange } from '../exchange.ts';
 import type { Session } from '../session.ts';
 import { NOT_AN_INTEGER, SYNTAX, wrongArity } from './common.ts';
 
@@ -69,24 +70,58 @@ function unrespond(session: Session): void {
 
 /** REQUEST topic timeout-ms part [part ...] */
 function request(session: Session): void {
+  const { reply } = session;
+  const taken = take(session);
+  if (taken === null) return;
+  const start = reply.length;
+  reply.integer(taken);
+  session.unhurried(start);
+}
+
+/** ASK topic timeout-ms part [part ...]: waits for the answer, for clients that take no pushes. */
+function ask(session: Session): void {
+  const { reply } = session;
+  const exchange = Exchange.of(session);
+  const id = take(session);
+  if (id === null) return;
+  let answer: Answer = null;
+  const answered = new Promise<void>((resolve) => {
+    exchange.expect(id, (given) => {
+      answer = given !== null && 'args' in given ? partsRules.keep(given) : given;
+      resolve();
+    });
+  });
+  connectionOf(session).waitFor(answered, () => {
+    // CLIENT UNBLOCK ends the wait, and with it the request.
+    if (exchange.party.cancel(id) || answer === null) reply.nullArray();
+    else if ('code' in answer) reply.error(`${answer.code} ${answer.text}`);
+    else replyParts(session, answer);
+  });
+}
+
+function replyParts({ reply }: Session, { args, from }: Parts): void {
+  reply.array(args.count - from);
+  for (let i = from; i < args.count; i++) {
+    reply.bulkSlice(args.buffer, args.offsets[i], args.lengths[i]);
+  }
+}
+
+/** Reads and begins a request: its number, or null after the refusal was written. */
+function take(session: Session): number | null {
   const { args, engine, reply } = session;
   const timeoutMs = args.integer(2);
   if (timeoutMs === null || timeoutMs < 1 || timeoutMs > LONGEST_TIMEOUT_MS) {
     reply.error(`ERR the timeout must be between 1 and ${LONGEST_TIMEOUT_MS} milliseconds`);
-    return;
+    return null;
   }
   const { party } = Exchange.of(session);
   const now = engine.clock.monotonic();
   const taken = party.request(args.latin1(1), timeoutMs, now, partsFrom(session, 3));
-  if (taken === 'NORESPONDERS') {
-    reply.errorBytes(`NORESPONDERS nobody answers on '${args.latin1(1).slice(0, 128)}'`);
-  } else if (taken === 'LIMIT') {
-    reply.errorBytes(`LIMIT too many requests wait on '${args.latin1(1).slice(0, 128)}'`);
-  } else {
-    const start = reply.length;
-    reply.integer(taken);
-    session.unhurried(start);
-  }
+  if (typeof taken === 'number') return taken;
+  const topic = args.latin1(1).slice(0, 128);
+  if (taken === 'NORESPONDERS') reply.errorBytes(`NORESPONDERS nobody answers on '${topic}'`);
+  else reply.errorBytes(`LIMIT too many requests wait on '${topic}'`);
+  return null;
 }
 
 /** REPLY id LAST|MORE part [part ...], REPLY id END, REPLY id ERROR code text */
@@ -200,6 +235,16 @@ function row(
 }
 
 export const requestCommands: readonly Command[] = [
+  {
+    ...row(
+      'ask',
+      -4,
+      'Asks one of those who answer on a topic, and waits for the answer.',
+      'O(N) of bytes and of responders',
+      ask,
+    ),
+    flags: ['pubsub', 'noscript', 'no_multi', 'blocking'],
+  },
   row('cancel', 2, 'Gives up a request; its responder is told.', 'O(1)', cancel),
   row(
     'reply',
