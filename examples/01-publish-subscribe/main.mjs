@@ -1,0 +1,35 @@
+/**
+ * Publish and subscribe, without any server: the broker lives in this process.
+ *
+ * Run it: node examples/01-publish-subscribe/main.mjs
+ */
+import { openBroker, topic } from 'rivulet';
+
+// `memory:` for as long as the process runs; `file:./data` keeps everything on disk.
+const broker = await openBroker('memory:');
+
+// A typed topic: values go in, values come out (JSON here; any schema library can check them).
+const orders = topic('orders.created');
+
+// Without a group every subscriber gets every message.
+await orders.subscribe(broker, (order) => {
+  console.log(`printer: order ${order.id}, ${order.total} EUR`);
+});
+
+// Wildcards: `*` is one word, `>` the rest.
+await broker.subscribe('orders.>', ({ topic }) => {
+  console.log(`audit: something on ${topic}`);
+});
+
+for (const [id, total] of [
+  [1, 20],
+  [2, 35],
+  [3, 7],
+]) {
+  // Resolves when the broker has it; subscribers get it at their own pace.
+  await orders.publish(broker, { id, total });
+  await new Promise((resolve) => setTimeout(resolve, 10));
+}
+
+// Waits for running handlers, then closes.
+await broker.disconnect();
