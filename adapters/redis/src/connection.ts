@@ -18,6 +18,8 @@ export type Argument = string | number | Uint8Array;
 const SILENCE_MS = 4000;
 /** A cluster's client may wait for ever for a node that died while it was connecting. */
 const CONNECT_MS = 5000;
+/** So many commands are worth a system call. */
+const ENOUGH_FOR_A_WRITE = 32;
 
 export class Connector {
   readonly #options: BrokerOptions;
@@ -112,6 +114,12 @@ export class Connector {
   }
 }
 
+/** What of a socket is used. */
+interface Corkable {
+  cork(): void;
+  uncork(): void;
+}
+
 /** As the constructor types them: without explicit undefined. */
 type ClusterConstructorOptions = ConstructorParameters<typeof Cluster>[1];
 /** Replies in the shapes of RESP2, whatever the server speaks. */
@@ -125,7 +133,8 @@ export class Connection {
   readonly #limitMs: number;
   /** What the server has against these credentials. */
   #refusal: RivuletError | null = null;
-  #gathering = false;
+  /** Commands of this turn of the loop. */
+  #gathered = 0;
   #closed = false;
 
   constructor(client: Client, timeouts: Timeouts, limitMs: number) {
@@ -160,14 +169,20 @@ export class Connection {
    * the system call. A cluster's client has a socket for each node and is left as it is.
    */
   #gather(): void {
-    const { stream } = this.client as { stream?: { cork(): void; uncork(): void } };
-    if (stream === undefined || this.#gathering) return;
-    this.#gathering = true;
-    stream.cork();
-    setImmediate(() => {
-      this.#gathering = false;
+    const { stream } = this.client as { stream?: Corkable };
+    if (stream === undefined) return;
+    if (this.#gathered === 0) {
+      stream.cork();
+      setImmediate(() => {
+        this.#gathered = 0;
+        stream.uncork();
+      });
+    } else if (this.#gathered % ENOUGH_FOR_A_WRITE === 0) {
+      // The server may begin while the rest is still being asked.
       stream.uncork();
-    });
+      stream.cork();
+    }
+    this.#gathered++;
   }
 
   /** A client that is told to end while it connects may come up nevertheless, and stay for ever. */
