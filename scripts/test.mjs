@@ -14,7 +14,16 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { fail, has, installDebianPackages, root, run, say, testFiles } from './steps.mjs';
+import {
+  fail,
+  has,
+  installDebianPackages,
+  installModules,
+  root,
+  run,
+  say,
+  testFiles,
+} from './steps.mjs';
 import './prepare.mjs';
 
 const { values: options } = parseArgs({
@@ -34,6 +43,9 @@ if (options.only !== undefined && !(options.only in kinds)) {
 }
 
 await getPeers();
+// The smoke size of the benchmarks needs their peers too.
+if (options.only === undefined || options.only === 'unit')
+  await installModules(join(root, 'bench'));
 let code = 0;
 if (options.only === undefined) {
   say('lint (biome check)');

@@ -18,8 +18,14 @@ for (const [name, rows] of Object.entries({
   restart: 1,
   growth: 12,
   client: 2,
+  brokers: 6,
+  requests: 4,
 })) {
-  const skip = missing('redis-server', 'redis-benchmark');
+  const skip = missing(
+    'redis-server',
+    'redis-benchmark',
+    ...(name === 'requests' ? ['nats-server' as const] : []),
+  );
   test(`the benchmark ${name} runs and prints its ${rows} rows`, { skip }, async () => {
     const { code, stdout, stderr } = await runTool(process.execPath, [main, name, '--smoke'], {
       timeoutMs: 120_000,
@@ -27,7 +33,9 @@ for (const [name, rows] of Object.entries({
     assert.equal(code, 0, `${stdout}${stderr}`);
     const printed = stdout
       .split('\n')
-      .filter((line) => / (entries\/s|calls\/s|bytes|ms|µs\/operation) /.test(line));
+      .filter((line) =>
+        / (entries\/s|calls\/s|messages\/s|replies\/s|bytes|ms|µs\/operation) /.test(line),
+      );
     assert.equal(printed.length, rows, stdout);
   });
 }
