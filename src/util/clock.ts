@@ -5,8 +5,6 @@
  * Invariant: nothing below the shells (server, cli, bench) calls Date.now or setTimeout; it is given
  * a Clock, so a seed replays a whole run. Cost: one call.
  */
-import { performance } from 'node:perf_hooks';
-
 export interface Clock {
   /** Unix time in whole milliseconds. It may go backwards, as system clocks do. */
   now(): number;
@@ -14,9 +12,12 @@ export interface Clock {
   monotonic(): number;
 }
 
+// The global is a getter: asked once, not at every command.
+const timer = performance;
+
 export const systemClock: Clock = {
   now: () => Date.now(),
-  monotonic: () => performance.now(),
+  monotonic: () => timer.now(),
 };
 
 /** A clock that moves only when told to: for tests, simulation and the virtual broker. */
