@@ -7,6 +7,7 @@
  * killed, say); the skip names it.
  */
 import { randomBytes } from 'node:crypto';
+import type { Capabilities } from '../broker/capabilities.ts';
 import { batches } from './cases/batches.ts';
 import { closing } from './cases/closing.ts';
 import { deadLetters } from './cases/dead-letters.ts';
@@ -22,6 +23,7 @@ import { requests } from './cases/requests.ts';
 import { retries } from './cases/retries.ts';
 import { type Backing, type Case, World } from './world.ts';
 
+export { capabilityColumn, capabilityTable, columnIn } from './capability-table.ts';
 export { FaultyProxy, type ProxyMode } from './faulty-proxy.ts';
 export type { Backing, Case } from './world.ts';
 
@@ -43,6 +45,8 @@ export interface ConformanceSetup {
   readonly factory: () => Promise<Backing>;
   /** Only cases whose group and name contain this. */
   readonly only?: string;
+  /** Looks at what a connected broker claims: whether documentation says the same. */
+  readonly capabilities?: (claimed: Readonly<Capabilities>) => void;
 }
 
 /** Every case, by group, in the order they run: those that harm the server come last. */
@@ -62,7 +66,8 @@ export const cases: Readonly<Record<string, readonly Case[]>> = {
   outages,
 };
 
-export function conformance({ name, runner, factory, only = '' }: ConformanceSetup): void {
+export function conformance(setup: ConformanceSetup): void {
+  const { name, runner, factory, only = '', capabilities } = setup;
   runner.describe(`${name}: conformance`, () => {
     let backing: Backing;
     runner.before(
@@ -72,6 +77,12 @@ export function conformance({ name, runner, factory, only = '' }: ConformanceSet
       { timeout: 120_000 },
     );
     runner.after(async () => backing?.[Symbol.asyncDispose](), { timeout: 60_000 });
+    if (capabilities !== undefined) {
+      runner.test('capabilities: as documented', { timeout: 60_000 }, async () => {
+        await using broker = await backing.open();
+        capabilities(broker.capabilities);
+      });
+    }
     for (const [group, list] of Object.entries(cases)) {
       for (const each of list) {
         if (!`${group}: ${each.name}`.includes(only)) continue;

@@ -1,11 +1,13 @@
 /** The suite against the broker in a data directory. */
 import { after, before, describe, test } from 'node:test';
 import { conformance } from '../../src/conformance/index.ts';
+import { documented } from './documented.ts';
 import { fileBacking } from './embedded-backing.ts';
 
 conformance({
   name: 'file',
   runner: { describe, test, before, after },
   factory: fileBacking,
+  capabilities: documented('file'),
   ...(process.env.CONFORMANCE_ONLY ? { only: process.env.CONFORMANCE_ONLY } : {}),
 });

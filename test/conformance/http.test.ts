@@ -3,6 +3,7 @@ import { after, before, describe, test } from 'node:test';
 import { LocalRegistry } from '../../src/broker/http-registry.ts';
 import { openBroker } from '../../src/broker/open-broker.ts';
 import { conformance } from '../../src/conformance/index.ts';
+import { documented } from './documented.ts';
 
 conformance({
   name: 'http',
@@ -14,5 +15,6 @@ conformance({
       async [Symbol.asyncDispose]() {},
     };
   },
+  capabilities: documented('http'),
   ...(process.env.CONFORMANCE_ONLY ? { only: process.env.CONFORMANCE_ONLY } : {}),
 });

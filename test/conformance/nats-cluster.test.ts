@@ -1,11 +1,13 @@
 /** The suite against a NATS cluster of three servers, with three replicas. */
 import { after, before, describe, test } from 'node:test';
 import { conformance } from '../../src/conformance/index.ts';
+import { documented } from './documented.ts';
 import { natsClusterBacking } from './nats-backing.ts';
 
 conformance({
   name: 'nats cluster',
   runner: { describe, test, before, after },
   factory: natsClusterBacking,
+  capabilities: documented('nats cluster'),
   ...(process.env.CONFORMANCE_ONLY ? { only: process.env.CONFORMANCE_ONLY } : {}),
 });

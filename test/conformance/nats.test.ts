@@ -1,11 +1,13 @@
 /** The suite against a real nats-server, through `openBroker` and the adapter's package. */
 import { after, before, describe, test } from 'node:test';
 import { conformance } from '../../src/conformance/index.ts';
+import { documented } from './documented.ts';
 import { natsBacking } from './nats-backing.ts';
 
 conformance({
   name: 'nats',
   runner: { describe, test, before, after },
   factory: natsBacking,
+  capabilities: documented('nats'),
   ...(process.env.CONFORMANCE_ONLY ? { only: process.env.CONFORMANCE_ONLY } : {}),
 });

@@ -1,11 +1,13 @@
 /** The suite against a RabbitMQ cluster of three nodes. */
 import { after, before, describe, test } from 'node:test';
 import { conformance } from '../../src/conformance/index.ts';
+import { documented } from './documented.ts';
 import { rabbitMqClusterBacking } from './rabbitmq-backing.ts';
 
 conformance({
   name: 'rabbitmq cluster',
   runner: { describe, test, before, after },
   factory: rabbitMqClusterBacking,
+  capabilities: documented('rabbitmq cluster'),
   ...(process.env.CONFORMANCE_ONLY ? { only: process.env.CONFORMANCE_ONLY } : {}),
 });

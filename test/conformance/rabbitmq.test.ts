@@ -1,11 +1,13 @@
 /** The suite against a real RabbitMQ node, through `openBroker` and the adapter's package. */
 import { after, before, describe, test } from 'node:test';
 import { conformance } from '../../src/conformance/index.ts';
+import { documented } from './documented.ts';
 import { rabbitMqBacking } from './rabbitmq-backing.ts';
 
 conformance({
   name: 'rabbitmq',
   runner: { describe, test, before, after },
   factory: rabbitMqBacking,
+  capabilities: documented('rabbitmq'),
   ...(process.env.CONFORMANCE_ONLY ? { only: process.env.CONFORMANCE_ONLY } : {}),
 });

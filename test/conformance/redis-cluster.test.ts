@@ -2,6 +2,7 @@
 import { after, before, describe, test } from 'node:test';
 import { conformance } from '../../src/conformance/index.ts';
 import { missing } from '../helpers/requirements.ts';
+import { documented } from './documented.ts';
 import { redisClusterBacking } from './redis-backing.ts';
 
 const reason = missing('redis-server', 'redis-cli');
@@ -10,5 +11,6 @@ conformance({
   name: 'redis cluster',
   runner: { describe: reason ? describe.skip : describe, test, before, after },
   factory: redisClusterBacking,
+  capabilities: documented('redis cluster'),
   ...(process.env.CONFORMANCE_ONLY ? { only: process.env.CONFORMANCE_ONLY } : {}),
 });

@@ -2,6 +2,7 @@
 import { after, before, describe, test } from 'node:test';
 import { conformance } from '../../src/conformance/index.ts';
 import { missing } from '../helpers/requirements.ts';
+import { documented } from './documented.ts';
 import { redisBacking } from './redis-backing.ts';
 
 const reason = missing('redis-server');
@@ -10,5 +11,6 @@ conformance({
   name: 'redis',
   runner: { describe: reason ? describe.skip : describe, test, before, after },
   factory: redisBacking,
+  capabilities: documented('redis'),
   ...(process.env.CONFORMANCE_ONLY ? { only: process.env.CONFORMANCE_ONLY } : {}),
 });

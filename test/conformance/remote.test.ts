@@ -1,11 +1,13 @@
 /** The suite against `micro server`, through `openBroker('rivulet://...')`. */
 import { after, before, describe, test } from 'node:test';
 import { conformance } from '../../src/conformance/index.ts';
+import { documented } from './documented.ts';
 import { remoteBacking } from './remote-backing.ts';
 
 conformance({
   name: 'remote',
   runner: { describe, test, before, after },
   factory: () => remoteBacking(),
+  capabilities: documented('rivulet'),
   ...(process.env.CONFORMANCE_ONLY ? { only: process.env.CONFORMANCE_ONLY } : {}),
 });
