@@ -2,7 +2,7 @@
  * One side of request and reply, of each kind: who asks, and, when run as a program, who answers, in
  * a process of its own.
  *
- *     node echo.js rivulet|nats|moleculer <address>
+ *     node echo.js ours|nats|moleculer <address>
  */
 import { fork } from 'node:child_process';
 import { createRequire } from 'node:module';
@@ -12,7 +12,7 @@ import { connect as connectNats } from '@nats-io/transport-node';
 import { openBroker } from '../src/index.ts';
 import { repositoryRoot } from '../test/house/source-file.ts';
 
-export type EchoKind = 'rivulet' | 'nats' | 'moleculer';
+export type EchoKind = 'ours' | 'nats' | 'moleculer';
 
 export interface Caller extends AsyncDisposable {
   ask(body: Buffer): Promise<unknown>;
@@ -22,12 +22,18 @@ const TOPIC = 'bench.echo';
 /** Found among the benchmarks' own modules, and only when it is measured. */
 const requirePeer = createRequire(join(repositoryRoot, 'bench', 'package.json'));
 
-/** For moleculer the address is `callerPort,responderPort`: its nodes know each other by a list. */
+/**
+ * For moleculer the address is a server's URL, or `callerPort,responderPort` for direct TCP, where its
+ * nodes know each other by a list.
+ */
 function moleculer(address: string, own: 'caller' | 'responder') {
+  const { ServiceBroker } = requirePeer('moleculer');
+  if (address.includes('://')) {
+    return new ServiceBroker({ nodeID: own, logger: false, transporter: address });
+  }
   const [caller, responder] = address.split(',');
   const urls = [`127.0.0.1:${caller}/caller`, `127.0.0.1:${responder}/responder`];
   const port = Number(own === 'caller' ? caller : responder);
-  const { ServiceBroker } = requirePeer('moleculer');
   return new ServiceBroker({
     nodeID: own,
     logger: false,
@@ -53,7 +59,7 @@ export async function startEcho(kind: EchoKind, address: string): Promise<Caller
 }
 
 async function connectCaller(kind: EchoKind, address: string) {
-  if (kind === 'rivulet') {
+  if (kind === 'ours') {
     const broker = await openBroker(address);
     return {
       ask: (body: Buffer) => broker.request(TOPIC, { headers: {}, body }),
@@ -78,7 +84,7 @@ async function connectCaller(kind: EchoKind, address: string) {
 }
 
 async function respond(kind: EchoKind, address: string): Promise<void> {
-  if (kind === 'rivulet') {
+  if (kind === 'ours') {
     const broker = await openBroker(address);
     await broker.respond(TOPIC, (request) => request, { concurrency: 1000 });
   } else if (kind === 'nats') {

@@ -74,7 +74,7 @@ function report(row: Row): void {
   const sides = [row.rivulet, row.redis].map((value) => (value === null ? '' : format(value)));
   const [rivulet, redis] = sides.map((text) => text.padStart(12));
   process.stdout.write(
-    `  ${row.name.padEnd(52)}${rivulet}${redis}  ${row.unit.padEnd(13)}${ratio.padStart(8)}  ${budget}\n`,
+    `  ${row.name.padEnd(60)}${rivulet}${redis}  ${row.unit.padEnd(13)}${ratio.padStart(8)}  ${budget}\n`,
   );
   if (options.smoke) return;
   mkdirSync(join(repositoryRoot, 'bench', 'results'), { recursive: true });

@@ -1,6 +1,7 @@
 /**
  * Request and reply between two processes, one at a time and 100 in flight: through our server beside
- * Moleculer's direct TCP, and beside NATS.
+ * Moleculer (direct TCP, NATS, Redis) and nats.js, and through adapters beside others on the same
+ * server.
  */
 import { freePort } from '../test/helpers/free-port.ts';
 import { NatsNode } from '../test/helpers/nats-server.ts';
@@ -25,22 +26,30 @@ export const requests: Benchmark = {
       [],
     );
     await nats.start();
+    await using redis = await startSide('redis', 'memory');
+    const redisUrl = `redis://127.0.0.1:${redis.port}`;
     try {
-      await using ours = await startEcho('rivulet', `rivulet://127.0.0.1:${server.port}`);
-      await using moleculer = await startEcho(
-        'moleculer',
-        `${await freePort()},${await freePort()}`,
-      );
-      await using theirs = await startEcho('nats', nats.url);
+      await using ours = await startEcho('ours', `rivulet://127.0.0.1:${server.port}`);
+      await using oursOnNats = await startEcho('ours', nats.url);
+      await using oursOnRedis = await startEcho('ours', redisUrl);
+      await using direct = await startEcho('moleculer', `${await freePort()},${await freePort()}`);
+      await using moleculerOnNats = await startEcho('moleculer', nats.url);
+      await using moleculerOnRedis = await startEcho('moleculer', redisUrl);
+      await using natsJs = await startEcho('nats', nats.url);
       for (const inFlight of [1, 100]) {
-        for (const [name, other, budget] of [
-          ['moleculer 0.15 (TCP)', moleculer, 1],
-          ['nats.js', theirs, null],
+        for (const [name, broker, other, budget] of [
+          ['rivulet : moleculer, TCP', ours, direct, 1],
+          ['rivulet : moleculer, NATS', ours, moleculerOnNats, null],
+          ['rivulet : moleculer, Redis', ours, moleculerOnRedis, null],
+          ['rivulet : nats.js', ours, natsJs, null],
+          ['nats adapter : nats.js', oursOnNats, natsJs, null],
+          ['nats adapter : moleculer, NATS', oursOnNats, moleculerOnNats, null],
+          ['redis adapter : moleculer, Redis', oursOnRedis, moleculerOnRedis, null],
         ] as const) {
-          const measured = await inTurn(ours, other, inFlight, scale);
+          const measured = await inTurn(broker, other, inFlight, scale);
           const facts = {
             benchmark: 'requests',
-            name: `${inFlight} in flight : ${name}`,
+            name: `${inFlight} in flight, ${name}`,
             unit: 'replies/s',
             better: 'higher' as const,
             budget,

@@ -18,13 +18,14 @@ for (const [name, rows] of Object.entries({
   restart: 1,
   growth: 12,
   client: 2,
-  brokers: 6,
-  requests: 4,
+  brokers: 36,
+  requests: 14,
 })) {
   const skip = missing(
     'redis-server',
     'redis-benchmark',
-    ...(name === 'requests' ? ['nats-server' as const] : []),
+    ...(name === 'requests' || name === 'brokers' ? (['nats-server'] as const) : []),
+    ...(name === 'brokers' ? (['rabbitmq-server'] as const) : []),
   );
   test(`the benchmark ${name} runs and prints its ${rows} rows`, { skip }, async () => {
     const { code, stdout, stderr } = await runTool(process.execPath, [main, name, '--smoke'], {
