@@ -181,6 +181,8 @@ export class Connection implements Session {
     parser.keep();
     if (parser.waiting > 0) this.#boundInput();
     this.flush();
+    // Few commands may be many bytes.
+    if (this.#suspended === 0 && server.backlogged) this.#stall();
     if (this.#inputEnded && this.#suspended === 0) this.#close();
   }
 

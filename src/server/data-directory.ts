@@ -123,6 +123,7 @@ class DirectoryData implements OpenData, Persistence {
   attach(state: ServerState): void {
     const { log } = this.#store;
     log.onDurable = () => state.durable();
+    log.onWritten = () => state.durable();
     this.#config.watch('appendfsync', (policy) => {
       log.setPolicy(policy as SyncPolicy);
       state.durable();

@@ -1,11 +1,12 @@
 /**
  * What happens to commands that add to memory when there is too little of it.
  *
- * Blocks of streams can leave memory, but no faster than checkpoints are written. So while blocks are
- * what is in the way, such commands are held back, as those of a client in CLIENT PAUSE are, until
- * there is room: a producer that is faster than the disk is slowed down to the disk's speed, and a
- * stream may become larger than memory. When something else is in the way (strings, pending entries,
- * keys), or making room takes too long, they are refused with Redis's OOM error.
+ * Blocks of streams can leave memory, but no faster than checkpoints are written, and what waits for
+ * the log no faster than the disk takes it. So while these are what is in the way, such commands are
+ * held back, as those of a client in CLIENT PAUSE are, until there is room: a producer that is faster
+ * than the disk is slowed down to the disk's speed, and a stream may become larger than memory. When
+ * something else is in the way (strings, pending entries, keys), or nothing moves any more, they are
+ * refused with Redis's OOM error.
  *
  * What is in use is in part garbage, and V8 collects it when it likes: so before anything is refused it
  * is told to, which also ends the refusing soon after somebody has deleted what was in the way.
@@ -14,6 +15,7 @@
  */
 import type { Engine } from '../engine/engine.ts';
 import { collectGarbage, memoryInUse } from './memory-use.ts';
+import type { Persistence } from './persistence.ts';
 
 /** How often room is made while memory is short, ms. */
 const RELIEF_MS = 10;
@@ -42,11 +44,12 @@ export class MemoryPressure {
   /** Commands held back since the start. */
   heldBack = 0;
   readonly #engine: Engine;
+  readonly #persistence: Persistence;
   readonly #monotonic: () => number;
   #held: Held[] = [];
   /** Monotonic ms since when nothing has left although there is too little; null when there is enough. */
   #since: number | null = null;
-  #evicted = 0;
+  #progress = 0;
   #timer: NodeJS.Timeout | null = null;
   /** Blocks have made all the room they can. */
   #hopeless = false;
@@ -55,8 +58,9 @@ export class MemoryPressure {
   #exactAt = Number.POSITIVE_INFINITY;
   #evictedBefore = 0;
 
-  constructor(engine: Engine, monotonic: () => number) {
+  constructor(engine: Engine, persistence: Persistence, monotonic: () => number) {
     this.#engine = engine;
+    this.#persistence = persistence;
     this.#monotonic = monotonic;
   }
 
@@ -76,8 +80,10 @@ export class MemoryPressure {
     if (!over) this.#forget();
     if (over || memory.pressed) {
       const hope = this.#makeRoom(over, used, now);
-      if (this.#since === null || memory.evicted !== this.#evicted) this.#since = now;
-      this.#evicted = memory.evicted;
+      const written = this.#engine.journal.appended - this.#persistence.backlog;
+      const progress = memory.evicted + written;
+      if (this.#since === null || progress !== this.#progress) this.#since = now;
+      this.#progress = progress;
       this.holding = hope && now - this.#since < PATIENCE_MS;
       this.short = over || this.holding;
       if (this.holding) this.#timer ??= setTimeout(this.#relieve, RELIEF_MS);
@@ -93,8 +99,10 @@ export class MemoryPressure {
   /** Whether there may be room soon. */
   #makeRoom(over: boolean, used: number, now: number): boolean {
     const { checkpointer, memory } = this.#engine;
-    // A checkpoint under way takes some memory itself, and frees more when it ends.
-    if (memory.pressed || memory.evicting || checkpointer?.running === true || !over) return true;
+    if (!over || memory.pressed || memory.evicting) return true;
+    // A checkpoint under way takes some memory itself, and frees more when it ends; what the log has
+    // not written yet goes by itself.
+    if (checkpointer?.running || used - this.#persistence.backlog <= this.limit) return true;
     if (now >= this.#collectAt) this.#collect(now);
     const exact = memory.evicted === this.#evictedBefore && now >= this.#exactAt;
     // It is all in use, then: blocks have to make room for what is not blocks.

@@ -209,7 +209,7 @@ function writePersistence(out: string[], server: ServerState): void {
   metric(out, 'rivulet_log_bytes_total', 'counter', 'Bytes of records appended to the log.', [
     [{}, journal.appended],
   ]);
-  metric(out, 'rivulet_log_backlog_bytes', 'gauge', 'Appended and not yet on disk.', [
+  metric(out, 'rivulet_log_backlog_bytes', 'gauge', 'Appended and not yet written.', [
     [{}, journal.appended - journal.durable],
   ]);
   metric(out, 'rivulet_log_since_checkpoint_bytes', 'gauge', 'What a restart would replay.', [

@@ -5,7 +5,7 @@
 export interface Persistence {
   /** False with `appendonly no`. */
   readonly enabled: boolean;
-  /** Bytes of records that are not on disk yet. */
+  /** Bytes of records still in memory: neither written nor handed to the operating system. */
   readonly backlog: number;
   /** Seals and writes the records gathered so far. */
   flush(): void;

@@ -27,8 +27,9 @@ const REPLY_BUFFERS_KEPT = 256;
 const NOTICE_MS = 0.2;
 /** How long a reply that is in no hurry waits for other bytes to leave with. */
 const COMPANY_MS = 1;
-/** Log bytes not yet on disk beyond which no client's input is read. */
+/** Log bytes not yet on disk beyond which no client's input is read; less where memory is limited. */
 const BACKLOG_MAX = 256 * 1024 * 1024;
+const BACKLOG_SHARE = 1 / 16;
 
 export interface Pause {
   /** Unix ms. */
@@ -73,6 +74,7 @@ export class ServerState {
   shutdown: (options: ShutdownOptions) => void = () => {};
 
   #nextId = 1;
+  #backlogMax = BACKLOG_MAX;
   readonly #touched: Connection[] = [];
   #gated: Connection[] = [];
   #stalled: Connection[] = [];
@@ -92,7 +94,7 @@ export class ServerState {
     this.persistence = options.persistence;
     this.table = new CommandTable(options.commands);
     this.acl = new Acl(this.table);
-    this.memory = new MemoryPressure(this.engine, () => this.monotonic());
+    this.memory = new MemoryPressure(this.engine, this.persistence, () => this.monotonic());
     this.#watchConfig();
     this.engine.onDue = (at) => this.wakeAt(at);
   }
@@ -147,7 +149,7 @@ export class ServerState {
     this.#gated.push(connection);
   }
 
-  /** The log's `durable` has risen. */
+  /** The log's `durable` has risen, or its backlog has become less. */
   durable(): void {
     const waiting = this.#gated;
     if (waiting.length > 0) {
@@ -165,7 +167,7 @@ export class ServerState {
 
   /** The disk does not keep up: more writes would only fill memory. */
   get backlogged(): boolean {
-    return this.persistence.backlog > BACKLOG_MAX;
+    return this.persistence.backlog > this.#backlogMax;
   }
 
   /** Resumes this connection when the backlog has gone. */
@@ -232,6 +234,8 @@ export class ServerState {
     config.watch('maxmemory', () => {
       this.memory.limit = config.number('maxmemory');
       this.engine.memory.setMaxMemory(this.memory.limit);
+      const share = this.memory.limit === 0 ? BACKLOG_MAX : this.memory.limit * BACKLOG_SHARE;
+      this.#backlogMax = Math.min(BACKLOG_MAX, share);
     });
     config.watch('proto-max-bulk-len', () => {
       this.parserLimits.bulkMax = config.number('proto-max-bulk-len');

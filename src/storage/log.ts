@@ -60,6 +60,8 @@ export class Log implements Journal {
   durable = 0;
   /** Called when `durable` has risen. Set by the shell; it releases the replies that waited. */
   onDurable: (position: number) => void = () => {};
+  /** Called when a frame was written that `durable` does not cover yet: `backlog` has become less. */
+  onWritten: () => void = () => {};
   /** Called once, when the disk has failed: the process must stop, it can acknowledge nothing more. */
   onFatal: (error: StorageError) => void = () => {};
 
@@ -186,9 +188,9 @@ export class Log implements Journal {
 
   // The shell's side.
 
-  /** Record bytes that are not durable yet: pause reading sockets when it grows beyond a limit. */
+  /** Record bytes still in memory: pause reading sockets when it grows beyond a limit. */
   get backlog(): number {
-    return this.appended - this.durable;
+    return this.appended - this.#written;
   }
 
   /** Writes what was gathered, at once or when the frame on its way is done. Ends a loop turn. */
@@ -366,6 +368,7 @@ export class Log implements Journal {
     // The next frame first: the disk should not wait while replies are written.
     if (this.#records > 0) this.#seal();
     if (covered) this.#announce();
+    else this.onWritten();
     this.#settle();
   };
 
