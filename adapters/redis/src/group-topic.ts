@@ -78,6 +78,11 @@ export function compareIds(a: string, b: string): number {
 }
 
 /** The milliseconds that an id was made at. */
-export function timeOf(id: string): number {
-  return Number(id.slice(0, id.indexOf('-')));
+export function timeOf(id: Uint8Array): number {
+  let ms = 0;
+  for (let i = 0; i < id.length && id[i] !== DASH; i++) ms = ms * 10 + id[i] - ZERO;
+  return ms;
 }
+
+const DASH = 0x2d;
+const ZERO = 0x30;

@@ -16,13 +16,13 @@ import {
   type Dispatcher,
   type Events,
   pause,
-  type RawDelivery,
   RivuletError,
 } from 'rivulet';
 import { type Connection, type Connector, isGroupLost } from './connection.ts';
 import type { Dialect, Taken } from './dialect.ts';
 import type { EntryForm } from './entry.ts';
 import { type GroupTopic, timeOf } from './group-topic.ts';
+import type { Delivered } from './settlements.ts';
 
 /** Well below the time after which proxies and firewalls forget a silent connection. */
 const BLOCK_MS = 1000;
@@ -38,7 +38,7 @@ export interface ReaderSetup {
   readonly commands: Connection;
   readonly dialect: Dialect;
   readonly consumer: string;
-  readonly dispatcher: Dispatcher;
+  readonly dispatcher: Dispatcher<Delivered>;
   readonly form: EntryForm;
   readonly broker: BrokerOptions;
   readonly events: Events<BrokerEvents>;
@@ -226,23 +226,27 @@ export class Reader {
       const each = this.topics.find((candidate) => candidate.stream === stream);
       if (each === undefined) continue;
       for (const [id, fields, , before = 0] of entries) {
-        const name = id.toString('latin1');
-        if (before === 0) each.lastId = name;
-        else this.#setup.dispatcher.lose(each.topic, name, 'its deadline has passed');
-        this.#push(each, name, before + 1, fields);
+        if (before > 0) this.#loseOverdue(each, id);
+        this.#push(each, id, before + 1, fields);
       }
+      const [last] = entries.findLast(([, , , before = 0]) => before === 0) ?? [];
+      if (last !== undefined) each.lastId = last.toString('latin1');
     }
   }
 
-  #push(each: GroupTopic, id: string, attempt: number, fields: Buffer[]): void {
-    const raw: RawDelivery = {
+  #push(each: GroupTopic, name: Buffer, attempt: number, fields: Buffer[]): void {
+    this.#setup.dispatcher.push({
       topic: each.topic,
-      id,
+      id: name.toString('latin1'),
+      name,
       attempt,
       message: this.#setup.form.read(fields),
-      publishedAt: timeOf(id),
-    };
-    this.#setup.dispatcher.push(raw);
+      publishedAt: timeOf(name),
+    });
+  }
+
+  #loseOverdue(each: GroupTopic, id: Buffer): void {
+    this.#setup.dispatcher.lose(each.topic, id.toString('latin1'), 'its deadline has passed');
   }
 
   /** Looks for what is due or abandoned, one look at a time. */
@@ -292,9 +296,8 @@ export class Reader {
   #accept(each: GroupTopic, taken: readonly Taken[], gone: readonly Buffer[]): void {
     const { dispatcher } = this.#setup;
     for (const [id, attempts, fields] of taken) {
-      const name = id.toString();
-      dispatcher.lose(each.topic, name, 'its deadline has passed');
-      this.#push(each, name, Number(attempts), fields);
+      this.#loseOverdue(each, id);
+      this.#push(each, id, Number(attempts), fields);
     }
     for (const id of gone) {
       dispatcher.lose(each.topic, id.toString(), 'it was trimmed away');

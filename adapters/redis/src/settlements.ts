@@ -20,8 +20,13 @@ const MOST_ACKS = 1000;
 /** With so many at hand there is nothing to gain by waiting for more. */
 const ENOUGH = 100;
 
+/** A delivery as the reader makes it: the id's bytes go back to the server as they came. */
+export interface Delivered extends RawDelivery {
+  readonly name: Buffer;
+}
+
 interface Ack {
-  readonly ids: readonly string[];
+  readonly ids: readonly Buffer[];
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
 }
@@ -46,7 +51,7 @@ export interface SettlementSetup {
   readonly onDue: (topic: string, delayMs: number) => void;
 }
 
-export class Settlements implements Settler {
+export class Settlements implements Settler<Delivered> {
   readonly #setup: SettlementSetup;
   readonly #acks = new Map<string, AckQueue>();
   readonly #places = new Map<string, GroupTopic>();
@@ -55,19 +60,19 @@ export class Settlements implements Settler {
     this.#setup = setup;
   }
 
-  ack(raw: RawDelivery): Promise<void> {
-    return this.#acknowledge(raw.topic, [raw.id]);
+  ack(raw: Delivered): Promise<void> {
+    return this.#acknowledge(raw.topic, [raw.name]);
   }
 
-  ackMany(raws: readonly RawDelivery[]): Promise<void> {
-    const [first] = raws as [RawDelivery];
+  ackMany(raws: readonly Delivered[]): Promise<void> {
+    const [first] = raws as [Delivered];
     return this.#acknowledge(
       first.topic,
-      raws.map(({ id }) => id),
+      raws.map(({ name }) => name),
     );
   }
 
-  #acknowledge(topic: string, ids: readonly string[]): Promise<void> {
+  #acknowledge(topic: string, ids: readonly Buffer[]): Promise<void> {
     const key = this.#setup.keys.stream(topic);
     let queue = this.#acks.get(key);
     if (queue === undefined) {

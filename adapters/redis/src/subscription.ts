@@ -25,7 +25,7 @@ import type { EntryForm } from './entry.ts';
 import { GroupTopic, toId } from './group-topic.ts';
 import type { Keys } from './keys.ts';
 import { Reader } from './reader.ts';
-import { Settlements } from './settlements.ts';
+import { type Delivered, Settlements } from './settlements.ts';
 
 /** Groups of subscribers without one: gone with their subscriber, or some time after its death. */
 const OWN_GROUP = 'each:';
@@ -54,7 +54,7 @@ export class Subscription implements Attachment {
   readonly #setup: SubscriptionSetup;
   readonly #group: string;
   readonly #consumer: string;
-  readonly #dispatcher: Dispatcher;
+  readonly #dispatcher: Dispatcher<Delivered>;
   readonly #readers: Reader[] = [];
   readonly #known = new Set<string>();
   #cancelDiscovery: () => void = () => {};
