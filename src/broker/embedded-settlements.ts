@@ -44,6 +44,21 @@ export class EmbeddedSettlements implements Settler<EmbeddedDelivery> {
     });
   }
 
+  /** One change of the log for all. Those that are no longer this consumer's stay as they are. */
+  async ackMany(raws: readonly EmbeddedDelivery[]): Promise<void> {
+    const [first] = raws as [EmbeddedDelivery];
+    this.#shell.change(() => {
+      const found = this.#groupOf(first.topic);
+      if (found === null) throw lost(first);
+      const { entry, group } = found;
+      ids.clear();
+      for (const raw of raws) if (this.#isMine(group, raw)) ids.push(raw.entryId);
+      if (ids.count === 0) throw lost(first);
+      acknowledge(this.#shell.database, entry, group, ids);
+    });
+    await this.#shell.safe();
+  }
+
   nack(raw: EmbeddedDelivery, delayMs: number, reason: string): Promise<void> {
     return this.#giveBack(raw, 'FAIL', Math.round(delayMs), reason);
   }
@@ -105,14 +120,22 @@ export class EmbeddedSettlements implements Settler<EmbeddedDelivery> {
   }
 
   #placeOf(raw: EmbeddedDelivery): Place {
-    const entry = this.#shell.database.findKey(Buffer.from(raw.topic));
-    if (entry?.value.type !== 'stream') throw lost(raw);
+    const place = this.#groupOf(raw.topic);
+    if (place === null || !this.#isMine(place.group, raw)) throw lost(raw);
+    return place;
+  }
+
+  #groupOf(topic: string): Place | null {
+    const entry = this.#shell.database.findKey(Buffer.from(topic));
+    if (entry?.value.type !== 'stream') return null;
     const group = entry.value.groups.get(this.#group);
-    if (group === undefined || group !== raw.groupAtDelivery) throw lost(raw);
-    if (!group.pending.find(raw.entryId, cursor)) throw lost(raw);
-    const owner = group.consumerAt(cursor.consumer);
-    if (owner?.name.toString('latin1') !== this.#consumer) throw lost(raw);
-    return { entry, value: entry.value, group };
+    return group === undefined ? null : { entry, value: entry.value, group };
+  }
+
+  /** Leaves `cursor` on the pending entry where it is. */
+  #isMine(group: ConsumerGroup, raw: EmbeddedDelivery): boolean {
+    if (group !== raw.groupAtDelivery || !group.pending.find(raw.entryId, cursor)) return false;
+    return group.consumerAt(cursor.consumer)?.name.toString('latin1') === this.#consumer;
   }
 }
 

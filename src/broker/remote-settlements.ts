@@ -11,11 +11,11 @@ import type { RawDelivery, Settler } from './delivery.ts';
 import type { ResolvedSubscribeOptions } from './options.ts';
 import type { Command, RemoteLink } from './remote-link.ts';
 
-/** At most this many ids in one XACK. */
+/** At most about this many ids in one XACK. */
 const MOST_ACKS = 1000;
 
 interface Ack {
-  readonly id: string;
+  readonly ids: readonly string[];
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
 }
@@ -41,10 +41,22 @@ export class RemoteSettlements implements Settler {
   }
 
   ack({ topic, id }: RawDelivery): Promise<void> {
+    return this.#acknowledge(topic, [id]);
+  }
+
+  ackMany(raws: readonly RawDelivery[]): Promise<void> {
+    const [{ topic }] = raws as [RawDelivery];
+    return this.#acknowledge(
+      topic,
+      raws.map(({ id }) => id),
+    );
+  }
+
+  #acknowledge(topic: string, ids: readonly string[]): Promise<void> {
     return new Promise((resolve, reject) => {
       const acks = this.#acks.get(topic);
-      if (acks === undefined) this.#acks.set(topic, [{ id, resolve, reject }]);
-      else acks.push({ id, resolve, reject });
+      if (acks === undefined) this.#acks.set(topic, [{ ids, resolve, reject }]);
+      else acks.push({ ids, resolve, reject });
       if (this.#flushDue) return;
       this.#flushDue = true;
       queueMicrotask(() => this.#flush());
@@ -96,15 +108,20 @@ export class RemoteSettlements implements Settler {
   #flush(): void {
     this.#flushDue = false;
     for (const [topic, acks] of this.#acks) {
-      for (let from = 0; from < acks.length; from += MOST_ACKS) {
-        this.#send(topic, acks.slice(from, from + MOST_ACKS));
+      for (let from = 0; from < acks.length; ) {
+        const some: Ack[] = [];
+        for (let count = 0; from < acks.length && count < MOST_ACKS; from++) {
+          some.push(acks[from] as Ack);
+          count += (acks[from] as Ack).ids.length;
+        }
+        this.#send(topic, some);
       }
     }
     this.#acks.clear();
   }
 
   #send(topic: string, acks: readonly Ack[]): void {
-    const command = ['XACK', topic, this.#group, ...acks.map(({ id }) => id)];
+    const command = ['XACK', topic, this.#group, ...acks.flatMap(({ ids }) => ids)];
     const reject = (error: unknown) => {
       for (const ack of acks) ack.reject(error);
     };
@@ -112,7 +129,7 @@ export class RemoteSettlements implements Settler {
       reply(value: Reply) {
         if (value instanceof ReplyError) reject(value);
         // Only a single one can be told from the count; of many, those gone are gone either way.
-        else if (value === 0) for (const ack of acks) ack.reject(lost(topic, ack.id));
+        else if (value === 0) for (const ack of acks) ack.reject(lost(topic, String(ack.ids)));
         else for (const ack of acks) ack.resolve();
       },
       fail: reject,
