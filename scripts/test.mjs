@@ -56,13 +56,16 @@ if (options.only === undefined) {
   ]);
 }
 const selected = options.only === undefined ? [...kinds.unit, ...SLOW_KINDS] : kinds[options.only];
-// Clusters of three want more than two cores to keep their own deadlines: the whole suite on them, and
-// the second server behind the redis adapter, are run at full size (npm run test:conformance).
-const LARGE = /conformance\/(\w+-cluster|redis-rivulet)\.test\.js$/;
+// These keep deadlines of their own against servers that share two cores with everything else here, and
+// on a busy machine they miss some: they are run at full size (npm run test:conformance).
+const LARGE = /conformance\/(\w+-cluster|redis-rivulet|rabbitmq|nats)\.test\.js$/;
 const files = selected.flatMap(testFiles).filter((file) => options.full || !LARGE.test(file));
 if (files.length === 0) fail('no test files were found: that is a fault of the build');
 say(`${files.length} test files (node --test)`);
-if (!options.full) say('not in this size: suites on clusters; npm run test:conformance runs them');
+if (!options.full)
+  say(
+    'not in this size: the suite on clusters, RabbitMQ and NATS; npm run test:conformance runs it',
+  );
 const testCode = await run(
   process.execPath,
   [
