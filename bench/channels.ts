@@ -45,8 +45,16 @@ export async function channels(type: 'Redis' | 'AMQP' | 'NATS', url: string): Pr
       await broker.waitForServices(name, 10_000);
       await stop();
     },
-    // Its packets are JSON, which has no bytes.
-    publish: (topic, body) => broker.sendToChannel(topic, { body: body.toString('latin1') }),
+    async publish(topic, body) {
+      try {
+        // Its packets are JSON, which has no bytes.
+        await broker.sendToChannel(topic, { body: body.toString('latin1') });
+      } catch (error) {
+        // amqplib has taken the message and asks for a pause; sending again would double it.
+        if (!/Write buffer is full/.test((error as Error).message)) throw error;
+        await new Promise((resolve) => setTimeout(resolve, 1));
+      }
+    },
     // Not waited for: that looks once a second.
     consume: async (topic, handle) => begin(topic, handle).stop,
     async remove() {
