@@ -159,6 +159,7 @@ export function joinSelectors(words: readonly string[]): string[] {
       open = null;
     }
   }
-  if (open !== null) throw new AclError('Unmatched parenthesis in acl selector');
+  if (open !== null)
+    throw new AclError(`Unmatched parenthesis in acl selector starting at '${open}'.`);
   return joined;
 }

@@ -19,6 +19,7 @@ import type { User } from './acl-user.ts';
 import { clientLine, shownAddress } from './client-info.ts';
 import { type CommandEntry, FLAG } from './command-table.ts';
 import {
+  deniedSinceQueued,
   noteDenied,
   noteSlow,
   notWhileListening,
@@ -347,10 +348,10 @@ export class Connection implements Session {
   #reject(entry: CommandEntry, text: string): void {
     entry.statistics.rejected++;
     const { transaction } = this;
-    if (entry.name === 'exec' && transaction !== null) {
-      transaction.discard();
+    if (entry.name === 'exec') {
+      transaction?.discard();
       this.server.statistics.countError('EXECABORT');
-      this.reply.error(`EXECABORT Transaction discarded because of: ${text}`);
+      this.reply.error(`EXECABORT Transaction discarded because of: ${text.replace(/^ERR /, '')}`);
       return;
     }
     transaction?.refuse();
@@ -451,10 +452,8 @@ export class Connection implements Session {
         this.server.mark = this.server.monotonic();
         this.#call(entry);
       } else {
-        const text = noteDenied(this, entry, refusal);
-        this.reply.error(
-          `NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. ${text}`,
-        );
+        noteDenied(this, entry, refusal);
+        this.reply.error(`NOPERM ${deniedSinceQueued(refusal)}`);
       }
     } finally {
       this.args = outer;

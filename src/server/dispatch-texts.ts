@@ -62,6 +62,20 @@ export function noteDenied(client: Connection, entry: CommandEntry, refusal: Ref
   }
 }
 
+/** A command could be queued, and now that EXEC comes may not be run. */
+export function deniedSinceQueued(refusal: Refusal): string {
+  return (
+    'ACLs rules changed between the moment the transaction was accumulated and the EXEC call. ' +
+    `This command is no longer allowed for the following reason: ${DENIED_BECAUSE[refusal.reason]}`
+  );
+}
+
+const DENIED_BECAUSE = {
+  command: 'no permission to execute the command or subcommand',
+  key: 'no permission to touch the specified keys',
+  channel: 'no permission to access one of the channels used as arguments to the command',
+} as const;
+
 /** Keeps a command that took this long (ms) where SLOWLOG and LATENCY will show it. */
 export function noteSlow(client: Connection, entry: CommandEntry, elapsed: number): void {
   const { slowlog, latency } = client.server;

@@ -9,7 +9,7 @@ import type { Command, CommandFlag } from '../command.ts';
 import { connectionOf } from '../connection-of.ts';
 import type { ServerState } from '../server-state.ts';
 import type { Session } from '../session.ts';
-import { replyHelp } from './common.ts';
+import { NOT_AN_INTEGER, replyHelp } from './common.ts';
 
 const ADMIN: readonly CommandFlag[] = ['admin', 'noscript', 'loading', 'stale'];
 const PLAIN: readonly CommandFlag[] = ['noscript', 'loading', 'stale'];
@@ -186,7 +186,11 @@ function disconnect(server: ServerState, user: User, session: Session): void {
 function genPass(session: Session): void {
   const { args, reply } = session;
   const bits = args.count > 2 ? args.integer(2) : 256;
-  if (args.count > 3 || bits === null || bits <= 0 || bits > 4096) {
+  if (bits === null) {
+    reply.error(NOT_AN_INTEGER);
+    return;
+  }
+  if (args.count > 3 || bits <= 0 || bits > 4096) {
     reply.error(
       'ERR ACL GENPASS argument must be the number of bits for the output password, a positive number up to 4096',
     );
@@ -238,7 +242,11 @@ function log(session: Session): void {
     return;
   }
   const count = args.count === 3 ? args.integer(2) : 10;
-  if (count === null || count < 0) {
+  if (count === null) {
+    reply.error(NOT_AN_INTEGER);
+    return;
+  }
+  if (count < 0) {
     reply.error('ERR value is out of range, must be positive');
     return;
   }

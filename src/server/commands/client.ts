@@ -421,7 +421,7 @@ function trackingInfo(session: Session): void {
   reply.bulkText('redirect');
   reply.integer(-1);
   reply.bulkText('prefixes');
-  reply.set(0);
+  reply.array(0);
 }
 
 function help(session: Session): void {

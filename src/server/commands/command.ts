@@ -110,7 +110,8 @@ function infoReply(session: Session, entry: CommandEntry): void {
   if (row.keys === undefined || (row.keys.first === 0 && !row.keys.find)) reply.set(0);
   else keySpecification(session, row.keys);
   const subs = entry.subcommands?.all ?? [];
-  reply.array(subs.length);
+  if (subs.length === 0) reply.set(0);
+  else reply.array(subs.length);
   for (const each of subs) infoReply(session, each);
 }
 

@@ -7,7 +7,7 @@ import { ConfigError } from '../config-values.ts';
 import { connectionOf } from '../connection-of.ts';
 import { isLocal } from '../protected-mode.ts';
 import type { Session } from '../session.ts';
-import { replyHelp } from './common.ts';
+import { replyHelp, SYNTAX } from './common.ts';
 
 const FLAGS = ['admin', 'noscript', 'loading', 'stale'] as const;
 
@@ -96,7 +96,7 @@ function get(session: Session): void {
 function set(session: Session): void {
   const { args, reply } = session;
   if (args.count % 2 !== 0) {
-    reply.error("ERR wrong number of arguments for 'config|set' command");
+    reply.error(SYNTAX);
     return;
   }
   const connection = connectionOf(session);

@@ -23,7 +23,7 @@ export const connectionCommands: readonly Command[] = [
   {
     name: 'echo',
     arity: 2,
-    flags: ['fast'],
+    flags: ['loading', 'stale', 'fast'],
     group: 'connection',
     since: '1.0.0',
     summary: 'Returns the given string.',
