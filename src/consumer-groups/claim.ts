@@ -14,6 +14,7 @@ import { StreamId } from '../stream/stream-id.ts';
 import type { Consumer } from './consumer.ts';
 import { countDown, countUp, FATAL_COUNT } from './delivery-count.ts';
 import type { ConsumerGroup } from './group.ts';
+import { IdleWalk, isIdle } from './idle-walk.ts';
 import { PendingCursor } from './pending-cursor.ts';
 import { NOBODY } from './pending-page.ts';
 import type { StreamView } from './stream-view.ts';
@@ -123,20 +124,12 @@ export function claimIdle(
   sink: ClaimSink,
 ): number {
   const at = claimCursor;
-  const order = group.pending.order;
-  // What is claimed moves behind the end as it was: the walk must not follow it there.
-  const end = order.last;
+  const walk = new IdleWalk(group.pending, minIdle, now);
   let claimed = 0;
-  let slot = order.first;
-  while (slot !== 0 && claimed < limit && sink.full !== true) {
-    const following = slot === end ? 0 : order.after(slot);
-    group.pending.at(slot, at);
-    if (!isIdle(at, minIdle, now)) break;
-    if (stream.has(at.id)) {
-      take(group, at, consumer, now, -1, false, now, sink);
-      claimed++;
-    }
-    slot = following;
+  while (claimed < limit && sink.full !== true && walk.next(at)) {
+    if (!stream.has(at.id)) continue;
+    take(group, at, consumer, now, -1, false, now, sink);
+    claimed++;
   }
   return claimed;
 }
@@ -159,21 +152,15 @@ export function claimDue(
   sink: ClaimSink,
 ): number {
   const at = claimCursor;
-  const order = group.pending.order;
-  const end = order.last;
+  const walk = new IdleWalk(group.pending, minIdle, now);
   let claimed = 0;
-  let slot = order.first;
-  while (slot !== 0 && claimed < limit && sink.full !== true) {
-    const following = slot === end ? 0 : order.after(slot);
-    group.pending.at(slot, at);
-    if (!isIdle(at, minIdle, now)) break;
+  while (claimed < limit && sink.full !== true && walk.next(at)) {
     if (!stream.has(at.id)) {
       dropDangling(group, at, sink);
     } else if (judge(at) === 'deliver') {
       take(group, at, consumer, now, -1, false, now, sink);
       claimed++;
     }
-    slot = following;
   }
   return claimed;
 }
@@ -192,18 +179,10 @@ export function findDue(
   sink: Pick<ClaimSink, 'deleted'>,
 ): boolean {
   const at = claimCursor;
-  const order = group.pending.order;
-  let slot = order.first;
-  for (; slot !== 0 && looks > 0; looks--) {
-    const following = order.after(slot);
-    group.pending.at(slot, at);
-    if (!isIdle(at, minIdle, now)) return false;
-    if (!stream.has(at.id)) {
-      dropDangling(group, at, sink);
-    } else if (judge(at) === 'deliver') {
-      return true;
-    }
-    slot = following;
+  const walk = new IdleWalk(group.pending, minIdle, now);
+  for (; looks > 0 && walk.next(at); looks--) {
+    if (!stream.has(at.id)) dropDangling(group, at, sink);
+    else if (judge(at) === 'deliver') return true;
   }
   return false;
 }
@@ -216,12 +195,8 @@ export function canClaimIdle(
   now: number,
 ): boolean {
   const at = claimCursor;
-  const order = group.pending.order;
-  for (let slot = order.first; slot !== 0; slot = order.after(slot)) {
-    group.pending.at(slot, at);
-    if (!isIdle(at, minIdle, now)) return false;
-    if (stream.has(at.id)) return true;
-  }
+  const walk = new IdleWalk(group.pending, minIdle, now);
+  while (walk.next(at)) if (stream.has(at.id)) return true;
   return false;
 }
 
@@ -340,10 +315,6 @@ export function releasedCount(): number {
 export function idleOf(entry: PendingCursor, now: number): number {
   if (entry.consumer === NOBODY) return 0;
   return Math.max(0, now - entry.time);
-}
-
-function isIdle(entry: PendingCursor, minIdle: number, now: number): boolean {
-  return minIdle <= 0 || entry.consumer === NOBODY || now - entry.time >= minIdle;
 }
 
 /** The delivery count that a nack in this mode leaves. */

@@ -2,15 +2,16 @@
  * The pending entries in the order of their delivery times, the longest idle first.
  *
  * Entries that XNACK released stand at the head, first released first; then the others by time, and
- * among equal times in the order in which they got it.
+ * by id among equal times: so the order follows from what is stored, and is the same after a restart.
  * Holds: a doubly linked list through numbers, three a slot: the slots before and after it, and where
  * its entry is (page handle and position). A page's `slot` column leads back. Slot 0 is the list's
  * end. Slots are stable; when the pending list moves an entry it only tells where to.
  * Built by the pending list at its first use, in O(n log n) or O(n) where times mostly ascend with
  * ids; a group that never asks for it pays nothing. 16 bytes an entry more.
- * Cost: O(1) for an entry delivered now, released or removed; one put back in time is searched from
- * both ends.
+ * Cost: O(1) for an entry delivered now, released or removed, and for one that belongs beside the one
+ * placed before it, as in a batch; another is searched from both ends and from there.
  */
+import { StreamId } from '../stream/stream-id.ts';
 import { NOBODY, type PendingPage } from './pending-page.ts';
 
 const WORDS = 3;
@@ -25,6 +26,9 @@ const CHUNK_MASK = CHUNK - 1;
 export const POSITION_BITS = 9;
 const POSITION_MASK = (1 << POSITION_BITS) - 1;
 
+const idA = new StreamId();
+const idB = new StreamId();
+
 export class DeliveryOrder {
   // By page handle; the pending list's own array.
   readonly #pages: readonly (PendingPage | null)[];
@@ -37,6 +41,8 @@ export class DeliveryOrder {
   #last = 0;
   // The last of the released entries at the head; 0 = none.
   #lastReleased = 0;
+  // The owned entry that was placed last and is still there: the next one is often its neighbour.
+  #finger = 0;
 
   constructor(pages: readonly (PendingPage | null)[]) {
     this.#pages = pages;
@@ -83,6 +89,16 @@ export class DeliveryOrder {
     return Number.POSITIVE_INFINITY;
   }
 
+  /** The owned entries delivered at `time` or later, in order. */
+  slotsSince(time: number): number[] {
+    const slots: number[] = [];
+    for (let slot = this.#last; slot !== this.#lastReleased; slot = this.#word(slot, BEFORE)) {
+      if (this.#time(slot) < time) break;
+      slots.push(slot);
+    }
+    return slots.reverse();
+  }
+
   // --- For the pending list ---
 
   /** Puts the entry at this place, which is new here, into the order. Its columns are written already. */
@@ -93,7 +109,7 @@ export class DeliveryOrder {
     this.#link(slot);
   }
 
-  /** The entry's time or owner has changed: it stands last among its like. */
+  /** The entry's time or owner has changed. */
   moved(page: PendingPage, position: number): void {
     const slot = page.columns!.slot![position];
     this.#unlink(slot);
@@ -125,11 +141,14 @@ export class DeliveryOrder {
     if (after === 0) this.#last = slot;
     else this.#setWord(after, BEFORE, slot);
     if (this.#isReleased(slot)) this.#lastReleased = slot;
+    else this.#finger = slot;
   }
 
   #unlink(slot: number): void {
     const before = this.#word(slot, BEFORE);
     const after = this.#word(slot, AFTER);
+    // A released neighbour is none to search from: its time is no time.
+    if (this.#finger === slot) this.#finger = before === this.#lastReleased ? 0 : before;
     if (before === 0) this.#first = after;
     else this.#setWord(before, AFTER, after);
     if (after === 0) this.#last = before;
@@ -138,18 +157,36 @@ export class DeliveryOrder {
     if (this.#lastReleased === slot) this.#lastReleased = before;
   }
 
-  /** The slot behind which an owned entry belongs: the last one that is not later than it. */
+  /** The slot behind which an owned entry belongs: the last one that does not come after it. */
   #placeByTime(slot: number): number {
-    const time = this.#time(slot);
+    const start = this.#lastReleased;
     let fromEnd = this.#last;
-    let fromStart = this.#lastReleased;
+    let fromStart = start;
+    let fromFinger = this.#finger;
+    const isFingerBefore = fromFinger !== 0 && this.#precedes(fromFinger, slot);
     for (;;) {
-      if (fromEnd === this.#lastReleased || this.#time(fromEnd) <= time) return fromEnd;
+      if (fromEnd === start || this.#precedes(fromEnd, slot)) return fromEnd;
       fromEnd = this.#word(fromEnd, BEFORE);
       const next = fromStart === 0 ? this.#first : this.after(fromStart);
-      if (next === 0 || this.#time(next) > time) return fromStart;
+      if (next === 0 || !this.#precedes(next, slot)) return fromStart;
       fromStart = next;
+      if (fromFinger === 0) continue;
+      // The ends have not met, so there is a slot on the finger's far side whichever way it goes.
+      const beside = this.#word(fromFinger, isFingerBefore ? AFTER : BEFORE);
+      if (isFingerBefore) {
+        if (beside === 0 || !this.#precedes(beside, slot)) return fromFinger;
+      } else if (beside === start || this.#precedes(beside, slot)) return beside;
+      fromFinger = beside;
     }
+  }
+
+  /** Whether the first of two owned entries is the longer idle one; of equally idle ones, the lower id. */
+  #precedes(a: number, b: number): boolean {
+    const difference = this.#time(a) - this.#time(b);
+    if (difference !== 0) return difference < 0;
+    this.pageOf(a).readId(this.positionOf(a), idA);
+    this.pageOf(b).readId(this.positionOf(b), idB);
+    return idA.compare(idB) < 0;
   }
 
   #time(slot: number): number {

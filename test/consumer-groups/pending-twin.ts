@@ -21,7 +21,7 @@ interface TwinEntry {
   consumer: string | null;
   time: number;
   count: number;
-  /** Rises with every change of time or owner: the order among equals. */
+  /** Rises with every change of time or owner: the order among released ones. */
   stamp: number;
 }
 
@@ -106,7 +106,7 @@ export class PendingTwin {
       (a, b) =>
         Number(a.consumer !== null) - Number(b.consumer !== null) ||
         a.time - b.time ||
-        a.stamp - b.stamp,
+        (a.consumer === null ? a.stamp - b.stamp : a.id.compare(b.id)),
     );
     assert.deepEqual(
       seen,

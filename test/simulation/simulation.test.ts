@@ -12,14 +12,18 @@ import { World } from './world.ts';
 const SEEDS = process.env.RIVULET_FULL === '1' ? 10_000 : 200;
 
 test(`no acknowledged write is lost and none is half there, in ${SEEDS} seeds`, async (t) => {
-  // Seed 873687 is known to fail and open: until then the short size runs seeds that hold.
-  const from = SEEDS === 200 ? 1 : 1 + Math.floor(Math.random() * 1_000_000);
+  const from = 1 + Math.floor(Math.random() * 1_000_000);
   const events = noEvents();
   for (let seed = from; seed < from + SEEDS; seed++) await simulate(seed, events);
   t.diagnostic(`seeds from ${from}: ${JSON.stringify(events)}`);
   // A simulation in which nothing happens proves nothing.
   for (const [name, count] of Object.entries(events))
     assert.ok(count > 0, `no ${name} in ${SEEDS} seeds`);
+});
+
+test('seeds that once failed hold', async () => {
+  // 873687: dead letters of one moment stood in another order after a restart than without one.
+  for (const seed of [873687]) await simulate(seed, noEvents());
 });
 
 test('one seed is one run', async () => {
