@@ -14,6 +14,7 @@ import type { Arguments } from '../util/arguments.ts';
 import type { Engine } from './engine.ts';
 import type { KeyEntry, StringValue, Value } from './key-entry.ts';
 import { Keyspace } from './keyspace.ts';
+import { EventClass } from './keyspace-events.ts';
 import { beginRecord, RecordType } from './records.ts';
 import { watchAge } from './stream-aging.ts';
 import { cloneValue, decodeValue } from './value-codec.ts';
@@ -62,8 +63,12 @@ export class Database {
   /** As `find`, counted as a hit or a miss (INFO's keyspace_hits and keyspace_misses). */
   read(args: Arguments, i: number): KeyEntry | undefined {
     const entry = this.find(args, i);
-    if (entry === undefined) this.engine.statistics.keyspaceMisses++;
-    else this.engine.statistics.keyspaceHits++;
+    if (entry !== undefined) {
+      this.engine.statistics.keyspaceHits++;
+    } else {
+      this.engine.statistics.keyspaceMisses++;
+      if (this.engine.events !== null) this.tell(EventClass.MISSED, 'keymiss', args.view(i));
+    }
     return entry;
   }
 
@@ -160,12 +165,8 @@ export class Database {
   }
 
   remove(entry: KeyEntry): void {
-    this.discard(entry);
-    if (this.engine.recording) {
-      beginRecord(RecordType.DEL, this, entry.key);
-      this.engine.journal.end();
-    }
-    this.vanished(entry);
+    this.deleteEntry(entry);
+    if (this.engine.events !== null) this.tell(EventClass.GENERIC, 'del', entry.key);
   }
 
   /** 0 = never expires. */
@@ -194,6 +195,10 @@ export class Database {
     }
     this.leftName(entry, from);
     this.appeared(entry);
+    if (this.engine.events !== null) {
+      this.tell(EventClass.GENERIC, 'rename_from', from);
+      this.tell(EventClass.GENERIC, 'rename_to', entry.key);
+    }
   }
 
   /** Takes the key to another database, which must not have one of that name. */
@@ -209,6 +214,10 @@ export class Database {
     }
     this.leftName(entry, entry.key);
     destination.appeared(entry);
+    if (this.engine.events !== null) {
+      this.tell(EventClass.GENERIC, 'move_from', entry.key);
+      destination.tell(EventClass.GENERIC, 'move_to', entry.key);
+    }
   }
 
   /** Copies value and expiry to a name, which may be in another database; replaces what has it. */
@@ -221,6 +230,7 @@ export class Database {
       this.engine.journal.end();
     }
     destination.appeared(copy);
+    if (this.engine.events !== null) destination.tell(EventClass.GENERIC, 'copy_to', copy.key);
     return copy;
   }
 
@@ -234,6 +244,7 @@ export class Database {
       this.engine.journal.end();
     }
     this.appeared(entry);
+    if (this.engine.events !== null) this.tell(EventClass.GENERIC, 'restore', entry.key);
     return entry;
   }
 
@@ -267,6 +278,11 @@ export class Database {
   /** After a change that could serve or fail a blocked reader. */
   wake(entry: KeyEntry): void {
     if (entry.readers !== 0) this.engine.blocked.signal(this, entry.key);
+  }
+
+  /** A keyspace notification. Where it is called often, `engine.events` is asked for first. */
+  tell(eventClass: number, name: string, key: Uint8Array): void {
+    this.engine.events?.add(eventClass, name, this.index, key);
   }
 
   // ---- Watching
@@ -336,7 +352,8 @@ export class Database {
     if (entry.expireAt >= engine.now || engine.replaying) return false;
     if (engine.journal.refusal === null) {
       engine.statistics.expiredKeys++;
-      this.remove(entry);
+      this.deleteEntry(entry);
+      if (engine.events !== null) this.tell(EventClass.EXPIRED, 'expired', entry.key);
     }
     return true;
   }
@@ -359,6 +376,15 @@ export class Database {
     this.engine.checkpointer?.remove(entry);
   }
 
+  private deleteEntry(entry: KeyEntry): void {
+    this.discard(entry);
+    if (this.engine.recording) {
+      beginRecord(RecordType.DEL, this, entry.key);
+      this.engine.journal.end();
+    }
+    this.vanished(entry);
+  }
+
   /** An entry took a name: those who wait for or watch the name now wait for and watch the entry. */
   private appeared(entry: KeyEntry): void {
     const engine = this.engine;
@@ -368,6 +394,7 @@ export class Database {
     entry.readers = engine.blocked.count(this, entry.key);
     if (entry.readers !== 0) engine.blocked.signal(this, entry.key);
     if (entry.value.type === 'stream') engine.streamAppeared?.(this, entry);
+    if (engine.events !== null) this.tell(EventClass.NEW, 'new', entry.key);
   }
 
   private vanished(entry: KeyEntry): void {

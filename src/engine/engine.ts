@@ -23,6 +23,7 @@ import { Database } from './database.ts';
 import { DeadlineHeap } from './deadline-heap.ts';
 import type { BurialListener } from './group-policy.ts';
 import type { KeyEntry } from './key-entry.ts';
+import { KeyspaceEvents, readEventClasses } from './keyspace-events.ts';
 import { MemoryBudget } from './memory-budget.ts';
 import { type Parts, partsRules } from './parts.ts';
 import { RecordType } from './records.ts';
@@ -53,6 +54,8 @@ export class Engine {
   readonly channels = new Channels();
   /** SPUBLISH and SSUBSCRIBE: names of their own. */
   readonly shardChannels = new Channels();
+  /** Tells what happens to keys; null = nobody wants to know, and while replaying. */
+  events: KeyspaceEvents | null = null;
   /** Requests and replies under way. */
   readonly responders = new Responders<Parts>(partsRules);
   /** Cached unix ms of the current command: set by `turn`, constant within one command or EXEC. */
@@ -114,6 +117,13 @@ export class Engine {
   /** After each command or EXEC: serves readers whose keys were signalled, as Redis's handleClientsBlockedOnKeys. */
   settle(): void {
     this.blocked.settle();
+    if (this.events !== null) this.events.publish();
+  }
+
+  /** CONFIG SET notify-keyspace-events. */
+  notifyOf(classes: string): void {
+    const read = readEventClasses(classes);
+    this.events = read === 0 ? null : new KeyspaceEvents(read, this.channels);
   }
 
   /** Expiry cycle, overdue deadlines, table resizing; called ten times a second and at nextDeadline(). */

@@ -17,6 +17,7 @@ import type { Arguments } from '../util/arguments.ts';
 import type { ByteWriter } from '../util/byte-writer.ts';
 import type { Database } from './database.ts';
 import type { KeyEntry } from './key-entry.ts';
+import { EventClass } from './keyspace-events.ts';
 import { beginRecord } from './records.ts';
 import { StreamRecord } from './stream-records.ts';
 import type { StreamValue } from './stream-value.ts';
@@ -52,6 +53,7 @@ export function appendEntry(
   }
   database.changed(entry);
   database.wake(entry);
+  if (engine.events !== null) database.tell(EventClass.STREAM, 'xadd', entry.key);
 }
 
 /** The id that `*` stands for: now, or just after the stream's last where the clock is behind it. */
@@ -92,6 +94,7 @@ export function trimStream(
   if (removed === 0 && stream.radixTreeKeys === blocks) return 0;
   if (database.engine.recording) recordTrim(database, entry, value, rule, references);
   database.changed(entry);
+  if (removed > 0) database.tell(EventClass.STREAM, 'xtrim', entry.key);
   return removed;
 }
 
@@ -166,7 +169,10 @@ export function deleteEntries(
     effective.encode(record);
     engine.journal.end();
   }
-  if (deleted > 0) database.changed(entry);
+  if (deleted > 0) {
+    database.changed(entry);
+    database.tell(EventClass.STREAM, 'xdel', entry.key);
+  }
   return deleted;
 }
 
@@ -196,6 +202,7 @@ export function setStreamId(
     stream.maxDeletedId.encode(record);
     engine.journal.end();
   }
+  database.tell(EventClass.STREAM, 'xsetid', entry.key);
 }
 
 // --- Idempotent producers ---

@@ -12,6 +12,7 @@ import type { Arguments } from '../util/arguments.ts';
 import type { ByteWriter } from '../util/byte-writer.ts';
 import type { Database } from './database.ts';
 import type { KeyEntry } from './key-entry.ts';
+import { EventClass } from './keyspace-events.ts';
 import { beginRecord } from './records.ts';
 import { StreamRecord } from './stream-records.ts';
 import type { StreamValue } from './stream-value.ts';
@@ -76,6 +77,7 @@ export function createGroup(
     record.varint(entriesRead + 1);
     engine.journal.end();
   }
+  database.tell(EventClass.STREAM, 'xgroup-create', entry.key);
   return group;
 }
 
@@ -109,6 +111,7 @@ export function destroyGroup(database: Database, entry: KeyEntry, group: Consume
     engine.journal.end();
   }
   database.wake(entry);
+  database.tell(EventClass.STREAM, 'xgroup-destroy', entry.key);
 }
 
 /** `name` must not be taken; it is kept. */
@@ -128,6 +131,7 @@ export function createConsumer(
     record.varint(now);
     engine.journal.end();
   }
+  database.tell(EventClass.STREAM, 'xgroup-createconsumer', entry.key);
   return consumer;
 }
 
@@ -144,6 +148,7 @@ export function deleteConsumer(
     beginGroupRecord(StreamRecord.CONSUMER_DELETE, database, entry, group).bytes(consumer.name);
     engine.journal.end();
   }
+  database.tell(EventClass.STREAM, 'xgroup-delconsumer', entry.key);
   return group.deleteConsumer(consumer);
 }
 

@@ -173,7 +173,9 @@ const data: readonly Parameter[] = [
   integer('stream-idmp-maxsize', 100, 1, 10000, {
     help: 'idempotent ids remembered for each producer',
   }),
-  row('notify-keyspace-events', 'special', '', INERT),
+  row('notify-keyspace-events', 'special', '', {
+    help: 'events of keys that are published: K and/or E, and classes (A for most)',
+  }),
   integer('hz', 10, 1, 500, INERT),
   yesNo('dynamic-hz', 'yes', INERT),
   integer('active-expire-effort', 1, 1, 10, INERT),

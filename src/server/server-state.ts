@@ -271,6 +271,9 @@ export class ServerState {
     config.watch('stream-idmp-maxsize', () => {
       idempotencyWindow.maxsize = config.number('stream-idmp-maxsize');
     });
+    config.watch('notify-keyspace-events', (value) => {
+      this.engine.notifyOf(value);
+    });
     config.watch('acllog-max-len', () => {
       this.acl.logMax = config.number('acllog-max-len');
     });

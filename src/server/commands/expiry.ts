@@ -4,6 +4,7 @@
  * Invariant: a key told to expire in the past is removed at once, with the record of a removal.
  * Source: Redis 7.0 expire.c.
  */
+import { EventClass } from '../../engine/keyspace-events.ts';
 import type { Command, CommandFlag } from '../command.ts';
 import type { Session } from '../session.ts';
 import { ONE_KEY, ONE_KEY_WRITE, readTime, type TimeUnit } from './common.ts';
@@ -62,8 +63,12 @@ function expire(session: Session, unit: TimeUnit, command: string): void {
     reply.integer(0);
     return;
   }
-  if (time <= engine.now) database.remove(entry);
-  else database.setExpiry(entry, time);
+  if (time <= engine.now) {
+    database.remove(entry);
+  } else {
+    database.setExpiry(entry, time);
+    database.tell(EventClass.GENERIC, 'expire', entry.key);
+  }
   reply.integer(1);
 }
 
@@ -85,7 +90,10 @@ function persist(session: Session): void {
   const { args, database, reply } = session;
   const entry = database.find(args, 1);
   const had = entry !== undefined && entry.expireAt !== 0;
-  if (had) database.setExpiry(entry, 0);
+  if (had) {
+    database.setExpiry(entry, 0);
+    database.tell(EventClass.GENERIC, 'persist', entry.key);
+  }
   reply.integer(had ? 1 : 0);
 }
 

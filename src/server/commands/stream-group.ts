@@ -7,6 +7,7 @@
 import type { ConsumerGroup } from '../../consumer-groups/group.ts';
 import { UNKNOWN_READ } from '../../consumer-groups/lag.ts';
 import type { KeyEntry } from '../../engine/key-entry.ts';
+import { EventClass } from '../../engine/keyspace-events.ts';
 import {
   createConsumer,
   createGroup,
@@ -47,6 +48,7 @@ function setId(session: Session): void {
   withGroup(session, (entry, group) => {
     if (!readGroupId(session, entry, readLooseId)) return;
     setGroupId(session.database, entry, group, id, cappedRead(entry));
+    session.database.tell(EventClass.STREAM, 'xgroup-setid', entry.key);
     session.reply.ok();
   });
 }

@@ -4,6 +4,7 @@
  * Numbers below 2^53 are added as doubles, exactly; only larger ones become BigInts.
  * Source: Redis 7.0 t_string.c, incrDecrCommand.
  */
+import { EventClass } from '../../engine/keyspace-events.ts';
 import { writeDecimal } from '../../stream/stream-id.ts';
 import { Arguments } from '../../util/arguments.ts';
 import type { Command, CommandFlag } from '../command.ts';
@@ -47,6 +48,7 @@ function add(session: Session, by: number, exactBy: () => bigint): void {
   const bytes = decimal(sum);
   if (entry === undefined) database.set(args.view(1), { type: 'string', bytes }, 0);
   else database.setString(entry, bytes, entry.expireAt);
+  if (session.engine.events !== null) database.tell(EventClass.STRING, 'incrby', args.view(1));
   reply.integer(sum);
 }
 

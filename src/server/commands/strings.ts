@@ -4,7 +4,9 @@
  * Invariant: a write hands the engine whole values and absolute times; what it journals is therefore
  * the effect, whatever the options were. Source: Redis 7.0 t_string.c.
  */
+
 import type { KeyEntry } from '../../engine/key-entry.ts';
+import { EventClass } from '../../engine/keyspace-events.ts';
 import type { Command } from '../command.ts';
 import type { Session } from '../session.ts';
 import {
@@ -92,6 +94,21 @@ function store(session: Session, entry: KeyEntry | undefined, i: number, expireA
   else database.setString(entry, bytes, expireAt);
 }
 
+/** As `store`, told as what SET does: `given` says that the command came with a time. */
+function storeAndTell(
+  session: Session,
+  entry: KeyEntry | undefined,
+  i: number,
+  expireAt: number,
+  given: boolean,
+): void {
+  store(session, entry, i, expireAt);
+  const { args, database, engine } = session;
+  if (engine.events === null) return;
+  database.tell(EventClass.STRING, 'set', args.view(1));
+  if (given) database.tell(EventClass.GENERIC, 'expire', args.view(1));
+}
+
 function replyValue(session: Session, entry: KeyEntry | undefined): void {
   if (entry === undefined || entry.value.type !== 'string') session.reply.null();
   else session.reply.bulk(entry.value.bytes);
@@ -100,7 +117,7 @@ function replyValue(session: Session, entry: KeyEntry | undefined): void {
 function set(session: Session): void {
   const { args, database, reply } = session;
   if (args.count === 3) {
-    store(session, database.find(args, 1), 2, 0);
+    storeAndTell(session, database.find(args, 1), 2, 0, false);
     reply.ok();
     return;
   }
@@ -124,21 +141,21 @@ function set(session: Session): void {
     return;
   }
   if (options.keepTtl && entry !== undefined) expireAt = entry.expireAt;
-  store(session, entry, 2, expireAt);
+  storeAndTell(session, entry, 2, expireAt, options.unit !== '');
   if (!options.get) reply.ok();
 }
 
 function setWithTime(session: Session, unit: TimeUnit, command: string): void {
   const time = readTime(session, 2, unit, command, true);
   if (time === null) return;
-  store(session, session.database.find(session.args, 1), 3, time);
+  storeAndTell(session, session.database.find(session.args, 1), 3, time, true);
   session.reply.ok();
 }
 
 function setIfAbsent(session: Session): void {
   const { args, database, reply } = session;
   const absent = database.find(args, 1) === undefined;
-  if (absent) store(session, undefined, 2, 0);
+  if (absent) storeAndTell(session, undefined, 2, 0, false);
   reply.integer(absent ? 1 : 0);
 }
 
@@ -151,7 +168,7 @@ function getSet(session: Session): void {
   const entry = readString(session, 1);
   if (entry === null) return;
   replyValue(session, entry);
-  store(session, entry, 2, 0);
+  storeAndTell(session, entry, 2, 0, false);
 }
 
 function getAndDelete(session: Session): void {
@@ -177,10 +194,15 @@ function getAndExpire(session: Session): void {
   }
   replyValue(session, entry);
   if (time !== 0) {
-    if (time <= engine.now) database.remove(entry);
-    else database.setExpiry(entry, pastTime(time));
+    if (time <= engine.now) {
+      database.remove(entry);
+    } else {
+      database.setExpiry(entry, pastTime(time));
+      database.tell(EventClass.GENERIC, 'expire', entry.key);
+    }
   } else if (options.persist && entry.expireAt !== 0) {
     database.setExpiry(entry, 0);
+    database.tell(EventClass.GENERIC, 'persist', entry.key);
   }
 }
 
@@ -197,6 +219,7 @@ function multiSet(session: Session): void {
     const entry = database.find(args, i);
     if (entry === undefined) database.set(args.view(i), { type: 'string', bytes }, 0);
     else database.setString(entry, bytes, 0);
+    database.tell(EventClass.STRING, 'set', args.view(i));
   }
 }
 
@@ -230,6 +253,7 @@ function append(session: Session): void {
   const entry = database.find(args, 1);
   if (entry === undefined) {
     store(session, undefined, 2, 0);
+    database.tell(EventClass.STRING, 'append', args.view(1));
     reply.integer(args.lengths[2]);
     return;
   }
@@ -243,6 +267,7 @@ function append(session: Session): void {
     return;
   }
   database.append(entry, value, args.view(2));
+  database.tell(EventClass.STRING, 'append', entry.key);
   reply.integer(value.bytes.length);
 }
 
