@@ -2,6 +2,8 @@
  * The bare RESP session of the tests, tried on bytes and on a real redis-server.
  */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
 import { test } from 'node:test';
 import { startRedis } from './redis-server.ts';
 import { missing } from './requirements.ts';
@@ -44,8 +46,14 @@ test('a session returns exact bytes and keeps pushes apart', {
     (await session.pipeline([['INCR', 'n'], ['XRANGE', 'none', '-', '+'], ['NOSUCH']])).map(String),
     [':1\r\n', '*0\r\n', "-ERR unknown command 'NOSUCH', with args beginning with: \r\n"],
   );
-  session.socket.write('SUBSCRIBE c\r\n');
-  assert.equal(String(await session.nextPush()), '>3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n');
+  await assert.rejects(
+    (await RespSession.open(redis.port, { timeoutMs: 50 })).call('BLPOP', 'none', 0),
+    /no reply to BLPOP none 0 within 50 ms/,
+  );
+  assert.equal(
+    String(await session.callOrPush('SUBSCRIBE', 'c')),
+    '>3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n',
+  );
   const big = 'x'.repeat(3_000_000);
   assert.equal(await session.text('SET', 'big', big), '+OK\r\n');
   assert.equal((await session.call('GET', 'big')).length, big.length + 12);
@@ -55,3 +63,30 @@ test('a session returns exact bytes and keeps pushes apart', {
   await session.closed;
   await assert.rejects(session.call('PING'), /closed/);
 });
+
+test('what never comes is named: a reply, a push, and what waits behind them', async () => {
+  await using silent = await silentServer();
+  const session = await RespSession.open(silent.port, { timeoutMs: 50 });
+  const waiting = [session.call('GET', 'a'), session.call('GET', 'b')];
+  const [first, second] = (await Promise.allSettled(waiting)) as PromiseRejectedResult[];
+  assert.match(String(first?.reason), /no reply to GET a within 50 ms/);
+  assert.match(String(second?.reason), /nothing came for GET a, before the reply to GET b/);
+  const listener = await RespSession.open(silent.port, { timeoutMs: 50 });
+  await assert.rejects(listener.nextPush('what s says'), /no reply to what s says within 50 ms/);
+  await assert.rejects(listener.nextPush(), /nothing came for what s says/);
+  const ended = await RespSession.open(silent.port);
+  const push = ended.nextPush();
+  await Promise.all([ended.close(), assert.rejects(push, /closed before the reply to a push/)]);
+});
+
+/** Takes connections and says nothing. */
+async function silentServer(): Promise<AsyncDisposable & { readonly port: number }> {
+  const server = createServer((socket) => socket.on('error', () => {}).resume());
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  return {
+    port: (server.address() as AddressInfo).port,
+    async [Symbol.asyncDispose]() {
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}

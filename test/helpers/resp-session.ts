@@ -3,6 +3,8 @@
  *
  * It knows where a reply ends and nothing of what it means, so that it cannot share a mistake with
  * the client or the server. Replies come in the order of the commands; RESP3 pushes are kept apart.
+ * Whatever is waited for comes, fails with the connection, or fails at its deadline by the command's
+ * name: nothing waits for ever.
  */
 import { connect, type Socket } from 'node:net';
 
@@ -20,6 +22,8 @@ interface Waiter {
   readonly resolve: (reply: Buffer) => void;
   readonly reject: (error: Error) => void;
   readonly label: string;
+  /** The answer may be a push: SUBSCRIBE's is one in RESP3, unless it is queued or refused. */
+  readonly orPush: boolean;
 }
 
 export class RespSession implements AsyncDisposable {
@@ -29,12 +33,15 @@ export class RespSession implements AsyncDisposable {
   readonly closed: Promise<void>;
   readonly socket: Socket;
   #timeoutMs: number;
-  #timer: NodeJS.Timeout | undefined;
+  #replyTimer: NodeJS.Timeout | undefined;
+  #pushTimer: NodeJS.Timeout | undefined;
   #received: Buffer[] = [];
   #waiters: Waiter[] = [];
   #replies: Buffer[] = [];
-  #pushWaiters: ((push: Buffer) => void)[] = [];
+  #pushWaiters: Waiter[] = [];
   #isClosed = false;
+  /** Why we ended it, for those who still wait. */
+  #ending = 'connection closed';
 
   static async open(port: number, options: RespSessionOptions = {}): Promise<RespSession> {
     const socket = connect({ port, host: options.host ?? '127.0.0.1', noDelay: true });
@@ -55,9 +62,10 @@ export class RespSession implements AsyncDisposable {
     socket.on('error', () => socket.destroy());
     socket.on('close', () => {
       this.#isClosed = true;
-      clearTimeout(this.#timer);
-      for (const waiter of this.#waiters.splice(0)) {
-        waiter.reject(new Error(`connection closed before the reply to ${waiter.label}`));
+      clearTimeout(this.#replyTimer);
+      clearTimeout(this.#pushTimer);
+      for (const waiter of [...this.#waiters.splice(0), ...this.#pushWaiters.splice(0)]) {
+        waiter.reject(new Error(`${this.#ending} before the reply to ${waiter.label}`));
       }
     });
   }
@@ -70,6 +78,13 @@ export class RespSession implements AsyncDisposable {
   /** As `call`, as text: one character a byte. */
   async text(...args: Argument[]): Promise<string> {
     return (await this.call(...args)).toString('latin1');
+  }
+
+  /** Sends a command whose answer may be a push, and resolves with the first thing that comes. */
+  callOrPush(...args: Argument[]): Promise<Buffer> {
+    const answer = this.#wait(this.#waiters, labelOf(args), true);
+    if (!this.#isClosed) this.socket.write(encodeCommand(args));
+    return answer;
   }
 
   /** Sends bytes as they are and resolves with the next reply. */
@@ -89,19 +104,13 @@ export class RespSession implements AsyncDisposable {
   /** The next reply that nobody waits for yet: messages of a RESP2 subscriber, a late reply. */
   next(label = 'a reply'): Promise<Buffer> {
     const ready = this.#replies.shift();
-    if (ready !== undefined) return Promise.resolve(ready);
-    if (this.#isClosed) return Promise.reject(new Error(`connection is closed; wanted ${label}`));
-    return new Promise((resolve, reject) => {
-      this.#waiters.push({ resolve, reject, label });
-      if (this.#waiters.length === 1) this.#startTimer();
-    });
+    return ready === undefined ? this.#wait(this.#waiters, label) : Promise.resolve(ready);
   }
 
   /** The next RESP3 push. */
-  nextPush(): Promise<Buffer> {
+  nextPush(label = 'a push'): Promise<Buffer> {
     const ready = this.pushes.shift();
-    if (ready !== undefined) return Promise.resolve(ready);
-    return new Promise((resolve) => this.#pushWaiters.push(resolve));
+    return ready === undefined ? this.#wait(this.#pushWaiters, label) : Promise.resolve(ready);
   }
 
   close(): Promise<void> {
@@ -113,19 +122,33 @@ export class RespSession implements AsyncDisposable {
     await this.close();
   }
 
-  #startTimer(): void {
-    clearTimeout(this.#timer);
-    if (this.#waiters.length === 0) return;
-    this.#timer = setTimeout(() => {
-      const waiter = this.#waiters.shift();
+  #wait(waiters: Waiter[], label: string, orPush = false): Promise<Buffer> {
+    if (this.#isClosed) return Promise.reject(new Error(`connection is closed; wanted ${label}`));
+    return new Promise((resolve, reject) => {
+      waiters.push({ resolve, reject, label, orPush });
+      if (waiters.length === 1) this.#startTimer(waiters);
+    });
+  }
+
+  /** Gives the first of them its time anew; the others get theirs when they are the first. */
+  #startTimer(waiters: Waiter[]): void {
+    const ofReplies = waiters === this.#waiters;
+    clearTimeout(ofReplies ? this.#replyTimer : this.#pushTimer);
+    if (waiters.length === 0) return;
+    const timer = setTimeout(() => {
+      this.#ending = `connection ended, for nothing came for ${waiters[0]?.label},`;
+      const waiter = waiters.shift();
       waiter?.reject(new Error(`no reply to ${waiter.label} within ${this.#timeoutMs} ms`));
       this.socket.destroy();
     }, this.#timeoutMs);
+    if (ofReplies) this.#replyTimer = timer;
+    else this.#pushTimer = timer;
   }
 
   #onData(chunk: Buffer): void {
     this.#received.push(chunk);
     const bytes = this.#received.length === 1 ? chunk : Buffer.concat(this.#received);
+    const [repliesDue, pushesDue] = [this.#waiters.length, this.#pushWaiters.length];
     let from = 0;
     for (;;) {
       const end = replyEnd(bytes, from);
@@ -135,21 +158,21 @@ export class RespSession implements AsyncDisposable {
     }
     const rest = bytes.subarray(from);
     this.#received = rest.length > 0 ? [rest] : [];
-    this.#startTimer();
+    if (this.#waiters.length !== repliesDue) this.#startTimer(this.#waiters);
+    if (this.#pushWaiters.length !== pushesDue) this.#startTimer(this.#pushWaiters);
   }
 
   #deliver(reply: Buffer): void {
-    if (reply[0] === 62) {
-      const waiter = this.#pushWaiters.shift();
-      if (waiter) waiter(reply);
-      else this.pushes.push(reply);
-      return;
-    }
-    const waiter = this.#waiters.shift();
+    const isPush = reply[0] === PUSH;
+    const waiters = isPush && !this.#waiters[0]?.orPush ? this.#pushWaiters : this.#waiters;
+    const waiter = waiters.shift();
     if (waiter) waiter.resolve(reply);
-    else this.#replies.push(reply);
+    else (isPush ? this.pushes : this.#replies).push(reply);
   }
 }
+
+/** The `>` before a push. */
+const PUSH = 62;
 
 export function encodeCommand(args: readonly Argument[]): Buffer {
   const parts: Uint8Array[] = [Buffer.from(`*${args.length}\r\n`)];

@@ -10,7 +10,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { startRedis } from '../helpers/redis-server.ts';
 import { missing } from '../helpers/requirements.ts';
-import { encodeCommand, RespSession } from '../helpers/resp-session.ts';
+import { RespSession } from '../helpers/resp-session.ts';
 import { runServer } from './running-server.ts';
 
 const LINES = `
@@ -332,12 +332,15 @@ async function record(port: number, protocol: 2 | 3): Promise<string[]> {
     const words = [...command.matchAll(/'([^']*)'|(\S+)/g)].map(
       ([, quoted, word]) => quoted ?? word,
     );
-    const pushes = protocol === 3 && /^[PS]?SUBSCRIBE /.test(command);
     let reply: string;
     try {
-      const answer = await (pushes ? subscribed(session, words) : session.call(...words));
+      // In RESP3 the answer is a push, unless the command is refused or queued in MULTI.
+      const answer = await (/^P?SUBSCRIBE /.test(command)
+        ? session.callOrPush(...words)
+        : session.call(...words));
       reply = answer.toString('latin1');
-    } catch {
+    } catch (error) {
+      if (!/closed/.test(String(error))) throw error;
       reply = 'closed';
       connections.delete(name);
     }
@@ -345,15 +348,6 @@ async function record(port: number, protocol: 2 | 3): Promise<string[]> {
   }
   for (const session of connections.values()) await session.close();
   return told;
-}
-
-/** SUBSCRIBE in RESP3 answers with a push, or with an error in its place. */
-async function subscribed(session: RespSession, words: readonly string[]): Promise<Buffer> {
-  session.socket.write(encodeCommand(words));
-  const first = await session.call('PING');
-  if (!first.toString('latin1').startsWith('-')) return session.nextPush();
-  await session.next('PING');
-  return first;
 }
 
 for (const protocol of [2, 3] as const) {
