@@ -130,6 +130,8 @@ export class RemoteResponder implements Attachment {
   }
 
   async #stream(id: number, job: Job, replies: AsyncIterable<Message>): Promise<void> {
+    // Given up before it began: a generator that starts now would wait in vain for the signal.
+    if (job.over) return;
     for await (const reply of replies) {
       if (job.over) return;
       const command: CommandArgument[] = ['REPLY', id, 'MORE'];
