@@ -44,6 +44,38 @@ describe('the rabbitmq adapter', { skip: missing('rabbitmq-server') }, () => {
     await channel.close();
   });
 
+  test('a channel on which the broker refuses everything is replaced', async () => {
+    const { rabbitMqBroker } = (await import(ADAPTER)) as Adapter;
+    let channels = 0;
+    // biome-ignore lint/suspicious/noExplicitAny: see above
+    const createConfirmChannel = async (): Promise<any> => {
+      const channel = await connection.createConfirmChannel();
+      if (++channels > 1) return channel;
+      const publish = channel.publish.bind(channel);
+      // As a channel does that has not heard of a log's new leader; the node confirms nothing of it.
+      // biome-ignore lint/suspicious/noExplicitAny: see above
+      channel.publish = (exchange: string, topic: string, ...rest: any[]) => {
+        if (topic !== 'refused') return publish(exchange, topic, ...rest);
+        const [body, properties, confirmed] = rest;
+        const refuse = () => confirmed(new Error('message nacked'));
+        return publish('', 'nowhere', body, { ...properties, mandatory: false }, refuse);
+      };
+      return channel;
+    };
+    const given = new Proxy(connection, {
+      get: (target, name) => {
+        if (name === 'createConfirmChannel') return createConfirmChannel;
+        const value = Reflect.get(target, name, target);
+        return typeof value === 'function' ? value.bind(target) : value;
+      },
+    });
+    const broker = rabbitMqBroker(given, { publishTimeoutMs: 10_000 });
+    await broker.connect();
+    await broker.publish('refused', message('x'));
+    assert.equal(channels, 2);
+    await broker.disconnect();
+  });
+
   test('goMicro: raw bodies and native headers on the exchange micro, both ways', async () => {
     await using broker = await openBroker(node.url, { goMicro: true });
     const channel = await connection.createChannel();

@@ -9,7 +9,14 @@
  * Cost: one queue per step in use; one that nobody uses goes by itself.
  */
 import type { Channel } from 'amqplib';
-import { type BrokerEvents, backoffMs, type Events, pause, type Scheduler } from 'rivulet';
+import {
+  type BrokerEvents,
+  backoffMs,
+  type Events,
+  pause,
+  RivuletError,
+  type Scheduler,
+} from 'rivulet';
 import { toRivulet } from './failures.ts';
 import { transport } from './form.ts';
 import type { Link, LinkChannel } from './link.ts';
@@ -123,7 +130,10 @@ export class Delays {
   ): Promise<void> {
     const name = `rivulet.wait.${exchange === null ? 'due' : exchange || 'queue'}.${ms}`;
     await this.#declare(name, ms, exchange);
-    await this.#publisher.send(name, routingKey, body, { persistent: true, ...properties });
+    const held = { persistent: true, ...properties };
+    if (await this.#publisher.send(name, routingKey, body, held)) return;
+    this.#declared.delete(name);
+    throw new RivuletError('NOT_CONNECTED', `the queue ${name} is not there any more`);
   }
 
   async #declare(name: string, ms: number, exchange: string | null): Promise<void> {

@@ -3,24 +3,40 @@
  *
  * Invariants: messages of one call order leave in that order on one channel; a message that no queue
  * took resolves to false (`mandatory`; its return comes before its confirm). When the channel goes,
- * everything unconfirmed fails with a retryable error. Cost: one map entry per message in flight.
+ * everything unconfirmed fails with a retryable error. A channel on which the broker refuses what it
+ * is sent is replaced: one that was opened while a log had no leader may never hear of the next one
+ * and then refuses that log's messages for ever (RabbitMQ 3.10). Cost: one callback per message in
+ * flight.
  */
 import type { ConfirmChannel, Options } from 'amqplib';
-import { RivuletError } from 'rivulet';
+import { RivuletError, type Scheduler } from 'rivulet';
 import { replyCode, toRivulet } from './failures.ts';
 import type { Link, LinkChannel } from './link.ts';
 
+/** A refusal replaces a channel of this age: while nobody can store, they do not come and go. */
+const RENEW_MS = 250;
+
+/** A channel and what is on it. */
+interface Lane {
+  readonly open: LinkChannel<ConfirmChannel>;
+  readonly since: number;
+  /** What came back before its confirm, because no queue takes it. */
+  readonly returned: Set<string>;
+  unconfirmed: number;
+}
+
 export class Publisher {
   readonly #link: Link;
+  readonly #scheduler: Scheduler;
   readonly #onBroken: () => void;
-  readonly #returned = new Set<string>();
-  #opening: Promise<LinkChannel<ConfirmChannel>> | null = null;
-  #current: LinkChannel<ConfirmChannel> | null = null;
+  #opening: Promise<Lane> | null = null;
+  #current: Lane | null = null;
   #drained: Promise<void> | null = null;
 
   /** `onBroken`: an exchange that was there is gone, so what is known of the topology is wrong. */
-  constructor(link: Link, onBroken: () => void) {
+  constructor(link: Link, scheduler: Scheduler, onBroken: () => void) {
     this.#link = link;
+    this.#scheduler = scheduler;
     this.#onBroken = onBroken;
   }
 
@@ -35,15 +51,23 @@ export class Publisher {
       const text = `RabbitMQ takes no publishes: ${this.#link.blocked}`;
       throw new RivuletError('NOT_CONNECTED', text);
     }
-    const open = this.#current?.open ? this.#current : await this.#open();
+    const lane = this.#current?.open.open ? this.#current : await this.#open();
     while (this.#drained !== null) await this.#drained;
+    const { open } = lane;
     const name = `${properties.messageId} ${exchange} ${routingKey}`;
     return new Promise<boolean>((resolve, reject) => {
       const confirmed = (error: unknown) => {
-        const returned = this.#returned.delete(name);
-        if (!error) resolve(!returned);
-        else reject(this.#failureOf(open, error));
+        lane.unconfirmed--;
+        const returned = lane.returned.delete(name);
+        if (!error) {
+          resolve(!returned);
+        } else {
+          reject(this.#failureOf(open, error));
+          this.#refused(lane);
+        }
+        if (lane !== this.#current && lane.unconfirmed === 0) void open.close();
       };
+      lane.unconfirmed++;
       try {
         const room = open.channel.publish(
           exchange,
@@ -54,17 +78,18 @@ export class Publisher {
         );
         if (!room) this.#waitForRoom(open);
       } catch (error) {
+        lane.unconfirmed--;
         reject(this.#failureOf(open, error));
       }
     });
   }
 
   async close(): Promise<void> {
-    const open = await this.#opening?.catch(() => null);
-    await open?.close();
+    const lane = await this.#opening?.catch(() => null);
+    await lane?.open.close();
   }
 
-  #open(): Promise<LinkChannel<ConfirmChannel>> {
+  #open(): Promise<Lane> {
     this.#opening ??= this.#make().catch((error) => {
       this.#opening = null;
       throw error;
@@ -72,18 +97,26 @@ export class Publisher {
     return this.#opening;
   }
 
-  async #make(): Promise<LinkChannel<ConfirmChannel>> {
-    const made = await this.#link.confirmChannel();
-    this.#current = made;
-    made.channel.on('return', ({ fields, properties }) => {
-      this.#returned.add(`${properties.messageId} ${fields.exchange} ${fields.routingKey}`);
+  async #make(): Promise<Lane> {
+    const open = await this.#link.confirmChannel();
+    const since = this.#scheduler.monotonic();
+    const lane: Lane = { open, since, returned: new Set(), unconfirmed: 0 };
+    this.#current = lane;
+    open.channel.on('return', ({ fields, properties }) => {
+      lane.returned.add(`${properties.messageId} ${fields.exchange} ${fields.routingKey}`);
     });
-    void made.ended.then(() => {
-      this.#opening = null;
-      this.#returned.clear();
-      if (replyCode(made.failure) === 404) this.#onBroken();
+    void open.ended.then(() => {
+      if (this.#current === lane) this.#opening = null;
+      if (replyCode(open.failure) === 404) this.#onBroken();
     });
-    return made;
+    return lane;
+  }
+
+  /** What follows takes another channel; this one is closed with the last confirm on it. */
+  #refused(lane: Lane): void {
+    if (this.#current !== lane || this.#scheduler.monotonic() - lane.since < RENEW_MS) return;
+    this.#current = null;
+    this.#opening = null;
   }
 
   #waitForRoom(open: LinkChannel<ConfirmChannel>): void {

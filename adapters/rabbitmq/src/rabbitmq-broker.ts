@@ -186,7 +186,7 @@ export class RabbitMqBroker extends BrokerBase {
   protected async open(signal: AbortSignal): Promise<void> {
     const { scheduler, goMicro } = this.options;
     const link = new Link(this.options, this.events);
-    const publisher = new Publisher(link, () => {
+    const publisher = new Publisher(link, scheduler, () => {
       topology.forget();
       delays.forget();
     });
