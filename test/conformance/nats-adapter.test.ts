@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { jetstreamManager } from '@nats-io/jetstream';
 import { connect, type NatsConnection } from '@nats-io/transport-node';
-import type { Broker } from '../../src/broker/broker.ts';
+import type { Broker, Delivery } from '../../src/broker/broker.ts';
 import { openBroker } from '../../src/broker/open-broker.ts';
 import type { BrokerOptions } from '../../src/broker/options.ts';
 import { collect, message, numbers, publishAll, Seen, text } from '../../src/conformance/world.ts';
@@ -90,6 +90,36 @@ describe('the nats adapter', { skip: missing('nats-server') }, () => {
     await waiting.count(1100);
     await broker.publish('parked', message('good'));
     await good.count(1);
+  });
+
+  test('handlers that finish one by one leave few requests standing, and the bound on messages in hand holds', async () => {
+    const manager = await jetstreamManager(connection);
+    await using broker = await openBroker(url);
+    const MOST = 600;
+    const held: Delivery[] = [];
+    const seen = new Seen<string>();
+    let inHand = 0;
+    let mostInHand = 0;
+    await broker.subscribe(
+      'singly',
+      async (delivery) => {
+        mostInHand = Math.max(mostInHand, ++inHand);
+        held.push(delivery);
+        seen.add(delivery.id);
+      },
+      { group: 'g', ack: 'manual', concurrency: MOST, maxInFlight: MOST },
+    );
+    await publishAll(broker, 'singly', numbers(0, MOST));
+    await seen.count(MOST);
+    for (const delivery of held) {
+      await delivery.ack();
+      inHand--;
+    }
+    const standing = await manager.consumers.info('RIVULET-T-singly', 'g');
+    assert.ok(standing.num_waiting < 50, `${standing.num_waiting} requests stand`);
+    await publishAll(broker, 'singly', numbers(0, MOST + 100));
+    await seen.count(2 * MOST);
+    assert.equal(mostInHand, MOST);
   });
 
   test('names that NATS keeps for itself, bodies beyond its limit', async () => {

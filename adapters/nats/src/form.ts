@@ -40,8 +40,10 @@ export const plainForm: Form = {
   read(payload, given) {
     const headers: Record<string, string> = {};
     let key: string | undefined;
-    for (const name of given?.keys() ?? []) {
-      const value = given?.get(name) ?? '';
+    if (given === undefined) return { headers, body: payload };
+    for (const [name, [value = '']] of given) {
+      // The server's own, which every message has.
+      if (name.startsWith('Nats-')) continue;
       if (name === OTHERS) Object.assign(headers, JSON.parse(value));
       else if (name === KEY) key = JSON.parse(value);
       else if (!/^(Nats|Rivulet)-/i.test(name)) headers[name] = value;

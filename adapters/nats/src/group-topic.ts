@@ -19,6 +19,7 @@ import {
   type RivuletError,
 } from 'rivulet';
 import { numberOf, toRivulet } from './failures.ts';
+import type { NatsDelivery } from './held.ts';
 import { Lead } from './lead.ts';
 import type { Link } from './link.ts';
 import { consumerOf, leadSubject } from './names.ts';
@@ -64,6 +65,8 @@ export class GroupTopic {
   #restoring: Promise<void> | null = null;
   #made = false;
   lastSequence = 0;
+  /** What was delivered and is in hand, by its sequence, in the order it came. */
+  readonly held = new Map<number, NatsDelivery>();
 
   constructor(setup: GroupTopicSetup) {
     this.topic = setup.topic;

@@ -17,6 +17,8 @@ const HEARTBEAT_MS = 1000;
 export const LONGEST_MS = 20_000;
 /** In a cluster whoever stops waits for the end of its requests, so these are short. */
 const IN_CLUSTER_MS = 500;
+/** One part in so many of what was asked for is worth another request. */
+const GOOD_PART = 3;
 /** After an answer that names no cause of ours. */
 const REST_MS = 250;
 
@@ -62,13 +64,17 @@ export class Puller {
     this.restart();
   }
 
-  /** Asks for what there is room for beyond what was asked already. */
+  /**
+   * Asks for what there is room for beyond what was asked already: at once when nothing is asked
+   * for, else when it is a good part of the room. So requests that stand are few, however singly
+   * handlers finish, and the server's bound on them is never met.
+   */
   pull(): void {
     const { link, room, stream, consumer } = this.#setup;
     if (this.#stopped || this.#subscription === null || !link.connected) return;
     if (this.#cancelRest !== null) return;
     const batch = room() - this.#asked;
-    if (batch <= 0) return;
+    if (batch <= 0 || (this.#asked > 0 && batch < this.#asked / GOOD_PART)) return;
     this.#asked += batch;
     if (this.#asked === batch) this.#heardAt = this.#now();
     const longestMs = link.clustered ? IN_CLUSTER_MS : LONGEST_MS;
@@ -147,14 +153,14 @@ export class Puller {
   }
 
   #take(message: Msg): void {
-    const code = message.headers?.code ?? 0;
-    if (code === 0 || message.reply?.startsWith('$JS.ACK.')) {
+    const code = message.reply?.startsWith('$JS.ACK.') ? 0 : (message.headers?.code ?? 0);
+    if (code === 100) return;
+    if (code === 0) {
       this.#asked = Math.max(0, this.#asked - 1);
       this.#setup.onMessage(message);
       this.pull();
       return;
     }
-    if (code === 100) return;
     const text = message.headers?.description ?? '';
     const left = Number(message.headers?.get('Nats-Pending-Messages') || 0);
     this.#asked = code === 408 && left > 0 ? Math.max(0, this.#asked - left) : 0;

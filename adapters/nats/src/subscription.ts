@@ -5,6 +5,8 @@
  * an arbitrary time, so a delivery in hand is kept by `+WPI` (in progress) until its own deadline, at
  * which it is given back. Invariants: what the pullers may bring and what is in hand is at most
  * `maxInFlight`; what is not held any more is never acknowledged from here.
+ * Cost: one object per delivery and one timer for all of them; acknowledgements of one turn leave in
+ * one write.
  */
 import type { Msg } from '@nats-io/transport-node';
 import {
@@ -20,21 +22,28 @@ import {
   type Message,
   type PendingEntry,
   type Position,
-  type RawDelivery,
   type ResolvedSubscribeOptions,
   RivuletError,
   type Settler,
-  Timeouts,
   type Tracing,
 } from 'rivulet';
 import { toRivulet } from './failures.ts';
 import type { Form } from './form.ts';
 import { GroupTopic } from './group-topic.ts';
+import {
+  ACK,
+  type Held,
+  IN_PROGRESS,
+  NAK,
+  type NatsDelivery,
+  nakWithDelay,
+  parseAck,
+  TERM,
+} from './held.ts';
 import type { Link } from './link.ts';
 import { LONGEST_MS } from './puller.ts';
 import type { Streams } from './streams.ts';
 
-const NANOS = 1_000_000;
 const DISCOVER_EVERY_MS = 1000;
 /** The dispatcher notices first that a handler is too slow. */
 const GRACE_MS = 20;
@@ -43,23 +52,10 @@ const TURN_MS = 100;
 const REFUSED_MS = 250;
 const MOST_PARKED = 10_000;
 
-interface Held {
-  readonly from: GroupTopic;
-  readonly reply: string;
-  readonly since: number;
-  deadline: number;
-  gone: boolean;
-  stop: () => void;
-}
-
 interface Parked extends PendingEntry {
   readonly topic: string;
   readonly since: number;
   readonly until: number;
-}
-
-export interface NatsDelivery extends RawDelivery {
-  readonly held: Held;
 }
 
 export interface SubscriptionSetup {
@@ -82,13 +78,13 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
   readonly #setup: SubscriptionSetup;
   readonly group: string;
   readonly #dispatcher: Dispatcher<NatsDelivery>;
-  readonly #timeouts: Timeouts;
   readonly #topics = new Map<string, GroupTopic>();
-  readonly #held = new Map<Held, NatsDelivery>();
   readonly #parked = new Map<string, Parked>();
   #turn = 0;
   #cancelDiscovery = () => {};
   #discovering: Promise<void> | null = null;
+  #cancelSweep = () => {};
+  #sweepAt = Number.POSITIVE_INFINITY;
   #closed = false;
   readonly #unwatch: () => void;
 
@@ -96,7 +92,6 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
     this.#setup = setup;
     const { options, broker, events, tracing, consume, link } = setup;
     this.group = options.group ?? `own-${broker.scheduler.uniqueName()}`;
-    this.#timeouts = new Timeouts(broker.scheduler);
     this.#dispatcher = new Dispatcher<NatsDelivery>({
       options,
       consume,
@@ -145,14 +140,12 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
 
   pending(topic: string): PendingEntry[] {
     const now = this.#now();
-    const inHand = [...this.#held.values()]
-      .filter((raw) => raw.topic === topic)
-      .map((raw) => ({
-        id: raw.id,
-        consumer: this.#setup.consumerName,
-        idleMs: Math.round(now - raw.held.since),
-        attempts: raw.attempt,
-      }));
+    const inHand = [...(this.#topics.get(topic)?.held.values() ?? [])].map((raw) => ({
+      id: raw.id,
+      consumer: this.#setup.consumerName,
+      idleMs: Math.round(now - raw.held.since),
+      attempts: raw.attempt,
+    }));
     const parked = [...this.#parked.values()]
       .filter((each) => each.topic === topic && each.until > now)
       .map(({ id, attempts, since }) => {
@@ -169,14 +162,24 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
     await Promise.all([...this.#topics.values()].map((each) => each.stop()));
     await this.#dispatcher.close(timeoutMs);
     // In the order they came, so that they are redelivered in that order.
-    for (const held of [...this.#held.keys()]) this.#giveBack(held, 0);
+    for (const held of this.#everythingHeld()) this.#giveBack(held, 0);
+    this.#cancelSweep();
     await Promise.all([...this.#topics.values()].map((each) => each.leave()));
   }
 
   async ack({ held }: NatsDelivery): Promise<void> {
     this.#mustHold(held);
-    this.#say(held, '+ACK');
+    this.#say(held, ACK);
     this.#forget(held);
+  }
+
+  /** What is not held any more is left alone: the dispatcher has heard so. */
+  async ackMany(raws: readonly NatsDelivery[]): Promise<void> {
+    for (const { held } of raws) {
+      if (held.gone) continue;
+      this.#say(held, ACK);
+      this.#forget(held);
+    }
   }
 
   async nack(raw: NatsDelivery, delayMs: number, _reason: string): Promise<void> {
@@ -194,14 +197,14 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
     // Stored twice, after a crash in between, it is stored once.
     await store(topic, dead, `dead:${held.from.origin}:${raw.id}:${this.group}`);
     if (held.gone) return;
-    this.#say(held, '+TERM');
+    this.#say(held, TERM);
     this.#forget(held);
   }
 
   async extend({ held }: NatsDelivery, ms: number): Promise<void> {
     this.#mustHold(held);
     held.deadline = this.#now() + ms;
-    this.#say(held, '+WPI');
+    this.#say(held, IN_PROGRESS);
     this.#arm(held);
   }
 
@@ -271,19 +274,20 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
   }
 
   #receive(from: GroupTopic, message: Msg): void {
-    const { reply = '' } = message;
-    const facts = parseAck(reply);
+    const facts = parseAck(message.reply ?? '');
     if (facts === null) return;
-    const id = String(facts.sequence);
-    from.lastSequence = Math.max(from.lastSequence, facts.sequence);
+    const { sequence } = facts;
+    const id = String(sequence);
+    from.lastSequence = Math.max(from.lastSequence, sequence);
     const since = this.#now();
     const held: Held = {
       from,
-      reply,
+      delivered: message,
+      sequence,
       since,
       deadline: since + this.#setup.options.ackWaitMs,
+      dueAt: Number.POSITIVE_INFINITY,
       gone: false,
-      stop: () => {},
     };
     if (this.#closed) {
       // Later, or it would come to this one again as long as its requests stand.
@@ -294,9 +298,13 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
       this.#giveBack(held, REFUSED_MS);
       return;
     }
-    // The server has given up on an earlier delivery of it that is still in hand here.
-    this.#dispatcher.lose(from.topic, id, 'its deadline has passed');
-    this.#parked.delete(id);
+    const earlier = from.held.get(sequence);
+    if (earlier !== undefined) {
+      // The server has given up on an earlier delivery of it that is still in hand here.
+      this.#forget(earlier.held);
+      this.#dispatcher.lose(from.topic, id, 'its deadline has passed');
+    }
+    if (this.#parked.size > 0) this.#parked.delete(id);
     const raw: NatsDelivery = {
       topic: from.topic,
       id,
@@ -305,55 +313,75 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
       publishedAt: facts.timeMs,
       held,
     };
-    this.#held.set(held, raw);
-    this.#arm(held);
+    from.held.set(sequence, raw);
+    this.#arm(held, since);
     this.#dispatcher.push(raw);
   }
 
-  /** Says "in progress" often enough for the server, and gives up at the deadline. */
-  #arm(held: Held): void {
-    held.stop();
+  /** "In progress" is said often enough for the server, and given up at the deadline. */
+  #arm(held: Held, now = this.#now()): void {
     const every = this.#setup.options.ackWaitMs / 3;
-    const left = held.deadline - this.#now();
-    if (left > every) {
-      held.stop = this.#timeouts.add(every, () => {
-        if (held.gone) return;
-        this.#say(held, '+WPI');
+    const left = held.deadline - now;
+    held.dueAt = left > every ? now + every : Math.max(held.deadline, now) + GRACE_MS;
+    this.#sweepBy(held.dueAt);
+  }
+
+  #sweepBy(time: number): void {
+    if (time >= this.#sweepAt) return;
+    this.#cancelSweep();
+    this.#sweepAt = time;
+    const wait = Math.max(1, Math.ceil(time - this.#now()));
+    this.#cancelSweep = this.#setup.broker.scheduler.after(wait, () => this.#sweep());
+  }
+
+  #sweep(): void {
+    this.#sweepAt = Number.POSITIVE_INFINITY;
+    const now = this.#now();
+    let next = Number.POSITIVE_INFINITY;
+    for (const held of this.#everythingHeld()) {
+      if (held.gone) continue;
+      if (held.dueAt > now) {
+        next = Math.min(next, held.dueAt);
+      } else if (held.deadline > now) {
+        this.#say(held, IN_PROGRESS);
         this.#arm(held);
-      });
-      return;
+      } else {
+        this.#expire(held);
+      }
     }
-    held.stop = this.#timeouts.add(Math.max(1, Math.ceil(left)) + GRACE_MS, () => {
-      if (held.gone) return;
-      if (held.deadline > this.#now()) return this.#arm(held);
-      const raw = this.#held.get(held);
-      // Every handler is overdue: what was asked for is for others, this one included.
-      if (this.#dispatcher.stuck) for (const each of this.#topics.values()) each.restart();
-      this.#giveBack(held, 0);
-      if (raw !== undefined) this.#dispatcher.lose(raw.topic, raw.id, 'its deadline has passed');
-    });
+    this.#sweepBy(next);
+  }
+
+  #expire(held: Held): void {
+    // Every handler is overdue: what was asked for is for others, this one included.
+    if (this.#dispatcher.stuck) for (const each of this.#topics.values()) each.restart();
+    this.#giveBack(held, 0);
+    const { topic } = held.from;
+    this.#dispatcher.lose(topic, String(held.sequence), 'its deadline has passed');
+  }
+
+  #everythingHeld(): Held[] {
+    return [...this.#topics.values()].flatMap((each) =>
+      [...each.held.values()].map(({ held }) => held),
+    );
   }
 
   #giveBack(held: Held, delayMs: number): void {
-    this.#say(held, delayMs < 1 ? '-NAK' : `-NAK {"delay": ${Math.ceil(delayMs) * NANOS}}`);
+    this.#say(held, delayMs < 1 ? NAK : nakWithDelay(delayMs));
     this.#forget(held);
   }
 
-  #say(held: Held, what: string): void {
-    try {
-      this.#setup.link.nc.publish(held.reply, what);
-    } catch (error) {
-      const known = toRivulet(error);
-      // Without a connection it stays unsaid, and the message comes again.
-      if (known.code !== 'NOT_CONNECTED') throw known;
-      if (what === '+ACK' || what === '+TERM') throw known;
-    }
+  #say(held: Held, what: Uint8Array): void {
+    const { link } = this.#setup;
+    if (link.connected) held.delivered.respond(what);
+    // Without a connection it stays unsaid, and the message comes again.
+    else if (what === ACK || what === TERM) void link.nc;
   }
 
   #forget(held: Held): void {
     held.gone = true;
-    held.stop();
-    this.#held.delete(held);
+    const { from, sequence } = held;
+    if (from.held.get(sequence)?.held === held) from.held.delete(sequence);
   }
 
   #park({ topic, id, attempt }: NatsDelivery, ms: number): void {
@@ -367,10 +395,9 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
   }
 
   #lose(from: GroupTopic, reason: string): void {
-    for (const [held, raw] of [...this.#held]) {
-      if (held.from !== from) continue;
+    for (const { topic, id, held } of [...from.held.values()]) {
       this.#forget(held);
-      this.#dispatcher.lose(raw.topic, raw.id, reason);
+      this.#dispatcher.lose(topic, id, reason);
     }
   }
 
@@ -405,17 +432,4 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
   #now(): number {
     return this.#setup.broker.scheduler.monotonic();
   }
-}
-
-/** What the reply subject of a delivery tells: `$JS.ACK.<stream>.<consumer>.<deliveries>.<seq>...`. */
-function parseAck(reply: string) {
-  const words = reply.split('.');
-  // Servers that know domains put two words more before the stream, and one behind.
-  const at = words.length >= 11 ? 6 : 4;
-  if (words[1] !== 'ACK' || words.length < 9) return null;
-  return {
-    deliveries: Number(words[at]),
-    sequence: Number(words[at + 1]),
-    timeMs: Math.floor(Number(words[at + 3]) / NANOS),
-  };
 }
