@@ -5,6 +5,7 @@
  * Redis without them shows, because monitoring tools look them up by name.
  */
 import { arch, cpus, release, totalmem, type } from 'node:os';
+import { memoryOverhead } from './memory-overhead.ts';
 import { memoryInUse } from './memory-use.ts';
 import type { ServerState } from './server-state.ts';
 import { REDIS_VERSION, RIVULET_VERSION } from './version.ts';
@@ -128,7 +129,8 @@ function memorySection(server: ServerState): Field[] {
   const { used, rss, heap, heapTotal } = memoryInUse();
   const peak = Math.max(server.statistics.peakMemory, used);
   const limit = server.config.number('maxmemory');
-  const clients = sum(server, (client) => client.inputHeld + client.output.pending);
+  const { clients, log, total: overhead } = memoryOverhead(server);
+  const data = Math.max(0, used - overhead);
   return [
     ['used_memory', used],
     ['used_memory_human', human(used)],
@@ -137,12 +139,12 @@ function memorySection(server: ServerState): Field[] {
     ['used_memory_peak', peak],
     ['used_memory_peak_human', human(peak)],
     ['used_memory_peak_perc', `${((100 * used) / peak).toFixed(2)}%`],
-    ['used_memory_overhead', heap],
+    ['used_memory_overhead', overhead],
     ['used_memory_startup', server.startMemory],
-    ['used_memory_dataset', Math.max(0, used - heap)],
+    ['used_memory_dataset', data],
     [
       'used_memory_dataset_perc',
-      `${((100 * Math.max(0, used - heap)) / Math.max(1, used - server.startMemory)).toFixed(2)}%`,
+      `${((100 * data) / Math.max(1, used - server.startMemory)).toFixed(2)}%`,
     ],
     ['allocator_allocated', used],
     ['allocator_active', heapTotal + (used - heap)],
@@ -174,7 +176,7 @@ function memorySection(server: ServerState): Field[] {
     ['mem_clients_slaves', 0],
     ['mem_clients_normal', clients],
     ['mem_cluster_links', 0],
-    ['mem_aof_buffer', server.engine.journal.appended - server.engine.journal.durable],
+    ['mem_aof_buffer', log],
     ['mem_allocator', 'v8'],
     ['active_defrag_running', 0],
     ['lazyfree_pending_objects', 0],

@@ -71,6 +71,7 @@ export class PinoLogger implements Logger {
           destination: 2,
           sync: true,
           ignore: 'pid,hostname',
+          singleLine: true,
         })
       : pino.destination({ dest: this.#file === '' ? 2 : this.#file, sync: true, mkdir: true });
     this.#pino = pino({ level: 'trace', base: { pid: process.pid } }, destination);

@@ -5,6 +5,7 @@ import type { KeyEntry } from '../../engine/key-entry.ts';
 import type { StreamValue } from '../../engine/stream-value.ts';
 import type { Command } from '../command.ts';
 import { connectionOf } from '../connection-of.ts';
+import { memoryOverhead } from '../memory-overhead.ts';
 import { memoryInUse } from '../memory-use.ts';
 import type { Session } from '../session.ts';
 import { ONE_KEY, replyHelp, SYNTAX } from './common.ts';
@@ -130,15 +131,11 @@ function streamMemory(value: StreamValue): number {
 function stats(session: Session): void {
   const { reply, engine } = session;
   const { server } = connectionOf(session);
-  const { used, rss, heap } = memoryInUse();
+  const { used, rss } = memoryInUse();
   let keys = 0;
   for (const database of engine.databases) keys += database.size;
-  let clients = 0;
-  for (const { inputHeld, output } of server.connections.values()) {
-    clients += inputHeld + output.pending;
-  }
-  const data = Math.max(0, used - heap);
-  const log = engine.journal.appended - engine.journal.durable;
+  const { clients, log, total: overhead } = memoryOverhead(server);
+  const data = Math.max(0, used - overhead);
   const fields: [string, number, 'integer' | 'double'][] = [
     ['peak.allocated', Math.max(used, server.statistics.peakMemory), 'integer'],
     ['total.allocated', used, 'integer'],
@@ -150,11 +147,11 @@ function stats(session: Session): void {
     ['aof.buffer', log, 'integer'],
     ['lua.caches', 0, 'integer'],
     ['functions.caches', 0, 'integer'],
-    ['overhead.total', heap, 'integer'],
+    ['overhead.total', overhead, 'integer'],
     ['keys.count', keys, 'integer'],
-    ['keys.bytes-per-key', keys === 0 ? 0 : Math.round(used / keys), 'integer'],
+    ['keys.bytes-per-key', keys === 0 ? 0 : Math.round(data / keys), 'integer'],
     ['dataset.bytes', data, 'integer'],
-    ['dataset.percentage', (100 * data) / used, 'double'],
+    ['dataset.percentage', (100 * data) / Math.max(1, used - server.startMemory), 'double'],
     ['peak.percentage', (100 * used) / Math.max(used, server.statistics.peakMemory), 'double'],
     ['fragmentation', rss / used, 'double'],
     ['fragmentation.bytes', rss - used, 'integer'],
