@@ -2,21 +2,21 @@
  * Pulls messages of one durable consumer: as many as there is room for, and never more.
  *
  * JetStream's pull protocol as it is: a request names how many are wanted and how long it stands; the
- * server answers with messages, heartbeats and, at its end, how many were not needed. Invariants:
- * what is asked for and has not come is at most `room()`. A request that falls silent (no message and
- * no heartbeat for three times `HEARTBEAT_MS`) or was made before a reconnect is forgotten together
- * with its inbox, and what it might still bring comes again to whoever asks. So a consumer cannot
- * look alive and not be.
+ * server answers with messages and, at its end, how many were not needed. Invariants: what is asked
+ * for and has not come is at most `room()`. A request that falls silent (`SILENT_MS`) or was made
+ * before a reconnect is forgotten together with its inbox, and what it might still bring comes again
+ * to whoever asks; so a consumer cannot look alive and not be. Whoever stops leaves no request
+ * behind that nobody listens to. Cost: two requests a second for a topic on which nothing comes.
  */
 import { createInbox, type Msg, type Subscription } from '@nats-io/transport-node';
 import type { Scheduler } from 'rivulet';
 import type { Link } from './link.ts';
 
 const NANOS = 1_000_000;
-const HEARTBEAT_MS = 1000;
-export const LONGEST_MS = 20_000;
-/** In a cluster whoever stops waits for the end of its requests, so these are short. */
-const IN_CLUSTER_MS = 500;
+/** Whoever stops waits for the end of its requests, so these are short. */
+export const LONGEST_MS = 500;
+const WATCH_MS = 1000;
+const SILENT_MS = 3000;
 /** One part in so many of what was asked for is worth another request. */
 const GOOD_PART = 3;
 /** After an answer that names no cause of ours. */
@@ -77,14 +77,7 @@ export class Puller {
     if (batch <= 0 || (this.#asked > 0 && batch < this.#asked / GOOD_PART)) return;
     this.#asked += batch;
     if (this.#asked === batch) this.#heardAt = this.#now();
-    const longestMs = link.clustered ? IN_CLUSTER_MS : LONGEST_MS;
-    const expiresMs = Math.min(longestMs, this.#setup.expiresMs?.() ?? longestMs);
-    const wanted = {
-      batch,
-      expires: expiresMs * NANOS,
-      // One that ends sooner needs no sign of life.
-      ...(expiresMs > 2 * HEARTBEAT_MS ? { idle_heartbeat: HEARTBEAT_MS * NANOS } : {}),
-    };
+    const wanted = { batch, expires: (this.#setup.expiresMs?.() ?? LONGEST_MS) * NANOS };
     link.nc.publish(`$JS.API.CONSUMER.MSG.NEXT.${stream}.${consumer}`, JSON.stringify(wanted), {
       reply: this.#inbox,
     });
@@ -109,18 +102,19 @@ export class Puller {
   }
 
   /**
-   * Takes no more; what is on its way is given back. In a cluster a message may come from another
-   * node that has not heard yet that nobody listens, and would be lost until its deadline: there the
-   * requests that stand are let run out.
+   * Takes no more; what is on its way is given back. The requests that stand are let run out: a
+   * message for one that nobody listens to any more would be lost until its deadline, in a cluster
+   * because another node has not heard of it yet, and on one server because NATS 2.9, when it finds
+   * none but such requests, forgets that the message in its hand was to be delivered again.
    */
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#unwatch();
-    if (this.#asked > 0 && this.#setup.link.clustered && this.#setup.link.connected) {
+    if (this.#asked > 0 && this.#setup.link.connected) {
       await new Promise<void>((resolve) => {
         this.#whenAnswered = resolve;
         const { scheduler } = this.#setup;
-        const cancel = scheduler.after(IN_CLUSTER_MS + REST_MS, resolve);
+        const cancel = scheduler.after(LONGEST_MS + REST_MS, resolve);
         this.#cancelLinger = cancel;
       });
       this.#cancelLinger();
@@ -154,7 +148,6 @@ export class Puller {
 
   #take(message: Msg): void {
     const code = message.reply?.startsWith('$JS.ACK.') ? 0 : (message.headers?.code ?? 0);
-    if (code === 100) return;
     if (code === 0) {
       this.#asked = Math.max(0, this.#asked - 1);
       this.#setup.onMessage(message);
@@ -177,9 +170,9 @@ export class Puller {
   }
 
   #watch(): void {
-    this.#cancelWatch = this.#setup.scheduler.after(HEARTBEAT_MS, () => {
+    this.#cancelWatch = this.#setup.scheduler.after(WATCH_MS, () => {
       if (this.#stopped) return;
-      const silent = this.#now() - this.#heardAt > 3 * HEARTBEAT_MS;
+      const silent = this.#now() - this.#heardAt > SILENT_MS;
       if (this.#asked > 0 && silent) return this.restart();
       this.pull();
       this.#watch();

@@ -291,7 +291,7 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
     };
     if (this.#closed) {
       // Later, or it would come to this one again as long as its requests stand.
-      this.#giveBack(held, this.#setup.link.clustered ? REFUSED_MS : 0);
+      this.#giveBack(held, REFUSED_MS);
       return;
     }
     if (this.#dispatcher.stuck) {
