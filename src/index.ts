@@ -2,7 +2,7 @@
 
 export { withoutPassword } from './broker/addresses.ts';
 export type * from './broker/broker.ts';
-export { type Attachment, BrokerBase, isOutage, type PublishPlan } from './broker/broker-base.ts';
+export { type Attachment, BrokerBase, type PublishPlan } from './broker/broker-base.ts';
 export type { Capabilities } from './broker/capabilities.ts';
 export type { RawDelivery, Settler } from './broker/delivery.ts';
 export { type Consume, Dispatcher, type DispatcherSetup } from './broker/dispatcher.ts';
@@ -39,6 +39,7 @@ export {
   type RespondOptions,
   type SubscribeOptions,
 } from './broker/options.ts';
+export { isOutage } from './broker/patience.ts';
 export { Requests, replyHeaders } from './broker/requests.ts';
 export { Responses, type ResponsesSetup } from './broker/responses.ts';
 export { pause, type Scheduler } from './broker/scheduler.ts';

@@ -7,7 +7,7 @@
  * Invariants: nothing is refused silently; after `disconnect` no timer, subscriber or connection is
  * left.
  */
-import { type ErrorCode, RivuletError } from '../errors.ts';
+import { RivuletError } from '../errors.ts';
 import type {
   BatchHandler,
   Broker,
@@ -28,7 +28,6 @@ import { Events } from './events.ts';
 import type { Message } from './message.ts';
 import {
   type BrokerOptions,
-  backoffMs,
   type PublishOptions,
   type RequestOptions,
   type ResolvedSubscribeOptions,
@@ -37,6 +36,7 @@ import {
   resolveSubscribeOptions,
   type SubscribeOptions,
 } from './options.ts';
+import { Patience, throwIfAborted } from './patience.ts';
 import { onlyReply } from './requests.ts';
 import { Timeouts } from './timeouts.ts';
 import { checkGroup, checkPattern, checkTopic, isPattern } from './topics.ts';
@@ -51,6 +51,8 @@ export interface PublishPlan {
   readonly maxLength: number | null;
   /** An implementation's own, kept over the attempts of one publish. */
   mark?: number | undefined;
+  /** Likewise: the ids it has given the messages. */
+  ids?: readonly string[] | undefined;
 }
 
 /** A subscription or responder of an implementation. */
@@ -72,13 +74,19 @@ export abstract class BrokerBase implements Broker {
   #connecting: Promise<void> | null = null;
   #disconnecting: Promise<void> | null = null;
   readonly #subscribers = new Set<Attached>();
-  readonly #publishes = new Set<Promise<unknown>>();
-  /** Calls that have failed once and wait for the broker to come back. */
-  #waiting = 0;
+  readonly #patience: Patience;
+  /** Publishes under way. */
+  #publishing = 0;
+  #whenPublished = () => {};
 
   constructor(addresses: readonly string[], options: Partial<BrokerOptions> = {}) {
     this.#options = resolveBrokerOptions({ ...options, addresses });
     this.timeouts = new Timeouts(this.#options.scheduler);
+    this.#patience = new Patience(
+      this.timeouts,
+      () => this.#options,
+      (error) => (this.#state === 'closed' ? this.#closedError(error) : null),
+    );
   }
 
   get options(): Readonly<BrokerOptions> {
@@ -114,39 +122,54 @@ export abstract class BrokerBase implements Broker {
     return this.events.on(event, listener);
   }
 
-  async publish(topic: string, message: Message, options?: PublishOptions): Promise<Receipt> {
-    const [receipt] = await this.publishBatch(topic, [message], options);
-    return receipt as Receipt;
+  // Neither of these is an async function: each would cost every publish promises of its own.
+  publish(topic: string, message: Message, options?: PublishOptions): Promise<Receipt> {
+    return this.#publish(topic, [message], options, firstOf);
   }
 
-  async publishBatch(
+  publishBatch(
+    topic: string,
+    messages: readonly Message[],
+    options?: PublishOptions,
+  ): Promise<Receipt[]> {
+    return this.#publish(topic, messages, options, allOf);
+  }
+
+  #publish<T>(
     topic: string,
     messages: readonly Message[],
     options: PublishOptions = {},
-  ): Promise<Receipt[]> {
-    this.mustBeConnected();
-    this.checkTopicName(topic);
-    const plan = this.#plan(messages, options);
-    if (messages.length === 0) return [];
-    const traced = messages.map((message) => {
-      this.#checkMessage(topic, message);
-      const headers = this.tracing.inject(message.headers);
-      return headers === message.headers ? message : { ...message, headers };
-    });
-    const { publishTimeoutMs } = this.options;
-    const stored = this.patiently(
-      `publish to ${topic}`,
-      publishTimeoutMs,
-      options.signal ?? null,
-      () => this.store(topic, traced, plan),
-    );
-    this.#publishes.add(stored);
+    told: (receipts: Receipt[]) => T,
+  ): Promise<T> {
+    let traced: readonly Message[];
+    let plan: PublishPlan;
     try {
-      return await stored;
-    } finally {
-      this.#publishes.delete(stored);
+      this.mustBeConnected();
+      this.checkTopicName(topic);
+      plan = this.#plan(messages, options);
+      if (messages.length === 0) return Promise.resolve(told([]));
+      traced = messages.map((message) => {
+        this.#checkMessage(topic, message);
+        const headers = this.tracing.inject(message.headers);
+        return headers === message.headers ? message : { ...message, headers };
+      });
+    } catch (error) {
+      return Promise.reject(error);
     }
+    this.#publishing++;
+    return this.#patience.wait({
+      what: `publish to ${topic}`,
+      timeoutMs: this.#options.publishTimeoutMs,
+      signal: options.signal ?? null,
+      once: () => this.store(topic, traced, plan),
+      told,
+      ended: this.#published,
+    });
   }
+
+  readonly #published = (): void => {
+    if (--this.#publishing === 0) this.#whenPublished();
+  };
 
   subscribe(topic: string, handler: Handler, options?: SubscribeOptions): Promise<Subscriber> {
     return this.#subscribe(topic, { each: handler }, options);
@@ -239,76 +262,14 @@ export abstract class BrokerBase implements Broker {
     return new RivuletError('CLOSED', `the ${this.name} broker is disconnected`, { cause });
   }
 
-  /**
-   * Does something that may need to wait for the broker to come back: tries again on retryable
-   * errors until the time is up, then rejects with NOT_CONNECTED and the last cause.
-   */
+  /** Does something that may need to wait for the broker to come back. */
   protected patiently<T>(
     what: string,
     timeoutMs: number,
     signal: AbortSignal | null,
-    work: () => Promise<T>,
+    once: () => Promise<T>,
   ): Promise<T> {
-    // One promise and one closure set per call: this is every publish's path.
-    return new Promise((resolve, reject) => {
-      throwIfAborted(signal);
-      const { scheduler } = this.options;
-      let over = false;
-      let waits = false;
-      let lastError: unknown;
-      let attempt = 0;
-      let cancelPause = () => {};
-      const end = () => {
-        over = true;
-        stop();
-        cancelPause();
-        if (waits) this.#waiting--;
-        signal?.removeEventListener('abort', abort);
-      };
-      const succeed = (value: T) => {
-        if (over) return;
-        end();
-        resolve(value);
-      };
-      const fail = (error: unknown) => {
-        if (over) return;
-        end();
-        reject(error);
-      };
-      const abort = () =>
-        fail(new RivuletError('ABORTED', `${what} was aborted`, { cause: signal?.reason }));
-      const stop = this.timeouts.add(timeoutMs, () => {
-        const text = `${what} could not be done within ${timeoutMs} ms: the broker cannot be reached`;
-        fail(new RivuletError('NOT_CONNECTED', text, { cause: lastError }));
-      });
-      const again = (error: unknown) => {
-        if (over) return;
-        if (!isOutage(error)) return fail(error);
-        lastError = error;
-        if (this.#state === 'closed') return fail(this.#closedError(error));
-        if (!waits) {
-          const refusal = this.#refuseToWait(error);
-          if (refusal !== null) return fail(refusal);
-          waits = true;
-          this.#waiting++;
-        }
-        const wait = backoffMs(BETWEEN_ATTEMPTS, attempt, scheduler.fraction());
-        cancelPause = scheduler.after(wait, tryOnce);
-      };
-      const tryOnce = () => {
-        attempt++;
-        work().then(succeed, again);
-      };
-      signal?.addEventListener('abort', abort, { once: true });
-      tryOnce();
-    });
-  }
-
-  #refuseToWait(cause: unknown): RivuletError | null {
-    const { maxPendingPublishes } = this.options;
-    if (this.#waiting < maxPendingPublishes) return null;
-    const text = `${maxPendingPublishes} calls wait for the broker to come back already`;
-    return new RivuletError('LIMIT_EXCEEDED', text, { cause });
+    return this.#patience.wait({ what, timeoutMs, signal, once, told: itself });
   }
 
   async #connect(): Promise<void> {
@@ -342,7 +303,11 @@ export abstract class BrokerBase implements Broker {
     // A connect under way ends first, however it ends.
     await this.#connecting?.catch(() => {});
     await Promise.all([...this.#subscribers].map((subscriber) => subscriber.unsubscribe()));
-    await Promise.allSettled(this.#publishes);
+    if (this.#publishing > 0) {
+      await new Promise<void>((resolve) => {
+        this.#whenPublished = resolve;
+      });
+    }
     this.#state = 'closed';
     await this.shut();
   }
@@ -437,6 +402,7 @@ export abstract class BrokerBase implements Broker {
       deliverAt: deliverAt?.getTime() ?? null,
       maxLength: maxLength ?? null,
       mark: undefined,
+      ids: undefined,
     };
   }
 
@@ -444,9 +410,11 @@ export abstract class BrokerBase implements Broker {
     if (!(message.body instanceof Uint8Array)) {
       throw new RivuletError('INVALID_ARGUMENT', `the body of a message is bytes (Uint8Array)`);
     }
-    const limit = Math.min(this.options.maxBodyBytes, this.capabilities.maxBodyBytes);
-    if (message.body.length > limit) {
-      const text = `a body of ${message.body.length} bytes for ${topic}: at most ${limit} are allowed`;
+    const { length } = message.body;
+    const own = this.#options.maxBodyBytes;
+    const limit = length <= SMALL_BYTES ? own : Math.min(own, this.capabilities.maxBodyBytes);
+    if (length > limit) {
+      const text = `a body of ${length} bytes for ${topic}: at most ${limit} are allowed`;
       throw new RivuletError('BODY_TOO_LARGE', text);
     }
     for (const name in message.headers) {
@@ -508,21 +476,8 @@ class Attached implements Subscriber {
   }
 }
 
-const BETWEEN_ATTEMPTS = { minMs: 20, maxMs: 500, factor: 2, jitter: true };
-
-const OUTAGES: ReadonlySet<ErrorCode> = new Set([
-  'NOT_CONNECTED',
-  'CONNECTION_FAILED',
-  'GROUP_LOST',
-]);
-
-/** Whether the same call may succeed once the broker is back. */
-export function isOutage(error: unknown): boolean {
-  return error instanceof RivuletError && OUTAGES.has(error.code);
-}
-
-function throwIfAborted(signal: AbortSignal | null): void {
-  if (signal?.aborted) {
-    throw new RivuletError('ABORTED', 'aborted before it began', { cause: signal.reason });
-  }
-}
+const firstOf = (receipts: readonly Receipt[]) => receipts[0] as Receipt;
+const allOf = (receipts: Receipt[]) => receipts;
+const itself = <T>(value: T) => value;
+/** Every broker takes bodies of this size: what its limit is need not be asked for each message. */
+const SMALL_BYTES = 1024;

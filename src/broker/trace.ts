@@ -24,6 +24,8 @@ export interface OpenTelemetry {
     with<T>(context: object, run: () => T): T;
   };
   readonly propagation: {
+    /** The headers it writes: none where nobody has set a propagator. */
+    fields(): readonly string[];
     inject(context: object, carrier: Record<string, string>): void;
     extract(context: object, carrier: Headers): object;
   };
@@ -60,11 +62,13 @@ export function throughOpenTelemetry(api: OpenTelemetry): Tracing {
   return {
     inject(headers) {
       if (headers.traceparent !== undefined) return headers;
+      if (api.propagation.fields().length === 0) return passing.inject(headers);
       const carrier: Record<string, string> = { ...headers };
       api.propagation.inject(api.context.active(), carrier);
       return carrier.traceparent === undefined ? passing.inject(headers) : carrier;
     },
     run(headers, handler) {
+      if (api.propagation.fields().length === 0) return passing.run(headers, handler);
       const extracted = api.propagation.extract(api.context.active(), headers);
       return passing.run(headers, () => api.context.with(extracted, handler));
     },

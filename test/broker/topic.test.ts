@@ -127,6 +127,7 @@ test('with OpenTelemetry its propagator writes the headers and its context is ac
       },
     },
     propagation: {
+      fields: () => ['traceparent'],
       inject: (context, carrier) => Object.assign(carrier, context),
       extract: (_, carrier) => ({ traceparent: carrier.traceparent }),
     },
