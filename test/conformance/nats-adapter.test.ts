@@ -162,4 +162,17 @@ describe('the nats adapter', { skip: missing('nats-server') }, () => {
     assert.doesNotMatch(broker.address, /secret/);
     await broker.publish('t', message('x'));
   });
+
+  test('a subject that its user may not publish to is refused at once', async () => {
+    const config = [
+      'authorization { users = [{ user: ann, password: secret, permissions: { publish: { deny: ["closed"] } } }] }',
+    ];
+    await using guarded = await startNats(1, config);
+    const { port } = guarded.nodes[0] as NatsNode;
+    await using broker = await openBroker(`nats://ann:secret@127.0.0.1:${port}`);
+    const began = performance.now();
+    await assert.rejects(broker.publish('closed', message('x')), { code: 'PERMISSION_DENIED' });
+    assert.ok(performance.now() - began < 3000, 'told by the server, not by a time limit');
+    await broker.publish('open', message('x'));
+  });
 });

@@ -40,6 +40,12 @@ export function numberOf(error: unknown): number {
   return name === 'StreamNotFoundError' ? 10_059 : 0;
 }
 
+/** What JetStream refused, by its number. */
+export function refusal(number: number, text: string): RivuletError {
+  const cause = Object.assign(new Error(text), { code: number });
+  return new RivuletError(BY_NUMBER[number] ?? 'INTERNAL', text, { cause });
+}
+
 export function toRivulet(error: unknown): RivuletError {
   if (error instanceof RivuletError) return error;
   const { name, message } = error as Error;

@@ -11,7 +11,7 @@ import {
   jetstream,
   jetstreamManager,
 } from '@nats-io/jetstream';
-import { connect, type NatsConnection } from '@nats-io/transport-node';
+import { connect, type NatsConnection, PermissionViolationError } from '@nats-io/transport-node';
 import {
   type BrokerEvents,
   type BrokerOptions,
@@ -32,6 +32,7 @@ export class Link {
   readonly #events: Events<BrokerEvents>;
   readonly #onReady = new Set<() => void>();
   readonly #onLost = new Set<(error: RivuletError) => void>();
+  readonly #onRefused = new Set<(subject: string, error: RivuletError) => void>();
   #nc: NatsConnection | null = null;
   #js: JetStreamClient | null = null;
   #jsm: JetStreamManager | null = null;
@@ -83,6 +84,12 @@ export class Link {
   onLost(listener: (error: RivuletError) => void): () => void {
     this.#onLost.add(listener);
     return () => this.#onLost.delete(listener);
+  }
+
+  /** The server does not let this user publish to a subject. */
+  onRefused(listener: (subject: string, error: RivuletError) => void): () => void {
+    this.#onRefused.add(listener);
+    return () => this.#onRefused.delete(listener);
   }
 
   async open(signal: AbortSignal): Promise<void> {
@@ -188,10 +195,17 @@ export class Link {
         this.#events.emit('connected', { attempt: Math.max(1, attempts) });
         attempts = 0;
       } else if (status.type === 'error') {
-        this.#events.emit('warning', { error: toRivulet(status.error) });
+        this.#refused(status.error);
       }
     }
     if (!this.#closed) this.#lost('the connection to NATS was closed for good');
+  }
+
+  #refused(cause: Error): void {
+    const error = toRivulet(cause);
+    this.#events.emit('warning', { error });
+    if (!(cause instanceof PermissionViolationError) || cause.operation !== 'publish') return;
+    for (const listener of this.#onRefused) listener(cause.subject, error);
   }
 
   #lost(text: string): void {

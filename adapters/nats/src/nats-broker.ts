@@ -34,6 +34,7 @@ import { type Form, goMicroForm, plainForm } from './form.ts';
 import { start } from './group-topic.ts';
 import { Link } from './link.ts';
 import { consumerOf, refuseReserved, SCHEDULE_SUBJECT, streamOf, TOPIC_STREAM } from './names.ts';
+import { Publisher } from './publisher.ts';
 import { NatsRequests } from './requests.ts';
 import { Schedule, scheduleHeaders } from './schedule.ts';
 import { Streams } from './streams.ts';
@@ -45,6 +46,7 @@ const NO_MESSAGE = 10_037;
 
 interface Parts {
   readonly link: Link;
+  readonly publisher: Publisher;
   readonly streams: Streams;
   readonly schedule: Schedule;
   readonly requests: NatsRequests;
@@ -54,8 +56,6 @@ export class NatsBroker extends BrokerBase {
   readonly name = 'nats';
   readonly #form: Form;
   readonly #subscriptions = new Set<Subscription>();
-  /** Ids of messages whose publish is tried again. */
-  readonly #ids = new WeakMap<readonly Message[], readonly string[]>();
   readonly #untrimmed = new Map<string, number>();
   #parts: Parts | null = null;
   #subscribed = 0;
@@ -200,12 +200,13 @@ export class NatsBroker extends BrokerBase {
   protected async open(signal: AbortSignal): Promise<void> {
     const { scheduler } = this.options;
     const link = new Link(this.options, this.events);
+    const publisher = new Publisher(link, scheduler);
     const streams = new Streams(link, this.options);
     const schedule = new Schedule(link, streams, scheduler, this.events, (topic, message, id) =>
       this.#storeDue(topic, message, id),
     );
     const requests = new NatsRequests(link, this.options);
-    this.#parts = { link, streams, schedule, requests };
+    this.#parts = { link, publisher, streams, schedule, requests };
     this.#unique = scheduler.uniqueName();
     link.onReady(() => streams.forget());
     await link.open(signal);
@@ -218,17 +219,40 @@ export class NatsBroker extends BrokerBase {
     if (parts === null) return;
     parts.requests.close();
     await parts.schedule.stop();
+    parts.publisher.close();
     await parts.link.close();
   }
 
-  protected async store(
+  protected store(
+    topic: string,
+    messages: readonly Message[],
+    plan: PublishPlan,
+  ): Promise<Receipt[]> {
+    const plain = plan.maxLength === null && plan.deliverAt === null && plan.delayMs === null;
+    return plain && messages.length === 1 && this.#all.streams.has(topic)
+      ? this.#storeAtOnce(topic, messages, plan)
+      : this.#storeAll(topic, messages, plan);
+  }
+
+  /** Most publishes: with as few promises as there can be. */
+  async #storeAtOnce(
+    topic: string,
+    messages: readonly Message[],
+    plan: PublishPlan,
+  ): Promise<Receipt[]> {
+    const id = plan.id === null ? (this.#idsOf(messages, plan)[0] as string) : `id:${plan.id}`;
+    const { payload, headers } = this.#form.write(messages[0] as Message);
+    return [await this.#send(topic, payload, headers, id)];
+  }
+
+  async #storeAll(
     topic: string,
     messages: readonly Message[],
     plan: PublishPlan,
   ): Promise<Receipt[]> {
     const { scheduler } = this.options;
     const dueAt = plan.deliverAt ?? (plan.delayMs === null ? null : scheduler.now() + plan.delayMs);
-    const ids = plan.id === null ? this.#idsOf(messages) : [`id:${plan.id}`];
+    const ids = plan.id === null ? this.#idsOf(messages, plan) : [`id:${plan.id}`];
     await this.#all.streams.topic(topic);
     const receipts = await Promise.all(
       messages.map((message, index) => {
@@ -374,14 +398,10 @@ export class NatsBroker extends BrokerBase {
     headers: MsgHdrs,
     id: string,
   ): Promise<Receipt> {
-    const { link, streams } = this.#all;
+    const { publisher, streams } = this.#all;
+    headers.set('Nats-Msg-Id', ascii(id));
     try {
-      const { seq, duplicate } = await link.js.publish(subject, payload, {
-        headers,
-        msgID: ascii(id),
-        retries: 0,
-      });
-      return { id: String(seq), duplicate };
+      return await publisher.send(subject, payload, headers);
     } catch (error) {
       const known = toRivulet(error);
       // Nobody took it: its stream is gone, or is choosing its leader.
@@ -412,13 +432,10 @@ export class NatsBroker extends BrokerBase {
     return found;
   }
 
-  #idsOf(messages: readonly Message[]): readonly string[] {
-    let ids = this.#ids.get(messages);
-    if (ids === undefined) {
-      ids = messages.map(() => `${this.#unique}-${(this.#number++).toString(36)}`);
-      this.#ids.set(messages, ids);
-    }
-    return ids;
+  /** The same ones each time the publish is tried. */
+  #idsOf(messages: readonly Message[], plan: PublishPlan): readonly string[] {
+    plan.ids ??= messages.map(() => `${this.#unique}-${(this.#number++).toString(36)}`);
+    return plan.ids;
   }
 }
 

@@ -25,6 +25,8 @@ export class Streams {
   readonly #link: Link;
   readonly #options: BrokerOptions;
   #known = new Map<string, Promise<string>>();
+  /** Topics whose streams are known. */
+  readonly #there = new Set<string>();
 
   constructor(link: Link, options: BrokerOptions) {
     this.#link = link;
@@ -39,11 +41,19 @@ export class Streams {
 
   forget(): void {
     this.#known = new Map();
+    this.#there.clear();
+  }
+
+  /** Whether the stream of a topic is known; without waiting. */
+  has(topic: string): boolean {
+    return this.#there.has(topic);
   }
 
   /** The name of the stream that holds the topic. */
-  topic(topic: string): Promise<string> {
-    return this.#ensure(streamOf(topic), [topic], { description: topic });
+  async topic(topic: string): Promise<string> {
+    const stream = await this.#ensure(streamOf(topic), [topic], { description: topic });
+    this.#there.add(topic);
+    return stream;
   }
 
   schedule(): Promise<string> {
