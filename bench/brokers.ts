@@ -84,7 +84,7 @@ export const brokers: Benchmark = {
         name: 'rabbitmq adapter : amqplib',
         ours: throughAmqp,
         other: await open(amqplib(amqpUrl)),
-        durability: 'confirmed by a stream and a quorum queue : by a quorum queue',
+        durability: 'confirmed by a stream and a quorum queue',
         budget: ADAPTER,
       },
       {

@@ -5,6 +5,7 @@
  * All do the same: a publish resolves once the server has the message as safely as it will; a consumer
  * is one of a durable group, has at most `IN_FLIGHT` in hand, and acknowledges each message.
  */
+import { randomUUID } from 'node:crypto';
 import { AckPolicy, jetstream, jetstreamManager } from '@nats-io/jetstream';
 import { connect as connectNats } from '@nats-io/transport-node';
 import { type ConfirmChannel, connect as connectAmqp } from 'amqplib';
@@ -14,6 +15,7 @@ import { openBroker } from '../src/index.ts';
 export const IN_FLIGHT = 1000;
 const CONCURRENCY = 100;
 const GROUP = 'bench';
+const EXCHANGE = 'bench';
 
 export interface Worker extends AsyncDisposable {
   /** Makes the topic, with its group: what is published from now on is for it. */
@@ -91,13 +93,20 @@ export async function amqplib(url: string): Promise<Worker> {
   const connection = await connectAmqp(url);
   const channel: ConfirmChannel = await connection.createConfirmChannel();
   return {
+    // A log that can be replayed, and the group's queue: what a topic with a group is.
     async prepare(topic) {
-      await channel.assertQueue(topic, { durable: true, arguments: { 'x-queue-type': 'quorum' } });
+      const queue = (type: string) => ({ durable: true, arguments: { 'x-queue-type': type } });
+      await channel.assertExchange(EXCHANGE, 'topic', { durable: true });
+      await channel.assertQueue(`${topic}.log`, queue('stream'));
+      await channel.assertQueue(topic, queue('quorum'));
+      for (const name of [topic, `${topic}.log`]) await channel.bindQueue(name, EXCHANGE, topic);
     },
     publish: (topic, body) =>
       new Promise<void>((resolve, reject) => {
         const options = { persistent: true, mandatory: true };
-        channel.publish('', topic, body, options, (error) => (error ? reject(error) : resolve()));
+        channel.publish(EXCHANGE, topic, body, options, (error) =>
+          error ? reject(error) : resolve(),
+        );
       }),
     async consume(topic, handle) {
       const own = await connection.createChannel();
@@ -112,6 +121,7 @@ export async function amqplib(url: string): Promise<Worker> {
     },
     async remove(topic) {
       await channel.deleteQueue(topic);
+      await channel.deleteQueue(`${topic}.log`);
     },
     [Symbol.asyncDispose]: () => connection.close(),
   };
@@ -121,6 +131,8 @@ export async function natsJs(url: string): Promise<Worker> {
   const connection = await connectNats({ servers: url });
   const manager = await jetstreamManager(connection);
   const streams = jetstream(connection);
+  const run = randomUUID();
+  let published = 0;
   return {
     async prepare(topic) {
       await manager.streams.add({ name: streamOf(topic), subjects: [topic] });
@@ -130,7 +142,8 @@ export async function natsJs(url: string): Promise<Worker> {
         max_ack_pending: IN_FLIGHT,
       });
     },
-    publish: (topic, body) => streams.publish(topic, body),
+    // With an id, so that what is tried again after an outage is stored once, as through our broker.
+    publish: (topic, body) => streams.publish(topic, body, { msgID: `${run}-${published++}` }),
     async consume(topic, handle) {
       const consumer = await streams.consumers.get(streamOf(topic), GROUP);
       const messages = await consumer.consume({

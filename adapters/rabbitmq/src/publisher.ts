@@ -41,7 +41,20 @@ export class Publisher {
   }
 
   /** True once it is stored; false when no queue takes it. */
-  async send(
+  send(
+    exchange: string,
+    routingKey: string,
+    content: Uint8Array,
+    properties: Options.Publish,
+  ): Promise<boolean> {
+    const lane = this.#current;
+    // At once where nothing is in the way: most publishes, which then cost one promise.
+    return lane?.open.open && this.#drained === null && this.#link.blocked === null
+      ? this.#sendOn(lane, exchange, routingKey, content, properties)
+      : this.#sendLater(exchange, routingKey, content, properties);
+  }
+
+  async #sendLater(
     exchange: string,
     routingKey: string,
     content: Uint8Array,
@@ -53,12 +66,23 @@ export class Publisher {
     }
     const lane = this.#current?.open.open ? this.#current : await this.#open();
     while (this.#drained !== null) await this.#drained;
+    return this.#sendOn(lane, exchange, routingKey, content, properties);
+  }
+
+  #sendOn(
+    lane: Lane,
+    exchange: string,
+    routingKey: string,
+    content: Uint8Array,
+    properties: Options.Publish,
+  ): Promise<boolean> {
     const { open } = lane;
-    const name = `${properties.messageId} ${exchange} ${routingKey}`;
-    return new Promise<boolean>((resolve, reject) => {
+    return new Promise((resolve, reject) => {
       const confirmed = (error: unknown) => {
         lane.unconfirmed--;
-        const returned = lane.returned.delete(name);
+        const returned =
+          lane.returned.size > 0 &&
+          lane.returned.delete(`${properties.messageId} ${exchange} ${routingKey}`);
         if (!error) {
           resolve(!returned);
         } else {
@@ -69,13 +93,9 @@ export class Publisher {
       };
       lane.unconfirmed++;
       try {
-        const room = open.channel.publish(
-          exchange,
-          routingKey,
-          asBuffer(content),
-          { mandatory: true, ...properties },
-          confirmed,
-        );
+        const bytes = asBuffer(content);
+        const told = properties.mandatory ? properties : { ...properties, mandatory: true };
+        const room = open.channel.publish(exchange, routingKey, bytes, told, confirmed);
         if (!room) this.#waitForRoom(open);
       } catch (error) {
         lane.unconfirmed--;

@@ -58,6 +58,8 @@ export class Topology {
   /** What publishes of topics go to. */
   readonly exchange: string;
   #known = new Map<string, Promise<unknown>>();
+  /** Of what is known, what is made already. */
+  readonly #made = new Set<string>();
   readonly #busy = new Map<string, Promise<unknown>>();
 
   constructor(link: Link, registry: Registry, scheduler: Scheduler, goMicro: boolean) {
@@ -71,6 +73,12 @@ export class Topology {
   /** Nothing is known any more: another connection, or something was found missing. */
   forget(): void {
     this.#known = new Map();
+    this.#made.clear();
+  }
+
+  /** Whether the log of a topic is made, as far as is known; without waiting. */
+  has(topic: string): boolean {
+    return this.#made.has(`topic ${topic}`);
   }
 
   base(): Promise<void> {
@@ -152,8 +160,10 @@ export class Topology {
     for (const group of groups) await this.deleteGroup(topic, group);
     await this.#link.using((channel) => channel.deleteQueue(streamOf(topic)));
     await this.#registry.add({ topic, deleted: true });
-    this.#known.delete(`topic ${topic}`);
-    this.#known.delete(`dead ${topic}`);
+    for (const name of [`topic ${topic}`, `dead ${topic}`]) {
+      this.#known.delete(name);
+      this.#made.delete(name);
+    }
   }
 
   /** Messages that wait in a queue; null when there is none. */
@@ -275,7 +285,12 @@ export class Topology {
       const mine = this.#known;
       known = work();
       mine.set(name, known);
-      known.catch(() => mine.delete(name));
+      known.then(
+        () => {
+          if (this.#known === mine && mine.get(name) === known) this.#made.add(name);
+        },
+        () => mine.delete(name),
+      );
     }
     await known;
   }
