@@ -54,7 +54,7 @@ export class MemoryPressure {
   /** Blocks have made all the room they can. */
   #hopeless = false;
   #collectAt = 0;
-  /** From when on what is in use is no garbage, unless more blocks have left than these. */
+  /** When what is in use is no garbage, unless more blocks have left than these. */
   #exactAt = Number.POSITIVE_INFINITY;
   #evictedBefore = 0;
 
@@ -100,13 +100,18 @@ export class MemoryPressure {
   #makeRoom(over: boolean, used: number, now: number): boolean {
     const { checkpointer, memory } = this.#engine;
     if (!over || memory.pressed || memory.evicting) return true;
-    // A checkpoint under way takes some memory itself, and frees more when it ends; what the log has
-    // not written yet goes by itself.
+    // A checkpoint under way takes some memory itself, and frees more when it ends: in garbage, first.
+    if (checkpointer?.running) this.#exactAt = Number.POSITIVE_INFINITY;
+    // What the log has not written yet goes by itself.
     if (checkpointer?.running || used - this.#persistence.backlog <= this.limit) return true;
     if (now >= this.#collectAt) this.#collect(now);
-    const exact = memory.evicted === this.#evictedBefore && now >= this.#exactAt;
-    // It is all in use, then: blocks have to make room for what is not blocks.
-    if (exact) this.#hopeless = !memory.squeeze(used - this.limit * (1 - SPARE));
+    if (now >= this.#exactAt) {
+      // Once: what is counted later is again in part garbage, such as commands that were refused.
+      this.#exactAt = Number.POSITIVE_INFINITY;
+      // It is all in use, then: blocks have to make room for what is not blocks.
+      if (memory.evicted === this.#evictedBefore)
+        this.#hopeless = !memory.squeeze(used - this.limit * (1 - SPARE));
+    }
     return !this.#hopeless;
   }
 
@@ -118,6 +123,8 @@ export class MemoryPressure {
 
   #collect(began: number): void {
     collectGarbage();
+    // Until it is known whether that was enough commands are held, so that they make no new garbage.
+    this.#hopeless = false;
     const ended = this.#monotonic();
     this.#collectAt = ended + Math.max(COLLECT_AGAIN_MS, (ended - began) / COLLECTING);
     this.#exactAt = ended + SWEEPING_MS;

@@ -1,8 +1,10 @@
 /**
  * How much memory the process uses, as `maxmemory` and INFO count it.
  *
- * Used, in part garbage, = what V8 holds on its heap plus buffers outside it. Cost: some tens of microseconds, so the
- * dispatch loop looks at a flag that housekeeping sets.
+ * Used, in part garbage, = what V8 holds on its heap plus buffers outside it. Buffers as their allocator
+ * counts them: V8's own sum (`external`) goes down only some time after buffers were given back, at the
+ * next collection on a quiet server, and writers were refused for memory that was free.
+ * Cost: some tens of microseconds, so the dispatch loop looks at a flag that housekeeping sets.
  */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -15,8 +17,8 @@ export interface MemoryUse {
 }
 
 export function memoryInUse(): MemoryUse {
-  const { rss, heapUsed, heapTotal, external } = process.memoryUsage();
-  return { used: heapUsed + external, rss, heap: heapUsed, heapTotal };
+  const { rss, heapUsed, heapTotal, arrayBuffers } = process.memoryUsage();
+  return { used: heapUsed + arrayBuffers, rss, heap: heapUsed, heapTotal };
 }
 
 let collect: (() => void) | null = null;

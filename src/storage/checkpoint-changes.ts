@@ -20,8 +20,10 @@ const NOTHING = new Uint8Array(0);
 export class ChangeWriter {
   readonly #bytes: ByteWriter;
 
-  constructor(capacity: number) {
-    this.#bytes = new ByteWriter(capacity);
+  /** Writes into `given` for as long as that is large enough. */
+  constructor(capacity: number, given?: Buffer) {
+    this.#bytes = new ByteWriter(given === undefined ? capacity : 0);
+    if (given !== undefined) this.#bytes.buffer = given;
   }
 
   get length(): number {

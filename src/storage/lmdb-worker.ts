@@ -5,6 +5,8 @@
  * the commit: the thread sleeps inside it until the next slice comes. So slices need not be kept,
  * the main thread never waits for a page to be written, and a crash between slices leaves the last
  * commit.
+ * Slices go back to the main thread once they are written: kept here they would be garbage of a thread
+ * that rarely collects any, tens of megabytes that no setting bounds.
  * Invariant: after a failure everything up to that transaction's commit or abort is passed over.
  */
 import {
@@ -37,7 +39,7 @@ export type Order =
   | { readonly kind: 'close' };
 
 export type Answer =
-  | { readonly kind: 'consumed'; readonly bytes: number }
+  | { readonly kind: 'consumed'; readonly bytes: Uint8Array }
   | { readonly kind: 'committed' }
   | { readonly kind: 'aborted' }
   | { readonly kind: 'failed'; readonly message: string; readonly code: string };
@@ -83,7 +85,7 @@ port.on('message', (order: Order) => {
     answer({ kind: last.kind === 'commit' ? 'committed' : 'aborted' });
   } catch (error) {
     while (last.kind === 'slice') {
-      answer({ kind: 'consumed', bytes: last.bytes.length });
+      giveBack(last.bytes);
       last = nextOrder();
     }
     const { message, code } = error as { message?: string; code?: unknown };
@@ -94,7 +96,12 @@ port.on('message', (order: Order) => {
 
 function apply(bytes: Uint8Array): void {
   applyChanges(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length), target);
-  answer({ kind: 'consumed', bytes: bytes.length });
+  giveBack(bytes);
+}
+
+function giveBack(bytes: Uint8Array): void {
+  const answer: Answer = { kind: 'consumed', bytes };
+  port.postMessage(answer, [bytes.buffer as ArrayBuffer]);
 }
 
 /** Sleeps until the main thread has sent something. */
