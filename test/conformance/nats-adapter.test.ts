@@ -6,7 +6,16 @@ import { connect, type NatsConnection } from '@nats-io/transport-node';
 import type { Broker, Delivery } from '../../src/broker/broker.ts';
 import { openBroker } from '../../src/broker/open-broker.ts';
 import type { BrokerOptions } from '../../src/broker/options.ts';
-import { collect, message, numbers, publishAll, Seen, text } from '../../src/conformance/world.ts';
+import { FaultyProxy } from '../../src/conformance/index.ts';
+import {
+  collect,
+  message,
+  nextEvent,
+  numbers,
+  publishAll,
+  Seen,
+  text,
+} from '../../src/conformance/world.ts';
 import { type NatsNode, startNats } from '../helpers/nats-server.ts';
 import { missing } from '../helpers/requirements.ts';
 
@@ -139,6 +148,16 @@ describe('the nats adapter', { skip: missing('nats-server') }, () => {
     await holder.unsubscribe();
     const { seen } = await collect(broker, 'left', group);
     await seen.until((items) => new Set(items).size === 3, 'all three', 5000);
+  });
+
+  test('a connection that is cut again and again is there again at once each time', async () => {
+    await using proxy = await FaultyProxy.start((server.nodes[0] as NatsNode).port);
+    await using broker = await openBroker(`nats://127.0.0.1:${proxy.port}`);
+    for (let times = 0; times < 6; times++) {
+      const connected = nextEvent(broker, 'connected', 2000);
+      proxy.cut();
+      assert.deepEqual(await connected, { attempt: 1 });
+    }
   });
 
   test('names that NATS keeps for itself, bodies beyond its limit', async () => {

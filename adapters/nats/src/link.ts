@@ -38,6 +38,9 @@ export class Link {
   #jsm: JetStreamManager | null = null;
   #connected = false;
   #closed = false;
+  /** Dials since the connection was lost, and the least time between two to the same server. */
+  #attempts = 0;
+  #waitMs = 0;
 
   constructor(options: BrokerOptions, events: Events<BrokerEvents>) {
     this.#options = options;
@@ -155,10 +158,10 @@ export class Link {
   }
 
   #connect(): Promise<NatsConnection> {
-    const { addresses, clientName, connectTimeoutMs, reconnect, scheduler, client } = this.#options;
+    const { addresses, clientName, connectTimeoutMs, client } = this.#options;
     const urls = addresses.map((address) => new URL(address));
     const [first] = urls;
-    let attempt = 0;
+    this.#countAttempts(0);
     return connect({
       servers: urls.map(({ host }) => host),
       name: clientName,
@@ -167,7 +170,8 @@ export class Link {
       timeout: Math.min(connectTimeoutMs, 5000),
       reconnect: true,
       maxReconnectAttempts: -1,
-      reconnectDelayHandler: () => backoffMs(reconnect, ++attempt % 8, scheduler.fraction()),
+      // Asked whenever nats.js looks whether it is time to dial, so it must not grow by being asked.
+      reconnectDelayHandler: () => this.#waitMs,
       pingInterval: PING_MS,
       maxPingOut: 2,
       ...client,
@@ -181,19 +185,24 @@ export class Link {
     throw new RivuletError('SERVER_TOO_OLD', text);
   }
 
+  #countAttempts(attempts: number): void {
+    const { reconnect, scheduler } = this.#options;
+    this.#attempts = attempts;
+    this.#waitMs = backoffMs(reconnect, attempts, scheduler.fraction());
+  }
+
   async #watch(nc: NatsConnection): Promise<void> {
-    let attempts = 0;
     for await (const status of nc.status()) {
       if (this.#closed) return;
       if (status.type === 'disconnect' || status.type === 'staleConnection') {
         this.#lost('the connection to NATS was lost');
       } else if (status.type === 'reconnecting') {
-        attempts++;
+        this.#countAttempts(this.#attempts + 1);
       } else if (status.type === 'reconnect') {
         this.#connected = true;
         for (const listener of this.#onReady) listener();
-        this.#events.emit('connected', { attempt: Math.max(1, attempts) });
-        attempts = 0;
+        this.#events.emit('connected', { attempt: Math.max(1, this.#attempts) });
+        this.#countAttempts(0);
       } else if (status.type === 'error') {
         this.#refused(status.error);
       }
