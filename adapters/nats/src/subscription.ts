@@ -45,6 +45,8 @@ import { LONGEST_MS } from './puller.ts';
 import type { Streams } from './streams.ts';
 
 const DISCOVER_EVERY_MS = 1000;
+/** Topics of a pattern that are begun at once. */
+const SIDE_BY_SIDE = 16;
 /** The dispatcher notices first that a handler is too slow. */
 const GRACE_MS = 20;
 /** How long a topic may wait for messages while others wait for their turn. */
@@ -409,12 +411,16 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
   async #discover(from: Position): Promise<void> {
     const { pattern, topics } = this.#setup;
     const matches = compilePattern(pattern);
-    for (const topic of await topics()) {
-      if (this.#closed) return;
-      if (!matches(topic) || this.#topics.has(topic)) continue;
+    const found = (await topics())
+      .filter((topic) => matches(topic) && !this.#topics.has(topic))
       // A pattern over everything does not mean the dead letters of everything.
-      if (topic.endsWith('.dead') && !pattern.endsWith('.dead')) continue;
-      await this.#add(topic, from);
+      .filter((topic) => !topic.endsWith('.dead') || pattern.endsWith('.dead'));
+    // A consumer takes a cluster a second to make.
+    for (let at = 0; at < found.length && !this.#closed; at += SIDE_BY_SIDE) {
+      const adding = found.slice(at, at + SIDE_BY_SIDE).map((topic) => this.#add(topic, from));
+      for (const each of await Promise.allSettled(adding)) {
+        if (each.status === 'rejected') throw each.reason;
+      }
     }
   }
 
