@@ -30,6 +30,7 @@ export type { Backing, Case } from './world.ts';
 /** The part of node:test that is used. */
 export interface Runner {
   describe(name: string, body: () => void): unknown;
+  describe(name: string, options: { concurrency: number }, body: () => void): unknown;
   test(
     name: string,
     options: { timeout: number },
@@ -47,6 +48,11 @@ export interface ConformanceSetup {
   readonly only?: string;
   /** Looks at what a connected broker claims: whether documentation says the same. */
   readonly capabilities?: (claimed: Readonly<Capabilities>) => void;
+  /**
+   * How many cases run side by side, for servers on which they mostly wait. Those that count
+   * connections or harm the server stay alone. @default 1
+   */
+  readonly sideBySide?: number;
 }
 
 /** Every case, by group, in the order they run: those that harm the server come last. */
@@ -66,8 +72,11 @@ export const cases: Readonly<Record<string, readonly Case[]>> = {
   outages,
 };
 
+/** Groups whose cases stay alone. */
+const ALONE: readonly string[] = ['closing', 'outages'];
+
 export function conformance(setup: ConformanceSetup): void {
-  const { name, runner, factory, only = '', capabilities } = setup;
+  const { name, runner, factory, only = '', capabilities, sideBySide = 1 } = setup;
   runner.describe(`${name}: conformance`, () => {
     let backing: Backing;
     runner.before(
@@ -83,7 +92,7 @@ export function conformance(setup: ConformanceSetup): void {
         capabilities(broker.capabilities);
       });
     }
-    for (const [group, list] of Object.entries(cases)) {
+    const register = (group: string, list: readonly Case[]) => {
       for (const each of list) {
         if (!`${group}: ${each.name}`.includes(only)) continue;
         const timeout = each.timeoutMs ?? 60_000;
@@ -93,7 +102,15 @@ export function conformance(setup: ConformanceSetup): void {
           else await runCase(each, backing);
         });
       }
+    };
+    const all = Object.entries(cases);
+    const together = sideBySide > 1 ? all.filter(([group]) => !ALONE.includes(group)) : [];
+    if (together.length > 0) {
+      runner.describe(`${sideBySide} side by side`, { concurrency: sideBySide }, () => {
+        for (const [group, list] of together) register(group, list);
+      });
     }
+    for (const each of all) if (!together.includes(each)) register(...each);
   });
 }
 

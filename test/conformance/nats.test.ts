@@ -9,5 +9,6 @@ conformance({
   runner: { describe, test, before, after },
   factory: natsBacking,
   capabilities: documented('nats'),
+  sideBySide: 3,
   ...(process.env.CONFORMANCE_ONLY ? { only: process.env.CONFORMANCE_ONLY } : {}),
 });
