@@ -29,6 +29,7 @@ import { type Command, RemoteLink } from './remote-link.ts';
 import { isGroupLost } from './remote-reader.ts';
 import { RemoteRequests } from './remote-requests.ts';
 import { RemoteResponder } from './remote-responder.ts';
+import { RemoteStreamWatch } from './remote-stream-watch.ts';
 import { RemoteSubscription } from './remote-subscription.ts';
 import { toId } from './remote-topic.ts';
 import { checkGroup, checkTopic } from './topics.ts';
@@ -70,6 +71,7 @@ export class RemoteBroker extends BrokerBase {
   #requests: RemoteRequests | null = null;
   #subscriptions = 0;
   #listing: Promise<string[]> | null = null;
+  #watch: RemoteStreamWatch | null = null;
   #durability: Capabilities['durability'] = 'fsync';
 
   get address(): string {
@@ -213,6 +215,8 @@ export class RemoteBroker extends BrokerBase {
 
   protected async shut(): Promise<void> {
     this.#requests?.close(new RivuletError('CLOSED', 'the rivulet broker is disconnected'));
+    await this.#watch?.close();
+    this.#watch = null;
     await this.#link?.close();
     this.#requests = null;
     this.#link = null;
@@ -251,6 +255,7 @@ export class RemoteBroker extends BrokerBase {
         tracing: this.tracing,
         number: this.#subscriptions++,
         topics: () => this.#allTopics(),
+        watch: () => this.#streams,
       }),
     );
   }
@@ -401,7 +406,13 @@ export class RemoteBroker extends BrokerBase {
     }
   }
 
-  /** One listing at a time, whoever asks: every subscription with wildcards does, once a second. */
+  /** For all subscriptions with wildcards. */
+  get #streams(): RemoteStreamWatch {
+    this.#watch ??= new RemoteStreamWatch(this.#connected, this.options);
+    return this.#watch;
+  }
+
+  /** One listing at a time, whoever asks: every subscription with wildcards does, now and then. */
   #allTopics(): Promise<string[]> {
     this.#listing ??= this.#listTopics().finally(() => {
       this.#listing = null;

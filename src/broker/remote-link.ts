@@ -45,6 +45,11 @@ export class RemoteLink {
     this.#targets = broker.addresses.map((address) => targetOf(address, broker));
   }
 
+  /** The database that the address names. */
+  get database(): number {
+    return this.#targets[0]?.db ?? 0;
+  }
+
   get connected(): boolean {
     return this.#connection !== null;
   }

@@ -15,6 +15,7 @@ import type { BrokerOptions, ResolvedSubscribeOptions } from './options.ts';
 import type { RemoteLink } from './remote-link.ts';
 import { RemoteReader } from './remote-reader.ts';
 import { RemoteSettlements } from './remote-settlements.ts';
+import type { RemoteStreamWatch } from './remote-stream-watch.ts';
 import { RemoteTopic, toId } from './remote-topic.ts';
 import { compilePattern, isPattern } from './topics.ts';
 import type { Tracing } from './trace.ts';
@@ -22,7 +23,9 @@ import type { Tracing } from './trace.ts';
 /** Groups of subscribers without one: gone with their subscriber, or some time after its death. */
 const OWN_GROUP = 'rivulet-only-';
 const FORGOTTEN_MS = 60 * 60 * 1000;
+/** How often a subscription with wildcards looks for itself while the server does not tell it, and while it does. */
 const DISCOVER_EVERY_MS = 1000;
+const DISCOVER_TOLD_EVERY_MS = 30_000;
 
 export interface SubscriptionSetup {
   readonly pattern: string;
@@ -36,6 +39,8 @@ export interface SubscriptionSetup {
   readonly number: number;
   /** The topics that there are. */
   readonly topics: () => Promise<readonly string[]>;
+  /** Tells of new ones. */
+  readonly watch: () => RemoteStreamWatch;
 }
 
 export class RemoteSubscription implements Attachment {
@@ -43,13 +48,18 @@ export class RemoteSubscription implements Attachment {
   readonly #group: string;
   readonly #dispatcher: Dispatcher;
   readonly #reader: RemoteReader;
+  readonly #isMeant: (topic: string) => boolean;
   #cancelDiscovery: () => void = () => {};
+  #cancelListening: () => void = () => {};
   #discovering: Promise<void> | null = null;
+  /** Topics that the server has told of and that were not seen to yet; null = there may be any. */
+  #told: Set<string> | null = new Set();
   #closed = false;
 
   private constructor(setup: SubscriptionSetup) {
     this.#setup = setup;
     const { options, broker, events, tracing, link } = setup;
+    this.#isMeant = compilePattern(setup.pattern);
     this.#group = options.group ?? `${OWN_GROUP}${broker.scheduler.uniqueName()}`;
     const consumer = `${broker.clientName}/${setup.number}`;
     this.#dispatcher = new Dispatcher({
@@ -77,7 +87,9 @@ export class RemoteSubscription implements Attachment {
     const from = toId(options.from);
     try {
       if (isPattern(pattern)) {
-        await subscription.#discover(from);
+        // First the word on what comes later, then the look at what is there: nothing falls between.
+        await subscription.#listen();
+        await subscription.#addAll(await setup.topics(), from);
         subscription.#discoverLater();
       } else {
         await subscription.#add([pattern], from);
@@ -97,6 +109,7 @@ export class RemoteSubscription implements Attachment {
   async close(timeoutMs: number): Promise<void> {
     this.#closed = true;
     this.#cancelDiscovery();
+    this.#cancelListening();
     await this.#discovering;
     const draining = this.#dispatcher.close(timeoutMs);
     await this.#reader.stop();
@@ -117,26 +130,60 @@ export class RemoteSubscription implements Attachment {
     this.#reader.add(added);
   }
 
-  async #discover(from: string): Promise<void> {
-    const { pattern, topics } = this.#setup;
-    const matches = compilePattern(pattern);
+  /** Adds those of the topics that the pattern means and that are not there yet. */
+  async #addAll(names: Iterable<string>, from: string): Promise<void> {
     const known = new Set(this.#reader.topics.map(({ topic }) => topic));
-    const found = (await topics()).filter((topic) => {
-      if (!matches(topic) || known.has(topic)) return false;
-      // A pattern over everything does not mean the dead letters of everything.
-      return !topic.endsWith('.dead') || pattern.endsWith('.dead');
-    });
+    const found: string[] = [];
+    for (const name of names) if (!known.has(name) && this.#matches(name)) found.push(name);
     if (found.length > 0 && !this.#closed) await this.#add(found, from);
+  }
+
+  #matches(topic: string): boolean {
+    // A pattern over everything does not mean the dead letters of everything.
+    if (topic.endsWith('.dead') && !this.#setup.pattern.endsWith('.dead')) return false;
+    return this.#isMeant(topic);
+  }
+
+  async #listen(): Promise<void> {
+    this.#cancelListening = await this.#setup.watch().listen((topic) => {
+      if (topic === null) this.#told = null;
+      else if (this.#matches(topic)) this.#told?.add(topic);
+      else return;
+      this.#discover();
+    });
+  }
+
+  /** Sees to what was told; one after the other, since each look changes what is known. */
+  #discover(): void {
+    this.#discovering ??= this.#seeToTold().finally(() => {
+      this.#discovering = null;
+    });
+  }
+
+  async #seeToTold(): Promise<void> {
+    while (!this.#closed && (this.#told === null || this.#told.size > 0)) {
+      const told = this.#told;
+      this.#told = new Set();
+      try {
+        await this.#addAll(told ?? (await this.#setup.topics()), '0');
+      } catch (error) {
+        // The next look, soon, is at everything.
+        this.#told = null;
+        this.#warn(error);
+        return;
+      }
+    }
   }
 
   #discoverLater(): void {
     const { scheduler } = this.#setup.broker;
-    this.#cancelDiscovery = scheduler.after(DISCOVER_EVERY_MS, () => {
-      this.#discovering = this.#discover('0')
-        .catch((error) => this.#warn(error))
-        .finally(() => {
-          if (!this.#closed) this.#discoverLater();
-        });
+    const isTold = this.#setup.watch().live && this.#told !== null;
+    const wait = isTold ? DISCOVER_TOLD_EVERY_MS : DISCOVER_EVERY_MS;
+    this.#cancelDiscovery = scheduler.after(wait, async () => {
+      this.#told = null;
+      this.#discover();
+      await this.#discovering;
+      if (!this.#closed) this.#discoverLater();
     });
   }
 

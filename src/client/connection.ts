@@ -41,7 +41,9 @@ interface InFlight {
 /** Written out before the turn ends when this much has gathered, so that the server can start. */
 const FLUSH_BYTES = 131_072;
 const TICKS_PER_TIMEOUT = 8;
-const CONFIRMATIONS = new Set(['subscribe', 'unsubscribe', 'psubscribe', 'punsubscribe']);
+const CONFIRMATIONS = new Set(
+  ['', 'p', 's'].flatMap((kind) => [`${kind}subscribe`, `${kind}unsubscribe`]),
+);
 
 export class Connection {
   /** The server's number for this connection; 0 when it does not tell. */

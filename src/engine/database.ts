@@ -393,7 +393,10 @@ export class Database {
     if (entry.watchers !== 0) this.watches.dirty(entry.key);
     entry.readers = engine.blocked.count(this, entry.key);
     if (entry.readers !== 0) engine.blocked.signal(this, entry.key);
-    if (entry.value.type === 'stream') engine.streamAppeared?.(this, entry);
+    if (entry.value.type === 'stream') {
+      engine.streamAppeared?.(this, entry);
+      engine.announcements.add(this.index, entry.key);
+    }
     if (engine.events !== null) this.tell(EventClass.NEW, 'new', entry.key);
   }
 

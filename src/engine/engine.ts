@@ -31,6 +31,7 @@ import { Responders } from './responders.ts';
 import { expireEntries } from './retention.ts';
 import { addDue } from './scheduled-entries.ts';
 import type { AgingStream } from './stream-aging.ts';
+import { StreamAnnouncements } from './stream-announcements.ts';
 import { StreamValue } from './stream-value.ts';
 
 export interface EngineOptions {
@@ -54,6 +55,7 @@ export class Engine {
   readonly channels = new Channels();
   /** SPUBLISH and SSUBSCRIBE: names of their own. */
   readonly shardChannels = new Channels();
+  readonly announcements = new StreamAnnouncements(this.shardChannels);
   /** Tells what happens to keys; null = nobody wants to know, and while replaying. */
   events: KeyspaceEvents | null = null;
   /** Requests and replies under way. */
@@ -118,6 +120,7 @@ export class Engine {
   settle(): void {
     this.blocked.settle();
     if (this.events !== null) this.events.publish();
+    if (this.announcements.waiting) this.announcements.publish();
   }
 
   /** CONFIG SET notify-keyspace-events. */

@@ -109,3 +109,59 @@ test('a password that is wrong, and one that is missing, fail at once', async ()
   await using broker = await openBroker(`rivulet://:secret@127.0.0.1:${server.port}`);
   assert.equal(broker.address, `rivulet://127.0.0.1:${server.port}`);
 });
+
+test('a new topic reaches a subscription with wildcards by the word of the server, not by looking', async () => {
+  await using server = await startRivulet();
+  await using broker = await openBroker(`rivulet://127.0.0.1:${server.port}`);
+  await using client = await connect({ port: server.port });
+  const scans = async () =>
+    /cmdstat_scan:calls=(\d+)/.exec(String(await client.call('INFO', 'commandstats')))?.[1];
+  const messages = collected(3);
+  await broker.subscribe('news.>', messages.handler, { group: 'g' });
+  const before = await scans();
+  for (const topic of ['news.eu', 'news.us', 'news.asia']) {
+    await broker.publish(topic, { headers: {}, body: Buffer.from(topic) });
+  }
+  assert.deepEqual((await messages.all).sort(), ['news.asia', 'news.eu', 'news.us']);
+  assert.equal(await scans(), before);
+});
+
+test('topics that are made while the word of the server cannot arrive are found afterwards', async () => {
+  await using server = await startRivulet();
+  await using proxy = await FaultyProxy.start(server.port);
+  await using broker = await openBroker(`rivulet://127.0.0.1:${proxy.port}`, {
+    reconnect: { minMs: 5, maxMs: 20, factor: 2, jitter: true },
+  });
+  await using other = await openBroker(`rivulet://127.0.0.1:${server.port}`);
+  const messages = collected(1);
+  await broker.subscribe('news.>', messages.handler, { group: 'g' });
+  proxy.mode = 'black hole';
+  await other.publish('news.eu', { headers: {}, body: Buffer.from('meanwhile') });
+  proxy.cut();
+  proxy.mode = 'pass';
+  assert.deepEqual(await messages.all, ['meanwhile']);
+});
+
+test('who may not listen for new topics looks for them', async () => {
+  await using server = await startRivulet();
+  await using admin = await connect({ port: server.port });
+  await admin.call('ACL', 'SETUSER', 'u', 'on', '>p', '~*', '+@all', 'resetchannels');
+  await using broker = await openBroker(`rivulet://u:p@127.0.0.1:${server.port}`);
+  const messages = collected(1);
+  await broker.subscribe('news.>', messages.handler, { group: 'g' });
+  await broker.publish('news.eu', { headers: {}, body: Buffer.from('found') });
+  assert.deepEqual(await messages.all, ['found']);
+});
+
+/** A handler, and the bodies of the first `count` messages that it gets. */
+function collected(count: number) {
+  const bodies: string[] = [];
+  let finish: (bodies: string[]) => void;
+  const all = new Promise<string[]>((resolve) => {
+    finish = resolve;
+  });
+  const handler = ({ message }: { message: { body: Uint8Array } }) => {
+    if (bodies.push(Buffer.from(message.body).toString()) === count) finish(bodies);
+  };
+  return { all, handler };
+}
