@@ -115,12 +115,8 @@ export async function startRabbitMq(
   const mapper = startChild('epmd', ['-port', `${mapperPort}`], { env, ...user });
   const ports = new Set<number>();
   while (ports.size < count) ports.add(await freePort());
-  const peers = [...ports].map(
-    (port, index) => `cluster_formation.classic_config.nodes.${index + 1} = ${nodeName(port)}`,
-  );
-  const config = ['cluster_formation.peer_discovery_backend = classic_config', ...peers];
   const nodes = [...ports].map(
-    (port) => new RabbitMqNode(port, directory.path, env, count > 1 ? config : []),
+    (port, index) => new RabbitMqNode(port, directory.path, env, index === 0 ? [] : joining(ports)),
   );
   const end = async () => {
     await Promise.all(nodes.map((node) => node.kill()));
@@ -129,16 +125,24 @@ export async function startRabbitMq(
     await directory[Symbol.asyncDispose]();
   };
   try {
-    const [first, ...others] = nodes;
-    await first?.start();
-    await Promise.all(others.map((node) => node.start()));
-    const known = Number(await first?.evaluate('length(rabbit_nodes:all_running()).'));
+    await Promise.all(nodes.map((node) => node.start()));
+    const known = Number(await nodes[0]?.evaluate('length(rabbit_nodes:all_running()).'));
     if (known !== count) throw new Error(`${known} of ${count} RabbitMQ nodes are one cluster`);
   } catch (error) {
     await end();
     throw error;
   }
   return { nodes, [Symbol.asyncDispose]: end };
+}
+
+/** The others look for the first node, which looks for nobody, until it is there. */
+function joining([first = 0]: Iterable<number>): string[] {
+  return [
+    'cluster_formation.peer_discovery_backend = classic_config',
+    `cluster_formation.classic_config.nodes.1 = ${nodeName(first)}`,
+    `cluster_formation.discovery_retry_limit = ${READY_MS / 250}`,
+    'cluster_formation.discovery_retry_interval = 250',
+  ];
 }
 
 function nodeName(port: number): string {
