@@ -63,7 +63,7 @@ export function shownAddress(
 }
 
 function flagsOf(client: Connection): string {
-  let flags = '';
+  let flags = client.server.monitors.has(client) ? 'O' : '';
   if (client.listening) flags += 'P';
   if (client.transaction?.active) flags += 'x';
   if (client.blocked) flags += 'b';

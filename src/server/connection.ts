@@ -21,7 +21,7 @@ import { type CommandEntry, FLAG } from './command-table.ts';
 import {
   deniedSinceQueued,
   noteDenied,
-  noteSlow,
+  noteRun,
   notWhileListening,
   unknownCommand,
   unknownSubcommand,
@@ -407,7 +407,7 @@ export class Connection implements Session {
 
   /** Runs a command that may run, and counts it. */
   #call(entry: CommandEntry): void {
-    const { server, reply } = this;
+    const { server, reply, args } = this;
     const started = server.mark;
     const start = reply.length;
     try {
@@ -428,7 +428,7 @@ export class Connection implements Session {
     }
     if (elapsed >= server.noticeMs) {
       this.engine.turn();
-      noteSlow(this, entry, elapsed);
+      noteRun(this, entry, args, elapsed);
     }
   }
 
@@ -639,7 +639,8 @@ export class Connection implements Session {
   /** The configured limits, and our own bound: who does not read is not served. */
   #checkOutput(): void {
     const { server, output } = this;
-    const limit = this.listening ? server.pubsubOutput : server.normalOutput;
+    const isTold = this.listening || server.monitors.has(this);
+    const limit = isTold ? server.pubsubOutput : server.normalOutput;
     if (output.exceeds(limit, server.monotonic())) {
       server.statistics.outputLimitDisconnections++;
       server.log.write('warning', 'Closing client for overcoming of output buffer limits', {
@@ -725,6 +726,7 @@ export class Connection implements Session {
     this.transaction?.discard();
     this.subscriptions?.clear();
     this.exchange?.clear();
+    this.server.monitors.delete(this);
     this.database = this.engine.databases[0]!;
     this.reply.protocol = 2;
     this.name = '';
@@ -771,6 +773,7 @@ export class Connection implements Session {
     this.transaction?.discard();
     this.subscriptions?.clear();
     this.exchange?.clear();
+    this.server.monitors.delete(this);
     this.output.clear();
     this.reply.release();
   }

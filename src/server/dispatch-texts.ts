@@ -7,6 +7,7 @@ import type { Refusal } from './acl-permissions.ts';
 import { clientLine } from './client-info.ts';
 import { type CommandEntry, FLAG } from './command-table.ts';
 import type { Connection } from './connection.ts';
+import { shownArguments } from './secret-arguments.ts';
 
 /** Redis shows this much of a client's words. */
 const SHOWN = 128;
@@ -76,14 +77,23 @@ const DENIED_BECAUSE = {
   channel: 'no permission to access one of the channels used as arguments to the command',
 } as const;
 
-/** Keeps a command that took this long (ms) where SLOWLOG and LATENCY will show it. */
-export function noteSlow(client: Connection, entry: CommandEntry, elapsed: number): void {
-  const { slowlog, latency } = client.server;
+/**
+ * A command was run that took this long (ms): MONITOR shows it now, SLOWLOG and LATENCY later. `args`
+ * as they came: a command that blocks keeps others for the next time.
+ */
+export function noteRun(
+  client: Connection,
+  entry: CommandEntry,
+  args: Arguments,
+  elapsed: number,
+): void {
+  const { slowlog, latency, monitors } = client.server;
+  if (monitors.any) monitors.feed(client, entry, args);
   const at = client.engine.seconds;
   const microseconds = Math.floor(elapsed * 1000);
   const slow = slowlog.threshold >= 0 && microseconds >= slowlog.threshold;
   if (slow && (entry.flags & FLAG.skip_slowlog) === 0) {
-    slowlog.add(microseconds, client.args, {
+    slowlog.add(microseconds, shownArguments(entry, args), {
       at,
       address: client.address,
       clientName: client.name,

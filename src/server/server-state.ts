@@ -18,6 +18,7 @@ import type { Connection } from './connection.ts';
 import { LatencyMonitor } from './latency-monitor.ts';
 import type { Logger } from './logger.ts';
 import { MemoryPressure } from './memory-pressure.ts';
+import { Monitors } from './monitors.ts';
 import type { Persistence } from './persistence.ts';
 import { ServerStatistics } from './server-statistics.ts';
 import { Slowlog } from './slowlog.ts';
@@ -61,7 +62,8 @@ export class ServerState {
   normalOutput: OutputLimit = { hard: 0, soft: 0, softSeconds: 0 };
   pubsubOutput: OutputLimit = { hard: 0, soft: 0, softSeconds: 0 };
 
-  /** Run time (ms) from which a command is worth a closer look. */
+  readonly monitors = new Monitors(() => this.#setNotice());
+  /** Run time (ms) from which a command is worth a closer look; any, while somebody monitors. */
   noticeMs = NOTICE_MS;
 
   /** CLIENT PAUSE, while it lasts. */
@@ -229,6 +231,12 @@ export class ServerState {
     this.persistence.flush();
   };
 
+  #setNotice(): void {
+    const { threshold } = this.slowlog;
+    if (this.monitors.any) this.noticeMs = Number.NEGATIVE_INFINITY;
+    else this.noticeMs = threshold < 0 ? NOTICE_MS : Math.min(NOTICE_MS, threshold / 1000);
+  }
+
   #watchConfig(): void {
     const { config } = this;
     config.watch('maxmemory', () => {
@@ -248,9 +256,8 @@ export class ServerState {
       this.pubsubOutput = outputLimit(value, 'pubsub');
     });
     config.watch('slowlog-log-slower-than', () => {
-      const microseconds = config.number('slowlog-log-slower-than');
-      this.slowlog.threshold = microseconds;
-      this.noticeMs = microseconds < 0 ? NOTICE_MS : Math.min(NOTICE_MS, microseconds / 1000);
+      this.slowlog.threshold = config.number('slowlog-log-slower-than');
+      this.#setNotice();
     });
     config.watch('slowlog-max-len', () => {
       this.slowlog.setMax(config.number('slowlog-max-len'));

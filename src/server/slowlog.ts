@@ -2,10 +2,8 @@
  * The slow log: the latest commands that took longer than a threshold, newest first.
  *
  * Cost: one compare per command that is not slow. Kept arguments are cut as Redis cuts them: at most
- * 32 of them, 128 bytes each.
+ * 32 of them, 128 bytes each; passwords are not among them.
  */
-import type { Arguments } from '../util/arguments.ts';
-
 export interface SlowCommand {
   readonly id: number;
   /** Unix seconds. */
@@ -33,7 +31,7 @@ export class Slowlog {
 
   add(
     microseconds: number,
-    args: Arguments,
+    args: readonly Buffer[],
     context: { at: number; address: string; clientName: string },
   ): void {
     if (this.#max === 0) return;
@@ -46,11 +44,10 @@ export class Slowlog {
   }
 }
 
-function cut(args: Arguments): Buffer[] {
-  const shown = args.count > ARGUMENTS_MAX ? ARGUMENTS_MAX - 1 : args.count;
+function cut(args: readonly Buffer[]): Buffer[] {
+  const shown = args.length > ARGUMENTS_MAX ? ARGUMENTS_MAX - 1 : args.length;
   const kept: Buffer[] = [];
-  for (let i = 0; i < shown; i++) {
-    const bytes = args.view(i);
+  for (const bytes of args.slice(0, shown)) {
     if (bytes.length <= ARGUMENT_MAX) {
       kept.push(Buffer.from(bytes));
     } else {
@@ -58,6 +55,6 @@ function cut(args: Arguments): Buffer[] {
       kept.push(Buffer.concat([bytes.subarray(0, ARGUMENT_MAX), Buffer.from(more)]));
     }
   }
-  if (shown < args.count) kept.push(Buffer.from(`... (${args.count - shown} more arguments)`));
+  if (shown < args.length) kept.push(Buffer.from(`... (${args.length - shown} more arguments)`));
   return kept;
 }

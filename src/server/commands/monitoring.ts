@@ -1,5 +1,5 @@
 /**
- * SLOWLOG and LATENCY: what took long.
+ * MONITOR, SLOWLOG and LATENCY: what is run, and what took long.
  */
 import type { Command, CommandFlag } from '../command.ts';
 import { HISTOGRAM_BUCKETS } from '../command-statistics.ts';
@@ -22,6 +22,15 @@ function sub(
 }
 
 export const monitoringCommands: readonly Command[] = [
+  {
+    name: 'monitor',
+    arity: 1,
+    flags: ADMIN,
+    group: 'server',
+    since: '1.0.0',
+    summary: 'Shows every command that the server runs, as it runs it.',
+    run: monitor,
+  },
   {
     name: 'slowlog',
     arity: -2,
@@ -87,6 +96,18 @@ export const monitoringCommands: readonly Command[] = [
     ],
   },
 ];
+
+function monitor(session: Session): void {
+  const connection = connectionOf(session);
+  const { monitors } = connection.server;
+  if (session.denyBlocking) {
+    session.reply.error("ERR MONITOR isn't allowed for DENY BLOCKING client");
+  } else if (!monitors.has(connection)) {
+    // A second one has no reply, as in Redis.
+    monitors.add(connection);
+    session.reply.ok();
+  }
+}
 
 function slowlogGet(session: Session): void {
   const { args, reply } = session;
