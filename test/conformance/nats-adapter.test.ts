@@ -160,6 +160,14 @@ describe('the nats adapter', { skip: missing('nats-server') }, () => {
     }
   });
 
+  test('a pattern finds topics whatever their names are made of', async () => {
+    await using broker = await openBroker(url);
+    const topics = ['like.a_b.c=d-E', `like.${'long'.repeat(50)}`, 'like.größe', 'unlike.x'];
+    for (const topic of topics) await broker.publish(topic, message(topic));
+    const { seen } = await collect(broker, 'like.>', { group: 'g', from: 'earliest' });
+    assert.deepEqual([...(await seen.count(3))].sort(), topics.slice(0, 3).sort());
+  });
+
   test('names that NATS keeps for itself, bodies beyond its limit', async () => {
     await using broker = await openBroker(url, { maxBodyBytes: 1e9 });
     for (const topic of ['$SYS.x', '_INBOX.x']) {

@@ -22,6 +22,17 @@ export function streamOf(topic: string): string {
   return `${TOPIC_STREAM}${encode(topic)}`;
 }
 
+/** The topic of a stream of ours; null when its name was too long to tell. */
+export function topicOf(stream: string): string | null {
+  const encoded = stream.slice(TOPIC_STREAM.length);
+  if (encoded.length >= MOST_BYTES) return null;
+  return encoded
+    .replaceAll('_', '.')
+    .replace(/((?:=[0-9a-f]{2})+)/g, (run) =>
+      Buffer.from(run.replaceAll('=', ''), 'hex').toString(),
+    );
+}
+
 export function consumerOf(group: string): string {
   return encode(group);
 }

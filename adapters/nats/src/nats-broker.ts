@@ -33,7 +33,14 @@ import { numberOf, toRivulet } from './failures.ts';
 import { type Form, goMicroForm, plainForm } from './form.ts';
 import { start } from './group-topic.ts';
 import { Link } from './link.ts';
-import { consumerOf, refuseReserved, SCHEDULE_SUBJECT, streamOf, TOPIC_STREAM } from './names.ts';
+import {
+  consumerOf,
+  refuseReserved,
+  SCHEDULE_SUBJECT,
+  streamOf,
+  TOPIC_STREAM,
+  topicOf,
+} from './names.ts';
 import { Publisher } from './publisher.ts';
 import { NatsRequests } from './requests.ts';
 import { Schedule, scheduleHeaders } from './schedule.ts';
@@ -56,6 +63,8 @@ export class NatsBroker extends BrokerBase {
   readonly name = 'nats';
   readonly #form: Form;
   readonly #subscriptions = new Set<Subscription>();
+  /** Topics whose stream's name is too long to tell them. */
+  readonly #longNamed = new Map<string, string>();
   readonly #untrimmed = new Map<string, number>();
   #parts: Parts | null = null;
   #subscribed = 0;
@@ -284,7 +293,7 @@ export class NatsBroker extends BrokerBase {
         events: this.events,
         tracing: this.tracing,
         consumerName: `${this.options.clientName}/${this.#subscribed++}`,
-        topics: () => this.#allTopics(),
+        topics: () => this.#topicsLike(pattern),
         store: async (topic, message, id) => {
           await this.#storeOne(topic, message, id);
         },
@@ -421,15 +430,30 @@ export class NatsBroker extends BrokerBase {
     await link.try(() => link.jsm.streams.purge(stream, { filter: topic, keep: maxLength }));
   }
 
-  async #allTopics(): Promise<string[]> {
+  /**
+   * By the names of their streams: a list with the state of each makes a cluster ask all its nodes,
+   * which takes seconds when one does not answer.
+   */
+  async #topicsLike(pattern: string): Promise<string[]> {
     const { link } = this.#all;
     const found: string[] = [];
     await link.try(async () => {
-      for await (const { config } of link.jsm.streams.list()) {
-        if (config.name.startsWith(TOPIC_STREAM)) found.push(config.subjects[0] as string);
+      for await (const name of link.jsm.streams.names(pattern)) {
+        if (!name.startsWith(TOPIC_STREAM)) continue;
+        found.push(topicOf(name) ?? (await this.#subjectOf(name)));
       }
     });
     return found;
+  }
+
+  async #subjectOf(stream: string): Promise<string> {
+    let topic = this.#longNamed.get(stream);
+    if (topic === undefined) {
+      const { config } = await this.#all.link.jsm.streams.info(stream);
+      topic = config.subjects[0] as string;
+      this.#longNamed.set(stream, topic);
+    }
+    return topic;
   }
 
   /** The same ones each time the publish is tried. */
