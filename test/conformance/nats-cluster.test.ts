@@ -1,12 +1,15 @@
 /** The suite against a NATS cluster of three servers, with three replicas. */
 import { after, before, describe, test } from 'node:test';
 import { conformance } from '../../src/conformance/index.ts';
+import { missing } from '../helpers/requirements.ts';
 import { documented } from './documented.ts';
 import { natsClusterBacking } from './nats-backing.ts';
 
+const reason = missing('nats-server');
+
 conformance({
   name: 'nats cluster',
-  runner: { describe, test, before, after },
+  runner: { describe: reason ? describe.skip : describe, test, before, after },
   factory: natsClusterBacking,
   capabilities: documented('nats cluster'),
   sideBySide: 3,

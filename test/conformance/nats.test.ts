@@ -1,12 +1,15 @@
 /** The suite against a real nats-server, through `openBroker` and the adapter's package. */
 import { after, before, describe, test } from 'node:test';
 import { conformance } from '../../src/conformance/index.ts';
+import { missing } from '../helpers/requirements.ts';
 import { documented } from './documented.ts';
 import { natsBacking } from './nats-backing.ts';
 
+const reason = missing('nats-server');
+
 conformance({
   name: 'nats',
-  runner: { describe, test, before, after },
+  runner: { describe: reason ? describe.skip : describe, test, before, after },
   factory: natsBacking,
   capabilities: documented('nats'),
   sideBySide: 3,

@@ -1,12 +1,15 @@
 /** The suite against a RabbitMQ cluster of three nodes. */
 import { after, before, describe, test } from 'node:test';
 import { conformance } from '../../src/conformance/index.ts';
+import { missing } from '../helpers/requirements.ts';
 import { documented } from './documented.ts';
 import { rabbitMqClusterBacking } from './rabbitmq-backing.ts';
 
+const reason = missing('rabbitmq-server');
+
 conformance({
   name: 'rabbitmq cluster',
-  runner: { describe, test, before, after },
+  runner: { describe: reason ? describe.skip : describe, test, before, after },
   factory: rabbitMqClusterBacking,
   capabilities: documented('rabbitmq cluster'),
   sideBySide: 3,

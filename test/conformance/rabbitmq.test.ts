@@ -1,12 +1,15 @@
 /** The suite against a real RabbitMQ node, through `openBroker` and the adapter's package. */
 import { after, before, describe, test } from 'node:test';
 import { conformance } from '../../src/conformance/index.ts';
+import { missing } from '../helpers/requirements.ts';
 import { documented } from './documented.ts';
 import { rabbitMqBacking } from './rabbitmq-backing.ts';
 
+const reason = missing('rabbitmq-server');
+
 conformance({
   name: 'rabbitmq',
-  runner: { describe, test, before, after },
+  runner: { describe: reason ? describe.skip : describe, test, before, after },
   factory: rabbitMqBacking,
   capabilities: documented('rabbitmq'),
   sideBySide: 3,

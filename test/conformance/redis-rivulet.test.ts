@@ -1,11 +1,14 @@
 /** The suite against `micro server` through the redis adapter: a Redis client is enough. */
 import { after, before, describe, test } from 'node:test';
 import { conformance } from '../../src/conformance/index.ts';
+import { documented } from './documented.ts';
 import { remoteBacking } from './remote-backing.ts';
 
 conformance({
   name: 'rivulet through the redis adapter',
   runner: { describe, test, before, after },
   factory: () => remoteBacking('redis'),
+  // README says that it is the same as through our own broker.
+  capabilities: documented('rivulet'),
   ...(process.env.CONFORMANCE_ONLY ? { only: process.env.CONFORMANCE_ONLY } : {}),
 });
