@@ -85,7 +85,9 @@ function permission(value: string): string {
 
 function memoryValue(parameter: Parameter, value: string): string {
   const bytes = memory(value);
-  if (bytes === null) throw new ConfigError('argument must be a memory value');
+  if (bytes === null || value.startsWith('-')) {
+    throw new ConfigError('argument must be a memory value');
+  }
   checkRange(parameter, bytes);
   return String(bytes);
 }

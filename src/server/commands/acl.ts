@@ -9,7 +9,7 @@ import type { Command, CommandFlag } from '../command.ts';
 import { connectionOf } from '../connection-of.ts';
 import type { ServerState } from '../server-state.ts';
 import type { Session } from '../session.ts';
-import { NOT_AN_INTEGER, replyHelp } from './common.ts';
+import { NOT_AN_INTEGER, replyHelp, wrongArity, wrongSubcommand } from './common.ts';
 
 const ADMIN: readonly CommandFlag[] = ['admin', 'noscript', 'loading', 'stale'];
 const PLAIN: readonly CommandFlag[] = ['noscript', 'loading', 'stale'];
@@ -73,7 +73,7 @@ function rest(args: Arguments, from: number): string[] {
 function cat(session: Session): void {
   const { args, reply } = session;
   if (args.count > 3) {
-    reply.error("ERR wrong number of arguments for 'acl|cat' command");
+    wrongArity(session, 'acl|cat');
     return;
   }
   let names = CATEGORIES;
@@ -185,12 +185,16 @@ function disconnect(server: ServerState, user: User, session: Session): void {
 
 function genPass(session: Session): void {
   const { args, reply } = session;
+  if (args.count > 3) {
+    wrongSubcommand(session, 'ACL');
+    return;
+  }
   const bits = args.count > 2 ? args.integer(2) : 256;
   if (bits === null) {
     reply.error(NOT_AN_INTEGER);
     return;
   }
-  if (args.count > 3 || bits <= 0 || bits > 4096) {
+  if (bits <= 0 || bits > 4096) {
     reply.error(
       'ERR ACL GENPASS argument must be the number of bits for the output password, a positive number up to 4096',
     );
@@ -216,7 +220,7 @@ function dryRun(session: Session): void {
     return;
   }
   if (entry.arity >= 0 ? inner.count !== entry.arity : inner.count < -entry.arity) {
-    reply.error(`ERR wrong number of arguments for '${entry.name}' command`);
+    wrongArity(session, entry.name);
     return;
   }
   const refusal = user.refusal(entry, inner);
@@ -233,7 +237,7 @@ function log(session: Session): void {
   const { args, reply } = session;
   const { acl } = connectionOf(session).server;
   if (args.count > 3) {
-    reply.error("ERR wrong number of arguments for 'acl|log' command");
+    wrongArity(session, 'acl|log');
     return;
   }
   if (args.count === 3 && args.is(2, 'RESET')) {
@@ -283,13 +287,18 @@ function logEntry(session: Session, entry: AclLogEntry): void {
 const NO_FILE =
   'ERR This Redis instance is not configured to use an ACL file. You may want to specify users via the ACL SETUSER command and then issue a CONFIG REWRITE (assuming you have a Redis configuration file set) in order to store users in the Redis configuration.';
 
+/** Where `aclfile` is; null, with the error replied, where there is none. */
+function aclFile(session: Session): string | null {
+  const path = connectionOf(session).server.config.get('aclfile');
+  if (path !== '') return path;
+  session.reply.error(NO_FILE);
+  return null;
+}
+
 function load(session: Session): void {
   const { server } = connectionOf(session);
-  const path = server.config.get('aclfile');
-  if (path === '') {
-    session.reply.error(NO_FILE);
-    return;
-  }
+  const path = aclFile(session);
+  if (path === null) return;
   try {
     for (const user of server.acl.load(path)) disconnect(server, user, session);
     session.reply.ok();
@@ -302,11 +311,8 @@ function load(session: Session): void {
 
 function save(session: Session): void {
   const { server } = connectionOf(session);
-  const path = server.config.get('aclfile');
-  if (path === '') {
-    session.reply.error(NO_FILE);
-    return;
-  }
+  const path = aclFile(session);
+  if (path === null) return;
   try {
     server.acl.save(path);
     session.reply.ok();

@@ -6,7 +6,7 @@ import type { Command, CommandFlag } from '../command.ts';
 import type { Connection } from '../connection.ts';
 import { connectionOf } from '../connection-of.ts';
 import type { Session } from '../session.ts';
-import { replyHelp, SYNTAX } from './common.ts';
+import { NOT_AN_INTEGER, readTimeout, replyHelp, SYNTAX, wrongArity } from './common.ts';
 import { BAD_NAME, isPrintable } from './connection.ts';
 
 const PLAIN: readonly CommandFlag[] = ['noscript', 'loading', 'stale'];
@@ -209,10 +209,9 @@ function reply(session: Session): void {
 function pause(session: Session): void {
   const { args } = session;
   const { server } = connectionOf(session);
-  const timeout = args.integer(2);
   let writesOnly = false;
   if (args.count > 4) {
-    session.reply.error("ERR wrong number of arguments for 'client|pause' command");
+    wrongArity(session, 'client|pause');
     return;
   }
   if (args.count === 4) {
@@ -222,14 +221,8 @@ function pause(session: Session): void {
       return;
     }
   }
-  if (timeout === null) {
-    session.reply.error('ERR timeout is not an integer or out of range');
-    return;
-  }
-  if (timeout < 0) {
-    session.reply.error('ERR timeout is negative');
-    return;
-  }
+  const timeout = readTimeout(session, 2);
+  if (timeout === null) return;
   // A pause that runs is only ever made longer and stricter, as in Redis.
   const until = session.engine.now + timeout;
   const running = server.pause !== null && server.pause.until > session.engine.now;
@@ -244,7 +237,7 @@ function unblock(session: Session): void {
   const { args } = session;
   let withError = false;
   if (args.count > 4) {
-    session.reply.error("ERR wrong number of arguments for 'client|unblock' command");
+    wrongArity(session, 'client|unblock');
     return;
   }
   if (args.count === 4) {
@@ -256,7 +249,7 @@ function unblock(session: Session): void {
   }
   const id = args.integer(2);
   if (id === null) {
-    session.reply.error('ERR value is not an integer or out of range');
+    session.reply.error(NOT_AN_INTEGER);
     return;
   }
   const found = connectionOf(session).server.connections.get(id);

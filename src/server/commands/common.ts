@@ -44,6 +44,15 @@ export function readInt(session: Session, i: number): number | null {
   return null;
 }
 
+/** How long to wait, ms; null, with the error replied, where it is no such time. */
+export function readTimeout(session: Session, i: number): number | null {
+  const timeout = session.args.integer(i);
+  if (timeout === null) session.reply.error('ERR timeout is not an integer or out of range');
+  else if (timeout < 0) session.reply.error('ERR timeout is negative');
+  else return timeout;
+  return null;
+}
+
 export type TimeUnit = 'EX' | 'PX' | 'EXAT' | 'PXAT';
 
 /**
@@ -99,12 +108,19 @@ export function wrongArity(session: Session, command: string): void {
   session.reply.error(`ERR wrong number of arguments for '${command}' command`);
 }
 
-/** A known subcommand with a wrong number of arguments, where Redis names no other error. */
+/** A known subcommand with wrong arguments, where Redis names no other error. */
 export function wrongSubcommand(session: Session, container: string): void {
-  const subcommand = session.args.text(1).slice(0, 128);
-  session.reply.error(
+  // Redis cuts the echo of what it was sent at 128 bytes.
+  const subcommand = session.args.latin1(1).slice(0, 128);
+  session.reply.errorBytes(
     `ERR unknown subcommand or wrong number of arguments for '${subcommand}'. Try ${container} HELP.`,
   );
+}
+
+/** Answers with the error, which may quote bytes as latin1; false, for who reads options. */
+export function fail(session: Session, error: string): false {
+  session.reply.errorBytes(error);
+  return false;
 }
 
 /** [ASYNC|SYNC] as argument `i`. */

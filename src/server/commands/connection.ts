@@ -6,6 +6,7 @@ import type { Connection } from '../connection.ts';
 import { connectionOf } from '../connection-of.ts';
 import type { Session } from '../session.ts';
 import { REDIS_VERSION } from '../version.ts';
+import { readDatabaseIndex, SYNTAX, wrongArity } from './common.ts';
 
 const ANYWHERE = ['noscript', 'loading', 'stale', 'fast', 'no_auth', 'allow_busy'] as const;
 
@@ -96,7 +97,7 @@ function slice(session: Session, index: number): [Buffer, number, number] {
 function ping(session: Session): void {
   const { args, reply, subscriptions } = session;
   if (args.count > 2) {
-    reply.error("ERR wrong number of arguments for 'ping' command");
+    wrongArity(session, 'ping');
     return;
   }
   const listening = subscriptions !== null && subscriptions.channels + subscriptions.patterns > 0;
@@ -114,17 +115,9 @@ function ping(session: Session): void {
 }
 
 function select(session: Session): void {
-  const index = session.args.integer(1);
-  if (index === null) {
-    session.reply.error('ERR value is not an integer or out of range');
-    return;
-  }
-  const database = session.engine.databases[index];
-  if (database === undefined) {
-    session.reply.error('ERR DB index is out of range');
-    return;
-  }
-  session.database = database;
+  const index = readDatabaseIndex(session, 1);
+  if (index === null) return;
+  session.database = session.engine.databases[index]!;
   session.reply.ok();
 }
 
@@ -134,7 +127,7 @@ function auth(session: Session): void {
   const { args, reply } = session;
   const connection = connectionOf(session);
   if (args.count > 3) {
-    reply.error('ERR syntax error');
+    reply.error(SYNTAX);
     return;
   }
   if (args.count === 2 && connection.server.acl.default.nopass) {

@@ -16,8 +16,8 @@ import type { KeyEntry } from '../../engine/key-entry.ts';
 import { findGroup } from '../../engine/stream-groups.ts';
 import type { Command, CommandFlag } from '../command.ts';
 import type { Session } from '../session.ts';
-import { NOT_AN_INTEGER, ONE_KEY, ONE_KEY_BOTH, WRONG_TYPE } from './common.ts';
-import { noGroupForKey, subcommandSyntax } from './stream-errors.ts';
+import { NOT_AN_INTEGER, ONE_KEY, ONE_KEY_BOTH, WRONG_TYPE, wrongSubcommand } from './common.ts';
+import { noGroupForKey } from './stream-errors.ts';
 import { findStream, valueIn } from './stream-lookup.ts';
 
 /** A hundred years: whole milliseconds of any date plus this are exact. */
@@ -103,7 +103,7 @@ function readPolicy(session: Session, entry: KeyEntry, before: GroupPolicy): Gro
     } else if (args.is(i, 'NODEADLETTER')) {
       deadLetter = null;
     } else {
-      subcommandSyntax(session, 'XGROUP');
+      wrongSubcommand(session, 'XGROUP');
       return null;
     }
   }

@@ -8,7 +8,7 @@ import { connectionOf } from '../connection-of.ts';
 import { memoryOverhead } from '../memory-overhead.ts';
 import { memoryInUse } from '../memory-use.ts';
 import type { Session } from '../session.ts';
-import { ONE_KEY, replyHelp, SYNTAX } from './common.ts';
+import { NOT_AN_INTEGER, ONE_KEY, replyHelp, SYNTAX } from './common.ts';
 
 export const memoryCommands: readonly Command[] = [
   {
@@ -99,7 +99,7 @@ function usage(session: Session): void {
     }
     const samples = args.integer(i + 1);
     if (samples === null) {
-      reply.error('ERR value is not an integer or out of range');
+      reply.error(NOT_AN_INTEGER);
       return;
     }
     if (samples < 0) {

@@ -6,7 +6,7 @@ import { HISTOGRAM_BUCKETS } from '../command-statistics.ts';
 import type { CommandEntry } from '../command-table.ts';
 import { connectionOf } from '../connection-of.ts';
 import type { Session } from '../session.ts';
-import { replyHelp } from './common.ts';
+import { replyHelp, wrongArity } from './common.ts';
 
 const ADMIN: readonly CommandFlag[] = ['admin', 'noscript', 'loading', 'stale'];
 
@@ -113,7 +113,7 @@ function slowlogGet(session: Session): void {
   const { args, reply } = session;
   let count = 10;
   if (args.count > 3) {
-    reply.error("ERR wrong number of arguments for 'slowlog|get' command");
+    wrongArity(session, 'slowlog|get');
     return;
   }
   if (args.count === 3) {

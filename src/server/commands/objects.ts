@@ -34,12 +34,19 @@ interface RestoreOptions {
 function readRestoreOptions(session: Session): RestoreOptions | null {
   const { args, reply } = session;
   const options = { replace: false, absolute: false };
+  // The two exclude each other, and one of them may be given again.
+  let eviction: string | null = null;
   for (let i = 4; i < args.count; i++) {
     const more = i + 1 < args.count;
     if (args.is(i, 'REPLACE')) options.replace = true;
     else if (args.is(i, 'ABSTTL')) options.absolute = true;
-    else if (more && (args.is(i, 'IDLETIME') || args.is(i, 'FREQ'))) {
+    else if (
+      more &&
+      ((args.is(i, 'IDLETIME') && eviction !== 'FREQ') ||
+        (args.is(i, 'FREQ') && eviction !== 'IDLETIME'))
+    ) {
       const isIdle = args.is(i, 'IDLETIME');
+      eviction = isIdle ? 'IDLETIME' : 'FREQ';
       const value = args.integer(++i);
       if (value === null) {
         reply.error(NOT_AN_INTEGER);

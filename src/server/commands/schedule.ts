@@ -10,8 +10,7 @@ import type { StreamId } from '../../stream/stream-id.ts';
 import type { Command } from '../command.ts';
 import type { Reply } from '../reply.ts';
 import type { Session } from '../session.ts';
-import { NOT_AN_INTEGER, ONE_KEY, ONE_KEY_BOTH, replyHelp } from './common.ts';
-import { subcommandSyntax } from './stream-errors.ts';
+import { NOT_AN_INTEGER, ONE_KEY, ONE_KEY_BOTH, replyHelp, wrongSubcommand } from './common.ts';
 
 const DEFAULT_COUNT = 100;
 const HIGH_BIT = 0x8000_0000;
@@ -52,7 +51,7 @@ function list(session: Session): void {
   let count = DEFAULT_COUNT;
   if (args.count > 3) {
     if (args.count !== 5 || !args.is(3, 'COUNT')) {
-      subcommandSyntax(session, 'XSCHEDULE');
+      wrongSubcommand(session, 'XSCHEDULE');
       return;
     }
     const given = args.integer(4);

@@ -1,13 +1,18 @@
 /**
  * Commands about the server as a whole: TIME ROLE LASTSAVE SAVE BGSAVE BGREWRITEAOF WAIT WAITAOF
- * SHUTDOWN CLUSTER MODULE.
+ * SHUTDOWN CLUSTER ASKING READONLY READWRITE MODULE.
  */
 import type { Command, CommandFlag } from '../command.ts';
 import { connectionOf } from '../connection-of.ts';
 import type { Session } from '../session.ts';
-import { NOT_AN_INTEGER, replyHelp, SYNTAX } from './common.ts';
+import { NOT_AN_INTEGER, readTimeout, replyHelp, SYNTAX } from './common.ts';
 
 const ADMIN: readonly CommandFlag[] = ['admin', 'noscript', 'no_async_loading'];
+const NO_CLUSTER_SUMMARY = 'Answers that cluster support is disabled.';
+
+function noCluster(session: Session): void {
+  session.reply.error('ERR This instance has cluster support disabled');
+}
 
 export const serverCommands: readonly Command[] = [
   {
@@ -51,11 +56,24 @@ export const serverCommands: readonly Command[] = [
         flags: ['loading', 'stale'],
         group: 'cluster',
         since: '3.0.0',
-        summary: 'Answers that cluster support is disabled.',
-        run: (session) => session.reply.error('ERR This instance has cluster support disabled'),
+        summary: NO_CLUSTER_SUMMARY,
+        run: noCluster,
       }),
     ),
   },
+  // Clients that may meet a cluster send these when they connect.
+  ...['asking', 'readonly', 'readwrite'].map(
+    (name): Command => ({
+      name,
+      arity: 1,
+      categories: ['connection'],
+      flags: name === 'asking' ? ['fast'] : ['loading', 'stale', 'fast'],
+      group: 'cluster',
+      since: '3.0.0',
+      summary: NO_CLUSTER_SUMMARY,
+      run: noCluster,
+    }),
+  ),
   {
     name: 'lastsave',
     arity: 1,
@@ -220,27 +238,13 @@ function shutdown(session: Session): void {
   connection.server.shutdown({ checkpoint: !noSave });
 }
 
-/** The timeout argument in ms; null after an error was written. */
-function timeoutOf(session: Session, index: number): number | null {
-  const timeout = session.args.integer(index);
-  if (timeout === null) {
-    session.reply.error('ERR timeout is not an integer or out of range');
-    return null;
-  }
-  if (timeout < 0) {
-    session.reply.error('ERR timeout is negative');
-    return null;
-  }
-  return timeout;
-}
-
 function wait(session: Session): void {
   const replicas = session.args.integer(1);
   if (replicas === null) {
     session.reply.error(NOT_AN_INTEGER);
     return;
   }
-  const timeout = timeoutOf(session, 2);
+  const timeout = readTimeout(session, 2);
   if (timeout === null) return;
   if (replicas <= 0 || session.denyBlocking) {
     session.reply.integer(0);
@@ -269,7 +273,7 @@ function waitAof(session: Session): void {
     reply.error('ERR value is out of range, must be between 0 and 1');
     return;
   }
-  const timeout = timeoutOf(session, 3);
+  const timeout = readTimeout(session, 3);
   if (timeout === null) return;
   if (local > 0 && !persistence.enabled) {
     reply.error('ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.');

@@ -13,7 +13,7 @@ import { IdList } from '../../stream/id-list.ts';
 import { StreamId } from '../../stream/stream-id.ts';
 import type { Command } from '../command.ts';
 import type { Session } from '../session.ts';
-import { NOT_AN_INTEGER, ONE_KEY_BOTH } from './common.ts';
+import { fail, NOT_AN_INTEGER, ONE_KEY_BOTH } from './common.ts';
 import { noGroup } from './stream-errors.ts';
 import { readStrictIds } from './stream-ids.ts';
 import { findStream, valueIn } from './stream-lookup.ts';
@@ -115,11 +115,6 @@ function readOptions(session: Session): boolean {
     }
   }
   return idsAt > 0 || fail(session, 'ERR syntax error, expected IDS keyword');
-}
-
-function fail(session: Session, error: string): false {
-  session.reply.errorBytes(error);
-  return false;
 }
 
 // Scratch: never held across commands.

@@ -13,7 +13,7 @@ import {
 import { StreamId } from '../../stream/stream-id.ts';
 import type { Command } from '../command.ts';
 import type { Session } from '../session.ts';
-import { NO_SUCH_KEY, NOT_AN_INTEGER, ONE_KEY, ONE_KEY_BOTH, SYNTAX } from './common.ts';
+import { fail, NO_SUCH_KEY, NOT_AN_INTEGER, ONE_KEY, ONE_KEY_BOTH, SYNTAX } from './common.ts';
 import { readStrictId } from './stream-ids.ts';
 import { findStream, valueIn } from './stream-lookup.ts';
 
@@ -204,11 +204,6 @@ function recordProducer(session: Session): void {
     return;
   }
   reply.ok();
-}
-
-function fail(session: Session, error: string): false {
-  session.reply.error(error);
-  return false;
 }
 
 // Scratch: never held across commands.

@@ -17,7 +17,7 @@ import { IdList } from '../../stream/id-list.ts';
 import { StreamId } from '../../stream/stream-id.ts';
 import type { Command } from '../command.ts';
 import type { Session } from '../session.ts';
-import { SYNTAX } from './common.ts';
+import { fail, SYNTAX } from './common.ts';
 import { readStrictIds } from './stream-ids.ts';
 import { findStream, valueIn } from './stream-lookup.ts';
 
@@ -114,11 +114,6 @@ class DeleteOptions {
     else return false;
     return true;
   }
-}
-
-function fail(session: Session, error: string): false {
-  session.reply.error(error);
-  return false;
 }
 
 // Scratch: never held across commands.

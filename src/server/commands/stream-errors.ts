@@ -27,12 +27,3 @@ export function noGroupToRead(session: Session, key: number, group: number): voi
       'in XREADGROUP with GROUP option',
   );
 }
-
-/** Known subcommand, wrong options. `subcommand` is what the client wrote. */
-export function subcommandSyntax(session: Session, container: string): void {
-  // Redis cuts the echo of what it was sent at 128 bytes.
-  const subcommand = session.args.latin1(1).slice(0, 128);
-  session.reply.errorBytes(
-    `ERR unknown subcommand or wrong number of arguments for '${subcommand}'. Try ${container} HELP.`,
-  );
-}

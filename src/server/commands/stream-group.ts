@@ -20,9 +20,9 @@ import {
 import { StreamId } from '../../stream/stream-id.ts';
 import type { Command, CommandFlag } from '../command.ts';
 import type { Session } from '../session.ts';
-import { NOT_AN_INTEGER, ONE_KEY_BOTH, replyHelp } from './common.ts';
+import { NOT_AN_INTEGER, ONE_KEY_BOTH, replyHelp, wrongSubcommand } from './common.ts';
 import { GROUP_POLICY_HELP, groupPolicyCommands } from './group-policy.ts';
-import { noGroupForKey, subcommandSyntax } from './stream-errors.ts';
+import { noGroupForKey } from './stream-errors.ts';
 import { isCharacter, readLooseId, readStrictId } from './stream-ids.ts';
 import { findStream, valueIn } from './stream-lookup.ts';
 
@@ -117,13 +117,13 @@ function readOptions(session: Session, forCreate: boolean): boolean {
       }
       entriesRead = given;
     } else {
-      subcommandSyntax(session, 'XGROUP');
+      wrongSubcommand(session, 'XGROUP');
       return false;
     }
   }
   if (args.count <= (forCreate ? 8 : 7)) return true;
   // The same option again and again is too much, whatever it says.
-  subcommandSyntax(session, 'XGROUP');
+  wrongSubcommand(session, 'XGROUP');
   return false;
 }
 

@@ -15,9 +15,9 @@ import { StreamIterator } from '../../stream/stream-iterator.ts';
 import type { Command } from '../command.ts';
 import type { Reply } from '../reply.ts';
 import type { Session } from '../session.ts';
-import { NO_SUCH_KEY, NOT_AN_INTEGER, ONE_KEY, replyHelp } from './common.ts';
+import { NO_SUCH_KEY, NOT_AN_INTEGER, ONE_KEY, replyHelp, wrongSubcommand } from './common.ts';
 import { FIRST_ID, LAST_ID, writeEntry, writeRange } from './stream-entry-reply.ts';
-import { noGroupForKey, subcommandSyntax } from './stream-errors.ts';
+import { noGroupForKey } from './stream-errors.ts';
 import { readStream, valueIn } from './stream-lookup.ts';
 
 function stream(session: Session): void {
@@ -48,7 +48,7 @@ function readFull(session: Session): number | null | undefined {
   if (args.count === 3) return null;
   const hasCount = args.count === 6 && args.is(4, 'COUNT');
   if (!args.is(3, 'FULL') || (args.count !== 4 && !hasCount)) {
-    subcommandSyntax(session, 'XINFO');
+    wrongSubcommand(session, 'XINFO');
     return undefined;
   }
   if (!hasCount) return SHOWN;

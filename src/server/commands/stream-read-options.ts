@@ -6,7 +6,7 @@
  */
 import type { Arguments } from '../../util/arguments.ts';
 import type { Session } from '../session.ts';
-import { NOT_AN_INTEGER, SYNTAX } from './common.ts';
+import { fail, NOT_AN_INTEGER, readTimeout, SYNTAX } from './common.ts';
 
 export class ReadOptions {
   /** Per stream; 0 = no limit. */
@@ -82,9 +82,8 @@ export class ReadOptions {
   }
 
   #readBlock(session: Session, at: number): boolean {
-    const block = session.args.integer(at);
-    if (block === null) return fail(session, 'ERR timeout is not an integer or out of range');
-    if (block < 0) return fail(session, 'ERR timeout is negative');
+    const block = readTimeout(session, at);
+    if (block === null) return false;
     if (block > LARGEST_INTEGER - session.engine.now) {
       return fail(session, 'ERR timeout is out of range');
     }
@@ -141,9 +140,4 @@ const LARGEST_INTEGER = 2 ** 63;
 
 function onlyForGroups(option: string): string {
   return `ERR The ${option} option is only supported by XREADGROUP. You called XREAD instead.`;
-}
-
-function fail(session: Session, error: string): false {
-  session.reply.error(error);
-  return false;
 }

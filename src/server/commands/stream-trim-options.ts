@@ -10,7 +10,7 @@
 import type { References } from '../../engine/stream-entries.ts';
 import { StreamId } from '../../stream/stream-id.ts';
 import type { Session } from '../session.ts';
-import { NOT_AN_INTEGER, SYNTAX } from './common.ts';
+import { fail, NOT_AN_INTEGER, SYNTAX } from './common.ts';
 import { INVALID_ID, isCharacter, readStrictId } from './stream-ids.ts';
 
 const ASTERISK = 42;
@@ -231,9 +231,4 @@ export class TrimOptions {
 function readMilliseconds(buffer: Buffer, from: number, length: number, id: StreamId): boolean {
   for (let i = from; i < from + length; i++) if (buffer[i] === DASH) return false;
   return id.read(buffer, from, length);
-}
-
-function fail(session: Session, error: string): false {
-  session.reply.error(error);
-  return false;
 }
