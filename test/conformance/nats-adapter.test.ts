@@ -160,6 +160,19 @@ describe('the nats adapter', { skip: missing('nats-server') }, () => {
     }
   });
 
+  test('a group moves though subscribers elsewhere make anew what they find missing', async () => {
+    await using proxy = await FaultyProxy.start((server.nodes[0] as NatsNode).port);
+    await using broker = await openBroker(url);
+    await using mover = await openBroker(`nats://127.0.0.1:${proxy.port}`);
+    const { seen } = await collect(broker, 'moved', { group: 'g', concurrency: 3 });
+    await publishAll(broker, 'moved', numbers(0, 3));
+    await seen.count(3);
+    // Between taking the group away and making it anew it takes longer than the subscriber waits.
+    proxy.latencyMs = 250;
+    await mover.replay('moved', 'g', 'earliest');
+    await seen.count(6);
+  });
+
   test('a pattern finds topics whatever their names are made of', async () => {
     await using broker = await openBroker(url);
     const topics = ['like.a_b.c=d-E', `like.${'long'.repeat(50)}`, 'like.größe', 'unlike.x'];

@@ -29,7 +29,10 @@ import type { Streams } from './streams.ts';
 const NANOS = 1_000_000;
 /** How long the consumer of a subscriber without a group outlives it. */
 const OWN_CONSUMER_MS = 5 * 60_000;
-/** Somebody who moves a group deletes its consumer and makes it anew. */
+/**
+ * Somebody who moves a group deletes its consumer and makes it anew. He is given this long, or up to
+ * three times as long: if that is too short he tries again, and must be faster then.
+ */
 const MOVE_MS = 300;
 
 export interface GroupTopicSetup {
@@ -64,6 +67,7 @@ export class GroupTopic {
   #running: Promise<void> | null = null;
   #restoring: Promise<void> | null = null;
   #made = false;
+  #moving = false;
   lastSequence = 0;
   /** What was delivered and is in hand, by its sequence, in the order it came. */
   readonly held = new Map<number, NatsDelivery>();
@@ -123,9 +127,20 @@ export class GroupTopic {
       .catch(() => {});
   }
 
-  /** The group was moved: pull anew. */
+  /** The group is being moved from here: that its consumer is gone means nothing. */
+  hold(): void {
+    this.#moving = true;
+  }
+
+  /** What was asked for is asked for anew. */
   restart(): void {
     this.#puller?.restart();
+  }
+
+  /** The group was moved. */
+  moved(): void {
+    this.#moving = false;
+    this.restart();
   }
 
   #pullNow(): void {
@@ -181,7 +196,7 @@ export class GroupTopic {
   }
 
   #restoreSoon(): void {
-    if (this.#stop.signal.aborted) return;
+    if (this.#stop.signal.aborted || this.#moving) return;
     this.#restoring ??= this.#restore().finally(() => {
       this.#restoring = null;
     });
@@ -191,12 +206,10 @@ export class GroupTopic {
     const { broker, streams, link, events, group, onLost } = this.#setup;
     const { signal } = this.#stop;
     for (let attempt = 1; !signal.aborted; attempt++) {
-      const wait = Math.max(
-        MOVE_MS,
-        backoffMs(broker.reconnect, attempt, broker.scheduler.fraction()),
-      );
+      const fraction = broker.scheduler.fraction();
+      const wait = MOVE_MS * (1 + 2 * fraction) + backoffMs(broker.reconnect, attempt, fraction);
       await pause(broker.scheduler, wait, signal).catch(() => {});
-      if (signal.aborted) return;
+      if (signal.aborted || this.#moving) return;
       try {
         streams.forget();
         const stream = await streams.topic(this.topic);

@@ -51,6 +51,9 @@ import { Subscription } from './subscription.ts';
 const HEADER_BYTES = 16 * 1024;
 const NO_MESSAGE = 10_037;
 const NO_STREAM = 10_059;
+const NO_CONSUMER = 10_014;
+/** Subscribers that see a group go make it anew; so often it is moved against them. */
+const MOST_MOVES = 10;
 /** Streams that `topics()` looks at at once. */
 const SIDE_BY_SIDE = 16;
 
@@ -137,18 +140,31 @@ export class NatsBroker extends BrokerBase {
     checkGroup(group);
     const { link, streams } = this.#all;
     const own = [...this.#subscriptions].filter((each) => each.isOf(topic, group));
-    await link.try(async () => {
+    const move = link.try(async () => {
       const stream = await streams.topic(topic);
       const { consumers } = link.jsm;
       const { config } = await consumers.info(stream, consumerOf(group)).catch((error) => {
-        throw numberOf(error) === 10_014 ? noGroup(topic, group, error) : error;
+        throw numberOf(error) === NO_CONSUMER ? noGroup(topic, group, error) : error;
       });
       for (const each of own) each.drop(topic);
-      await consumers.delete(stream, consumerOf(group));
       const { opt_start_seq: _, opt_start_time: __, ...kept } = config;
-      await consumers.add(stream, { ...kept, ...start(from) });
+      for (let attempt = 1; ; attempt++) {
+        await consumers.delete(stream, consumerOf(group)).catch((error) => {
+          if (numberOf(error) !== NO_CONSUMER) throw error;
+        });
+        try {
+          await consumers.add(stream, { ...kept, ...start(from) });
+          return;
+        } catch (error) {
+          // A subscriber elsewhere found it missing in between, and has made it anew where it stood.
+          const isThere = /can not be updated|already exists/.test((error as Error).message);
+          if (!isThere || attempt === MOST_MOVES) throw error;
+        }
+      }
     });
-    for (const each of own) each.resume(topic);
+    await move.finally(() => {
+      for (const each of own) each.resume(topic);
+    });
   }
 
   async redrive(topic: string, options: RedriveOptions = {}): Promise<number> {

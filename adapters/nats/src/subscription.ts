@@ -132,12 +132,13 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
   /** The group moves: what is in hand is dropped. */
   drop(topic: string): void {
     const each = this.#topics.get(topic);
+    each?.hold();
     if (each !== undefined) this.#lose(each, 'its group was moved');
     for (const [id, parked] of this.#parked) if (parked.topic === topic) this.#parked.delete(id);
   }
 
   resume(topic: string): void {
-    this.#topics.get(topic)?.restart();
+    this.#topics.get(topic)?.moved();
   }
 
   pending(topic: string): PendingEntry[] {
