@@ -4,6 +4,8 @@
  *   receive ─> parser ─> look-up ─> arity, authentication, ACL, state ─> MULTI queue or run
  *                                                        settle ─> replies, held to their gate
  *
+ * What it waits for is in blocking.ts, the way out of its replies in outlet.ts.
+ *
  * Holds: the session's state and, while the client is suspended (blocked on keys, paused, waiting for
  * its own output or for the disk), the input it has sent meanwhile, bounded.
  * Invariants: commands of one connection run one after another, in order; while suspended none runs;
@@ -11,11 +13,11 @@
  * Cost: per command one look-up, one clock reading and a few compares; no allocation.
  */
 import type { Socket } from 'node:net';
-import type { BlockedReader } from '../engine/blocked-readers.ts';
 import type { Database } from '../engine/database.ts';
 import type { Engine } from '../engine/engine.ts';
 import type { Arguments } from '../util/arguments.ts';
 import type { User } from './acl-user.ts';
+import { Blocking, type Waiter } from './blocking.ts';
 import { clientLine, shownAddress } from './client-info.ts';
 import { type CommandEntry, FLAG } from './command-table.ts';
 import {
@@ -26,14 +28,14 @@ import {
   unknownCommand,
   unknownSubcommand,
 } from './dispatch-texts.ts';
-import { OutputQueue } from './output-queue.ts';
+import { OUTPUT_CHUNK, Outlet } from './outlet.ts';
+import type { OutputQueue } from './output-queue.ts';
 import { ReplyWriter } from './reply-writer.ts';
 import { BROKEN, COMPLETE, RespParser } from './resp-parser.ts';
 import type { ServerState } from './server-state.ts';
 import type {
   BlockingWait,
   ExchangeState,
-  Session,
   SubscriptionState,
   TransactionState,
 } from './session.ts';
@@ -41,8 +43,6 @@ import { QUEUE_FULL } from './transaction.ts';
 
 /** A connection runs no longer than this while others wait for their turn. */
 const TURN_MS = 4;
-/** Output that is handed to the queue before the chunk is done. */
-const OUTPUT_CHUNK = 256 * 1024;
 /** Output a client has not read beyond which no further command of it is run. */
 const OUTPUT_PAUSE = 32 * 1024 * 1024;
 /** A suspended client's input beyond which nothing more is read from its socket. */
@@ -65,11 +65,7 @@ const HELD = 64;
 
 export type ReplyMode = 'on' | 'off' | 'skip-next' | 'skip';
 
-interface Suspension extends BlockedReader {
-  readonly wait: BlockingWait;
-}
-
-export class Connection implements Session {
+export class Connection implements Waiter {
   readonly id: number;
   readonly server: ServerState;
   readonly engine: Engine;
@@ -94,25 +90,19 @@ export class Connection implements Session {
   lastCommand: CommandEntry | null = null;
   commands = 0;
   inputBytes = 0;
-  outputBytes = 0;
   /** Unix ms. */
   readonly createdAt: number;
   /** Monotonic ms of the last received byte. */
   activeAt: number;
-  readonly output: OutputQueue;
 
+  readonly #outlet: Outlet;
+  readonly #blocking: Blocking;
   readonly #parser: RespParser;
   #suspended = 0;
   #touched = false;
-  #gated = false;
-  /** The reply's length up to which nothing in it tells of what is stored: no gate for it. */
-  #freeTo = 0;
-  /** The reply's length up to which it may wait for company. */
-  #patientTo = 0;
   #readPaused = false;
   #closed = false;
   #inputEnded = false;
-  #suspension: Suspension | null = null;
   /** A command that came while CLIENT PAUSE held, or while memory was short. */
   #postponed: Arguments | null = null;
 
@@ -128,7 +118,8 @@ export class Connection implements Session {
     this.user = server.acl.default;
     this.authenticated = server.acl.open;
     this.#parser.unauthenticated = !this.authenticated;
-    this.output = new OutputQueue(socket, server.pool);
+    this.#outlet = new Outlet(this);
+    this.#blocking = new Blocking(this);
     this.createdAt = Date.now();
     this.activeAt = server.monotonic();
   }
@@ -172,7 +163,7 @@ export class Connection implements Session {
       if (this.args !== parser.args) this.args = parser.args;
       if (this.args.count === 0) continue;
       this.#dispatch();
-      if (this.reply.length > OUTPUT_CHUNK) this.#handOver();
+      if (this.reply.length > OUTPUT_CHUNK) this.#outlet.handOver();
       if ((++count & (CLOCK_EVERY - 1)) === 0) {
         this.engine.turn();
         if (server.mark > until && parser.waiting > 0) this.#yield();
@@ -465,47 +456,7 @@ export class Connection implements Session {
   // ---- Blocking
 
   block(wait: BlockingWait): void {
-    const kept = this.args.clone();
-    const suspension: Suspension = {
-      wait,
-      database: wait.database,
-      keys: wait.keys,
-      deadline: wait.deadline,
-      get wakeAt() {
-        return wait.wakeAt;
-      },
-      retry: () => {
-        this.args = kept;
-        const start = this.reply.length;
-        try {
-          if (!wait.retry(this)) {
-            this.#wakeFor(wait);
-            return false;
-          }
-        } catch (error) {
-          // It must not be taken for a failure of the command that woke this reader.
-          this.#failed(this.lastCommand!, error as Error, start);
-        }
-        this.#unblocked(start);
-        return true;
-      },
-      timedOut: () => {
-        this.args = kept;
-        const start = this.reply.length;
-        wait.timedOut(this);
-        this.#unblocked(start);
-      },
-    };
-    this.#suspension = suspension;
-    this.#suspend(BLOCKED);
-    this.engine.blocked.add(suspension);
-    this.#wakeFor(wait);
-  }
-
-  /** Sees to it that the engine's tick comes in time for the wait. */
-  #wakeFor(wait: BlockingWait): void {
-    const at = Math.min(wait.deadline, wait.wakeAt ?? Number.POSITIVE_INFINITY);
-    if (at !== Number.POSITIVE_INFINITY) this.server.wakeAt(at);
+    this.#blocking.block(wait);
   }
 
   /**
@@ -517,116 +468,74 @@ export class Connection implements Session {
     answer: (error: Error | null) => void,
     deadline = Number.POSITIVE_INFINITY,
   ): void {
-    this.block({
-      database: this.database,
-      keys: [],
-      deadline,
-      retry: () => false,
-      timedOut: () => answer(null),
-    });
-    const suspension = this.#suspension;
-    const settle = (error: Error | null): void => {
-      if (this.#suspension !== suspension || suspension === null) return;
-      this.engine.blocked.remove(suspension);
-      const start = this.reply.length;
-      answer(error);
-      this.#unblocked(start);
-    };
-    done.then(
-      () => settle(null),
-      (error: Error) => settle(error),
-    );
+    this.#blocking.waitFor(done, answer, deadline);
   }
 
   get blocked(): boolean {
-    return this.#suspension !== null;
+    return this.#blocking.active;
   }
 
   /** CLIENT UNBLOCK. False when it is not blocked. */
   unblock(withError: boolean): boolean {
-    const suspension = this.#suspension;
-    if (suspension === null) return false;
-    this.engine.blocked.remove(suspension);
-    if (withError) {
-      const start = this.reply.length;
-      this.reply.error('UNBLOCKED client unblocked via CLIENT UNBLOCK');
-      this.#unblocked(start);
-    } else {
-      suspension.timedOut();
-    }
-    return true;
+    return this.#blocking.unblock(withError);
   }
 
-  #unblocked(start: number): void {
-    this.#suspension = null;
+  suspendForWait(): void {
+    this.#suspend(BLOCKED);
+  }
+
+  retryFailed(error: Error, start: number): void {
+    this.#failed(this.lastCommand!, error, start);
+  }
+
+  answered(start: number): void {
     this.#silence(start, null);
     this.written();
   }
 
   // ---- Output
 
+  /** Bytes on their way. */
+  get output(): OutputQueue {
+    return this.#outlet.queue;
+  }
+
+  get outputBytes(): number {
+    return this.#outlet.bytes;
+  }
+
   written(start = -1): void {
-    if (start === this.#freeTo) this.#freeTo = this.reply.length;
+    this.#outlet.free(start);
     if (this.#touched) return;
     this.#touched = true;
     this.server.touch(this);
   }
 
   unhurried(start: number): void {
-    const { length } = this.reply;
-    if (start === this.#freeTo) this.#freeTo = length;
-    if (start !== this.#patientTo) return;
-    if (start === 0) this.server.later(this);
-    this.#patientTo = length;
+    this.#outlet.unhurried(start);
   }
 
-  /** What waited for company has waited long enough. */
   hurry(): void {
-    this.#patientTo = 0;
-    this.flush();
+    this.#outlet.hurry();
   }
 
   /** Part of the end of a turn: goes on if it was unblocked, and sends what was written. */
   settle(): void {
     this.#touched = false;
-    if ((this.#suspended & BLOCKED) !== 0 && this.#suspension === null) this.#resume(BLOCKED);
+    if ((this.#suspended & BLOCKED) !== 0 && !this.#blocking.active) this.#resume(BLOCKED);
     else this.flush();
   }
 
-  /** Hands what was written to the output queue, behind the gate of this moment. */
   flush(): void {
-    if (this.reply.length > this.#patientTo) this.#handOver();
-  }
-
-  #handOver(): void {
-    const { server, output, reply } = this;
-    if (this.#closed) {
-      reply.release();
-      return;
-    }
-    const { journal } = this.engine;
-    const gate = reply.length <= this.#freeTo ? 0 : journal.gate;
-    this.#freeTo = this.#patientTo = 0;
-    const bytes = reply.take();
-    server.statistics.writes++;
-    server.statistics.outputBytes += bytes.length;
-    this.outputBytes += bytes.length;
-    if (output.push(bytes, gate, journal.durable)) this.#gate();
-    if (output.pending > OUTPUT_CHUNK) this.#checkOutput();
-  }
-
-  #gate(): void {
-    if (this.#gated) return;
-    this.#gated = true;
-    this.server.gate(this);
+    this.#outlet.flush();
   }
 
   /** The log is durable further than before: true while output still waits. */
   release(): boolean {
     if (this.#closed) return false;
-    this.#gated = this.output.release(this.engine.journal.durable);
-    if (!this.#gated && (this.#suspended & CLOSING) !== 0) this.#finish();
-    return this.#gated;
+    const waits = this.#outlet.release();
+    if (!waits && (this.#suspended & CLOSING) !== 0) this.#finish();
+    return waits;
   }
 
   /** The socket has taken everything handed to it. */
@@ -637,7 +546,7 @@ export class Connection implements Session {
   }
 
   /** The configured limits, and our own bound: who does not read is not served. */
-  #checkOutput(): void {
+  boundOutput(): void {
     const { server, output } = this;
     const isTold = this.listening || server.monitors.has(this);
     const limit = isTold ? server.pubsubOutput : server.normalOutput;
@@ -660,7 +569,7 @@ export class Connection implements Session {
   }
 
   checkOutput(): void {
-    if (this.output.pending > 0) this.#checkOutput();
+    if (this.output.pending > 0) this.boundOutput();
   }
 
   get inputWaiting(): number {
@@ -708,7 +617,7 @@ export class Connection implements Session {
       this.replyMode = 'on';
     }
     this.reply.truncate(start);
-    this.#freeTo = this.#patientTo = 0;
+    this.#outlet.reconsider();
   }
 
   // ---- Identity and end
@@ -767,8 +676,7 @@ export class Connection implements Session {
     this.#closed = true;
     this.#suspend(CLOSING);
     this.server.connections.delete(this.id);
-    if (this.#suspension !== null) this.engine.blocked.remove(this.#suspension);
-    this.#suspension = null;
+    this.#blocking.forget();
     this.#postponed = null;
     this.transaction?.discard();
     this.subscriptions?.clear();

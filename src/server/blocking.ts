@@ -1,0 +1,135 @@
+/**
+ * What a suspended client waits for: keys, or something that is done elsewhere (a checkpoint, an answer).
+ *
+ * Holds: at most one wait, with a copy of the command that began it.
+ * Invariant: while there is one the client is suspended and the engine knows the wait; it ends once, by
+ * its data, its deadline, CLIENT UNBLOCK, or the connection's end.
+ * Cost: a wait is one object and one copy of the arguments; commands that do not wait never come here.
+ */
+import type { BlockedReader } from '../engine/blocked-readers.ts';
+import type { ServerState } from './server-state.ts';
+import type { BlockingWait, Session } from './session.ts';
+
+interface Suspension extends BlockedReader {
+  readonly wait: BlockingWait;
+}
+
+/** The connection, as its waits see it. */
+export interface Waiter extends Session {
+  readonly server: ServerState;
+  /** No command runs until `answered`. */
+  suspendForWait(): void;
+  /** A retry threw: the reply from `start` on becomes the error. */
+  retryFailed(error: Error, start: number): void;
+  /** The wait is over; its reply begins at `start`. */
+  answered(start: number): void;
+}
+
+export class Blocking {
+  readonly #client: Waiter;
+  #suspension: Suspension | null = null;
+
+  constructor(client: Waiter) {
+    this.#client = client;
+  }
+
+  get active(): boolean {
+    return this.#suspension !== null;
+  }
+
+  block(wait: BlockingWait): void {
+    const client = this.#client;
+    const kept = client.args.clone();
+    const suspension: Suspension = {
+      wait,
+      database: wait.database,
+      keys: wait.keys,
+      deadline: wait.deadline,
+      get wakeAt() {
+        return wait.wakeAt;
+      },
+      retry: () => {
+        client.args = kept;
+        const start = client.reply.length;
+        try {
+          if (!wait.retry(client)) {
+            this.#wakeFor(wait);
+            return false;
+          }
+        } catch (error) {
+          // It must not be taken for a failure of the command that woke this reader.
+          client.retryFailed(error as Error, start);
+        }
+        this.#end(start);
+        return true;
+      },
+      timedOut: () => {
+        client.args = kept;
+        const start = client.reply.length;
+        wait.timedOut(client);
+        this.#end(start);
+      },
+    };
+    this.#suspension = suspension;
+    client.suspendForWait();
+    client.engine.blocked.add(suspension);
+    this.#wakeFor(wait);
+  }
+
+  /** Sees to it that the engine's tick comes in time for the wait. */
+  #wakeFor(wait: BlockingWait): void {
+    const at = Math.min(wait.deadline, wait.wakeAt ?? Number.POSITIVE_INFINITY);
+    if (at !== Number.POSITIVE_INFINITY) this.#client.server.wakeAt(at);
+  }
+
+  /** As Connection.waitFor. */
+  waitFor(done: Promise<void>, answer: (error: Error | null) => void, deadline: number): void {
+    const client = this.#client;
+    this.block({
+      database: client.database,
+      keys: [],
+      deadline,
+      retry: () => false,
+      timedOut: () => answer(null),
+    });
+    const suspension = this.#suspension;
+    const settle = (error: Error | null): void => {
+      if (this.#suspension !== suspension || suspension === null) return;
+      client.engine.blocked.remove(suspension);
+      const start = client.reply.length;
+      answer(error);
+      this.#end(start);
+    };
+    done.then(
+      () => settle(null),
+      (error: Error) => settle(error),
+    );
+  }
+
+  /** CLIENT UNBLOCK. False when there is no wait. */
+  unblock(withError: boolean): boolean {
+    const suspension = this.#suspension;
+    if (suspension === null) return false;
+    const { engine, reply } = this.#client;
+    engine.blocked.remove(suspension);
+    if (withError) {
+      const start = reply.length;
+      reply.error('UNBLOCKED client unblocked via CLIENT UNBLOCK');
+      this.#end(start);
+    } else {
+      suspension.timedOut();
+    }
+    return true;
+  }
+
+  /** The connection has ended: nobody hears the answer. */
+  forget(): void {
+    if (this.#suspension !== null) this.#client.engine.blocked.remove(this.#suspension);
+    this.#suspension = null;
+  }
+
+  #end(start: number): void {
+    this.#suspension = null;
+    this.#client.answered(start);
+  }
+}
