@@ -50,7 +50,7 @@ export interface ConformanceSetup {
   readonly capabilities?: (claimed: Readonly<Capabilities>) => void;
   /**
    * How many cases run side by side, for servers on which they mostly wait. Those that count
-   * connections or harm the server stay alone. @default 1
+   * connections, harm the server or block the process stay alone. @default 1
    */
   readonly sideBySide?: number;
 }
@@ -103,14 +103,25 @@ export function conformance(setup: ConformanceSetup): void {
         });
       }
     };
+    const beside = (group: string, each: Case) =>
+      sideBySide > 1 && !ALONE.includes(group) && each.alone !== true;
     const all = Object.entries(cases);
-    const together = sideBySide > 1 ? all.filter(([group]) => !ALONE.includes(group)) : [];
-    if (together.length > 0) {
+    if (sideBySide > 1) {
       runner.describe(`${sideBySide} side by side`, { concurrency: sideBySide }, () => {
-        for (const [group, list] of together) register(group, list);
+        for (const [group, list] of all) {
+          register(
+            group,
+            list.filter((each) => beside(group, each)),
+          );
+        }
       });
     }
-    for (const each of all) if (!together.includes(each)) register(...each);
+    for (const [group, list] of all) {
+      register(
+        group,
+        list.filter((each) => !beside(group, each)),
+      );
+    }
   });
 }
 

@@ -187,6 +187,8 @@ export interface Case {
   /** What of the backing it needs. */
   readonly uses?: readonly (keyof Backing)[];
   readonly timeoutMs?: number;
+  /** It blocks the process, so what runs beside it would miss its deadlines. */
+  readonly alone?: boolean;
   /** How the broker is opened whose capabilities are looked at. */
   readonly options?: Partial<BrokerOptions>;
   run(world: World): Promise<void>;

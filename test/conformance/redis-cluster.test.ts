@@ -12,5 +12,6 @@ conformance({
   runner: { describe: reason ? describe.skip : describe, test, before, after },
   factory: redisClusterBacking,
   capabilities: documented('redis cluster'),
+  sideBySide: 3,
   ...(process.env.CONFORMANCE_ONLY ? { only: process.env.CONFORMANCE_ONLY } : {}),
 });

@@ -10,5 +10,6 @@ conformance({
   factory: () => remoteBacking('redis'),
   // README says that it is the same as through our own broker.
   capabilities: documented('rivulet'),
+  sideBySide: 3,
   ...(process.env.CONFORMANCE_ONLY ? { only: process.env.CONFORMANCE_ONLY } : {}),
 });

@@ -9,5 +9,6 @@ conformance({
   runner: { describe, test, before, after },
   factory: () => remoteBacking(),
   capabilities: documented('rivulet'),
+  sideBySide: 3,
   ...(process.env.CONFORMANCE_ONLY ? { only: process.env.CONFORMANCE_ONLY } : {}),
 });

@@ -102,6 +102,7 @@ export const deadLetters: readonly Case[] = [
   {
     name: 'a delivery that is no longer held cannot be made a dead letter: never both',
     needs,
+    alone: true,
     async run(world) {
       const [slow, other] = await Promise.all([world.open(), world.open()]);
       const topic = world.topic();
