@@ -58,7 +58,7 @@ if (options.only === undefined) {
 const selected = options.only === undefined ? [...kinds.unit, ...SLOW_KINDS] : kinds[options.only];
 // These keep deadlines of their own against servers that share two cores with everything else here, and
 // on a busy machine they miss some: they are run at full size (npm run test:conformance).
-const LARGE = /conformance\/(rabbitmq-cluster|nats-cluster)\.test\.js$/;
+const LARGE = /conformance\/rabbitmq-cluster\.test\.js$/;
 const files = selected.flatMap(testFiles).filter((file) => options.full || !LARGE.test(file));
 if (files.length === 0) fail('no test files were found: that is a fault of the build');
 say(`${files.length} test files (node --test)`);
