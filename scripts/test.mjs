@@ -56,16 +56,9 @@ if (options.only === undefined) {
   ]);
 }
 const selected = options.only === undefined ? [...kinds.unit, ...SLOW_KINDS] : kinds[options.only];
-// These keep deadlines of their own against servers that share two cores with everything else here, and
-// on a busy machine they miss some: they are run at full size (npm run test:conformance).
-const LARGE = /conformance\/rabbitmq-cluster\.test\.js$/;
-const files = selected.flatMap(testFiles).filter((file) => options.full || !LARGE.test(file));
+const files = selected.flatMap(testFiles);
 if (files.length === 0) fail('no test files were found: that is a fault of the build');
 say(`${files.length} test files (node --test)`);
-if (!options.full)
-  say(
-    'not in this size: the suite on clusters, RabbitMQ and NATS; npm run test:conformance runs it',
-  );
 const testCode = await run(
   process.execPath,
   [
