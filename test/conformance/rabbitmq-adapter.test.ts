@@ -4,7 +4,15 @@ import { after, before, describe, test } from 'node:test';
 import type { Broker } from '../../src/broker/broker.ts';
 import { openBroker } from '../../src/broker/open-broker.ts';
 import type { BrokerOptions } from '../../src/broker/options.ts';
-import { collect, message, nextEvent, Seen } from '../../src/conformance/world.ts';
+import {
+  collect,
+  message,
+  nextEvent,
+  numbers,
+  publishAll,
+  Seen,
+  text,
+} from '../../src/conformance/world.ts';
 import { type RabbitMqNode, startRabbitMq } from '../helpers/rabbitmq-server.ts';
 import { missing } from '../helpers/requirements.ts';
 
@@ -74,6 +82,66 @@ describe('the rabbitmq adapter', { skip: missing('rabbitmq-server') }, () => {
     await broker.publish('refused', message('x'));
     assert.equal(channels, 2);
     await broker.disconnect();
+  });
+
+  test('channels whose closing is never answered, as when the connection goes meanwhile, hold up nothing', async () => {
+    const { rabbitMqBroker } = (await import(ADAPTER)) as Adapter;
+    const given = new Proxy(connection, {
+      get: (target, name) => {
+        const value = Reflect.get(target, name, target);
+        if (name !== 'createChannel')
+          return typeof value === 'function' ? value.bind(target) : value;
+        return async () => {
+          const channel = await target.createChannel();
+          const close = channel.close.bind(channel);
+          // It ends, and amqplib's promise stays as it is.
+          channel.close = () => {
+            close();
+            return new Promise(() => {});
+          };
+          return channel;
+        };
+      },
+    });
+    await using broker = rabbitMqBroker(given, { publishTimeoutMs: 5000 });
+    await broker.connect();
+    const { seen } = await collect(broker, 'unanswered', { group: 'g' });
+    await broker.publish('unanswered', message('x'));
+    await seen.count(1);
+  });
+
+  test('an acknowledgement of many does not reach a message that is still in hand', async () => {
+    const slow = new Seen<string>();
+    const others = new Seen<string>();
+    const again = new Seen<string>();
+    let finish = () => {};
+    const finished = new Promise<void>((resolve) => {
+      finish = resolve;
+    });
+    const options = { group: 'g', concurrency: 100, maxInFlight: 100 } as const;
+    {
+      await using first = await openBroker(node.url, { drainTimeoutMs: 100 });
+      await first.subscribe(
+        'reach',
+        (delivery) => {
+          if (text(delivery) === '50') {
+            slow.add('50');
+            return finished;
+          }
+          others.add(text(delivery));
+        },
+        options,
+      );
+      await publishAll(first, 'reach', numbers(0, 100));
+      await slow.count(1);
+      await others.count(99);
+    }
+    finish();
+    await using second = await openBroker(node.url);
+    await second.subscribe('reach', (delivery) => void again.add(text(delivery)), options);
+    await again.count(1);
+    await second.publish('reach', message('end'));
+    assert.deepEqual([...(await again.count(2))], ['50', 'end']);
   });
 
   test('goMicro: raw bodies and native headers on the exchange micro, both ways', async () => {

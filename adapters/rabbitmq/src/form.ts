@@ -103,7 +103,7 @@ export function read(received: Received): Read {
 
 /** Ids begin with the time of publishing; 0 when this one does not. */
 export function timeOfId(id: string): number {
-  return Number(/^(\d{13,})-/.exec(id)?.[1] ?? 0);
+  return /^\d{13,}-/.test(id) ? Number.parseInt(id, 10) : 0;
 }
 
 /** What the broker itself made a dead letter of says why in `x-death`. */

@@ -92,7 +92,8 @@ export class History {
         copied += await this.#copy(topic, queue, next, (entry) => isSince(entry, wanted));
       }
     }
-    const { channel } = await this.#link.channel();
+    const open = await this.#link.channel();
+    const { channel } = open;
     try {
       const twin = await channel.assertQueue('', { exclusive: true, durable: false });
       await bind();
@@ -116,7 +117,7 @@ export class History {
       }
       await channel.deleteQueue(twin.queue);
     } finally {
-      await channel.close().catch(() => {});
+      await open.close();
     }
   }
 

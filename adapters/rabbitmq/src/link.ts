@@ -6,6 +6,7 @@
  * by heartbeats within three times `HEARTBEAT_S`. Every channel has an error listener: what went
  * wrong on it is in its `failure`.
  */
+import type { Socket } from 'node:net';
 import amqp, { type Channel, type ChannelModel, type ConfirmChannel } from 'amqplib';
 import {
   type BrokerEvents,
@@ -19,6 +20,9 @@ import {
 import { toRivulet } from './failures.ts';
 
 const HEARTBEAT_S = 3;
+const CLOSE_MS = 2000;
+/** As much goes to the socket before its writer waits. */
+const SOCKET: object = { writableHighWaterMark: 64 * 1024 };
 
 type Open = () => Promise<ChannelModel>;
 
@@ -96,11 +100,11 @@ export class Link {
 
   /** A channel for one piece of work, which may break it. */
   async using<T>(work: (channel: Channel) => Promise<T>): Promise<T> {
-    const { channel } = await this.channel();
+    const open = await this.channel();
     try {
-      return await this.#try(() => work(channel));
+      return await this.#try(() => work(open.channel));
     } finally {
-      await channel.close().catch(() => {});
+      await open.close();
     }
   }
 
@@ -111,13 +115,18 @@ export class Link {
     const model = this.#model;
     this.#model = null;
     if (model === null) return;
-    if (this.#given() === model) return;
-    const stream = streamOf(model);
-    // Closing asks the server, which may not answer any more.
-    const cancel = this.#options.scheduler.after(2000, () => stream?.destroy());
-    await model.close().catch(() => {});
+    if (this.#given() !== model) await this.#end(model);
+  }
+
+  /** Closing asks the server, which may not answer any more. */
+  async #end(model: ChannelModel): Promise<void> {
+    let cancel = () => {};
+    const late = new Promise<void>((resolve) => {
+      cancel = this.#options.scheduler.after(CLOSE_MS, resolve);
+    });
+    await Promise.race([model.close().catch(() => {}), late]);
     cancel();
-    stream?.destroy();
+    streamOf(model)?.destroy();
   }
 
   #must(): ChannelModel {
@@ -156,12 +165,16 @@ export class Link {
       url.searchParams.set('heartbeat', String(HEARTBEAT_S));
     }
     try {
-      return await amqp.connect(url.href, {
+      const model = await amqp.connect(url.href, {
         noDelay: true,
+        ...SOCKET,
         timeout: Math.min(connectTimeoutMs, 5000),
         clientProperties: { connection_name: clientName },
         ...client,
       });
+      const socket = streamOf(model);
+      if (socket !== undefined) gatherWrites(socket);
+      return model;
     } catch (error) {
       const known = toRivulet(error);
       const text = `${withoutPassword(url.href.replace(/\?.*/, ''))}: ${known.message}`;
@@ -229,7 +242,7 @@ export class Link {
       try {
         const model = await this.#connect();
         if (this.#stop.signal.aborted) {
-          await model.close().catch(() => {});
+          await this.#end(model);
           return;
         }
         for (const listener of this.#onReady) listener();
@@ -271,7 +284,8 @@ export class LinkChannel<C extends Channel = Channel> {
   }
 
   async close(): Promise<void> {
-    if (this.open) await this.channel.close().catch(() => {});
+    // A connection that is lost meanwhile leaves amqplib's own promise unsettled for ever.
+    if (this.open) await Promise.race([this.channel.close().catch(() => {}), this.ended]);
   }
 }
 
@@ -280,6 +294,27 @@ function closed(): RivuletError {
 }
 
 /** The socket: amqplib ends it politely, which a dead peer never answers. */
-function streamOf(model: ChannelModel): { destroy(): void } | undefined {
-  return (model.connection as unknown as { stream?: { destroy(): void } }).stream;
+function streamOf(model: ChannelModel): Socket | undefined {
+  return (model.connection as unknown as { stream?: Socket }).stream;
+}
+
+/**
+ * What is written in one turn leaves in one system call: amqplib makes one of each frame, which is
+ * most of what a frame costs.
+ */
+function gatherWrites(socket: Socket): void {
+  const write = socket.write.bind(socket) as (...args: unknown[]) => boolean;
+  let gathering = false;
+  const leave = () => {
+    gathering = false;
+    socket.uncork();
+  };
+  socket.write = (...args: unknown[]) => {
+    if (!gathering) {
+      gathering = true;
+      socket.cork();
+      process.nextTick(leave);
+    }
+    return write(...args);
+  };
 }

@@ -94,6 +94,8 @@ export class Subscription implements Attachment, Settler<AmqpDelivery> {
   readonly #deliveries = new Map<Held, AmqpDelivery>();
   /** What this subscriber gave back and what waits for its retry, by id. */
   readonly #parked = new Map<string, Parked>();
+  /** Channels with deliveries that go back with them: an acknowledgement must not reach over those. */
+  readonly #unsettled = new WeakSet<LinkChannel<Channel>>();
   readonly #stop = new AbortController();
   #open: LinkChannel<Channel> | null = null;
   #consumerTag = '';
@@ -207,6 +209,31 @@ export class Subscription implements Attachment, Settler<AmqpDelivery> {
     this.#mustHold(held);
     held.on.channel.ack(held.message);
     this.#forget(held);
+  }
+
+  /**
+   * By one frame for all that came before anything still in hand, where this channel has nothing
+   * unsettled that is not known here. What was lost meanwhile is left alone.
+   */
+  async ackMany(raws: readonly AmqpDelivery[]): Promise<void> {
+    const settled: Held[] = [];
+    for (const { topic, id, held } of raws) {
+      if (held.gone) continue;
+      this.#forget(held);
+      if (held.on.open) settled.push(held);
+      else this.#dispatcher.lose(topic, id, 'its channel to RabbitMQ was lost');
+    }
+    // Deliveries stand in the order of their tags.
+    const [oldest] = this.#deliveries.keys();
+    let upTo: Held | null = null;
+    for (const held of settled) {
+      const before = oldest === undefined || (oldest.on === held.on && tagOf(held) < tagOf(oldest));
+      if (!before || this.#unsettled.has(held.on)) held.on.channel.ack(held.message);
+      else if (upTo === null) upTo = held;
+      else if (upTo.on !== held.on) held.on.channel.ack(held.message);
+      else if (tagOf(upTo) < tagOf(held)) upTo = held;
+    }
+    upTo?.on.channel.ack(upTo.message, true);
   }
 
   async nack(raw: AmqpDelivery, delayMs: number, _reason: string): Promise<void> {
@@ -334,7 +361,10 @@ export class Subscription implements Attachment, Settler<AmqpDelivery> {
 
   #receive(on: LinkChannel<Channel>, message: ConsumeMessage): void {
     // Closing in order: what comes now goes back with the channel.
-    if (this.#stop.signal.aborted && this.#spec.exclusive) return;
+    if (this.#stop.signal.aborted && this.#spec.exclusive) {
+      this.#unsettled.add(on);
+      return;
+    }
     this.#seenSinceWatch++;
     if (this.#resting) {
       // It was on its way when every handler had become overdue.
@@ -426,7 +456,9 @@ export class Subscription implements Attachment, Settler<AmqpDelivery> {
 
   #drop(open: LinkChannel<Channel> | null): void {
     for (const held of [...this.#deliveries.keys()]) {
-      if (held.on === open || !held.on.open) this.#forget(held);
+      if (held.on !== open && held.on.open) continue;
+      this.#forget(held);
+      this.#unsettled.add(held.on);
     }
     if (!this.#stop.signal.aborted) this.#dispatcher.loseAll('its channel to RabbitMQ was lost');
   }
@@ -480,6 +512,10 @@ export class Subscription implements Attachment, Settler<AmqpDelivery> {
   #now(): number {
     return this.#setup.broker.scheduler.monotonic();
   }
+}
+
+function tagOf({ message }: Held): number {
+  return message.fields.deliveryTag;
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

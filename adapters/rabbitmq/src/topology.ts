@@ -261,11 +261,11 @@ export class Topology {
   async #locked<T>(queue: string, work: () => Promise<T>): Promise<T> {
     const name = lockOf(queue);
     for (;;) {
-      const { channel } = await this.#link.channel();
+      const open = await this.#link.channel();
       try {
-        await channel.assertQueue(name, { exclusive: true, durable: false });
+        await open.channel.assertQueue(name, { exclusive: true, durable: false });
       } catch (error) {
-        await channel.close().catch(() => {});
+        await open.close();
         if (replyCode(error) !== 405) throw error;
         await pause(this.#scheduler, 50);
         continue;
@@ -273,8 +273,8 @@ export class Topology {
       try {
         return await work();
       } finally {
-        await channel.deleteQueue(name).catch(() => {});
-        await channel.close().catch(() => {});
+        await open.channel.deleteQueue(name).catch(() => {});
+        await open.close();
       }
     }
   }
