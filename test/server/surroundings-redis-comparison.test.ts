@@ -10,7 +10,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { startRedis } from '../helpers/redis-server.ts';
 import { missing } from '../helpers/requirements.ts';
-import { RespSession } from '../helpers/resp-session.ts';
+import { play } from './played-lines.ts';
 import { runServer } from './running-server.ts';
 
 const LINES = `
@@ -332,42 +332,14 @@ const LINES = `
 7:EXEC
 `;
 
-async function record(port: number, protocol: 2 | 3): Promise<string[]> {
-  const connections = new Map<string, RespSession>();
-  const told: string[] = [];
-  for (const line of LINES.trim().split('\n')) {
-    const [, name, command] = /^(\d+):(.*)$/.exec(line) as unknown as [string, string, string];
-    const session = connections.get(name) ?? (await RespSession.open(port, { protocol }));
-    connections.set(name, session);
-    const words = [...command.matchAll(/'([^']*)'|(\S+)/g)].map(
-      ([, quoted, word]) => quoted ?? word,
-    );
-    let reply: string;
-    try {
-      // In RESP3 the answer is a push, unless the command is refused or queued in MULTI.
-      const answer = await (/^P?SUBSCRIBE /.test(command)
-        ? session.callOrPush(...words)
-        : session.call(...words));
-      reply = answer.toString('latin1');
-    } catch (error) {
-      if (!/closed/.test(String(error))) throw error;
-      reply = 'closed';
-      connections.delete(name);
-    }
-    told.push(`${line} -> ${reply}`);
-  }
-  for (const session of connections.values()) await session.close();
-  return told;
-}
-
 for (const protocol of [2, 3] as const) {
   test(`the same replies as redis-server to what surrounds streams, RESP${protocol}`, {
     skip: missing('redis-server'),
   }, async () => {
     await using redis = await startRedis();
     await using running = await runServer();
-    const expected = await record(redis.port, protocol);
-    const actual = await record(running.port, protocol);
+    const expected = await play(redis.port, protocol, LINES);
+    const actual = await play(running.port, protocol, LINES);
     for (const [i, line] of expected.entries()) assert.equal(actual[i], line);
   });
 }
