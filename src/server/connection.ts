@@ -658,6 +658,7 @@ export class Connection implements Waiter {
     setImmediate(() => {
       this.hurry();
       if (this.output.held > 0) return;
+      this.output.depart();
       this.socket.destroySoon();
       setTimeout(() => this.destroy(), LAST_WORDS_MS).unref();
     });

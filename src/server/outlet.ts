@@ -27,7 +27,8 @@ export class Outlet {
 
   constructor(connection: Connection) {
     this.#connection = connection;
-    this.queue = new OutputQueue(connection.socket, connection.server.pool);
+    const { socket, server } = connection;
+    this.queue = new OutputQueue(socket, server.pool, server.departures);
   }
 
   /** What was written from `start` on tells of nothing that is stored. */

@@ -1,16 +1,21 @@
 /**
  * Bytes on their way to one client, held back until what they tell of is on disk.
  *
- *   reply ──push(bytes, gate)──> held ──durable >= gate──> socket ──> client
+ *   reply ──push(bytes, gate)──> held ──durable >= gate──> leaving ──end of the round──> socket ──> client
  *
- * Holds: the pieces whose gate is still ahead of the log's durable position, in order. A piece is
- * one chunk's worth of replies, so there are a few per connection at most.
+ * Holds: the pieces whose gate is still ahead of the log's durable position, and those that may leave
+ * and wait for the end of the round (departures.ts), in order. A piece is one chunk's worth of replies,
+ * so there are a few per connection at most.
  * Invariant: bytes leave in the order they were pushed, none before its gate.
- * Cost: a push that need not wait is one write to the socket; the kernel usually takes it at once.
+ * Cost: one write to the socket per round; the kernel usually takes it at once.
  */
 import type { Socket } from 'node:net';
 import type { BufferPool } from './buffer-pool.ts';
 import type { OutputLimit } from './config-values.ts';
+import type { Departures } from './departures.ts';
+
+/** So much does not wait for the end of the round. */
+const ENOUGH = 64 * 1024;
 
 interface Held {
   readonly bytes: Buffer;
@@ -25,20 +30,25 @@ export class OutputQueue {
   #softSince = 0;
   readonly #socket: Socket;
   readonly #pool: BufferPool;
+  readonly #departures: Departures;
+  /** Pieces that leave at the end of the round. */
+  readonly #leaving: Buffer[] = [];
+  #leavingBytes = 0;
   /** Pooled buffers handed to the socket, in order. */
   readonly #lent: Buffer[] = [];
   readonly #giveBack = (): void => {
     this.#pool.give(this.#lent.shift()!);
   };
 
-  constructor(socket: Socket, pool: BufferPool) {
+  constructor(socket: Socket, pool: BufferPool, departures: Departures) {
     this.#socket = socket;
     this.#pool = pool;
+    this.#departures = departures;
   }
 
   /** Bytes not yet taken by the kernel. */
   get pending(): number {
-    return this.#heldBytes + this.#socket.writableLength;
+    return this.#heldBytes + this.#leavingBytes + this.#socket.writableLength;
   }
 
   /** How many pieces wait for the disk. */
@@ -55,7 +65,7 @@ export class OutputQueue {
   /** Returns true when the bytes have to wait for `release`. */
   push(bytes: Buffer, gate: number, durable: number): boolean {
     if (this.#held.length === 0 && gate <= durable) {
-      this.#send(bytes);
+      this.#leave(bytes);
       return false;
     }
     this.#held.push({ bytes, gate });
@@ -67,15 +77,35 @@ export class OutputQueue {
   release(durable: number): boolean {
     let ready = 0;
     while (ready < this.#held.length && this.#held[ready]!.gate <= durable) ready++;
-    if (ready > 1) this.#socket.cork();
     for (let i = 0; i < ready; i++) {
       const { bytes } = this.#held[i]!;
       this.#heldBytes -= bytes.length;
-      this.#send(bytes);
+      this.#leave(bytes);
     }
-    if (ready > 1) this.#socket.uncork();
     this.#held.splice(0, ready);
     return this.#held.length > 0;
+  }
+
+  /** Hands what may leave to the socket. */
+  depart(): void {
+    const leaving = this.#leaving;
+    const { length } = leaving;
+    if (length === 0) return;
+    this.#leavingBytes = 0;
+    if (length === 1) {
+      this.#send(leaving.pop()!);
+      return;
+    }
+    this.#socket.cork();
+    for (const bytes of leaving) this.#send(bytes);
+    this.#socket.uncork();
+    leaving.length = 0;
+  }
+
+  #leave(bytes: Buffer): void {
+    this.#leavingBytes += bytes.length;
+    if (this.#leaving.push(bytes) === 1) this.#departures.add(this);
+    if (this.#leavingBytes > ENOUGH) this.depart();
   }
 
   /**
@@ -94,8 +124,8 @@ export class OutputQueue {
   }
 
   clear(): void {
-    this.#held.length = 0;
-    this.#heldBytes = 0;
+    this.#held.length = this.#leaving.length = 0;
+    this.#heldBytes = this.#leavingBytes = 0;
   }
 
   #send(bytes: Buffer): void {

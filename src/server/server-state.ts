@@ -15,6 +15,7 @@ import { CommandTable } from './command-table.ts';
 import type { Config } from './config.ts';
 import { type OutputLimit, outputLimit } from './config-values.ts';
 import type { Connection } from './connection.ts';
+import { Departures } from './departures.ts';
 import { LatencyMonitor } from './latency-monitor.ts';
 import type { Logger } from './logger.ts';
 import { MemoryPressure } from './memory-pressure.ts';
@@ -49,6 +50,7 @@ export class ServerState {
   readonly slowlog = new Slowlog();
   readonly latency = new LatencyMonitor();
   readonly pool = new BufferPool(REPLY_BUFFER, REPLY_BUFFERS_KEPT);
+  readonly departures = new Departures(() => this.mark);
   readonly runId = randomBytes(20).toString('hex');
   /** Unix ms. */
   readonly startedAt = Date.now();
