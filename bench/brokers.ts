@@ -114,6 +114,7 @@ export const brokers: Benchmark = {
         ['publish', publishRate],
         ['consume', consumeRate],
       ] as const) {
+        if (!scale.wants(`${what}, ${pair.name}`)) continue;
         const measured = { rivulet: [] as number[], redis: [] as number[] };
         await inTurn(pair, scale, async (worker, side, counts) => {
           const rate = await measure(worker, scale.smoke ? 500 : 30_000);
@@ -121,6 +122,7 @@ export const brokers: Benchmark = {
         });
         emit(rowOf(facts(pair, what, 'messages/s', 'higher', pair.budget), measured));
       }
+      if (!scale.wants(`latency, ${pair.name}`)) continue;
       const middle = { rivulet: [] as number[], redis: [] as number[] };
       const slow = { rivulet: [] as number[], redis: [] as number[] };
       await inTurn(pair, scale, async (worker, side, counts) => {
@@ -180,21 +182,24 @@ function publishRate(worker: Worker, total: number): Promise<number> {
   return onTopic(worker, (topic) => timed(total, () => publishAll(worker, topic, total)));
 }
 
+/** Up to the last message; taking leave is not consuming. */
 function consumeRate(worker: Worker, total: number): Promise<number> {
   return onTopic(worker, async (topic) => {
     await publishAll(worker, topic, total);
-    return timed(total, async () => {
+    let stop = async () => {};
+    const rate = await timed(total, async () => {
       let handled = 0;
       let finish = () => {};
       const all = new Promise<void>((resolve) => {
         finish = resolve;
       });
-      const stop = await worker.consume(topic, () => {
+      stop = await worker.consume(topic, () => {
         if (++handled === total) finish();
       });
       await all;
-      await stop();
     });
+    await stop();
+    return rate;
   });
 }
 

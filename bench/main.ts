@@ -1,6 +1,6 @@
 /**
- * `npm run bench [-- name ...] [--smoke] [--runs N] [--entries N]`: runs the benchmarks, prints each
- * row with both sides, ratio and budget, and appends them to bench/results/<date>.jsonl.
+ * `npm run bench [-- name ...] [--smoke] [--runs N] [--entries N] [--match TEXT]`: runs the benchmarks,
+ * prints each row with both sides, ratio and budget, and appends them to bench/results/<date>.jsonl.
  */
 import { execFileSync } from 'node:child_process';
 import { appendFileSync, mkdirSync, readFileSync } from 'node:fs';
@@ -25,6 +25,7 @@ const { values: options, positionals } = parseArgs({
     smoke: { type: 'boolean', default: false },
     runs: { type: 'string', default: '5' },
     entries: { type: 'string' },
+    match: { type: 'string', default: '' },
   },
 });
 const entries = options.entries === undefined ? undefined : Number(options.entries);
@@ -61,7 +62,8 @@ process.stdout.write(
 );
 for (const benchmark of selected) {
   process.stdout.write(`${benchmark.name}: ${benchmark.about}\n`);
-  await benchmark.run({ smoke: options.smoke, runs }, report);
+  const wants = (name: string) => name.includes(options.match);
+  await benchmark.run({ smoke: options.smoke, runs, wants }, report);
 }
 // A client's reconnection timer or the like must not keep a finished run alive.
 process.exit(0);

@@ -7,6 +7,8 @@ export interface Scale {
   /** The smallest sizes, one run: shows that the benchmark works, measures nothing. */
   readonly smoke: boolean;
   readonly runs: number;
+  /** Whether a row with such words in its name was asked for (`--match`); the brokers ask. */
+  readonly wants: (name: string) => boolean;
 }
 
 export interface Row {
