@@ -13,16 +13,14 @@ import { RivuletError } from '../errors.ts';
 import type { BrokerEvents, Responder } from './broker.ts';
 import type { Attachment } from './broker-base.ts';
 import type { Events } from './events.ts';
+import { KeptConnection } from './kept-connection.ts';
 import type { Message } from './message.ts';
-import { type BrokerOptions, backoffMs } from './options.ts';
+import type { BrokerOptions } from './options.ts';
 import { messageFrom, pushParts } from './remote-frames.ts';
 import type { RemoteLink } from './remote-link.ts';
-import { pause } from './scheduler.ts';
 import type { Tracing } from './trace.ts';
 
 const LONGEST_TEXT = 1000;
-/** A connection that says nothing is asked so often whether it lives. */
-const ASK_IDLE_EVERY_MS = 1000;
 /** So the server hears something within this time, or tells callers that this responder is lost. */
 const ALIVE_MS = 4000;
 
@@ -40,20 +38,27 @@ export interface ResponderSetup {
 export class RemoteResponder implements Attachment {
   readonly #setup: ResponderSetup;
   readonly #jobs = new Map<number, Job>();
-  readonly #closing = new AbortController();
-  #connection: Connection | null = null;
-  #cancelPing: (() => void) | null = null;
-  #running: Promise<void> | null = null;
+  readonly #kept: KeptConnection;
   #whenIdle: (() => void) | null = null;
 
   private constructor(setup: ResponderSetup) {
     this.#setup = setup;
+    const { link, broker, topic, group, concurrency } = setup;
+    const options = ['GROUP', group, 'CREDIT', concurrency, 'ALIVE', ALIVE_MS];
+    this.#kept = new KeptConnection({
+      link,
+      broker,
+      push: (items) => this.#onPush(items),
+      greet: (connection) => connection.call('RESPOND', topic, ...options),
+      lost: (error) => this.#onLost(error),
+      failed: (error) => this.#warn(error),
+    });
   }
 
   /** Resolves once requests can come. */
   static async open(setup: ResponderSetup): Promise<RemoteResponder> {
     const responder = new RemoteResponder(setup);
-    await responder.#connect();
+    await responder.#kept.connect();
     return responder;
   }
 
@@ -62,7 +67,7 @@ export class RemoteResponder implements Attachment {
   }
 
   async close(timeoutMs: number): Promise<void> {
-    this.#closing.abort();
+    this.#kept.stop();
     await this.#connection?.call('UNRESPOND', this.#setup.topic).catch(() => {});
     await this.#idle(timeoutMs);
     const error = new RivuletError('RESPONDER_LOST', 'the responder is closed');
@@ -72,28 +77,11 @@ export class RemoteResponder implements Attachment {
     }
     // What was just sent must leave before the socket ends.
     await this.#connection?.call('PING').catch(() => {});
-    this.#cancelPing?.();
-    this.#connection?.destroy(new RivuletError('CLOSED', 'the responder is closed'));
-    await this.#running;
+    await this.#kept.close(new RivuletError('CLOSED', 'the responder is closed'));
   }
 
-  async #connect(): Promise<void> {
-    const { link, topic, group, concurrency } = this.#setup;
-    const connection = await link.another({
-      push: (items) => this.#onPush(items),
-      room: () => {},
-      closed: (error, lost) => this.#onLost(error, lost),
-    });
-    this.#connection = connection;
-    try {
-      const options = ['GROUP', group, 'CREDIT', concurrency, 'ALIVE', ALIVE_MS];
-      await connection.call('RESPOND', topic, ...options);
-    } catch (error) {
-      this.#connection = null;
-      connection.destroy();
-      throw error;
-    }
-    this.#askIdle();
+  get #connection(): Connection | null {
+    return this.#kept.current;
   }
 
   #onPush(items: readonly Reply[]): void {
@@ -164,39 +152,12 @@ export class RemoteResponder implements Attachment {
     if (this.#jobs.size === 0) this.#whenIdle?.();
   }
 
-  #onLost(error: RivuletError, lost: Connection): void {
-    if (lost !== this.#connection) return;
-    this.#connection = null;
-    this.#cancelPing?.();
+  #onLost(error: RivuletError): void {
     for (const job of this.#jobs.values()) {
       job.abort(new RivuletError('ABORTED', 'the connection was lost', { cause: error }));
     }
     this.#jobs.clear();
     this.#whenIdle?.();
-    if (!this.#closing.signal.aborted) this.#running = this.#reconnect();
-  }
-
-  async #reconnect(): Promise<void> {
-    const { reconnect, scheduler } = this.#setup.broker;
-    const { signal } = this.#closing;
-    for (let attempt = 1; !signal.aborted; attempt++) {
-      const wait = backoffMs(reconnect, attempt, scheduler.fraction());
-      await pause(scheduler, wait, signal).catch(() => {});
-      if (signal.aborted) return;
-      try {
-        await this.#connect();
-        return;
-      } catch (error) {
-        this.#warn(error as RivuletError);
-      }
-    }
-  }
-
-  #askIdle(): void {
-    this.#cancelPing = this.#setup.broker.scheduler.after(ASK_IDLE_EVERY_MS, () => {
-      if (this.#connection?.inFlight === 0) this.#connection.call('PING').catch(() => {});
-      this.#askIdle();
-    });
   }
 
   #idle(timeoutMs: number): Promise<void> {
