@@ -580,6 +580,11 @@ export class Connection implements Waiter {
     return this.#parser.held;
   }
 
+  /** Bytes of input and output held for this client. */
+  get heldBytes(): number {
+    return this.inputHeld + this.output.pending;
+  }
+
   get listening(): boolean {
     const subscriptions = this.subscriptions;
     return subscriptions !== null && subscriptions.channels + subscriptions.patterns > 0;

@@ -76,7 +76,7 @@ export class Housekeeping {
         });
         connection.destroy();
       }
-      memory += connection.inputHeld + connection.output.pending;
+      memory += connection.heldBytes;
     }
     const limit = server.config.number('maxmemory-clients');
     if (limit > 0 && memory > limit) this.#evictClients(memory - limit);
@@ -95,13 +95,12 @@ export class Housekeeping {
 
   /** maxmemory-clients: the largest go first. */
   #evictClients(excess: number): void {
-    const sizeOf = (client: Connection) => client.inputHeld + client.output.pending;
     const largest = [...this.#server.connections.values()]
       .filter((client) => !client.noEvict)
-      .sort((a, b) => sizeOf(b) - sizeOf(a));
+      .sort((a, b) => b.heldBytes - a.heldBytes);
     for (const client of largest) {
       if (excess <= 0) return;
-      excess -= sizeOf(client);
+      excess -= client.heldBytes;
       this.#server.log.write('warning', 'Evicting client: maxmemory-clients is exceeded', {
         client: clientLine(client),
       });

@@ -16,9 +16,7 @@ export interface MemoryOverhead {
 
 export function memoryOverhead(server: ServerState): MemoryOverhead {
   let clients = 0;
-  for (const { inputHeld, output } of server.connections.values()) {
-    clients += inputHeld + output.pending;
-  }
+  for (const { heldBytes } of server.connections.values()) clients += heldBytes;
   const { appended, durable } = server.engine.journal;
   const log = appended - durable;
   return { clients, log, total: server.startMemory + clients + log };
