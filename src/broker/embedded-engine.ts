@@ -12,28 +12,13 @@ import type { ConsumerGroup } from '../consumer-groups/group.ts';
 import type { Database } from '../engine/database.ts';
 import { Engine } from '../engine/engine.ts';
 import type { KeyEntry } from '../engine/key-entry.ts';
+import type { DurableEngine } from '../engine/open-durable-engine.ts';
 import { RivuletError } from '../errors.ts';
 import { type Journal, NullJournal } from '../storage/journal.ts';
 import type { StreamId } from '../stream/stream-id.ts';
 import { Random } from '../util/random.ts';
 import { LocalRequests } from './local-requests.ts';
 import type { Scheduler } from './scheduler.ts';
-
-/** What keeps the records; memory has none. */
-export interface EmbeddedStorage {
-  readonly journal: Journal;
-  /** Called when `journal.durable` has risen. */
-  onDurable: () => void;
-  /** The disk has failed: nothing more will be durable. */
-  onFailure: (error: Error) => void;
-  /** Writes what was gathered. */
-  flush(): void;
-  /** Checkpoints and the like, when they are due. */
-  housekeep(): void;
-  /** Fills the engine with what is stored. */
-  recover(engine: Engine): Promise<void>;
-  close(): Promise<void>;
-}
 
 /** One who consumes a group of a topic in this process. */
 export interface GroupMember {
@@ -61,7 +46,7 @@ export class EmbeddedEngine {
   readonly requests: LocalRequests;
   /** Hears of every topic that takes a name, within the turn. */
   readonly topicListeners = new Set<(topic: string) => void>();
-  readonly #storage: EmbeddedStorage | null;
+  readonly #durable: DurableEngine | null;
   readonly #journal: Journal;
   /** By group and topic, in the order they came; the first one leads where the group is ordered. */
   readonly #members = new Map<string, GroupMember[]>();
@@ -76,28 +61,23 @@ export class EmbeddedEngine {
   #cancelTimer: (() => void) | null = null;
   #armedFor = Number.POSITIVE_INFINITY;
   #housekeptAt = Number.NEGATIVE_INFINITY;
+  #cancelHousekeeping: (() => void) | null = null;
   #closed = false;
 
-  constructor(scheduler: Scheduler, storage: EmbeddedStorage | null = null) {
+  /** On a data directory, or in memory alone. */
+  constructor(scheduler: Scheduler, durable: DurableEngine | null = null) {
     this.scheduler = scheduler;
-    this.#storage = storage;
-    this.#journal = storage?.journal ?? new NullJournal();
-    const seed = Math.floor(scheduler.fraction() * 0x1_0000_0000);
-    this.engine = new Engine({
-      clock: scheduler,
-      random: new Random(seed),
-      journal: this.#journal,
-      databases: 16,
-    });
+    this.#durable = durable;
+    this.engine = durable?.engine ?? inMemory(scheduler);
+    this.#journal = this.engine.journal;
     this.requests = new LocalRequests(scheduler);
-    if (storage === null) return;
-    storage.onDurable = () => this.#release();
-    storage.onFailure = (error) => this.#fail(error);
+    if (durable === null) return;
+    durable.log.onDurable = () => this.#release();
+    durable.log.onFatal = (error) => this.#fail(error);
   }
 
   /** Before the first turn. */
   async start(): Promise<void> {
-    await this.#storage?.recover(this.engine);
     const { engine } = this;
     engine.streamAppeared = (database, entry) => {
       if (database === this.database) this.#appeared.push(entry);
@@ -141,7 +121,11 @@ export class EmbeddedEngine {
   /** A turn that changes something: refused while the disk takes no records. */
   change<T>(work: (engine: Engine) => T): T {
     const { refusal } = this;
-    if (refusal !== null) throw refusal;
+    if (refusal !== null) {
+      // The refusal ends only when the log looks at the disk again.
+      this.#keepHouse();
+      throw refusal;
+    }
     return this.run(work);
   }
 
@@ -199,7 +183,7 @@ export class EmbeddedEngine {
 
   /** True the first time that it is asked about a group. */
   tidies(topic: string, group: string): boolean {
-    if (this.#storage === null) return false;
+    if (this.#durable === null) return false;
     const key = keyOf({ topic, group });
     if (this.#tidied.has(key)) return false;
     this.#tidied.add(key);
@@ -211,27 +195,49 @@ export class EmbeddedEngine {
     this.#closed = true;
     this.#cancelTimer?.();
     this.#cancelTimer = null;
+    this.#cancelHousekeeping?.();
+    this.#cancelHousekeeping = null;
     this.requests.close();
-    await this.#storage?.close();
+    await this.#durable?.close();
     this.#release();
   }
 
   #ended(): void {
     this.#arm();
-    const storage = this.#storage;
-    if (storage === null) return;
+    const durable = this.#durable;
+    if (durable === null) return;
     if (!this.#flushing) {
       this.#flushing = true;
       // What is done in this tick goes to disk together.
       queueMicrotask(() => {
         this.#flushing = false;
-        storage.flush();
+        durable.flush();
       });
     }
+    this.#keepHouse();
+  }
+
+  /**
+   * Comes with the turns, and by a timer while records wait for the disk or the disk takes none: then
+   * a second try must not depend on a caller that publishes. The timer keeps the process alive only
+   * for records that a caller waits for.
+   */
+  #keepHouse(): void {
+    const durable = this.#durable;
+    if (durable === null || this.#closed || this.#failure !== null) return;
     const now = this.scheduler.monotonic();
-    if (now - this.#housekeptAt < HOUSEKEEPING_MS) return;
-    this.#housekeptAt = now;
-    storage.housekeep();
+    if (now - this.#housekeptAt >= HOUSEKEEPING_MS) {
+      this.#housekeptAt = now;
+      durable.housekeep();
+      this.engine.memory.tick();
+    }
+    if (this.#cancelHousekeeping !== null || !durable.unsettled) return;
+    const keepsAlive = this.#waiting.length > 0;
+    const run = (): void => {
+      this.#cancelHousekeeping = null;
+      this.#keepHouse();
+    };
+    this.#cancelHousekeeping = this.scheduler.after(HOUSEKEEPING_MS, run, keepsAlive);
   }
 
   #announce(): void {
@@ -297,6 +303,12 @@ export class EmbeddedEngine {
 }
 
 const CLOSED = new RivuletError('CLOSED', 'the broker was disconnected before it was stored');
+
+function inMemory(scheduler: Scheduler): Engine {
+  const seed = Math.floor(scheduler.fraction() * 0x1_0000_0000);
+  const journal = new NullJournal();
+  return new Engine({ clock: scheduler, random: new Random(seed), journal, databases: 16 });
+}
 
 function keyOf({ topic, group }: Pick<GroupMember, 'topic' | 'group'>): string {
   // Neither may hold a space.

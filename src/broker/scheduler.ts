@@ -7,8 +7,11 @@
 import type { Clock } from '../util/clock.ts';
 
 export interface Scheduler extends Clock {
-  /** Runs once, `ms` from now; the returned function cancels and may be called at any time. */
-  after(ms: number, run: () => void): () => void;
+  /**
+   * Runs once, `ms` from now; the returned function cancels and may be called at any time. With
+   * `keepsAlive` false the timer alone does not keep the process from ending.
+   */
+  after(ms: number, run: () => void, keepsAlive?: boolean): () => void;
   /** A number in [0, 1), for jitter and for choosing among equals. */
   fraction(): number;
   /** A fresh word of `[0-9a-z]` that nobody else has, for names of consumers and inboxes. */

@@ -5,8 +5,9 @@ import type { Scheduler } from './scheduler.ts';
 
 export const systemScheduler: Scheduler = {
   ...systemClock,
-  after(ms, run) {
+  after(ms, run, keepsAlive = true) {
     const timer = setTimeout(run, Math.min(Math.max(0, ms), LONGEST_MS));
+    if (!keepsAlive) timer.unref();
     return () => clearTimeout(timer);
   },
   fraction: () => Math.random(),

@@ -35,7 +35,7 @@ export interface CheckpointerOptions {
   /** Resolves after others have had their turn on the loop: setImmediate in the server. */
   readonly pause: () => Promise<void>;
   /** Bytes of log after which a checkpoint is due. @default 64 MiB */
-  readonly logBytes?: number;
+  readonly logBytes?: number | undefined;
 }
 
 /** Longest slice of work, ms. */

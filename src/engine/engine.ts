@@ -45,6 +45,8 @@ export interface EngineOptions {
 /** Most keys that one tick removes, and most buckets that it moves: about a millisecond's work. */
 const EXPIRED_PER_TICK = 500;
 const BUCKETS_PER_TICK = 2000;
+/** While the log takes no records, `nextDeadline` is at least so far away. */
+const REFUSED_MS = 100;
 
 export class Engine {
   readonly clock: Clock;
@@ -153,7 +155,8 @@ export class Engine {
       const at = keyspace.schedule.first()?.due ?? Number.POSITIVE_INFINITY;
       if (at < next) next = at;
     }
-    return next;
+    // What is due and cannot be recorded now would make the shell call at once, again and again.
+    return this.journal.refusal === null ? next : Math.max(next, this.now + REFUSED_MS);
   }
 
   /** Something is due at this unix ms. */

@@ -16,6 +16,7 @@ import type { Config } from './config.ts';
 import { type OutputLimit, outputLimit } from './config-values.ts';
 import type { Connection } from './connection.ts';
 import { Departures } from './departures.ts';
+import { applyEngineSettings, ENGINE_SETTINGS } from './engine-settings.ts';
 import { LatencyMonitor } from './latency-monitor.ts';
 import type { Logger } from './logger.ts';
 import { MemoryPressure } from './memory-pressure.ts';
@@ -267,19 +268,9 @@ export class ServerState {
     config.watch('latency-monitor-threshold', () => {
       this.latency.threshold = config.number('latency-monitor-threshold');
     });
-    const { nodeLimits, idempotencyWindow } = this.engine;
-    config.watch('stream-node-max-entries', () => {
-      nodeLimits.maxEntries = config.number('stream-node-max-entries');
-    });
-    config.watch('stream-node-max-bytes', () => {
-      nodeLimits.maxBytes = config.number('stream-node-max-bytes');
-    });
-    config.watch('stream-idmp-duration', () => {
-      idempotencyWindow.duration = config.number('stream-idmp-duration');
-    });
-    config.watch('stream-idmp-maxsize', () => {
-      idempotencyWindow.maxsize = config.number('stream-idmp-maxsize');
-    });
+    for (const name of ENGINE_SETTINGS) {
+      config.watch(name, () => applyEngineSettings(this.engine, config));
+    }
     config.watch('notify-keyspace-events', (value) => {
       this.engine.notifyOf(value);
     });

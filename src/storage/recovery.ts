@@ -36,6 +36,8 @@ export interface RecoveryOptions {
   /** The checkpoint's position: records that end at or before it are skipped. */
   readonly from: number;
   readonly visit: RecordVisitor;
+  /** Bytes of segments read so far, and of all that are to be read; called after each frame. */
+  readonly onProgress?: ((read: number, total: number) => void) | undefined;
 }
 
 export interface RecoveryReport {
@@ -87,6 +89,9 @@ class Recovery {
   #bytes = 0;
   #clean = false;
   #cut: RecoveryReport['cut'] = null;
+  /** Bytes of the segments that are done with, and of all. */
+  #read = 0;
+  #total = 0;
 
   constructor(options: RecoveryOptions) {
     this.#options = options;
@@ -100,6 +105,8 @@ class Recovery {
     const first = segments.findLastIndex((segment) => segment.start <= from);
     if (first < 0 && (segments.length > 0 || from > 0)) throw missing(directory, from, segments);
     this.#position = first < 0 ? from : segments[first].start;
+    if (this.#options.onProgress !== undefined)
+      await this.#measure(segments.slice(Math.max(first, 0)));
     for (let i = Math.max(first, 0); i < segments.length; i++) {
       await this.#segment(segments[i], segments[i + 1] ?? null);
     }
@@ -122,6 +129,18 @@ class Recovery {
     };
   }
 
+  async #measure(segments: readonly OldSegment[]): Promise<void> {
+    const { disk, directory } = this.#options;
+    for (const { name } of segments) {
+      const file = await disk.open(`${directory}/${name}`);
+      try {
+        this.#total += await file.size();
+      } finally {
+        await file.close();
+      }
+    }
+  }
+
   async #segment(segment: OldSegment, next: OldSegment | null): Promise<void> {
     const { disk, directory, from } = this.#options;
     const reader = await SegmentReader.open(disk, directory, segment.name, segment.start);
@@ -131,6 +150,7 @@ class Recovery {
         const finding = await reader.find(this.#checkBody);
         if (finding === 'frame' && this.#follows(reader)) {
           this.#frame(reader);
+          this.#options.onProgress?.(this.#read + reader.offset, this.#total);
         } else if (next !== null && next.start === this.#position) {
           return;
         } else if (this.#position >= from || !(await this.#skip(reader))) {
@@ -140,6 +160,7 @@ class Recovery {
         }
       }
     } finally {
+      this.#read += reader.size;
       await reader.close();
     }
   }

@@ -89,12 +89,15 @@ export class Store {
    * Rejects with StorageError when acknowledged data is damaged or missing; whatever `visit` throws
    * rejects it too.
    */
-  async recover(visit: RecordVisitor): Promise<RecoveryReport> {
+  async recover(
+    visit: RecordVisitor,
+    onProgress?: (read: number, total: number) => void,
+  ): Promise<RecoveryReport> {
     if (this.#recovered) throw new Error('a store is recovered once');
     this.#recovered = true;
     const { disk, directory } = this.#options;
     const from = this.checkpoint.position;
-    const report = await recoverLog({ disk, directory, from, visit });
+    const report = await recoverLog({ disk, directory, from, visit, onProgress });
     await this.log.start(report.position, report.segments);
     return report;
   }

@@ -85,11 +85,11 @@ async function run(seed: number, counts: Counts): Promise<void> {
         clock.advance(random.below(40));
         life.perform([]);
       } else {
-        life.store.log.flush();
+        life.log.flush();
         for (let i = random.below(3); i > 0; i--) await life.stepDisk();
       }
     }
-    if (life.store.log.durable < life.store.log.appended) counts.lost++;
+    if (life.log.durable < life.log.appended) counts.lost++;
     counts.crashes++;
     await disk.crash();
   }

@@ -41,9 +41,9 @@ test('a disk that drops what it has acknowledged is found out', async () => {
   const world = new World(1);
   const life = await world.start();
   const deed = life.perform([['SET', 'a', '1']]);
-  life.store.log.flush();
+  life.log.flush();
   await world.disk.settle();
-  assert.equal(life.store.log.durable, world.policy === 'always' ? deed.position : 0);
+  assert.equal(life.log.durable, world.policy === 'always' ? deed.position : 0);
   // The whole frame vanishes, as if the drive had lied about its cache.
   const [name] = (await world.disk.finish(world.disk.list('data'))).filter((name) =>
     name.endsWith('rlog'),

@@ -178,7 +178,7 @@ class Run {
     for (let steps = 20 + random.below(300); steps > 0 && !life.hasFailed; steps--) {
       const choice = random.below(100);
       if (choice < 45) this.#act(life);
-      else if (choice < 60) life.store.log.flush();
+      else if (choice < 60) life.log.flush();
       else if (choice < 85) await life.stepDisk();
       else if (choice < 90) this.#passTime(life);
       else if (choice < 98) this.#trace(`checkpoint: ${life.stepCheckpoint()}`);
@@ -224,14 +224,14 @@ class Run {
   #passTime(life: Life): void {
     const { clock, random } = this.#world;
     clock.advance(random.below(random.chance(0.2) ? 5_000 : 200));
-    life.store.log.tick();
+    life.log.tick();
     if (!life.acceptsWrites) return;
     this.#note(life.perform([]));
   }
 
   async #end(life: Life): Promise<void> {
     const { random, disk } = this.#world;
-    const { log } = life.store;
+    const { log } = life;
     this.#events.checkpoints += life.checkpoints;
     if (life.hasFailed) this.#events.diskFailures++;
     else if (random.chance(0.2) && life.acceptsWrites) {

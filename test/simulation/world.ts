@@ -5,16 +5,13 @@
  * completes, when a checkpoint takes its next step, where a write fails, the disk fills up, power is
  * lost, a stored bit flips. Nothing else is random, so a seed replays its run to the last step.
  */
-import { Checkpointer } from '../../src/engine/checkpointer.ts';
+import type { Checkpointer } from '../../src/engine/checkpointer.ts';
 import { Engine } from '../../src/engine/engine.ts';
-import { Replay } from '../../src/engine/replay.ts';
-import { restoreCheckpoint } from '../../src/engine/restore.ts';
-import { streamReplayHandlers } from '../../src/engine/stream-replay.ts';
-import type { SyncPolicy } from '../../src/storage/log.ts';
+import { type DurableEngine, openDurableEngine } from '../../src/engine/open-durable-engine.ts';
+import type { Log, SyncPolicy } from '../../src/storage/log.ts';
 import { MemoryCheckpoint, MemoryCheckpointStore } from '../../src/storage/memory-checkpoint.ts';
 import type { RecoveryReport } from '../../src/storage/recovery.ts';
 import { SimulatedDisk } from '../../src/storage/simulated-disk.ts';
-import { openStore, type Store } from '../../src/storage/store.ts';
 import { ManualClock } from '../../src/util/clock.ts';
 import { Random } from '../../src/util/random.ts';
 import { type Argument, InProcessSession } from '../helpers/in-process-server.ts';
@@ -54,32 +51,26 @@ export class World {
   async start(
     drive: <T>(operation: Promise<T>) => Promise<T> = (operation) => this.disk.finish(operation),
   ): Promise<Life> {
-    const store = await drive(
-      openStore({
+    const durable = await drive(
+      openDurableEngine({
         disk: this.disk,
         directory: DIRECTORY,
         clock: this.clock,
         random: new Random(this.random.uint32()),
+        engineRandom: new Random(1),
         openCheckpoint: async () =>
           new MemoryCheckpoint(this.checkpoints, { defer: (commit) => this.disk.enqueue(commit) }),
+        pause: () => Promise.resolve(),
+        configure: (engine) => {
+          engine.nodeLimits.maxEntries = this.nodeMaxEntries;
+        },
         policy: this.policy,
         firstSegmentBytes: 4 * 1024,
         segmentBytes: 32 * 1024,
         reserveBytes: 8 * 1024,
       }),
     );
-    const engine = newEngine(this, store.log);
-    const checkpointer = new Checkpointer(engine, {
-      checkpoint: store.checkpoint,
-      drainLog: () => store.log.drain(),
-      pause: () => Promise.resolve(),
-    });
-    restoreCheckpoint(engine, checkpointer);
-    const replay = new Replay(engine, streamReplayHandlers);
-    const report = await drive(
-      store.recover((type, body) => replay.apply(type, body.raw(body.end - body.at))),
-    );
-    return new Life(this, store, engine, checkpointer, report);
+    return new Life(this, durable);
   }
 
   /** Leaves only so much room, or all there was. */
@@ -93,7 +84,7 @@ export class World {
 
 export function newEngine(
   world: World,
-  journal: Store['log'] | ConstructorParameters<typeof Engine>[0]['journal'],
+  journal: ConstructorParameters<typeof Engine>[0]['journal'],
 ): Engine {
   const engine = new Engine({ clock: world.clock, random: new Random(1), journal });
   engine.nodeLimits.maxEntries = world.nodeMaxEntries;
@@ -103,37 +94,33 @@ export function newEngine(
 /** One process: from its start to its end. */
 export class Life {
   readonly world: World;
-  readonly store: Store;
+  readonly log: Log;
   readonly engine: Engine;
   /** Where the log went on after recovery, and whether something was cut off its end. */
   readonly report: RecoveryReport;
   /** The disk failed: the process has to end. */
   hasFailed = false;
   readonly #session: InProcessSession;
+  readonly #durable: DurableEngine;
   readonly #checkpointer: Checkpointer;
   #commit: 'none' | 'capturing' | 'committing' | 'settling' = 'none';
 
-  constructor(
-    world: World,
-    store: Store,
-    engine: Engine,
-    checkpointer: Checkpointer,
-    report: RecoveryReport,
-  ) {
+  constructor(world: World, durable: DurableEngine) {
     this.world = world;
-    this.store = store;
-    this.engine = engine;
-    this.report = report;
-    this.#checkpointer = checkpointer;
-    this.#session = new InProcessSession({ engine }, 2);
-    store.log.onFatal = () => {
+    this.#durable = durable;
+    this.log = durable.log;
+    this.engine = durable.engine;
+    this.report = durable.recovery;
+    this.#checkpointer = durable.checkpointer;
+    this.#session = new InProcessSession({ engine: this.engine }, 2);
+    this.log.onFatal = () => {
       this.hasFailed = true;
     };
   }
 
   /** Whether the log takes records now; a server refuses commands while it does not. */
   get acceptsWrites(): boolean {
-    return this.store.log.refusalFor(4_096) === null && !this.hasFailed;
+    return this.log.refusalFor(4_096) === null && !this.hasFailed;
   }
 
   /** Checkpoints committed in this life. */
@@ -144,7 +131,7 @@ export class Life {
   /** Runs a unit of commands and returns what is to be remembered of it. */
   perform(commands: readonly (readonly Argument[])[]): Deed {
     perform(this.engine, this.#session, commands);
-    return { commands, now: this.world.clock.now(), position: this.store.log.appended };
+    return { commands, now: this.world.clock.now(), position: this.log.appended };
   }
 
   /** Lets one disk operation complete. */
@@ -182,7 +169,7 @@ export class Life {
       .finally(() => {
         this.#commit = 'settling';
         // Removing what the checkpoint has made needless may itself be cut short by the next crash.
-        this.store.trim().catch(() => {});
+        this.#durable.trimLog().catch(() => {});
       });
   }
 
@@ -190,7 +177,7 @@ export class Life {
   async close(): Promise<void> {
     while (this.#commit === 'capturing' || this.#commit === 'settling') this.stepCheckpoint();
     await this.world.disk.settle(() => this.#commit !== 'committing');
-    await this.world.disk.finish(this.store.close());
+    await this.world.disk.finish(this.#durable.close());
   }
 }
 
