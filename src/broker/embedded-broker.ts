@@ -102,7 +102,7 @@ export class EmbeddedBroker extends BrokerBase {
     const { consumer: name, minIdleMs = 0, limit = 100, after } = query;
     const start = after === undefined ? StreamId.min() : readId(after);
     if (after !== undefined && !start.increment()) return [];
-    const entries = this.#connected.run(({ now }) => {
+    const entries = this.#connected.run(({ steady }) => {
       const found = this.#groupOf(topic, group).group;
       const rows: PendingEntry[] = [];
       // Nobody's ('') are no consumer's: they are picked from all.
@@ -110,7 +110,7 @@ export class EmbeddedBroker extends BrokerBase {
       if (name && consumer === null) return rows;
       const count = name === '' ? Number.MAX_SAFE_INTEGER : limit;
       const wanted = { start, end: StreamId.max(), count, consumer, minIdle: Math.ceil(minIdleMs) };
-      scanPending(found, wanted, now, (at, idleMs) => {
+      scanPending(found, wanted, steady, (at, idleMs) => {
         const owner = found.consumerAt(at.consumer)?.name.toString() ?? '';
         if (rows.length === limit || (name === '' && owner !== '')) return;
         // Nobody has been idle with what nobody holds.

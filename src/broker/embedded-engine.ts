@@ -39,6 +39,8 @@ interface Waiting {
 }
 
 const HOUSEKEEPING_MS = 200;
+/** The clock may be set, and dates come sooner than their timer: they are looked at this often, ms. */
+const LONGEST_TIMER_MS = 60_000;
 
 export class EmbeddedEngine {
   readonly engine: Engine;
@@ -294,7 +296,8 @@ export class EmbeddedEngine {
     if (next >= this.#armedFor || this.#closed) return;
     this.#cancelTimer?.();
     this.#armedFor = next;
-    this.#cancelTimer = this.scheduler.after(Math.max(0, next - this.scheduler.now()), () => {
+    const wait = Math.min(Math.max(0, next - this.scheduler.monotonic()), LONGEST_TIMER_MS);
+    this.#cancelTimer = this.scheduler.after(wait, () => {
       this.#cancelTimer = null;
       this.#armedFor = Number.POSITIVE_INFINITY;
       if (!this.#closed) this.run((engine) => engine.tick());

@@ -126,9 +126,9 @@ export class EmbeddedReader implements BlockedReader, GroupMember {
     if (this.#closed || (exclusive && !this.#leads)) return false;
     const entry = this.database.findKey(this.keys[0] as Buffer);
     if (entry === undefined || entry.value.type !== 'stream') return false;
-    const { now } = shell.engine;
+    const { steady, time } = shell.engine;
     if (shell.refusal !== null) {
-      this.wakeAt = now + REFUSED_MS;
+      this.wakeAt = time.monotonic + REFUSED_MS;
       return false;
     }
     const group = entry.value.groups.get(this.#groupName) ?? this.#restore(entry);
@@ -140,7 +140,7 @@ export class EmbeddedReader implements BlockedReader, GroupMember {
       if (taken > 0) shell.engine.blocked.moveToEnd(this);
     }
     this.hungry = room <= 0;
-    this.wakeAt = this.#nextLook(group, now);
+    this.wakeAt = time.whenSteady(this.#nextLook(group, steady));
     return false;
   }
 
@@ -193,14 +193,14 @@ export class EmbeddedReader implements BlockedReader, GroupMember {
     turn.value = value;
     turn.group = group;
     turn.consumer = this.#consumerOf(entry, group);
-    turn.consumer.seenTime = engine.now;
+    turn.consumer.seenTime = engine.steady;
     taken.length = 0;
     if (this.#takeOverAfter !== null) this.#takeOver(room);
     if (this.#takeOverAfter === null) {
       const ackWait = group.policy?.ackWait ?? NEVER;
       sink.reader = this;
-      if (hasDue(turn, ackWait, engine.now)) {
-        deliverDue(turn, ackWait, room - taken.length, engine.now, sink);
+      if (hasDue(turn, ackWait, engine.steady)) {
+        deliverDue(turn, ackWait, room - taken.length, engine.steady, sink);
       }
       if (taken.length < room) this.#takeNew(room);
     }
@@ -214,7 +214,7 @@ export class EmbeddedReader implements BlockedReader, GroupMember {
     if (stream.length === 0 || stream.lastId.compare(turn.group.lastId) <= 0) return;
     start.copy(turn.group.lastId).increment();
     iterator.seek(stream, start, LAST_ID);
-    delivery.begin(turn, false, this.#setup.shell.engine.now);
+    delivery.begin(turn, false, this.#setup.shell.engine.steady);
     while (taken.length < room && iterator.next()) {
       taken.push(this.#read(iterator, 1));
       delivery.deliver(iterator.id);
@@ -240,7 +240,7 @@ export class EmbeddedReader implements BlockedReader, GroupMember {
       }
       const count = cursor.count + (cursor.consumer === consumer.index ? 0 : 1);
       taken.push(this.#read(iterator, count));
-      assignEntry(turn, cursor.id, engine.now, count);
+      assignEntry(turn, cursor.id, engine.steady, count);
     }
     if (gone.count > 0) acknowledge(this.database, turn.entry, group, gone);
     if (!more) this.#takeOverAfter = null;
@@ -310,7 +310,13 @@ export class EmbeddedReader implements BlockedReader, GroupMember {
   #consumerOf(entry: KeyEntry, group: ConsumerGroup): Consumer {
     return (
       group.findConsumer(this.#consumerName.toString('latin1')) ??
-      createConsumer(this.database, entry, group, this.#consumerName, this.#setup.shell.engine.now)
+      createConsumer(
+        this.database,
+        entry,
+        group,
+        this.#consumerName,
+        this.#setup.shell.engine.steady,
+      )
     );
   }
 }

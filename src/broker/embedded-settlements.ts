@@ -79,14 +79,14 @@ export class EmbeddedSettlements implements Settler<EmbeddedDelivery> {
     return this.#change(raw, (place) => {
       const { engine } = this.#shell;
       // As if it had been delivered when its deadline, seen from there, is the wanted one.
-      const time = Math.max(0, engine.now + Math.round(ms) - (place.group.policy?.ackWait ?? 0));
+      const time = Math.max(0, engine.steady + Math.round(ms) - (place.group.policy?.ackWait ?? 0));
       this.#assign(place, raw, time, cursor.count);
     });
   }
 
   recount(raw: EmbeddedDelivery): Promise<void> {
     return this.#change(raw, (place) => {
-      this.#assign(place, raw, this.#shell.engine.now, raw.attempt);
+      this.#assign(place, raw, this.#shell.engine.steady, raw.attempt);
     });
   }
 

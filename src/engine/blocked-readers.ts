@@ -15,10 +15,10 @@ const NEVER = Number.POSITIVE_INFINITY;
 export interface BlockedReader {
   readonly database: Database;
   readonly keys: readonly Buffer[];
-  /** Unix ms; Infinity = no deadline. */
+  /** Monotonic ms; Infinity = no deadline. */
   readonly deadline: number;
   /**
-   * Unix ms at which to try again although no key was signalled; absent or Infinity = never. Read
+   * Monotonic ms at which to try again although no key was signalled; absent or Infinity = never. Read
    * when the reader is added and after each try.
    */
   readonly wakeAt?: number | undefined;
@@ -148,7 +148,7 @@ export class BlockedReaders {
     }
   }
 
-  /** Ends the waits whose deadline has come and tries those again that asked to be woken. */
+  /** Ends the waits whose deadline has come (`now` in monotonic ms) and tries those that asked to be woken. */
   expire(now: number): void {
     // One look at each: a reader that wants to be woken again at once has to wait for the next call.
     for (let looks = this.deadlines.size; looks > 0; looks--) {

@@ -58,7 +58,8 @@ export class CheckpointRun {
     this.changes = changes;
     this.position = position;
     const keyspaces = engine.databases.map(({ keyspace, size }) => ({ uid: keyspace.uid, size }));
-    this.meta = { lastUid: 0, keyspaces, lastScheduled: engine.lastScheduled };
+    const { lastScheduled } = engine;
+    this.meta = { lastUid: 0, keyspaces, lastScheduled, stepped: engine.time.stepped };
     this.work = this.pieces();
   }
 

@@ -8,7 +8,7 @@
  *           (scheduled-entries.ts)
  *     meta  varint format version · varint last uid · varint n, then of each of the n databases
  *           varint keyspace's uid · varint number of keys; then varint last number of a scheduled
- *           entry
+ *           entry; then f64 steps of the clock in ms (turn-clock.ts)
  */
 import { ByteReader, type ByteWriter } from '../util/byte-writer.ts';
 import type { KeyEntry } from './key-entry.ts';
@@ -58,6 +58,8 @@ export interface CheckpointMeta {
   readonly keyspaces: readonly StoredKeyspace[];
   /** The last number given to a scheduled entry. */
   readonly lastScheduled: number;
+  /** The sum of the clock's steps. */
+  readonly stepped: number;
 }
 
 export function encodeMeta(meta: CheckpointMeta, writer: ByteWriter): void {
@@ -69,6 +71,7 @@ export function encodeMeta(meta: CheckpointMeta, writer: ByteWriter): void {
     writer.varint(size);
   }
   writer.varint(meta.lastScheduled);
+  writer.f64(meta.stepped);
 }
 
 /** Throws RangeError where the bytes are damaged or of a newer format. */
@@ -83,5 +86,8 @@ export function decodeMeta(bytes: Buffer): CheckpointMeta {
   for (let left = reader.varint(); left > 0; left--) {
     keyspaces.push({ uid: reader.varint(), size: reader.varint() });
   }
-  return { lastUid, keyspaces, lastScheduled: reader.varint() };
+  const lastScheduled = reader.varint();
+  // Checkpoints of the first versions end here.
+  const stepped = reader.done ? 0 : reader.f64();
+  return { lastUid, keyspaces, lastScheduled, stepped };
 }

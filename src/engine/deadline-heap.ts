@@ -7,7 +7,7 @@
  * Cost: O(log n), no allocation but the array's growth.
  */
 export interface Timed {
-  /** Unix ms. */
+  /** Milliseconds of whatever clock the heap's user goes by. */
   expireAt: number;
   heapIndex: number;
 }

@@ -33,6 +33,7 @@ import { addDue } from './scheduled-entries.ts';
 import type { AgingStream } from './stream-aging.ts';
 import { StreamAnnouncements } from './stream-announcements.ts';
 import { StreamValue } from './stream-value.ts';
+import { TurnClock } from './turn-clock.ts';
 
 export interface EngineOptions {
   readonly clock: Clock;
@@ -62,8 +63,12 @@ export class Engine {
   events: KeyspaceEvents | null = null;
   /** Requests and replies under way. */
   readonly responders = new Responders<Parts>(partsRules);
-  /** Cached unix ms of the current command: set by `turn`, constant within one command or EXEC. */
+  /** What time it is: read by `turn`, constant within one command or EXEC. */
+  readonly time: TurnClock;
+  /** Unix ms of the turn: `time.now`. */
   now: number;
+  /** Unix ms of the turn as if the clock had never been set: `time.steady`. */
+  steady: number;
   /** The same in whole seconds, as KeyEntry.accessed holds them. */
   seconds: number;
   /** True while records are being replayed: mutators then journal nothing and wake nobody. */
@@ -89,7 +94,7 @@ export class Engine {
   streamAppeared: ((database: Database, entry: KeyEntry) => void) | null = null;
   /** Hears of entries that left their group for the dead letter; may only take note. */
   burials: BurialListener | null = null;
-  /** For whoever calls `tick`: there is something to do at this unix ms, earlier than was known. */
+  /** For the caller of `tick`: there is something to do at this monotonic ms, earlier than was known. */
   onDue: ((at: number) => void) | null = null;
   /** Which blocks of streams stay in memory. */
   readonly memory: MemoryBudget;
@@ -100,21 +105,36 @@ export class Engine {
   /** The last number given to a scheduled entry; records and the checkpoint keep it. */
   lastScheduled = 0;
   private databaseToTick = 0;
+  private isStepUnrecorded = false;
 
   constructor(options: EngineOptions) {
     this.clock = options.clock;
     this.random = options.random;
     this.journal = options.journal;
     this.recording = options.journal.enabled;
-    this.now = options.clock.now();
+    this.time = new TurnClock(options.clock);
+    this.now = this.time.now;
+    this.steady = this.time.steady;
     this.seconds = Math.floor(this.now / 1000);
     this.memory = new MemoryBudget(this);
     for (let i = 0; i < (options.databases ?? 16); i++) this.databases.push(new Database(this, i));
   }
 
-  /** Before each command (or EXEC): refreshes `now`. */
+  /** Before each command (or EXEC): reads the clock. */
   turn(): void {
-    this.now = this.clock.now();
+    const { time } = this;
+    if (time.read()) this.isStepUnrecorded = true;
+    this.now = time.now;
+    this.steady = time.steady;
+    this.seconds = Math.floor(this.now / 1000);
+    if (this.isStepUnrecorded) this.recordStep();
+  }
+
+  /** What an earlier process knew of the clock's steps. */
+  resumeTime(stepped: number): void {
+    this.time.resume(stepped);
+    this.now = this.time.now;
+    this.steady = this.time.steady;
     this.seconds = Math.floor(this.now / 1000);
   }
 
@@ -142,26 +162,24 @@ export class Engine {
     for (const database of this.databases) database.keyspace.table.step(BUCKETS_PER_TICK);
     this.memory.tick();
     this.settle();
-    this.blocked.expire(this.now);
+    this.blocked.expire(this.time.monotonic);
   }
 
-  /** Unix ms at which tick() has something to do; Infinity when nothing waits. */
+  /** Monotonic ms at which tick() has something to do; Infinity when nothing waits. */
   nextDeadline(): number {
-    let next = Math.min(
-      this.blocked.nextDeadline(),
-      this.aging.first()?.expireAt ?? Number.POSITIVE_INFINITY,
-    );
+    let next = this.aging.first()?.expireAt ?? Number.POSITIVE_INFINITY;
     for (const { keyspace } of this.databases) {
       const at = keyspace.schedule.first()?.due ?? Number.POSITIVE_INFINITY;
       if (at < next) next = at;
     }
+    const due = Math.min(this.blocked.nextDeadline(), this.time.whenDate(next));
     // What is due and cannot be recorded now would make the shell call at once, again and again.
-    return this.journal.refusal === null ? next : Math.max(next, this.now + REFUSED_MS);
+    return this.journal.refusal === null ? due : Math.max(due, this.time.monotonic + REFUSED_MS);
   }
 
   /** Something is due at this unix ms. */
   dueAt(at: number): void {
-    if (this.onDue !== null && !this.replaying) this.onDue(at);
+    if (this.onDue !== null && !this.replaying) this.onDue(this.time.whenDate(at));
   }
 
   /** A number never given out before: names keyspaces and keys in the checkpoint. */
@@ -182,6 +200,15 @@ export class Engine {
   setReplaying(replaying: boolean): void {
     this.replaying = replaying;
     this.recording = this.journal.enabled && !replaying;
+  }
+
+  /** Delivery times mean the same after a restart only when the steps of the clock are known. */
+  private recordStep(): void {
+    if (this.journal.refusal !== null) return;
+    this.isStepUnrecorded = false;
+    if (!this.recording) return;
+    this.journal.begin(RecordType.CLOCK).f64(this.time.stepped);
+    this.journal.end();
   }
 
   // ---- Mutators over all databases

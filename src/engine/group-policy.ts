@@ -236,7 +236,7 @@ function giveBackOne(
     noteReleased(group, id, count);
     return;
   }
-  const time = engine.now + rest - policy.ackWait;
+  const time = engine.steady + rest - policy.ackWait;
   group.park(cursor, time, count);
   parkedTimes[parked.count] = time;
   parkedCounts[parked.count] = count;
@@ -296,17 +296,17 @@ export function buryEntry(
   return gone;
 }
 
-/** Makes a pending entry the consumer's, with this delivery time (which may lie ahead) and count. */
+/** Makes a pending entry the consumer's, with this delivery time (steady ms; it may lie ahead) and count. */
 export function assignEntry(turn: GroupTurn, id: StreamId, time: number, count: number): void {
   const { database, entry, group, consumer } = turn;
   const { engine } = database;
   database.touchGroup(entry, group);
-  consumer.activeTime = engine.now;
+  consumer.activeTime = engine.steady;
   group.setPending(id, consumer, time, count);
   if (engine.recording) {
     const record = beginGroupRecord(StreamRecord.CLAIM, database, entry, group);
     record.bytes(consumer.name);
-    record.varint(engine.now);
+    record.varint(engine.steady);
     one.clear();
     one.push(id);
     one.encode(record);

@@ -36,6 +36,8 @@ export const RecordType = {
   RESTORE: 11,
   /** key, expireAt: a new, empty stream; replaces the key. */
   MKSTREAM: 12,
+  /** no database: f64, by how many ms the clock was set forward since the data was made. */
+  CLOCK: 13,
 } as const;
 
 /** Begins a record about a key: database and key are written, the caller writes the rest and ends. */

@@ -125,4 +125,7 @@ const keyHandlers: Record<number, RecordHandler> = {
     const key = record.bytes();
     database.set(key, engine.newStream(), record.varint());
   },
+  [RecordType.CLOCK](engine, record) {
+    engine.resumeTime(record.f64());
+  },
 };

@@ -67,10 +67,11 @@ class CheckpointStreams implements StreamSource {
 
 /** Databases by the uid of their keyspace. */
 function restoreKeyspaces(engine: Engine, bytes: Buffer): Map<number, Database> {
-  const { lastUid, keyspaces, lastScheduled } = decodeMeta(bytes);
+  const { lastUid, keyspaces, lastScheduled, stepped } = decodeMeta(bytes);
   const databases = new Map<number, Database>();
   engine.lastUid = lastUid;
   engine.lastScheduled = lastScheduled;
+  engine.resumeTime(stepped);
   for (const [index, { uid, size }] of keyspaces.entries()) {
     const database = engine.databases[index];
     if (database === undefined) continue;

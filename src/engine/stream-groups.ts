@@ -163,9 +163,9 @@ export function seeConsumer(
   args: Arguments,
   i: number,
 ): Consumer {
-  const { now } = database.engine;
+  const { steady } = database.engine;
   const consumer =
-    findConsumer(group, args, i) ?? createConsumer(database, entry, group, args.copy(i), now);
-  consumer.seenTime = now;
+    findConsumer(group, args, i) ?? createConsumer(database, entry, group, args.copy(i), steady);
+  consumer.seenTime = steady;
   return consumer;
 }

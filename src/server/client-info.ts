@@ -6,8 +6,8 @@ import type { Connection } from './connection.ts';
 /** The line without its line break. */
 export function clientLine(client: Connection): string {
   const { server, transaction, subscriptions, output } = client;
-  const now = server.engine.now;
-  const idle = Math.floor(Math.max(0, server.monotonic() - client.activeAt) / 1000);
+  const now = server.monotonic();
+  const idle = Math.floor(Math.max(0, now - client.activeAt) / 1000);
   const { pending } = output;
   const held = client.inputHeld;
   const fields: [string, string | number][] = [

@@ -90,7 +90,7 @@ export class Connection implements Waiter {
   lastCommand: CommandEntry | null = null;
   commands = 0;
   inputBytes = 0;
-  /** Unix ms. */
+  /** Monotonic ms. */
   readonly createdAt: number;
   /** Monotonic ms of the last received byte. */
   activeAt: number;
@@ -120,7 +120,7 @@ export class Connection implements Waiter {
     this.#parser.unauthenticated = !this.authenticated;
     this.#outlet = new Outlet(this);
     this.#blocking = new Blocking(this);
-    this.createdAt = Date.now();
+    this.createdAt = server.monotonic();
     this.activeAt = server.monotonic();
   }
 
@@ -374,7 +374,7 @@ export class Connection implements Waiter {
   /** During CLIENT PAUSE: keeps the command for later. */
   #postpone(effects: number): boolean {
     const pause = this.server.pause!;
-    if (pause.until <= this.engine.now) return false;
+    if (pause.until <= this.engine.time.monotonic) return false;
     if (pause.writesOnly && (effects & FLAG.write) === 0) return false;
     this.#postponed = this.args.clone();
     this.#suspend(PAUSED);
@@ -460,7 +460,7 @@ export class Connection implements Waiter {
   }
 
   /**
-   * Suspends the connection until `done` settles or the deadline (unix ms) passes; then `answer`
+   * Suspends the connection until `done` settles or the deadline (monotonic ms) passes; then `answer`
    * writes the reply, with the error that `done` was rejected with.
    */
   waitFor(

@@ -39,7 +39,8 @@ export class Housekeeping {
     server.tick();
     this.#logTick();
     server.statistics.sample(server.mark);
-    if (server.pause !== null && server.pause.until <= server.engine.now) server.unpause();
+    if (server.pause !== null && server.pause.until <= server.engine.time.monotonic)
+      server.unpause();
     this.#checkMemory();
     if (++this.#ticks % (1000 / TICK_MS) === 0) this.#eachSecond();
   }

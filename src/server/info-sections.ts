@@ -58,7 +58,7 @@ const SECTIONS: Record<string, Section> = {
 
 function serverSection(server: ServerState): Field[] {
   const now = server.engine.clock.now();
-  const uptime = Math.max(0, Math.floor((now - server.startedAt) / 1000));
+  const uptime = Math.floor((server.monotonic() - server.startedMonotonic) / 1000);
   return [
     ['redis_version', REDIS_VERSION],
     ['rivulet_version', RIVULET_VERSION],

@@ -70,7 +70,7 @@ function writeServer(
     [{ version: RIVULET_VERSION, redis_version: REDIS_VERSION, node: process.version }, 1],
   ]);
   metric(out, 'rivulet_ready', 'gauge', 'Whether /readyz says yes.', one(ready ? 1 : 0));
-  const uptime = (engine.clock.now() - server.startedAt) / 1000;
+  const uptime = (server.monotonic() - server.startedMonotonic) / 1000;
   metric(out, 'rivulet_uptime_seconds', 'gauge', 'Since the start.', one(uptime));
   metric(out, 'rivulet_connected_clients', 'gauge', 'Connections.', one(server.connections.size));
   metric(out, 'rivulet_blocked_clients', 'gauge', 'Clients that wait for keys.', one(blocked));

@@ -35,7 +35,7 @@ const BACKLOG_MAX = 256 * 1024 * 1024;
 const BACKLOG_SHARE = 1 / 16;
 
 export interface Pause {
-  /** Unix ms. */
+  /** Monotonic ms. */
   until: number;
   writesOnly: boolean;
 }
@@ -55,6 +55,8 @@ export class ServerState {
   readonly runId = randomBytes(20).toString('hex');
   /** Unix ms. */
   readonly startedAt = Date.now();
+  /** The same by the monotonic clock, for the uptime. */
+  readonly startedMonotonic: number;
   /** Bytes in use when the server was ready. */
   startMemory = 0;
   readonly connections = new Map<number, Connection>();
@@ -94,6 +96,7 @@ export class ServerState {
 
   constructor(options: ServerStateOptions) {
     this.engine = options.engine;
+    this.startedMonotonic = options.engine.clock.monotonic();
     this.config = options.config;
     this.log = options.log;
     this.persistence = options.persistence;
@@ -180,12 +183,12 @@ export class ServerState {
     this.#stalled.push(connection);
   }
 
-  /** A blocked client's deadline, unix ms: the engine's tick must not come later than that. */
+  /** A blocked client's deadline, monotonic ms: the engine's tick must not come later than that. */
   wakeAt(deadline: number): void {
     if (deadline >= this.#deadlineAt) return;
     this.#deadlineAt = deadline;
     if (this.#deadlineTimer !== null) clearTimeout(this.#deadlineTimer);
-    const delay = Math.min(Math.max(deadline - this.engine.clock.now(), 0) + 1, 1_000_000_000);
+    const delay = Math.min(Math.max(deadline - this.monotonic(), 0) + 1, 1_000_000_000);
     this.#deadlineTimer = setTimeout(() => {
       this.#deadlineTimer = null;
       this.#deadlineAt = Number.POSITIVE_INFINITY;

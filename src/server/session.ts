@@ -51,10 +51,10 @@ export interface Session {
 export interface BlockingWait {
   readonly database: Database;
   readonly keys: readonly Buffer[];
-  /** engine.now-based unix ms; Infinity = forever. */
+  /** Monotonic ms (`deadlineIn`); Infinity = forever. */
   readonly deadline: number;
   /**
-   * Unix ms at which `retry` is due although no key was signalled (XREADGROUP CLAIM: a pending entry
+   * Monotonic ms at which `retry` is due although no key was signalled (XREADGROUP CLAIM: a pending entry
    * becomes old enough); absent or Infinity = never. Read when the wait begins and after each retry.
    */
   readonly wakeAt?: number;

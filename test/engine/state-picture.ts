@@ -12,12 +12,16 @@ import { Idempotency } from '../../src/stream/idempotency.ts';
 import { StreamId } from '../../src/stream/stream-id.ts';
 import { StreamIterator } from '../../src/stream/stream-iterator.ts';
 
-export function pictureOf(engine: Engine): unknown {
+export function pictureOf(engine: Engine, details = { idempotency: true }): unknown {
   return engine.databases.map((database) => {
     const keys: Record<string, unknown> = {};
     const entries = [...database.keyspace.table.entries()];
     entries.sort((a, b) => Buffer.compare(a.key, b.key));
-    for (const entry of entries) keys[entry.key.toString('latin1')] = pictureOfEntry(entry);
+    for (const entry of entries) {
+      const picture = pictureOfEntry(entry);
+      if (!details.idempotency) picture.idempotency = null;
+      keys[entry.key.toString('latin1')] = picture;
+    }
     return keys;
   });
 }
@@ -33,7 +37,7 @@ export function scheduleOf(engine: Engine): string[] {
   );
 }
 
-function pictureOfEntry(entry: KeyEntry): unknown {
+function pictureOfEntry(entry: KeyEntry): Record<string, unknown> {
   const { value, expireAt } = entry;
   if (value.type === 'string') return { expireAt, string: value.bytes.toString('latin1') };
   return { expireAt, ...pictureOfStream(value) };

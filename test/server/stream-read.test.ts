@@ -349,7 +349,7 @@ test('CLAIM with BLOCK wakes when a pending entry has become old enough', () => 
   const reader = server.session();
   server.advance(30);
   reader.call('XREADGROUP', 'GROUP', 'g', 'b', 'BLOCK', 500, 'CLAIM', 100, 'STREAMS', 's', '>');
-  assert.equal(server.engine.nextDeadline(), NOW + 100);
+  assert.equal(server.engine.nextDeadline(), 100);
   server.advance(69);
   assert.ok(reader.blocked);
   server.advance(1);

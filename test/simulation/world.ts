@@ -22,8 +22,9 @@ const CAPACITY = 4 * 2 ** 20;
 /** What was done, in order: commands of one unit (a MULTI's together) or, with none, a tick. */
 export interface Deed {
   readonly commands: readonly (readonly Argument[])[];
-  /** The clock's time at which it was done. */
+  /** The clock's time at which it was done, and by how much it had been set until then. */
   readonly now: number;
+  readonly stepped: number;
   /** The log's position after it. */
   readonly position: number;
 }
@@ -131,7 +132,8 @@ export class Life {
   /** Runs a unit of commands and returns what is to be remembered of it. */
   perform(commands: readonly (readonly Argument[])[]): Deed {
     perform(this.engine, this.#session, commands);
-    return { commands, now: this.world.clock.now(), position: this.log.appended };
+    const { now, stepped } = this.engine.time;
+    return { commands, now, stepped, position: this.log.appended };
   }
 
   /** Lets one disk operation complete. */

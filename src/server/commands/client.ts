@@ -224,8 +224,9 @@ function pause(session: Session): void {
   const timeout = readTimeout(session, 2);
   if (timeout === null) return;
   // A pause that runs is only ever made longer and stricter, as in Redis.
-  const until = session.engine.now + timeout;
-  const running = server.pause !== null && server.pause.until > session.engine.now;
+  const { monotonic } = session.engine.time;
+  const until = monotonic + timeout;
+  const running = server.pause !== null && server.pause.until > monotonic;
   server.pause = {
     until: running ? Math.max(until, server.pause!.until) : until,
     writesOnly: running ? writesOnly && server.pause!.writesOnly : writesOnly,
@@ -373,7 +374,9 @@ function killFilters(session: Session, args: Arguments): Filter[] | null {
         if (age === null || age < 1) {
           return fail('ERR maxage is not an integer or out of range');
         }
-        filters.push((connection) => session.engine.now - connection.createdAt >= age * 1000);
+        filters.push(
+          (connection) => session.engine.time.monotonic - connection.createdAt >= age * 1000,
+        );
         break;
       }
       case 'skipme':

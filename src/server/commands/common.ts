@@ -53,6 +53,11 @@ export function readTimeout(session: Session, i: number): number | null {
   return null;
 }
 
+/** When a wait of `timeout` ms from now ends, by the monotonic clock; 0 = never. */
+export function deadlineIn({ time }: Session['engine'], timeout: number): number {
+  return timeout === 0 ? Number.POSITIVE_INFINITY : time.monotonic + timeout;
+}
+
 export type TimeUnit = 'EX' | 'PX' | 'EXAT' | 'PXAT';
 
 /**

@@ -5,7 +5,7 @@
 import type { Command, CommandFlag } from '../command.ts';
 import { connectionOf } from '../connection-of.ts';
 import type { Session } from '../session.ts';
-import { NOT_AN_INTEGER, readTimeout, replyHelp, SYNTAX } from './common.ts';
+import { deadlineIn, NOT_AN_INTEGER, readTimeout, replyHelp, SYNTAX } from './common.ts';
 
 const ADMIN: readonly CommandFlag[] = ['admin', 'noscript', 'no_async_loading'];
 const NO_CLUSTER_SUMMARY = 'Answers that cluster support is disabled.';
@@ -253,7 +253,7 @@ function wait(session: Session): void {
   session.block({
     database: session.database,
     keys: [],
-    deadline: timeout === 0 ? Number.POSITIVE_INFINITY : session.engine.now + timeout,
+    deadline: deadlineIn(session.engine, timeout),
     retry: () => false,
     timedOut: ({ reply }) => reply.integer(0),
   });
@@ -293,7 +293,7 @@ function waitAof(session: Session): void {
     answer();
     return;
   }
-  const deadline = timeout === 0 ? Number.POSITIVE_INFINITY : session.engine.now + timeout;
+  const deadline = deadlineIn(session.engine, timeout);
   // Replicas never come: with some of them asked for, only the timeout ends the wait.
   const done = replicas === 0 ? persistence.sync() : new Promise<void>(() => {});
   connection.waitFor(done, answer, deadline);

@@ -49,7 +49,7 @@ function claim(session: Session): void {
   beginTurn(session, entry, group);
   const mark = reply.deferred();
   sink.begin(reply, options.justId);
-  claimEntries(turn, ids, options, engine.now, sink);
+  claimEntries(turn, ids, options, engine.steady, sink);
   reply.setLength(mark, sink.length);
 }
 
@@ -84,13 +84,14 @@ function readClaimOptions(session: Session, from: number, group: ConsumerGroup):
         return false;
       }
       if (option === 'RETRYCOUNT') options.retryCount = value < 0 ? -1 : countFrom(value);
-      else time = option === 'IDLE' ? engine.now - value : value;
+      else time = option === 'IDLE' ? engine.steady - value : value - engine.time.stepped;
     }
   }
   // A client's clock may be ahead of ours: what cannot be becomes now. In a group with a policy it can
   // be: the entry is due so much later (IDLE below 0).
-  const latest = group.policy === null ? engine.now : engine.now + LONGEST_AHEAD;
-  options.time = time < 0 || time > latest ? engine.now : time;
+  const { steady } = engine;
+  const latest = group.policy === null ? steady : steady + LONGEST_AHEAD;
+  options.time = time < 0 || time > latest ? steady : time;
   return true;
 }
 
@@ -122,7 +123,7 @@ function autoClaim(session: Session): void {
   reply.array(3);
   // The cursor stands first and is known last: what is claimed is kept until then.
   claimed.clear();
-  autoClaimEntries(turn, id, autoOptions, engine.now, id, collector);
+  autoClaimEntries(turn, id, autoOptions, engine.steady, id, collector);
   reply.id(id);
   writeClaimed(reply);
   reply.array(deleted.count);

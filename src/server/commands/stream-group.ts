@@ -65,7 +65,7 @@ function newConsumer(session: Session): void {
   const { args, database, engine, reply } = session;
   withGroup(session, (entry, group) => {
     const found = findConsumer(group, args, 4);
-    if (found === undefined) createConsumer(database, entry, group, args.copy(4), engine.now);
+    if (found === undefined) createConsumer(database, entry, group, args.copy(4), engine.steady);
     reply.integer(found === undefined ? 1 : 0);
   });
 }

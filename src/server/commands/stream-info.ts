@@ -21,7 +21,7 @@ import { noGroupForKey } from './stream-errors.ts';
 import { readStream, valueIn } from './stream-lookup.ts';
 
 function stream(session: Session): void {
-  const { reply } = session;
+  const { engine, reply } = session;
   const value = findValue(session);
   if (value === undefined) return;
   const count = readFull(session);
@@ -39,7 +39,9 @@ function stream(session: Session): void {
   writeRange(reply, value.stream, FIRST_ID, LAST_ID, count, false);
   reply.bulkText('groups');
   reply.array(value.groups.size);
-  for (const group of groupsInOrder(value)) writeWholeGroup(reply, value.stream, group, count);
+  for (const group of groupsInOrder(value)) {
+    writeWholeGroup(reply, value.stream, group, count, engine.time.stepped);
+  }
 }
 
 /** How many entries FULL shows of each list (0 = all); null without FULL; undefined after an error. */
@@ -106,6 +108,7 @@ function writeWholeGroup(
   ofStream: Stream,
   group: ConsumerGroup,
   count: number,
+  stepped: number,
 ): void {
   reply.map(8);
   reply.bulkText('name');
@@ -118,7 +121,7 @@ function writeWholeGroup(
   reply.bulkText('nacked-count');
   reply.integer(group.nackedCount);
   reply.bulkText('pending');
-  writePending(reply, group, null, count);
+  writePending(reply, group, null, count, stepped);
   reply.bulkText('consumers');
   reply.array(group.consumerCount);
   for (const consumer of group.consumers()) {
@@ -126,13 +129,13 @@ function writeWholeGroup(
     reply.bulkText('name');
     reply.bulk(consumer.name);
     reply.bulkText('seen-time');
-    reply.integer(consumer.seenTime);
+    reply.integer(consumer.seenTime + stepped);
     reply.bulkText('active-time');
-    reply.integer(consumer.activeTime);
+    reply.integer(consumer.activeTime === -1 ? -1 : consumer.activeTime + stepped);
     reply.bulkText('pel-count');
     reply.integer(consumer.pendingCount);
     reply.bulkText('pending');
-    writePending(reply, group, consumer, count);
+    writePending(reply, group, consumer, count, stepped);
   }
 }
 
@@ -142,6 +145,7 @@ function writePending(
   group: ConsumerGroup,
   consumer: Consumer | null,
   count: number,
+  stepped: number,
 ): void {
   const mark = reply.deferred();
   const { pending } = group;
@@ -151,6 +155,7 @@ function writePending(
       ? pending.seek(FIRST_ID, cursor)
       : pending.seekConsumer(consumer.index, FIRST_ID, cursor);
   while (more) {
+    const isReleased = group.consumerAt(cursor.consumer) === undefined;
     reply.array(consumer === null ? 4 : 3);
     reply.id(cursor.id);
     if (consumer === null) {
@@ -158,7 +163,8 @@ function writePending(
       if (owner === undefined) reply.bulkText('');
       else reply.bulk(owner.name);
     }
-    reply.integer(cursor.time);
+    // As in Redis, what was given back has the delivery time 0.
+    reply.integer(isReleased ? 0 : cursor.time + stepped);
     reply.integer(countValue(cursor.count));
     if (++length === count) break;
     more = consumer === null ? cursor.next() : cursor.nextOf(consumer.index);
@@ -213,9 +219,9 @@ function consumers(session: Session): void {
     reply.bulkText('pending');
     reply.integer(consumer.pendingCount);
     reply.bulkText('idle');
-    reply.integer(Math.max(engine.now - consumer.seenTime, 0));
+    reply.integer(Math.max(engine.steady - consumer.seenTime, 0));
     reply.bulkText('inactive');
-    reply.integer(activeTime === -1 ? -1 : engine.now - activeTime);
+    reply.integer(activeTime === -1 ? -1 : engine.steady - activeTime);
   }
 }
 

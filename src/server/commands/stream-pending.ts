@@ -45,7 +45,7 @@ function pending(session: Session): void {
     query.consumer = consumer;
   }
   const mark = reply.deferred();
-  const length = scanPending(group, query, engine.now, (at, idle) => {
+  const length = scanPending(group, query, engine.steady, (at, idle) => {
     writePending(session, group, at, idle);
   });
   reply.setLength(mark, length);

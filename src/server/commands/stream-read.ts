@@ -28,6 +28,7 @@ import { Arguments } from '../../util/arguments.ts';
 import type { Command } from '../command.ts';
 import type { Reply } from '../reply.ts';
 import type { BlockingWait, Session } from '../session.ts';
+import { deadlineIn } from './common.ts';
 import { findEntry, LAST_ID, writeEntry, writeFields } from './stream-entry-reply.ts';
 import { noGroupToRead } from './stream-errors.ts';
 import { isCharacter, readStrictId } from './stream-ids.ts';
@@ -179,17 +180,17 @@ function serveGroup(session: Session, i: number): void {
     !history &&
     minIdle >= 0 &&
     (policy === null
-      ? canClaimIdle(group, value.stream, minIdle, engine.now)
-      : hasDue(turn, minIdle, engine.now));
+      ? canClaimIdle(group, value.stream, minIdle, engine.steady)
+      : hasDue(turn, minIdle, engine.steady));
   const news = !history && hasEntriesAfter(value.stream, group.lastId);
   if (history) claim = -1;
   if (!history && !claims && !news) return;
   output.beginStream(session, options.keysAt + i);
   if (history) {
-    redeliver(turn, source.after, output.limit, engine.now, output);
+    redeliver(turn, source.after, output.limit, engine.steady, output);
   } else {
     const claimDue = policy === null ? claimIdleEntries : deliverDue;
-    if (claims) claimDue(turn, minIdle, output.limit || Infinity, engine.now, output);
+    if (claims) claimDue(turn, minIdle, output.limit || Infinity, engine.steady, output);
     if (news && !output.full) deliverNews(session);
   }
   output.endStream();
@@ -199,7 +200,7 @@ function deliverNews(session: Session): void {
   const { reply } = session;
   start.copy(turn.group.lastId).increment();
   iterator.seek(turn.value.stream, start, LAST_ID);
-  delivery.begin(turn, options.noAck, session.engine.now);
+  delivery.begin(turn, options.noAck, session.engine.steady);
   while (!output.full && iterator.next()) {
     if (claim < 0) {
       writeEntry(reply, iterator);
@@ -341,7 +342,7 @@ function wait(session: Session, forGroup: boolean): void {
   const { args, engine } = session;
   const keys: Buffer[] = [];
   for (let i = 0; i < options.streams; i++) keys.push(args.copy(options.keysAt + i));
-  const deadline = options.block === 0 ? Number.POSITIVE_INFINITY : engine.now + options.block;
+  const deadline = deadlineIn(engine, options.block);
   keepResolved(session);
   session.block(new Reader(session, keys, deadline, forGroup));
 }
@@ -409,9 +410,9 @@ function canServe(session: Session): boolean {
   return false;
 }
 
-/** Unix ms at which there may be something to claim; Infinity without CLAIM and policies. */
+/** Monotonic ms at which there may be something to claim; Infinity without CLAIM and policies. */
 function nextClaim(session: Session): number {
-  const { now } = session.engine;
+  const { steady: now, time } = session.engine;
   let next = Number.POSITIVE_INFINITY;
   for (let i = 0; i < options.streams; i++) {
     const { group } = sources[i];
@@ -424,7 +425,7 @@ function nextClaim(session: Session): number {
       group.pending.order.nextIdleAt(minIdle, now),
     );
   }
-  return next;
+  return time.whenSteady(next);
 }
 
 // Scratch: never held across commands.
