@@ -9,6 +9,7 @@
 import type { Arguments } from '../util/arguments.ts';
 import { globMatches } from '../util/glob.ts';
 import type { CommandEntry, CommandTable } from './command-table.ts';
+import { keyFlags, keyIndices, neededRights } from './key-specs.ts';
 
 /** A rule that was refused, and Redis's reason. */
 export class AclError extends Error {
@@ -93,10 +94,13 @@ export class Permissions {
   /** Why this command may not run, or null. */
   refusal(entry: CommandEntry, args: Arguments): Refusal | null {
     if (!this.allows(entry) && !entry.has('no_auth')) return { reason: 'command' };
-    if (!this.allKeys && entry.keys !== null) {
-      const access = neededAccess(entry, args);
-      for (const argument of entry.keyIndices(args)) {
-        if (!this.allowsKey(args.view(argument), access)) return { reason: 'key', argument };
+    if (!this.allKeys) {
+      for (const spec of entry.keys) {
+        if (spec.flags[0] === 'not_key') continue;
+        const needed = neededRights(keyFlags(spec, args));
+        for (const argument of keyIndices(spec, args)) {
+          if (!this.allowsKey(args.view(argument), needed)) return { reason: 'key', argument };
+        }
       }
     }
     if (!this.allChannels) {
@@ -112,12 +116,13 @@ export class Permissions {
     return null;
   }
 
-  allowsKey(key: Uint8Array, access: 'R' | 'W' | 'RW'): boolean {
+  /** Whether one pattern gives all rights that are needed. */
+  allowsKey(key: Uint8Array, needed: { read: boolean; write: boolean }): boolean {
     return (
       this.allKeys ||
       this.#keys.some(
         ({ glob, read, write }) =>
-          (read || access === 'W') && (write || access === 'R') && globMatches(glob, key),
+          (read || !needed.read) && (write || !needed.write) && globMatches(glob, key),
       )
     );
   }
@@ -261,21 +266,6 @@ export class Permissions {
   #set(entry: CommandEntry, allowed: boolean): void {
     this.#allowed[entry.index] = allowed ? 1 : 0;
   }
-}
-
-/**
- * Which permission a command needs on its keys. COMMAND INFO calls a command RW that changes part of a
- * value; as in Redis it needs the right to read only when its reply tells of the value.
- */
-function neededAccess(entry: CommandEntry, args: Arguments): 'R' | 'W' | 'RW' {
-  const access = entry.keys!.access ?? (entry.has('write') ? 'RW' : 'R');
-  if (access !== 'RW') return access;
-  if (entry.name === 'set') {
-    for (let i = 3; i < args.count; i++) if (args.is(i, 'GET')) return 'RW';
-    return 'W';
-  }
-  const tellsNothing = entry.categories.has('stream') && entry.name !== 'xautoclaim';
-  return tellsNothing || entry.name === 'append' ? 'W' : 'RW';
 }
 
 function checkPattern(glob: string): void {

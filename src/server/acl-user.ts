@@ -63,13 +63,14 @@ export class User {
 
   /** Why no permission set allows this command: the reason of the one that came furthest. */
   refusal(entry: CommandEntry, args: Arguments): Refusal | null {
-    let worst = this.root.refusal(entry, args);
+    let furthest = this.root.refusal(entry, args);
+    if (furthest === null) return null;
     for (const selector of this.selectors) {
-      if (worst === null) return null;
       const refusal = selector.refusal(entry, args);
-      if (refusal === null || worst.reason === 'command') worst = refusal;
+      if (refusal === null) return null;
+      if (progress(refusal) > progress(furthest)) furthest = refusal;
     }
-    return worst;
+    return furthest;
   }
 
   /** Applies one rule of ACL SETUSER. Throws AclError. */
@@ -144,6 +145,12 @@ export class User {
       throw new AclError('The password you are trying to remove from the user does not exist');
     }
   }
+}
+
+/** How far a check came: the command, then its keys, then its channels, in order. */
+function progress(refusal: Refusal): number {
+  if (refusal.reason === 'command') return 0;
+  return (refusal.reason === 'key' ? 0 : 2 ** 32) + refusal.argument;
 }
 
 /** Joins `(` ... `)` that were given as several arguments. Throws AclError on a missing parenthesis. */

@@ -7,8 +7,9 @@
  * Cost: a look-up hashes the name's bytes and compares once; no allocation.
  */
 import type { Arguments } from '../util/arguments.ts';
-import type { Command, CommandFlag, KeySpec } from './command.ts';
+import type { Command, CommandFlag } from './command.ts';
 import { CommandStatistics } from './command-statistics.ts';
+import type { KeySpec } from './key-specs.ts';
 import type { Session } from './session.ts';
 
 /** The flags as bits, so that the dispatch loop tests several at once. */
@@ -40,7 +41,8 @@ export class CommandEntry {
   readonly index: number;
   readonly arity: number;
   readonly flags: number;
-  readonly keys: KeySpec | null;
+  /** Empty = no keys. */
+  readonly keys: readonly KeySpec[];
   /** What MULTI runs at once instead of queueing it. */
   readonly immediateInMulti: boolean;
   readonly categories: ReadonlySet<string>;
@@ -55,7 +57,7 @@ export class CommandEntry {
     let flags = 0;
     for (const flag of row.flags) flags |= FLAG[flag];
     this.flags = flags;
-    this.keys = row.keys ?? null;
+    this.keys = row.keys === undefined ? [] : [row.keys].flat();
     this.immediateInMulti = IMMEDIATE_IN_MULTI.has(row.name);
     this.categories = categoriesOf(row);
     this.index = register(this);
@@ -73,18 +75,6 @@ export class CommandEntry {
 
   run(session: Session): void {
     this.row.run!(session);
-  }
-
-  /** The argument indices of the keys, for ACL and COMMAND GETKEYS. */
-  keyIndices(args: Arguments): number[] {
-    const { keys } = this;
-    if (keys === null) return [];
-    if (keys.find) return keys.find(args);
-    if (keys.first === 0) return [];
-    const last = keys.last < 0 ? args.count + keys.last : keys.last;
-    const indices: number[] = [];
-    for (let i = keys.first; i <= last && i < args.count; i += keys.step) indices.push(i);
-    return indices;
   }
 }
 
@@ -190,7 +180,6 @@ const GROUP_CATEGORY: Partial<Record<Command['group'], string>> = {
   stream: 'stream',
   string: 'string',
   generic: 'keyspace',
-  pubsub: 'pubsub',
   transactions: 'transaction',
   connection: 'connection',
   scripting: 'scripting',
@@ -205,8 +194,9 @@ function categoriesOf(row: Command): ReadonlySet<string> {
   if (flags.has('admin')) set.add('admin').add('dangerous');
   if (flags.has('pubsub')) set.add('pubsub');
   if (flags.has('blocking')) set.add('blocking');
-  const group = GROUP_CATEGORY[row.group];
-  if (group !== undefined) set.add(group);
+  // A container has no category by its group, nor a row that names another family (WAIT).
+  const group = row.subcommands === undefined ? GROUP_CATEGORY[row.group] : undefined;
+  if (group !== undefined && !set.has('connection')) set.add(group);
   set.add(flags.has('fast') ? 'fast' : 'slow');
   return set;
 }

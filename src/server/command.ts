@@ -3,7 +3,7 @@
  *
  * COMMAND, COMMAND DOCS, ACL, MULTI, the arity check and the README's table all read these rows.
  */
-import type { Arguments } from '../util/arguments.ts';
+import type { KeySpec } from './key-specs.ts';
 import type { Session } from './session.ts';
 
 /** Redis's own names (COMMAND INFO). */
@@ -26,19 +26,6 @@ export type CommandFlag =
   | 'skip_slowlog'
   | 'no_async_loading';
 
-/** Where the keys stand: begin/end/step as in COMMAND, or a function for the movable ones. */
-export interface KeySpec {
-  /** First key's argument index (1-based after the name); 0 = no keys. */
-  first: number;
-  /** Last key's index; negative counts from the end. */
-  last: number;
-  step: number;
-  /** For movable keys: the argument indices of the keys. */
-  find?(args: Arguments): number[];
-  /** What happens to the keys; decides which ACL key permission is needed. */
-  access?: 'R' | 'W' | 'RW';
-}
-
 export interface Command {
   /** Lower case; a subcommand's is `xgroup|create`. */
   name: string;
@@ -46,7 +33,7 @@ export interface Command {
   arity: number;
   flags: readonly CommandFlag[];
   /** Absent = no keys. */
-  keys?: KeySpec;
+  keys?: KeySpec | readonly KeySpec[];
   /** COMMAND DOCS: group, since and one-line summary, complexity. */
   group:
     | 'stream'

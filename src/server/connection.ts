@@ -336,18 +336,20 @@ export class Connection implements Waiter {
     this.transaction?.refuse();
   }
 
+  /** `text` holds bytes as latin1. */
   #reject(entry: CommandEntry, text: string): void {
     entry.statistics.rejected++;
     const { transaction } = this;
     if (entry.name === 'exec') {
       transaction?.discard();
       this.server.statistics.countError('EXECABORT');
-      this.reply.error(`EXECABORT Transaction discarded because of: ${text.replace(/^ERR /, '')}`);
+      const why = text.replace(/^ERR /, '');
+      this.reply.errorBytes(`EXECABORT Transaction discarded because of: ${why}`);
       return;
     }
     transaction?.refuse();
     this.server.statistics.countError(text.slice(0, text.indexOf(' ')));
-    this.reply.error(text);
+    this.reply.errorBytes(text);
   }
 
   /** Whether the ACL lets it run; otherwise the refusal was written. */

@@ -39,7 +39,7 @@ function clipped(args: Arguments, index: number, max: number): string {
   return nul < 0 ? text : text.slice(0, nul);
 }
 
-/** Notes a refusal by the ACL in its log and counters; returns the words behind NOPERM. */
+/** Notes a refusal by the ACL in its log and counters; returns the words behind NOPERM, bytes as latin1. */
 export function noteDenied(client: Connection, entry: CommandEntry, refusal: Refusal): string {
   const { statistics, acl } = client.server;
   acl.note({
@@ -53,14 +53,19 @@ export function noteDenied(client: Connection, entry: CommandEntry, refusal: Ref
   switch (refusal.reason) {
     case 'command':
       statistics.aclDeniedCommand++;
-      return `this user has no permissions to run the '${entry.name}' command`;
+      return deniedCommand(client.user.name, entry);
     case 'key':
       statistics.aclDeniedKey++;
-      return 'this user has no permissions to access one of the keys used as arguments';
+      return 'No permissions to access a key';
     case 'channel':
       statistics.aclDeniedChannel++;
-      return 'this user has no permissions to access one of the channels used as arguments';
+      return 'No permissions to access a channel';
   }
+}
+
+/** Bytes as latin1, as the name of a user is. */
+export function deniedCommand(user: string, entry: CommandEntry): string {
+  return `User ${user} has no permissions to run the '${entry.name}' command`;
 }
 
 /** A command could be queued, and now that EXEC comes may not be run. */

@@ -25,6 +25,8 @@ export interface RedisServerOptions {
   readonly directory?: string;
   /** How long loading may take. @default 60000 */
   readonly readyTimeoutMs?: number;
+  /** Another redis-server than the machine's: the newest one, see references.ts. */
+  readonly program?: string;
 }
 
 export async function startRedis(options: RedisServerOptions = {}): Promise<RedisServer> {
@@ -42,7 +44,7 @@ export async function startRedis(options: RedisServerOptions = {}): Promise<Redi
       '--daemonize',
       'no',
     ];
-    const child = startChild('redis-server', [
+    const child = startChild(options.program ?? 'redis-server', [
       ...args,
       '--save',
       '',

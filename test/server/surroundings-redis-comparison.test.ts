@@ -340,6 +340,20 @@ for (const protocol of [2, 3] as const) {
     await using running = await runServer();
     const expected = await play(redis.port, protocol, LINES);
     const actual = await play(running.port, protocol, LINES);
-    for (const [i, line] of expected.entries()) assert.equal(actual[i], line);
+    for (const [i, line] of expected.entries()) {
+      assert.equal(withoutUser(actual[i]!), withoutUser(line));
+    }
   });
+}
+
+/** Newer servers name the user that lacks a right, and say less about the key; 7.0 did not. */
+function withoutUser(line: string): string {
+  if (!line.includes('no permissions') && !line.includes('No permissions')) return line;
+  return line
+    .replace(/\$\d+/, '')
+    .replace(/[Tt]his user|User \S+/, 'User')
+    .replace(
+      /User has no permissions to access one of the (key|channel)s used as arguments/,
+      (_, what) => `No permissions to access a ${what}`,
+    );
 }

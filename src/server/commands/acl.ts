@@ -7,6 +7,7 @@ import { AclError, CATEGORIES } from '../acl-permissions.ts';
 import type { User } from '../acl-user.ts';
 import type { Command, CommandFlag } from '../command.ts';
 import { connectionOf } from '../connection-of.ts';
+import { deniedCommand } from '../dispatch-texts.ts';
 import type { ServerState } from '../server-state.ts';
 import type { Session } from '../session.ts';
 import { NOT_AN_INTEGER, replyHelp, wrongArity, wrongSubcommand } from './common.ts';
@@ -226,10 +227,11 @@ function dryRun(session: Session): void {
   const refusal = user.refusal(entry, inner);
   if (refusal === null) reply.ok();
   else if (refusal.reason === 'command') {
-    reply.bulkText(`This user has no permissions to run the '${entry.name}' command`);
+    reply.bulk(Buffer.from(deniedCommand(name, entry), 'latin1'));
   } else {
-    const object = inner.text(refusal.argument);
-    reply.bulkText(`This user has no permissions to access the '${object}' ${refusal.reason}`);
+    const object = inner.latin1(refusal.argument);
+    const text = `User ${name} has no permissions to access the '${object}' ${refusal.reason}`;
+    reply.bulk(Buffer.from(text, 'latin1'));
   }
 }
 

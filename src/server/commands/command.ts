@@ -4,11 +4,12 @@
 
 import { Arguments } from '../../util/arguments.ts';
 import { globMatches } from '../../util/glob.ts';
-import { CATEGORIES } from '../acl-permissions.ts';
-import type { Command, KeySpec } from '../command.ts';
+import type { Command } from '../command.ts';
 import type { CommandEntry } from '../command-table.ts';
 import { connectionOf } from '../connection-of.ts';
+import { keyFlags, keyIndices } from '../key-specs.ts';
 import type { Session } from '../session.ts';
+import { writeCommandInfo, writeCommandInfos } from './command-info.ts';
 import { replyHelp, SYNTAX } from './common.ts';
 
 const FLAGS = ['loading', 'stale'] as const;
@@ -43,7 +44,7 @@ export const commandCommands: readonly Command[] = [
     summary: 'Returns detailed information about all commands.',
     complexity: 'O(N) where N is the total number of commands',
     categories: ['connection'],
-    run: (session) => infoReplies(session, tableOf(session).top),
+    run: (session) => writeCommandInfos(session, tableOf(session).top),
     subcommands: [
       sub('count', 2, '2.8.13', 'Returns a count of commands.', (session) =>
         session.reply.integer(tableOf(session).top.length),
@@ -75,85 +76,15 @@ function tableOf(session: Session) {
 function info(session: Session): void {
   const { args, reply } = session;
   if (args.count === 2) {
-    infoReplies(session, tableOf(session).top);
+    writeCommandInfos(session, tableOf(session).top);
     return;
   }
   reply.array(args.count - 2);
   for (let i = 2; i < args.count; i++) {
     const entry = tableOf(session).byName(args.text(i));
     if (entry === null) reply.null();
-    else infoReply(session, entry);
+    else writeCommandInfo(session, entry);
   }
-}
-
-function infoReplies(session: Session, entries: readonly CommandEntry[]): void {
-  session.reply.array(entries.length);
-  for (const entry of entries) infoReply(session, entry);
-}
-
-function infoReply(session: Session, entry: CommandEntry): void {
-  const { reply } = session;
-  const { row } = entry;
-  reply.array(10);
-  reply.bulkText(entry.name);
-  reply.integer(entry.arity);
-  reply.set(row.flags.length + (row.keys?.find && !row.flags.includes('movablekeys') ? 1 : 0));
-  for (const flag of row.flags) reply.simple(flag);
-  if (row.keys?.find && !row.flags.includes('movablekeys')) reply.simple('movablekeys');
-  reply.integer(row.keys?.first ?? 0);
-  reply.integer(row.keys?.last ?? 0);
-  reply.integer(row.keys?.step ?? 0);
-  const categories = CATEGORIES.filter((name) => entry.categories.has(name));
-  reply.set(categories.length);
-  for (const name of categories) reply.simple(`@${name}`);
-  reply.set(0);
-  if (row.keys === undefined || (row.keys.first === 0 && !row.keys.find)) reply.set(0);
-  else keySpecification(session, row.keys);
-  const subs = entry.subcommands?.all ?? [];
-  if (subs.length === 0) reply.set(0);
-  else reply.array(subs.length);
-  for (const each of subs) infoReply(session, each);
-}
-
-const ACCESS = { R: 'RO', W: 'OW', RW: 'RW' } as const;
-
-function keySpecification(session: Session, keys: KeySpec): void {
-  const { reply } = session;
-  reply.set(1);
-  reply.map(3);
-  reply.bulkText('flags');
-  reply.set(1);
-  reply.simple(ACCESS[keys.access ?? 'RW']);
-  reply.bulkText('begin_search');
-  reply.map(2);
-  reply.bulkText('type');
-  reply.bulkText(keys.find ? 'unknown' : 'index');
-  reply.bulkText('spec');
-  if (keys.find) {
-    reply.map(0);
-    reply.bulkText('find_keys');
-    reply.map(2);
-    reply.bulkText('type');
-    reply.bulkText('unknown');
-    reply.bulkText('spec');
-    reply.map(0);
-    return;
-  }
-  reply.map(1);
-  reply.bulkText('index');
-  reply.integer(keys.first);
-  reply.bulkText('find_keys');
-  reply.map(2);
-  reply.bulkText('type');
-  reply.bulkText('range');
-  reply.bulkText('spec');
-  reply.map(3);
-  reply.bulkText('lastkey');
-  reply.integer(keys.last < 0 ? keys.last : keys.last - keys.first);
-  reply.bulkText('keystep');
-  reply.integer(keys.step);
-  reply.bulkText('limit');
-  reply.integer(0);
 }
 
 // ---- DOCS
@@ -227,26 +158,25 @@ function getKeys(session: Session, withFlags: boolean): void {
   if (entry?.subcommands && inner.count > 1) entry = entry.subcommands.find(inner, 1);
   if (entry === null) {
     reply.error('ERR Invalid command specified');
+  } else if (!entry.keys.some((spec) => spec.flags[0] !== 'not_key')) {
+    reply.error('ERR The command has no key arguments');
   } else if (entry.arity >= 0 ? inner.count !== entry.arity : inner.count < -entry.arity) {
     reply.error('ERR Invalid number of arguments specified for command');
-  } else if (entry.keys === null) {
-    reply.error('ERR The command has no key arguments');
   } else {
-    const indices = entry.keyIndices(inner);
-    if (indices.length === 0) {
+    const found = entry.keys.flatMap((spec) =>
+      keyIndices(spec, inner).map((index) => ({ index, flags: keyFlags(spec, inner) })),
+    );
+    if (found.length === 0) {
       reply.error('ERR Invalid arguments specified for command');
       return;
     }
-    reply.array(indices.length);
-    for (const index of indices) {
-      if (withFlags) {
-        reply.array(2);
-        reply.bulk(inner.view(index));
-        reply.set(1);
-        reply.simple(ACCESS[entry.keys.access ?? 'RW']);
-      } else {
-        reply.bulk(inner.view(index));
-      }
+    reply.array(found.length);
+    for (const { index, flags } of found) {
+      if (withFlags) reply.array(2);
+      reply.bulk(inner.view(index));
+      if (!withFlags) continue;
+      reply.set(flags.length);
+      for (const flag of flags) reply.simple(flag);
     }
   }
 }

@@ -4,7 +4,6 @@
  */
 import type { KeyEntry } from '../../engine/key-entry.ts';
 import type { Arguments } from '../../util/arguments.ts';
-import type { KeySpec } from '../command.ts';
 import type { Session } from '../session.ts';
 
 export const SYNTAX = 'ERR syntax error';
@@ -18,12 +17,6 @@ export const DB_OUT_OF_RANGE = 'ERR DB index is out of range';
 
 /** Greatest unix ms that a key may be told to expire at: whole numbers end to be exact there. */
 const MAX_TIME = Number.MAX_SAFE_INTEGER;
-
-export const ONE_KEY: KeySpec = { first: 1, last: 1, step: 1, access: 'R' };
-export const ONE_KEY_WRITE: KeySpec = { first: 1, last: 1, step: 1, access: 'W' };
-export const ONE_KEY_BOTH: KeySpec = { first: 1, last: 1, step: 1, access: 'RW' };
-export const ALL_KEYS: KeySpec = { first: 1, last: -1, step: 1, access: 'R' };
-export const ALL_KEYS_WRITE: KeySpec = { first: 1, last: -1, step: 1, access: 'W' };
 
 /** The string's entry; undefined where there is none, null, with the error replied, for another type. */
 export function readString(session: Session, i: number): KeyEntry | undefined | null {

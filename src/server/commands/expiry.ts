@@ -6,8 +6,9 @@
  */
 import { EventClass } from '../../engine/keyspace-events.ts';
 import type { Command, CommandFlag } from '../command.ts';
+import { READ_KEY, UPDATED_KEY } from '../key-specs.ts';
 import type { Session } from '../session.ts';
-import { ONE_KEY, ONE_KEY_WRITE, readTime, type TimeUnit } from './common.ts';
+import { readTime, type TimeUnit } from './common.ts';
 
 interface Conditions {
   nx: boolean;
@@ -105,7 +106,7 @@ function expireRow(name: string, unit: TimeUnit, since: string, summary: string)
     name,
     arity: -3,
     flags: WRITE,
-    keys: ONE_KEY_WRITE,
+    keys: UPDATED_KEY,
     group: 'generic',
     since,
     summary,
@@ -125,7 +126,7 @@ function timeRow(
     name,
     arity: 2,
     flags: READ,
-    keys: ONE_KEY,
+    keys: READ_KEY,
     group: 'generic',
     since,
     summary,
@@ -147,7 +148,7 @@ export const expiryCommands: readonly Command[] = [
     name: 'persist',
     arity: 2,
     flags: WRITE,
-    keys: ONE_KEY_WRITE,
+    keys: UPDATED_KEY,
     group: 'generic',
     since: '2.2.0',
     summary: 'Lets a key never expire.',

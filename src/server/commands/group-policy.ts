@@ -15,8 +15,9 @@ import { setPolicy } from '../../engine/group-policy.ts';
 import type { KeyEntry } from '../../engine/key-entry.ts';
 import { findGroup } from '../../engine/stream-groups.ts';
 import type { Command, CommandFlag } from '../command.ts';
+import { type KeySpec, keyAt } from '../key-specs.ts';
 import type { Session } from '../session.ts';
-import { NOT_AN_INTEGER, ONE_KEY, ONE_KEY_BOTH, WRONG_TYPE, wrongSubcommand } from './common.ts';
+import { NOT_AN_INTEGER, WRONG_TYPE, wrongSubcommand } from './common.ts';
 import { noGroupForKey } from './stream-errors.ts';
 import { findStream, valueIn } from './stream-lookup.ts';
 
@@ -164,26 +165,29 @@ function withGroup(session: Session, act: (entry: KeyEntry, group: ConsumerGroup
   else act(entry, group);
 }
 
-/** The key of the dead letters is written to later, by whoever reads: so it takes a permission now. */
-function findPolicyKeys(args: Session['args']): number[] {
-  const keys = [2];
-  for (let i = 4; i + 1 < args.count; i++) if (args.is(i, 'DEADLETTER')) keys.push(i + 1);
-  return keys;
-}
+/**
+ * Entries move to the key of the dead letters later, whichever consumer reads: so the rights are checked
+ * when the policy is set.
+ */
+const DEAD_LETTER_KEY: KeySpec = {
+  first: 0,
+  last: 0,
+  step: 0,
+  flags: ['OW', 'insert'],
+  find(args) {
+    const keys: number[] = [];
+    for (let i = 4; i + 1 < args.count; i++) if (args.is(i, 'DEADLETTER')) keys.push(i + 1);
+    return keys;
+  },
+};
 
 /** Subcommands of XGROUP. */
 export const groupPolicyCommands: readonly Command[] = [
   row('delpolicy', 4, ['write'], 'Removes the policy of a group.', remove),
   row('getpolicy', 4, ['readonly'], 'Returns the policy of a group.', get),
   {
-    ...row(
-      'setpolicy',
-      -4,
-      ['write', 'denyoom', 'movablekeys'],
-      'Sets the policy of a group.',
-      set,
-    ),
-    keys: { first: 0, last: 0, step: 0, access: 'RW', find: findPolicyKeys },
+    ...row('setpolicy', -4, ['write', 'denyoom'], 'Sets the policy of a group.', set),
+    keys: [keyAt(2, 'RW', 'access', 'update'), DEAD_LETTER_KEY],
   },
 ];
 
@@ -215,7 +219,7 @@ function row(
     name: `xgroup|${name}`,
     arity,
     flags,
-    keys: { ...(flags.includes('readonly') ? ONE_KEY : ONE_KEY_BOTH), first: 2, last: 2 },
+    keys: flags.includes('readonly') ? keyAt(2, 'RO', 'access') : keyAt(2, 'RW', 'update'),
     group: 'stream',
     since: '8.10.0',
     summary,

@@ -7,20 +7,9 @@
 import type { KeyEntry } from '../../engine/key-entry.ts';
 import { globMatches } from '../../util/glob.ts';
 import type { Command } from '../command.ts';
+import { everyKey, KNOWN_KEY, keyAt } from '../key-specs.ts';
 import type { Session } from '../session.ts';
-import {
-  ALL_KEYS,
-  ALL_KEYS_WRITE,
-  NO_SUCH_KEY,
-  NOT_AN_INTEGER,
-  ONE_KEY,
-  ONE_KEY_WRITE,
-  readDatabaseIndex,
-  SAME_OBJECT,
-  SYNTAX,
-} from './common.ts';
-
-const TWO_KEYS = { first: 1, last: 2, step: 1, access: 'RW' } as const;
+import { NO_SUCH_KEY, NOT_AN_INTEGER, readDatabaseIndex, SAME_OBJECT, SYNTAX } from './common.ts';
 
 function remove(session: Session): void {
   const { args, database, reply } = session;
@@ -183,7 +172,7 @@ export const keyCommands: readonly Command[] = [
     name: 'copy',
     arity: -3,
     flags: ['write', 'denyoom'],
-    keys: TWO_KEYS,
+    keys: [keyAt(1, 'RO', 'access'), keyAt(2, 'OW', 'update')],
     group: 'generic',
     since: '6.2.0',
     summary: 'Copies a value, with its expiry, to another key, in another database if wanted.',
@@ -194,7 +183,7 @@ export const keyCommands: readonly Command[] = [
     name: 'del',
     arity: -2,
     flags: ['write'],
-    keys: ALL_KEYS_WRITE,
+    keys: everyKey('RM', 'delete'),
     group: 'generic',
     since: '1.0.0',
     summary: 'Removes keys.',
@@ -205,7 +194,7 @@ export const keyCommands: readonly Command[] = [
     name: 'exists',
     arity: -2,
     flags: ['readonly', 'fast'],
-    keys: ALL_KEYS,
+    keys: everyKey('RO'),
     group: 'generic',
     since: '1.0.0',
     summary: 'Counts how many of the keys exist.',
@@ -227,7 +216,7 @@ export const keyCommands: readonly Command[] = [
     name: 'move',
     arity: 3,
     flags: ['write', 'fast'],
-    keys: ONE_KEY_WRITE,
+    keys: keyAt(1, 'RW', 'access', 'update'),
     group: 'generic',
     since: '1.0.0',
     summary: 'Takes a key to another database, unless that has one of the name.',
@@ -248,7 +237,7 @@ export const keyCommands: readonly Command[] = [
     name: 'rename',
     arity: 3,
     flags: ['write'],
-    keys: TWO_KEYS,
+    keys: [keyAt(1, 'RW', 'access', 'delete'), keyAt(2, 'OW', 'update')],
     group: 'generic',
     since: '1.0.0',
     summary: 'Gives a key another name, replacing what has that name.',
@@ -259,7 +248,7 @@ export const keyCommands: readonly Command[] = [
     name: 'renamenx',
     arity: 3,
     flags: ['write', 'fast'],
-    keys: TWO_KEYS,
+    keys: [keyAt(1, 'RW', 'access', 'delete'), keyAt(2, 'OW', 'insert')],
     group: 'generic',
     since: '1.0.0',
     summary: 'Gives a key another name, unless something has that name.',
@@ -280,7 +269,7 @@ export const keyCommands: readonly Command[] = [
     name: 'touch',
     arity: -2,
     flags: ['readonly', 'fast'],
-    keys: ALL_KEYS,
+    keys: everyKey('RO'),
     group: 'generic',
     since: '3.2.1',
     summary: 'Counts how many of the keys exist and notes that they were used.',
@@ -291,7 +280,7 @@ export const keyCommands: readonly Command[] = [
     name: 'type',
     arity: 2,
     flags: ['readonly', 'fast'],
-    keys: ONE_KEY,
+    keys: KNOWN_KEY,
     group: 'generic',
     since: '1.0.0',
     summary: 'Gives the type of the value of a key.',
@@ -302,7 +291,7 @@ export const keyCommands: readonly Command[] = [
     name: 'unlink',
     arity: -2,
     flags: ['write', 'fast'],
-    keys: ALL_KEYS_WRITE,
+    keys: everyKey('RM', 'delete'),
     group: 'generic',
     since: '4.0.0',
     summary: 'Removes keys, as DEL does: here no removal waits for memory to be given back.',

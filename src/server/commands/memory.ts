@@ -5,10 +5,11 @@ import type { KeyEntry } from '../../engine/key-entry.ts';
 import type { StreamValue } from '../../engine/stream-value.ts';
 import type { Command } from '../command.ts';
 import { connectionOf } from '../connection-of.ts';
+import { keyAt } from '../key-specs.ts';
 import { memoryOverhead } from '../memory-overhead.ts';
 import { memoryInUse } from '../memory-use.ts';
 import type { Session } from '../session.ts';
-import { NOT_AN_INTEGER, ONE_KEY, replyHelp, SYNTAX } from './common.ts';
+import { NOT_AN_INTEGER, replyHelp, SYNTAX } from './common.ts';
 
 export const memoryCommands: readonly Command[] = [
   {
@@ -71,7 +72,7 @@ export const memoryCommands: readonly Command[] = [
         name: 'memory|usage',
         arity: -3,
         flags: ['readonly'],
-        keys: { ...ONE_KEY, first: 2, last: 2 },
+        keys: keyAt(2, 'RO'),
         group: 'server',
         since: '4.0.0',
         summary: 'Estimates the memory usage of a key.',

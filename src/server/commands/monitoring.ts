@@ -9,6 +9,7 @@ import type { Session } from '../session.ts';
 import { replyHelp, wrongArity } from './common.ts';
 
 const ADMIN: readonly CommandFlag[] = ['admin', 'noscript', 'loading', 'stale'];
+const SLOWLOG: readonly CommandFlag[] = ['admin', 'loading', 'stale'];
 
 function sub(
   name: string,
@@ -16,7 +17,8 @@ function sub(
   since: string,
   summary: string,
   run: (session: Session) => void,
-  flags = ADMIN,
+  // SLOWLOG may stand in a script, LATENCY may not.
+  flags: readonly CommandFlag[] = name.startsWith('slowlog') ? SLOWLOG : ADMIN,
 ): Command {
   return { name, arity, flags, group: 'server', since, summary, run };
 }

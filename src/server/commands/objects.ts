@@ -7,10 +7,10 @@ import { dumpValue, openDump } from '../../engine/dump.ts';
 import type { KeyEntry, Value } from '../../engine/key-entry.ts';
 import { Arguments } from '../../util/arguments.ts';
 import type { Command } from '../command.ts';
+import { keyAt, READ_KEY } from '../key-specs.ts';
 import type { Session } from '../session.ts';
-import { NOT_AN_INTEGER, ONE_KEY, ONE_KEY_WRITE, replyHelp, SYNTAX } from './common.ts';
+import { NOT_AN_INTEGER, replyHelp, SYNTAX } from './common.ts';
 
-const SECOND_IS_KEY = { first: 2, last: 2, step: 1, access: 'R' } as const;
 /** Longest string that Redis stores beside its header. */
 const EMBEDDED_STRING = 44;
 /** Redis shares the objects of the integers below this, and says so in OBJECT REFCOUNT. */
@@ -159,7 +159,7 @@ function objectRow(
     name: `object|${subcommand}`,
     arity: 3,
     flags: ['readonly'],
-    keys: SECOND_IS_KEY,
+    keys: keyAt(2, 'RO'),
     group: 'generic',
     since,
     summary,
@@ -173,7 +173,7 @@ export const objectCommands: readonly Command[] = [
     name: 'dump',
     arity: 2,
     flags: ['readonly'],
-    keys: ONE_KEY,
+    keys: READ_KEY,
     group: 'generic',
     since: '2.6.0',
     summary: 'Gives the value of a key as bytes for RESTORE, in a format of this server.',
@@ -218,7 +218,7 @@ export const objectCommands: readonly Command[] = [
     name: 'restore',
     arity: -4,
     flags: ['write', 'denyoom'],
-    keys: ONE_KEY_WRITE,
+    keys: keyAt(1, 'OW', 'update'),
     group: 'generic',
     since: '2.6.0',
     summary: 'Creates a key from the bytes that DUMP gave.',

@@ -7,6 +7,7 @@
 import type { Channels } from '../../engine/channels.ts';
 import { globMatches } from '../../util/glob.ts';
 import type { Command, CommandFlag } from '../command.ts';
+import { everyKey, keyAt } from '../key-specs.ts';
 import type { Session } from '../session.ts';
 import { type SubscriptionKind, Subscriptions } from '../subscriptions.ts';
 import { replyHelp, wrongSubcommand } from './common.ts';
@@ -92,6 +93,7 @@ function subscribeRow(name: string, kind: SubscriptionKind, since: string): Comm
     since,
     summary: `Listens to ${kind === 'pattern' ? 'all channels that match patterns' : `${kind === 'shard' ? 'shard ' : ''}channels`}.`,
     complexity: 'O(N) of names',
+    ...(kind === 'shard' ? { keys: everyKey('not_key') } : {}),
     run: (session) => subscribe(session, kind, name),
   };
 }
@@ -105,6 +107,7 @@ function unsubscribeRow(name: string, kind: SubscriptionKind, since: string): Co
     since,
     summary: `Stops listening to ${kind === 'pattern' ? 'patterns' : `${kind === 'shard' ? 'shard ' : ''}channels`}; to all where none is named.`,
     complexity: 'O(N) of names',
+    ...(kind === 'shard' ? { keys: everyKey('not_key') } : {}),
     run: (session) => unsubscribe(session, kind, name),
   };
 }
@@ -195,6 +198,7 @@ export const pubsubCommands: readonly Command[] = [
     name: 'spublish',
     arity: 3,
     flags: PUBLISH,
+    keys: keyAt(1, 'not_key'),
     group: 'pubsub',
     since: '7.0.0',
     summary: 'Sends a message to everybody who listens to a shard channel now.',

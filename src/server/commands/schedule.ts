@@ -8,9 +8,10 @@ import type { ScheduledEntry } from '../../engine/schedule.ts';
 import { scheduledFields, unschedule } from '../../engine/scheduled-entries.ts';
 import type { StreamId } from '../../stream/stream-id.ts';
 import type { Command } from '../command.ts';
+import { keyAt } from '../key-specs.ts';
 import type { Reply } from '../reply.ts';
 import type { Session } from '../session.ts';
-import { NOT_AN_INTEGER, ONE_KEY, ONE_KEY_BOTH, replyHelp, wrongSubcommand } from './common.ts';
+import { NOT_AN_INTEGER, replyHelp, wrongSubcommand } from './common.ts';
 
 const DEFAULT_COUNT = 100;
 const HIGH_BIT = 0x8000_0000;
@@ -118,7 +119,7 @@ export const scheduleCommands: readonly Command[] = [
         name: 'xschedule|cancel',
         arity: -4,
         flags: ['write', 'fast'],
-        keys: { ...ONE_KEY_BOTH, first: 2, last: 2 },
+        keys: keyAt(2, 'RW', 'delete'),
         group: 'stream',
         since: '8.10.0',
         summary: 'Forgets scheduled entries.',
@@ -138,7 +139,7 @@ export const scheduleCommands: readonly Command[] = [
         name: 'xschedule|len',
         arity: 3,
         flags: ['readonly', 'fast'],
-        keys: { ...ONE_KEY, first: 2, last: 2 },
+        keys: keyAt(2, 'RO'),
         group: 'stream',
         since: '8.10.0',
         summary: 'Returns how many entries wait for a stream.',
@@ -149,7 +150,7 @@ export const scheduleCommands: readonly Command[] = [
         name: 'xschedule|list',
         arity: -3,
         flags: ['readonly'],
-        keys: { ...ONE_KEY, first: 2, last: 2 },
+        keys: keyAt(2, 'RO', 'access'),
         group: 'stream',
         since: '8.10.0',
         summary: 'Returns the scheduled entries of a stream, the next ones first.',

@@ -53,7 +53,7 @@ export const serverCommands: readonly Command[] = [
       (name): Command => ({
         name: `cluster|${name}`,
         arity: name === 'keyslot' ? 3 : 2,
-        flags: ['loading', 'stale'],
+        flags: ['help', 'slots', 'shards'].includes(name) ? ['loading', 'stale'] : ['stale'],
         group: 'cluster',
         since: '3.0.0',
         summary: NO_CLUSTER_SUMMARY,
@@ -171,8 +171,8 @@ export const serverCommands: readonly Command[] = [
   {
     name: 'wait',
     arity: 3,
-    flags: ['noscript'],
-    categories: ['connection', 'blocking'],
+    flags: ['blocking'],
+    categories: ['connection'],
     group: 'generic',
     since: '3.0.0',
     summary: 'Waits for replicas, of which there are none.',
@@ -182,8 +182,8 @@ export const serverCommands: readonly Command[] = [
   {
     name: 'waitaof',
     arity: 4,
-    flags: ['noscript'],
-    categories: ['connection', 'blocking'],
+    flags: ['blocking'],
+    categories: ['connection'],
     group: 'generic',
     since: '7.2.0',
     summary: 'Waits until everything written before is on disk.',

@@ -12,8 +12,9 @@ import { findGroup } from '../../engine/stream-groups.ts';
 import { IdList } from '../../stream/id-list.ts';
 import { StreamId } from '../../stream/stream-id.ts';
 import type { Command } from '../command.ts';
+import { UPDATED_KEY } from '../key-specs.ts';
 import type { Session } from '../session.ts';
-import { fail, NOT_AN_INTEGER, ONE_KEY_BOTH } from './common.ts';
+import { fail, NOT_AN_INTEGER } from './common.ts';
 import { noGroup } from './stream-errors.ts';
 import { readStrictIds } from './stream-ids.ts';
 import { findStream, valueIn } from './stream-lookup.ts';
@@ -137,7 +138,7 @@ export const streamAckCommands: readonly Command[] = [
     name: 'xack',
     arity: -4,
     flags: ['write', 'fast'],
-    keys: ONE_KEY_BOTH,
+    keys: UPDATED_KEY,
     group: 'stream',
     since: '5.0.0',
     summary: 'Acknowledges pending entries of a group and returns how many there were.',
@@ -148,7 +149,7 @@ export const streamAckCommands: readonly Command[] = [
     name: 'xnack',
     arity: -7,
     flags: ['write', 'fast'],
-    keys: ONE_KEY_BOTH,
+    keys: UPDATED_KEY,
     group: 'stream',
     since: '8.8.0',
     summary: 'Gives pending entries back to their group, to be claimed by anybody.',

@@ -19,6 +19,7 @@ import type { StreamValue } from '../../engine/stream-value.ts';
 import { contentHash } from '../../stream/content-hash.ts';
 import { StreamId } from '../../stream/stream-id.ts';
 import type { Command } from '../command.ts';
+import { keyAt, UPDATED_KEY } from '../key-specs.ts';
 import type { Session } from '../session.ts';
 import { wrongArity } from './common.ts';
 import { idOfScheduled, scheduledName, writeIdOrName } from './schedule.ts';
@@ -199,7 +200,10 @@ export const streamAddCommands: readonly Command[] = [
     name: 'xadd',
     arity: -5,
     flags: ['write', 'denyoom', 'fast'],
-    keys: { first: 1, last: 1, step: 1, access: 'RW' },
+    keys: {
+      ...UPDATED_KEY,
+      notes: 'UPDATE instead of INSERT because of the optional trimming feature',
+    },
     group: 'stream',
     since: '5.0.0',
     summary: 'Appends an entry to a stream, which is created where there is none.',
@@ -210,7 +214,7 @@ export const streamAddCommands: readonly Command[] = [
     name: 'xtrim',
     arity: -4,
     flags: ['write'],
-    keys: { first: 1, last: 1, step: 1, access: 'RW' },
+    keys: keyAt(1, 'RW', 'delete'),
     group: 'stream',
     since: '5.0.0',
     summary: 'Removes entries from the beginning of a stream.',

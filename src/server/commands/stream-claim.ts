@@ -13,9 +13,10 @@ import { findGroup, seeConsumer, setGroupId } from '../../engine/stream-groups.t
 import { IdList } from '../../stream/id-list.ts';
 import { StreamId } from '../../stream/stream-id.ts';
 import type { Command } from '../command.ts';
+import { keyAt, UPDATED_KEY } from '../key-specs.ts';
 import type { Reply } from '../reply.ts';
 import type { Session } from '../session.ts';
-import { ONE_KEY_BOTH, SYNTAX } from './common.ts';
+import { SYNTAX } from './common.ts';
 import { findEntry, writeEntry } from './stream-entry-reply.ts';
 import { noGroup } from './stream-errors.ts';
 import { readIntervalStart, readStrictId, tryReadId } from './stream-ids.ts';
@@ -226,7 +227,7 @@ export const streamClaimCommands: readonly Command[] = [
     name: 'xclaim',
     arity: -6,
     flags: ['write', 'fast'],
-    keys: ONE_KEY_BOTH,
+    keys: UPDATED_KEY,
     group: 'stream',
     since: '5.0.0',
     summary: 'Gives pending entries to a consumer, as if they had been delivered to it.',
@@ -237,7 +238,7 @@ export const streamClaimCommands: readonly Command[] = [
     name: 'xautoclaim',
     arity: -6,
     flags: ['write', 'fast'],
-    keys: ONE_KEY_BOTH,
+    keys: keyAt(1, 'RW', 'delete'),
     group: 'stream',
     since: '6.2.0',
     summary: 'Gives pending entries that have been idle for long to a consumer.',

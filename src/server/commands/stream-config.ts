@@ -12,8 +12,9 @@ import {
 } from '../../engine/stream-entries.ts';
 import { StreamId } from '../../stream/stream-id.ts';
 import type { Command } from '../command.ts';
+import { READ_KEY, UPDATED_KEY } from '../key-specs.ts';
 import type { Session } from '../session.ts';
-import { fail, NO_SUCH_KEY, NOT_AN_INTEGER, ONE_KEY, ONE_KEY_BOTH, SYNTAX } from './common.ts';
+import { fail, NO_SUCH_KEY, NOT_AN_INTEGER, SYNTAX } from './common.ts';
 import { readStrictId } from './stream-ids.ts';
 import { findStream, valueIn } from './stream-lookup.ts';
 
@@ -221,7 +222,7 @@ export const streamConfigCommands: readonly Command[] = [
     name: 'xsetid',
     arity: -3,
     flags: ['write', 'denyoom', 'fast'],
-    keys: ONE_KEY_BOTH,
+    keys: UPDATED_KEY,
     group: 'stream',
     since: '5.0.0',
     summary: 'Sets the last id of a stream, and its counters.',
@@ -232,7 +233,7 @@ export const streamConfigCommands: readonly Command[] = [
     name: 'xcfgget',
     arity: 2,
     flags: ['readonly', 'fast'],
-    keys: ONE_KEY,
+    keys: READ_KEY,
     group: 'stream',
     since: '8.10.0',
     summary: 'Returns what a stream remembers of idempotent ids, and how much of it is kept.',
@@ -243,7 +244,7 @@ export const streamConfigCommands: readonly Command[] = [
     name: 'xcfgset',
     arity: -2,
     flags: ['write', 'fast'],
-    keys: ONE_KEY_BOTH,
+    keys: UPDATED_KEY,
     group: 'stream',
     since: '8.6.0',
     summary:
@@ -255,7 +256,7 @@ export const streamConfigCommands: readonly Command[] = [
     name: 'xidmprecord',
     arity: 5,
     flags: ['write', 'denyoom', 'fast'],
-    keys: ONE_KEY_BOTH,
+    keys: UPDATED_KEY,
     group: 'stream',
     since: '8.6.2',
     summary: 'Remembers under which idempotent id an entry was added.',

@@ -16,6 +16,7 @@ import { findGroup } from '../../engine/stream-groups.ts';
 import { IdList } from '../../stream/id-list.ts';
 import { StreamId } from '../../stream/stream-id.ts';
 import type { Command } from '../command.ts';
+import { keyAt } from '../key-specs.ts';
 import type { Session } from '../session.ts';
 import { fail, SYNTAX } from './common.ts';
 import { readStrictIds } from './stream-ids.ts';
@@ -129,7 +130,7 @@ export const streamDeleteCommands: readonly Command[] = [
     name: 'xdel',
     arity: -3,
     flags: ['write', 'fast'],
-    keys: { first: 1, last: 1, step: 1, access: 'RW' },
+    keys: keyAt(1, 'RW', 'delete'),
     group: 'stream',
     since: '5.0.0',
     summary: 'Deletes entries and returns how many there were.',
@@ -140,7 +141,7 @@ export const streamDeleteCommands: readonly Command[] = [
     name: 'xdelex',
     arity: -5,
     flags: ['write', 'fast'],
-    keys: { first: 1, last: 1, step: 1, access: 'RW' },
+    keys: keyAt(1, 'RW', 'delete'),
     group: 'stream',
     since: '8.2.0',
     summary: 'Deletes entries, deciding what becomes of references to them from groups.',
@@ -151,7 +152,7 @@ export const streamDeleteCommands: readonly Command[] = [
     name: 'xackdel',
     arity: -6,
     flags: ['write', 'fast'],
-    keys: { first: 1, last: 1, step: 1, access: 'RW' },
+    keys: keyAt(1, 'RW', 'delete'),
     group: 'stream',
     since: '8.2.0',
     summary: 'Acknowledges entries and deletes them.',

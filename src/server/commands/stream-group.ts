@@ -19,8 +19,9 @@ import {
 } from '../../engine/stream-groups.ts';
 import { StreamId } from '../../stream/stream-id.ts';
 import type { Command, CommandFlag } from '../command.ts';
+import { type KeyFlag, keyAt } from '../key-specs.ts';
 import type { Session } from '../session.ts';
-import { NOT_AN_INTEGER, ONE_KEY_BOTH, replyHelp, wrongSubcommand } from './common.ts';
+import { NOT_AN_INTEGER, replyHelp, wrongSubcommand } from './common.ts';
 import { GROUP_POLICY_HELP, groupPolicyCommands } from './group-policy.ts';
 import { noGroupForKey } from './stream-errors.ts';
 import { isCharacter, readLooseId, readStrictId } from './stream-ids.ts';
@@ -149,7 +150,14 @@ const id = new StreamId();
 let makeStream = false;
 let entriesRead = UNKNOWN_READ;
 
-const KEY = { ...ONE_KEY_BOTH, first: 2, last: 2 };
+/** What a subcommand does to the value, as COMMAND says it. */
+const CHANGES: Record<string, KeyFlag> = {
+  create: 'insert',
+  createconsumer: 'insert',
+  delconsumer: 'delete',
+  destroy: 'delete',
+  setid: 'update',
+};
 
 export const streamGroupCommands: readonly Command[] = [
   {
@@ -209,7 +217,7 @@ function row(
     name: `xgroup|${name}`,
     arity,
     flags,
-    keys: KEY,
+    keys: keyAt(2, 'RW', CHANGES[name]!),
     group: 'stream',
     since,
     summary,

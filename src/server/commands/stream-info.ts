@@ -13,9 +13,10 @@ import type { StreamValue } from '../../engine/stream-value.ts';
 import type { Stream } from '../../stream/stream.ts';
 import { StreamIterator } from '../../stream/stream-iterator.ts';
 import type { Command } from '../command.ts';
+import { keyAt } from '../key-specs.ts';
 import type { Reply } from '../reply.ts';
 import type { Session } from '../session.ts';
-import { NO_SUCH_KEY, NOT_AN_INTEGER, ONE_KEY, replyHelp, wrongSubcommand } from './common.ts';
+import { NO_SUCH_KEY, NOT_AN_INTEGER, replyHelp, wrongSubcommand } from './common.ts';
 import { FIRST_ID, LAST_ID, writeEntry, writeRange } from './stream-entry-reply.ts';
 import { noGroupForKey } from './stream-errors.ts';
 import { readStream, valueIn } from './stream-lookup.ts';
@@ -236,7 +237,7 @@ function findValue(session: Session): StreamValue | undefined {
 const iterator = new StreamIterator();
 const cursor = new PendingCursor();
 
-const KEY = { ...ONE_KEY, first: 2, last: 2 };
+const KEY = keyAt(2, 'RO', 'access');
 
 export const streamInfoCommands: readonly Command[] = [
   {

@@ -10,8 +10,9 @@ import type { PendingCursor } from '../../consumer-groups/pending-cursor.ts';
 import { findConsumer, findGroup } from '../../engine/stream-groups.ts';
 import { StreamId } from '../../stream/stream-id.ts';
 import type { Command } from '../command.ts';
+import { READ_KEY } from '../key-specs.ts';
 import type { Session } from '../session.ts';
-import { NOT_AN_INTEGER, ONE_KEY, SYNTAX } from './common.ts';
+import { NOT_AN_INTEGER, SYNTAX } from './common.ts';
 import { noGroup } from './stream-errors.ts';
 import { readIntervalEnd, readIntervalStart } from './stream-ids.ts';
 import { readStream, valueIn } from './stream-lookup.ts';
@@ -134,7 +135,7 @@ export const streamPendingCommands: readonly Command[] = [
     name: 'xpending',
     arity: -3,
     flags: ['readonly'],
-    keys: ONE_KEY,
+    keys: READ_KEY,
     group: 'stream',
     since: '5.0.0',
     summary: 'Returns the pending entries of a group, or a summary of them.',

@@ -5,6 +5,7 @@
  */
 import { StreamId } from '../../stream/stream-id.ts';
 import type { Command } from '../command.ts';
+import { KNOWN_KEY, READ_KEY } from '../key-specs.ts';
 import type { Session } from '../session.ts';
 import { NOT_AN_INTEGER, SYNTAX } from './common.ts';
 import { writeRange } from './stream-entry-reply.ts';
@@ -58,7 +59,7 @@ export const streamRangeCommands: readonly Command[] = [
     name: 'xlen',
     arity: 2,
     flags: ['readonly', 'fast'],
-    keys: { first: 1, last: 1, step: 1, access: 'R' },
+    keys: KNOWN_KEY,
     group: 'stream',
     since: '5.0.0',
     summary: 'Returns the number of entries in a stream.',
@@ -69,7 +70,7 @@ export const streamRangeCommands: readonly Command[] = [
     name: 'xrange',
     arity: -4,
     flags: ['readonly'],
-    keys: { first: 1, last: 1, step: 1, access: 'R' },
+    keys: READ_KEY,
     group: 'stream',
     since: '5.0.0',
     summary: 'Returns the entries of a stream between two ids, in their order.',
@@ -80,7 +81,7 @@ export const streamRangeCommands: readonly Command[] = [
     name: 'xrevrange',
     arity: -4,
     flags: ['readonly'],
-    keys: { first: 1, last: 1, step: 1, access: 'R' },
+    keys: READ_KEY,
     group: 'stream',
     since: '5.0.0',
     summary: 'Returns the entries of a stream between two ids, last first.',

@@ -5,6 +5,7 @@
  * Source: xreadCommand; MAXCOUNT and MAXSIZE as Redis 8.10 documents them (redis/redis#15282).
  */
 import type { Arguments } from '../../util/arguments.ts';
+import type { KeySpec } from '../key-specs.ts';
 import type { Session } from '../session.ts';
 import { fail, NOT_AN_INTEGER, readTimeout, SYNTAX } from './common.ts';
 
@@ -122,8 +123,20 @@ export class ReadOptions {
   }
 }
 
-/** The indices of the keys: the first half of what follows STREAMS. For COMMAND GETKEYS and ACL. */
-export function findReadKeys(args: Arguments): number[] {
+/** The keys of XREAD and XREADGROUP, for COMMAND GETKEYS and ACL. */
+export function readKeys(startFrom: number): KeySpec {
+  return {
+    first: 0,
+    last: 0,
+    step: 0,
+    flags: ['RO', 'access'],
+    find: findReadKeys,
+    keyword: { word: 'STREAMS', startFrom },
+  };
+}
+
+/** The indices of the keys: the first half of what follows STREAMS. */
+function findReadKeys(args: Arguments): number[] {
   for (let i = 1; i < args.count; i++) {
     if (args.is(i, 'GROUP')) i += 2;
     else if (TAKES_ONE.some((option) => args.is(i, option))) i += 1;

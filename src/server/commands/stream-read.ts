@@ -33,7 +33,7 @@ import { findEntry, LAST_ID, writeEntry, writeFields } from './stream-entry-repl
 import { noGroupToRead } from './stream-errors.ts';
 import { isCharacter, readStrictId } from './stream-ids.ts';
 import { readStream, valueIn } from './stream-lookup.ts';
-import { findReadKeys, ReadOptions } from './stream-read-options.ts';
+import { ReadOptions, readKeys } from './stream-read-options.ts';
 
 const DOLLAR = 36;
 const PLUS = 43;
@@ -444,7 +444,7 @@ export const streamReadCommands: readonly Command[] = [
     name: 'xread',
     arity: -4,
     flags: ['readonly', 'blocking', 'movablekeys'],
-    keys: { first: 0, last: 0, step: 0, access: 'R', find: findReadKeys },
+    keys: readKeys(1),
     group: 'stream',
     since: '5.0.0',
     summary: 'Returns entries of one or more streams after given ids; waits until there are any.',
@@ -455,7 +455,7 @@ export const streamReadCommands: readonly Command[] = [
     name: 'xreadgroup',
     arity: -7,
     flags: ['write', 'blocking', 'movablekeys'],
-    keys: { first: 0, last: 0, step: 0, access: 'R', find: findReadKeys },
+    keys: readKeys(4),
     group: 'stream',
     since: '5.0.0',
     summary: 'Returns new entries, or pending ones, to a consumer of a group.',

@@ -8,8 +8,9 @@ import { EventClass } from '../../engine/keyspace-events.ts';
 import { writeDecimal } from '../../stream/stream-id.ts';
 import { Arguments } from '../../util/arguments.ts';
 import type { Command, CommandFlag } from '../command.ts';
+import { keyAt } from '../key-specs.ts';
 import type { Session } from '../session.ts';
-import { NOT_AN_INTEGER, ONE_KEY_BOTH, WRONG_TYPE } from './common.ts';
+import { NOT_AN_INTEGER, WRONG_TYPE } from './common.ts';
 
 const OVERFLOW = 'ERR increment or decrement would overflow';
 const INT64_MIN = -(2n ** 63n);
@@ -84,7 +85,7 @@ export const numberCommands: readonly Command[] = [
     name: 'decr',
     arity: 2,
     flags: FLAGS,
-    keys: ONE_KEY_BOTH,
+    keys: keyAt(1, 'RW', 'access', 'update'),
     group: 'string',
     since: '1.0.0',
     summary: 'Takes one from the integer in a string; a missing key counts as 0.',
@@ -95,7 +96,7 @@ export const numberCommands: readonly Command[] = [
     name: 'decrby',
     arity: 3,
     flags: FLAGS,
-    keys: ONE_KEY_BOTH,
+    keys: keyAt(1, 'RW', 'access', 'update'),
     group: 'string',
     since: '1.0.0',
     summary: 'Takes a number from the integer in a string.',
@@ -106,7 +107,7 @@ export const numberCommands: readonly Command[] = [
     name: 'incr',
     arity: 2,
     flags: FLAGS,
-    keys: ONE_KEY_BOTH,
+    keys: keyAt(1, 'RW', 'access', 'update'),
     group: 'string',
     since: '1.0.0',
     summary: 'Adds one to the integer in a string; a missing key counts as 0.',
@@ -117,7 +118,7 @@ export const numberCommands: readonly Command[] = [
     name: 'incrby',
     arity: 3,
     flags: FLAGS,
-    keys: ONE_KEY_BOTH,
+    keys: keyAt(1, 'RW', 'access', 'update'),
     group: 'string',
     since: '1.0.0',
     summary: 'Adds a number to the integer in a string.',

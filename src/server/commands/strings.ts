@@ -8,13 +8,10 @@
 import type { KeyEntry } from '../../engine/key-entry.ts';
 import { EventClass } from '../../engine/keyspace-events.ts';
 import type { Command } from '../command.ts';
+import { everyKey, type KeySpec, KNOWN_KEY, keyAt, READ_KEY } from '../key-specs.ts';
 import type { Session } from '../session.ts';
 import {
-  ALL_KEYS,
   NOT_AN_INTEGER,
-  ONE_KEY,
-  ONE_KEY_BOTH,
-  ONE_KEY_WRITE,
   pastTime,
   readString,
   readTime,
@@ -27,7 +24,15 @@ import {
 /** Longest string: Redis's proto-max-bulk-len default. */
 const MAX_LENGTH = 512 * 1024 * 1024;
 const EMPTY = Buffer.alloc(0);
-const EVERY_SECOND = { first: 1, last: -1, step: 2, access: 'W' } as const;
+/** SET reads the value only with GET. */
+const SET_KEY: KeySpec = {
+  ...keyAt(1, 'RW', 'access', 'update', 'variable_flags'),
+  notes: 'RW and ACCESS due to the optional `GET` argument',
+  flagsOf(args) {
+    for (let i = 3; i < args.count; i++) if (args.is(i, 'GET')) return ['RW', 'access', 'update'];
+    return ['OW', 'update'];
+  },
+};
 
 /** The options of SET and GETEX, read into one scratch object. */
 interface StringOptions {
@@ -304,7 +309,7 @@ export const stringCommands: readonly Command[] = [
     name: 'append',
     arity: 3,
     flags: ['write', 'denyoom', 'fast'],
-    keys: ONE_KEY_WRITE,
+    keys: keyAt(1, 'RW', 'insert'),
     group: 'string',
     since: '2.0.0',
     summary: 'Appends to a string, which is created when it is missing.',
@@ -315,7 +320,7 @@ export const stringCommands: readonly Command[] = [
     name: 'get',
     arity: 2,
     flags: ['readonly', 'fast'],
-    keys: ONE_KEY,
+    keys: READ_KEY,
     group: 'string',
     since: '1.0.0',
     summary: 'Gives the string of a key.',
@@ -326,7 +331,7 @@ export const stringCommands: readonly Command[] = [
     name: 'getdel',
     arity: 2,
     flags: ['write', 'fast'],
-    keys: ONE_KEY_BOTH,
+    keys: keyAt(1, 'RW', 'access', 'delete'),
     group: 'string',
     since: '6.2.0',
     summary: 'Gives the string of a key and removes the key.',
@@ -337,7 +342,10 @@ export const stringCommands: readonly Command[] = [
     name: 'getex',
     arity: -2,
     flags: ['write', 'fast'],
-    keys: ONE_KEY_BOTH,
+    keys: {
+      ...keyAt(1, 'RW', 'access', 'update'),
+      notes: 'RW and UPDATE because it changes the TTL',
+    },
     group: 'string',
     since: '6.2.0',
     summary: 'Gives the string of a key and may change when the key expires.',
@@ -348,7 +356,7 @@ export const stringCommands: readonly Command[] = [
     name: 'getrange',
     arity: 4,
     flags: ['readonly'],
-    keys: ONE_KEY,
+    keys: READ_KEY,
     group: 'string',
     since: '2.4.0',
     summary: 'Gives a part of a string.',
@@ -359,7 +367,7 @@ export const stringCommands: readonly Command[] = [
     name: 'getset',
     arity: 3,
     flags: ['write', 'denyoom', 'fast'],
-    keys: ONE_KEY_BOTH,
+    keys: keyAt(1, 'RW', 'access', 'update'),
     group: 'string',
     since: '1.0.0',
     summary: 'Sets a string and gives what it was before.',
@@ -370,7 +378,7 @@ export const stringCommands: readonly Command[] = [
     name: 'mget',
     arity: -2,
     flags: ['readonly', 'fast'],
-    keys: ALL_KEYS,
+    keys: everyKey('RO', 'access'),
     group: 'string',
     since: '1.0.0',
     summary: 'Gives the strings of several keys.',
@@ -381,7 +389,7 @@ export const stringCommands: readonly Command[] = [
     name: 'mset',
     arity: -3,
     flags: ['write', 'denyoom'],
-    keys: EVERY_SECOND,
+    keys: { ...everyKey('OW', 'update'), step: 2 },
     group: 'string',
     since: '1.0.1',
     summary: 'Sets several strings at once.',
@@ -392,7 +400,7 @@ export const stringCommands: readonly Command[] = [
     name: 'msetnx',
     arity: -3,
     flags: ['write', 'denyoom'],
-    keys: EVERY_SECOND,
+    keys: { ...everyKey('OW', 'insert'), step: 2 },
     group: 'string',
     since: '1.0.1',
     summary: 'Sets several strings at once, unless one of the keys exists.',
@@ -403,7 +411,7 @@ export const stringCommands: readonly Command[] = [
     name: 'psetex',
     arity: 4,
     flags: ['write', 'denyoom'],
-    keys: ONE_KEY_WRITE,
+    keys: keyAt(1, 'OW', 'update'),
     group: 'string',
     since: '2.6.0',
     summary: 'Sets a string that expires after so many milliseconds.',
@@ -414,7 +422,7 @@ export const stringCommands: readonly Command[] = [
     name: 'set',
     arity: -3,
     flags: ['write', 'denyoom'],
-    keys: ONE_KEY_BOTH,
+    keys: SET_KEY,
     group: 'string',
     since: '1.0.0',
     summary: 'Sets a string, whatever the key held before.',
@@ -425,7 +433,7 @@ export const stringCommands: readonly Command[] = [
     name: 'setex',
     arity: 4,
     flags: ['write', 'denyoom'],
-    keys: ONE_KEY_WRITE,
+    keys: keyAt(1, 'OW', 'update'),
     group: 'string',
     since: '2.0.0',
     summary: 'Sets a string that expires after so many seconds.',
@@ -436,7 +444,7 @@ export const stringCommands: readonly Command[] = [
     name: 'setnx',
     arity: 3,
     flags: ['write', 'denyoom', 'fast'],
-    keys: ONE_KEY_WRITE,
+    keys: keyAt(1, 'OW', 'insert'),
     group: 'string',
     since: '1.0.0',
     summary: 'Sets a string, unless the key exists.',
@@ -447,7 +455,7 @@ export const stringCommands: readonly Command[] = [
     name: 'strlen',
     arity: 2,
     flags: ['readonly', 'fast'],
-    keys: ONE_KEY,
+    keys: KNOWN_KEY,
     group: 'string',
     since: '2.2.0',
     summary: 'Gives the length of a string in bytes.',

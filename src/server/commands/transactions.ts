@@ -5,9 +5,9 @@
  * crash all of its effects are there or none. Source: Redis 7.0 multi.c.
  */
 import type { Command } from '../command.ts';
+import { everyKey } from '../key-specs.ts';
 import type { Session } from '../session.ts';
 import { Transaction } from '../transaction.ts';
-import { ALL_KEYS } from './common.ts';
 
 function multi(session: Session): void {
   const transaction = Transaction.of(session);
@@ -115,7 +115,7 @@ export const transactionCommands: readonly Command[] = [
     name: 'watch',
     arity: -2,
     flags: ['noscript', 'loading', 'stale', 'fast', 'allow_busy'],
-    keys: ALL_KEYS,
+    keys: everyKey('RO'),
     group: 'transactions',
     since: '2.2.0',
     summary: 'Lets the next EXEC fail when one of the keys changes before.',
