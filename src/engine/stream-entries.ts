@@ -44,6 +44,7 @@ export function appendEntry(
   const { engine } = database;
   database.touch(entry);
   value.stream.append(id, args, from, to);
+  engine.changes++;
   if (engine.recording) {
     const record = beginRecord(StreamRecord.ADD, database, entry.key);
     id.encode(record);
@@ -163,6 +164,7 @@ export function deleteEntries(
     if (outcome === DELETED) deleted++;
     if (outcome === DELETED || references === 'delref') effective.push(id);
   }
+  engine.changes += deleted;
   if (effective.count > 0 && engine.recording) {
     const record = beginRecord(StreamRecord.DELETE, database, entry.key);
     writeReferences(record, references);
@@ -195,6 +197,7 @@ export function setStreamId(
   const { stream } = value;
   database.touch(entry);
   stream.setId(lastId, entriesAdded, maxDeletedId);
+  engine.changes++;
   if (engine.recording) {
     const record = beginRecord(StreamRecord.SET_ID, database, entry.key);
     stream.lastId.encode(record);
@@ -260,6 +263,7 @@ export function configureIdempotency(
   const { engine } = database;
   database.touch(entry);
   if (!idempotencyOf(database, value).configure(duration, maxsize)) return;
+  engine.changes++;
   if (engine.recording) {
     const record = beginRecord(StreamRecord.CONFIGURE, database, entry.key);
     record.varint(duration);
