@@ -46,6 +46,20 @@ export function refusal(number: number, text: string): RivuletError {
   return new RivuletError(BY_NUMBER[number] ?? 'INTERNAL', text, { cause });
 }
 
+/** What Node calls a certificate that it does not trust: trying again does not help. */
+const CERTIFICATE =
+  /^(CERT_|DEPTH_ZERO_SELF_SIGNED_CERT|SELF_SIGNED_CERT|UNABLE_TO_(GET|VERIFY)|ERR_TLS_CERT|HOSTNAME_MISMATCH|INVALID_CA)/;
+
+/** Why the server's certificate was refused; null when that is not what failed. */
+export function certificateFault(error: unknown): string | null {
+  for (let each = error, depth = 0; each instanceof Error && depth < 5; depth++) {
+    const { code, message } = each as NodeJS.ErrnoException;
+    if (typeof code === 'string' && CERTIFICATE.test(code)) return message;
+    each = each.cause;
+  }
+  return null;
+}
+
 export function toRivulet(error: unknown): RivuletError {
   if (error instanceof RivuletError) return error;
   const { name, message } = error as Error;

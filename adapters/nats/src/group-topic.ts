@@ -16,7 +16,7 @@ import {
   type Position,
   pause,
   type ResolvedSubscribeOptions,
-  type RivuletError,
+  RivuletError,
 } from 'rivulet';
 import { numberOf, toRivulet } from './failures.ts';
 import type { NatsDelivery } from './held.ts';
@@ -52,6 +52,8 @@ export interface GroupTopicSetup {
   readonly onMessage: (topic: GroupTopic, message: Msg) => void;
   /** Everything that came so far is no longer ours. */
   readonly onLost: (topic: GroupTopic, reason: string) => void;
+  /** The topic is there no more. Where this is missing, it is made again. */
+  readonly onDeleted?: (topic: GroupTopic) => void;
 }
 
 export class GroupTopic {
@@ -61,8 +63,10 @@ export class GroupTopic {
   readonly #left = new AbortController();
   readonly #lead: Lead | null;
   #stream = '';
-  /** When the stream was made: another one may take its name. */
-  #created = '';
+  #origin = '';
+  /** Ends the lead's use of this connection when it is lost. */
+  #cut: AbortController | null = null;
+  readonly #unwatch: () => void = () => {};
   #puller: Puller | null = null;
   #running: Promise<void> | null = null;
   #restoring: Promise<void> | null = null;
@@ -76,14 +80,19 @@ export class GroupTopic {
     this.topic = setup.topic;
     this.#setup = setup;
     const { link, streams, broker, topic, group, consumerName } = setup;
-    this.#lead = setup.exclusive
-      ? new Lead(link, streams, broker.scheduler, leadSubject(topic, group), consumerName)
-      : null;
+    if (!setup.exclusive) {
+      this.#lead = null;
+      return;
+    }
+    // Two processes may have been given the same name.
+    const name = `${consumerName} ${broker.scheduler.uniqueName()}`;
+    this.#lead = new Lead(link, streams, broker.scheduler, leadSubject(topic, group), name);
+    this.#unwatch = link.onLost(() => this.#cut?.abort());
   }
 
   /** Names this very stream, and no other that has or will have its name. */
   get origin(): string {
-    return `${this.#stream}:${this.#created}`;
+    return this.#origin;
   }
 
   /** What its puller may still bring. */
@@ -92,9 +101,9 @@ export class GroupTopic {
   }
 
   async start(from: Position): Promise<void> {
-    this.#stream = await this.#setup.streams.topic(this.topic);
-    const { link } = this.#setup;
-    this.#created = (await link.try(() => link.jsm.streams.info(this.#stream))).created;
+    const { name, origin } = await this.#setup.streams.topic(this.topic);
+    this.#stream = name;
+    this.#origin = origin;
     this.#made = await this.#ensure(from);
     if (this.#lead === null) this.#pullNow();
     else this.#running = this.#leadAndPull(this.#lead);
@@ -113,6 +122,7 @@ export class GroupTopic {
   /** After everything in hand was given back. */
   async leave(): Promise<void> {
     this.#left.abort();
+    this.#unwatch();
     await this.#restoring?.catch(() => {});
     await this.#running?.catch(() => {});
     if (this.#lead?.held) {
@@ -162,22 +172,32 @@ export class GroupTopic {
   async #leadAndPull(lead: Lead): Promise<void> {
     const { signal } = this.#stop;
     while (!signal.aborted) {
+      const cut = new AbortController();
+      this.#cut = cut;
       try {
         await lead.take(signal);
         await this.#takeOver();
+        if (signal.aborted || cut.signal.aborted) continue;
         this.#pullNow();
       } catch (error) {
         if (signal.aborted) return;
-        this.#warn(error);
+        if (isGroupLost(error)) this.#restoreSoon();
+        else this.#warn(error);
+        await this.#restoring;
         await pause(this.#setup.broker.scheduler, 500, signal).catch(() => {});
         continue;
       }
       // While handlers finish, the lead is still ours.
-      await lead.keep(this.#left.signal);
+      await lead.keep(AbortSignal.any([this.#left.signal, cut.signal]));
       if (this.#left.signal.aborted) return;
+      // What was on its way over a connection that is lost would come after its successors: all of it
+      // comes again, in order, from the oldest that is not acknowledged.
+      const reason = cut.signal.aborted
+        ? 'the connection to NATS was lost'
+        : 'another consumer leads the ordered group';
+      this.#setup.onLost(this, reason);
       await this.#puller?.stop();
       this.#puller = null;
-      this.#setup.onLost(this, 'another consumer leads the ordered group');
     }
   }
 
@@ -185,7 +205,7 @@ export class GroupTopic {
   async #takeOver(): Promise<void> {
     const { link, group } = this.#setup;
     const name = consumerOf(group);
-    const info = await link.jsm.consumers.info(this.#stream, name);
+    const info = await link.try(() => link.jsm.consumers.info(this.#stream, name));
     if (info.num_ack_pending === 0) return;
     await link.jsm.consumers.delete(this.#stream, name);
     await link.jsm.consumers.add(this.#stream, {
@@ -203,7 +223,7 @@ export class GroupTopic {
   }
 
   async #restore(): Promise<void> {
-    const { broker, streams, link, events, group, onLost } = this.#setup;
+    const { broker, streams, events, group, onLost, onDeleted } = this.#setup;
     const { signal } = this.#stop;
     for (let attempt = 1; !signal.aborted; attempt++) {
       const fraction = broker.scheduler.fraction();
@@ -212,14 +232,18 @@ export class GroupTopic {
       if (signal.aborted || this.#moving) return;
       try {
         streams.forget();
-        const stream = await streams.topic(this.topic);
-        const { created } = await link.jsm.streams.info(stream);
-        const isNew = created !== this.#created;
+        if (onDeleted !== undefined && !(await streams.holds(this.topic))) {
+          onDeleted(this);
+          return;
+        }
+        const { name, origin } = await streams.topic(this.topic);
+        const isNew = origin !== this.#origin;
         const from = this.#resumeFrom(isNew);
+        this.#stream = name;
         if (await this.#ensure(from)) {
           onLost(this, 'its group was lost');
           if (isNew) this.lastSequence = 0;
-          this.#created = created;
+          this.#origin = origin;
           events.emit('groupLost', { topic: this.topic, group });
         }
         this.#puller?.restart();
@@ -278,6 +302,10 @@ export class GroupTopic {
     const known: RivuletError = toRivulet(error);
     if (!this.#stop.signal.aborted) this.#setup.events.emit('warning', { error: known });
   }
+}
+
+function isGroupLost(error: unknown): boolean {
+  return error instanceof RivuletError && error.code === 'GROUP_LOST';
 }
 
 /** Where a consumer begins. */

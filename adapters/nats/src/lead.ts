@@ -28,6 +28,8 @@ export class Lead {
   #sequence = 0;
   #seenAt = 0;
   #writtenAt: number | null = null;
+  /** The holder before this one has not given the lead up: it may have died with work in its hands. */
+  fromDead = false;
 
   constructor(link: Link, streams: Streams, scheduler: Scheduler, subject: string, name: string) {
     this.#link = link;
@@ -78,6 +80,8 @@ export class Lead {
       .getMessage(stream, { last_by_subj: this.#subject })
       .catch((error) => {
         if (numberOf(error) === NO_MESSAGE) return null;
+        // The stream may have been removed, or be another one: what is known of it is asked again.
+        this.#streams.forget();
         throw error;
       });
     const sequence = last?.seq ?? 0;
@@ -86,7 +90,8 @@ export class Lead {
       this.#sequence = sequence;
       this.#seenAt = now;
     }
-    if (holder !== '' && now - this.#seenAt < LEAD_MS) return false;
+    if (holder !== '' && holder !== this.#name && now - this.#seenAt < LEAD_MS) return false;
+    this.fromDead = holder !== '' && holder !== this.#name;
     return this.#write(this.#name);
   }
 
@@ -102,6 +107,7 @@ export class Lead {
       return true;
     } catch (error) {
       if (WRONG_LAST.has(numberOf(error))) return false;
+      this.#streams.forget();
       throw error;
     }
   }

@@ -11,7 +11,12 @@ import {
   jetstream,
   jetstreamManager,
 } from '@nats-io/jetstream';
-import { connect, type NatsConnection, PermissionViolationError } from '@nats-io/transport-node';
+import {
+  type ConnectionOptions,
+  connect,
+  type NatsConnection,
+  PermissionViolationError,
+} from '@nats-io/transport-node';
 import {
   type BrokerEvents,
   type BrokerOptions,
@@ -21,10 +26,13 @@ import {
   RivuletError,
   withoutPassword,
 } from 'rivulet';
-import { toRivulet } from './failures.ts';
+import { readAddress } from './address.ts';
+import { certificateFault, toRivulet } from './failures.ts';
 
 const PING_MS = 2000;
 const REQUEST_MS = 4000;
+/** How long the nodes of a cluster may take to learn of a responder. */
+const SPREAD_MS = 2000;
 const OLDEST: readonly [number, number] = [2, 9];
 
 export class Link {
@@ -128,6 +136,41 @@ export class Link {
     }
   }
 
+  /**
+   * Resolves once each node of the cluster that can be reached delivers to this subject, which answers
+   * requests; after `SPREAD_MS` at the latest. One node learns from another what it subscribes to, and
+   * a client of the other is refused until then.
+   */
+  async knownEverywhere(subject: string): Promise<void> {
+    const { nc } = this;
+    if (!this.clustered || nc === this.#options.client?.connection) return;
+    const own = nc.getServer();
+    const nodes = new Set([...(nc.info?.connect_urls ?? []), ...this.#hosts]);
+    nodes.delete(own);
+    const end = this.#options.scheduler.monotonic() + SPREAD_MS;
+    await Promise.all([...nodes].map((node) => this.#knownAt(node, subject, end)));
+  }
+
+  async #knownAt(node: string, subject: string, end: number): Promise<void> {
+    const { scheduler } = this.#options;
+    const settings = { ...this.#settings(), reconnect: false, timeout: SPREAD_MS };
+    // A node that is down has no clients that could be refused.
+    const other = await connect({ ...settings, servers: [node] }).catch(() => null);
+    if (other === null) return;
+    try {
+      while (scheduler.monotonic() < end) {
+        try {
+          await other.request(subject, '', { timeout: SPREAD_MS });
+          return;
+        } catch {
+          await pause(scheduler, 5);
+        }
+      }
+    } finally {
+      await other.close();
+    }
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
     const nc = this.#nc;
@@ -148,6 +191,11 @@ export class Link {
       try {
         return await this.#connect();
       } catch (error) {
+        const fault = certificateFault(error);
+        if (fault !== null) {
+          const text = `the certificate of the NATS server is not trusted: ${fault}; give its authority as client: { tls: { ca } }`;
+          throw new RivuletError('CONNECTION_FAILED', text, { cause: error });
+        }
         last = toRivulet(error);
         if (last.code !== 'NOT_CONNECTED') throw last;
       }
@@ -158,24 +206,33 @@ export class Link {
   }
 
   #connect(): Promise<NatsConnection> {
-    const { addresses, clientName, connectTimeoutMs, client } = this.#options;
-    const urls = addresses.map((address) => new URL(address));
-    const [first] = urls;
     this.#countAttempts(0);
     return connect({
-      servers: urls.map(({ host }) => host),
-      name: clientName,
-      ...(first?.protocol === 'tls:' ? { tls: {} } : {}),
-      ...credentials(first),
-      timeout: Math.min(connectTimeoutMs, 5000),
+      servers: [...this.#hosts],
       reconnect: true,
       maxReconnectAttempts: -1,
       // Asked whenever nats.js looks whether it is time to dial, so it must not grow by being asked.
       reconnectDelayHandler: () => this.#waitMs,
+      ...this.#settings(),
+    });
+  }
+
+  /** Of every connection: this client's, and those that look whether other nodes know of it. */
+  #settings(): ConnectionOptions {
+    const { addresses, clientName, connectTimeoutMs, client } = this.#options;
+    const [first] = addresses;
+    return {
+      name: clientName,
+      ...(first === undefined ? {} : readAddress(first).credentials),
+      timeout: Math.min(connectTimeoutMs, 5000),
       pingInterval: PING_MS,
       maxPingOut: 2,
       ...client,
-    });
+    };
+  }
+
+  get #hosts(): readonly string[] {
+    return this.#options.addresses.map((address) => readAddress(address).host);
   }
 
   #checkVersion(nc: NatsConnection): void {
@@ -224,10 +281,4 @@ export class Link {
     this.#events.emit('disconnected', { cause: error });
     for (const listener of this.#onLost) listener(error);
   }
-}
-
-function credentials(url: URL | undefined) {
-  if (url === undefined || url.username === '') return {};
-  const user = decodeURIComponent(url.username);
-  return url.password === '' ? { token: user } : { user, pass: decodeURIComponent(url.password) };
 }

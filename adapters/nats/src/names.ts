@@ -3,7 +3,8 @@
  *
  * A topic is a subject. Its stream may not have a dot in its name, nor may a consumer: dots become
  * `_`, everything else that is not a letter, digit or `-` becomes `=` and its bytes in hex, so that
- * different names stay different. Invariant: at most 200 bytes; what would be longer ends in a hash.
+ * different names stay different. Invariant: at most 200 bytes; what would be longer ends in `=h` and a
+ * hash, which no shorter name contains.
  */
 import { createHash } from 'node:crypto';
 import { RivuletError } from 'rivulet';
@@ -11,26 +12,33 @@ import { RivuletError } from 'rivulet';
 const MOST_BYTES = 200;
 
 export const TOPIC_STREAM = 'RIVULET-T-';
-export const SCHEDULE_STREAM = 'RIVULET-SCHEDULE';
+export const SCHEDULE_STREAM = 'RIVULET-DELAYED';
 export const LEAD_STREAM = 'RIVULET-LEAD';
 /** Subjects of ours begin with this; topics may not. */
 const OURS = '_rivulet.';
 export const LEAD_SUBJECTS = `${OURS}lead.*.*`;
-export const SCHEDULE_SUBJECT = `${OURS}schedule`;
+/** The clock's subject in the stream of leads: no topic and no group is written like this. */
+export const CLOCK_SUBJECT = `${OURS}lead.=clock.=now`;
+export const SCHEDULE_SUBJECTS = `${OURS}delayed.*`;
 
 export function streamOf(topic: string): string {
   return `${TOPIC_STREAM}${encode(topic)}`;
 }
 
-/** The topic of a stream of ours; null when its name was too long to tell. */
+/** The topic of a stream of ours; null when its name does not say it, for its length or otherwise. */
 export function topicOf(stream: string): string | null {
-  const encoded = stream.slice(TOPIC_STREAM.length);
-  if (encoded.length >= MOST_BYTES) return null;
-  return encoded
+  const topic = stream
+    .slice(TOPIC_STREAM.length)
     .replaceAll('_', '.')
     .replace(/((?:=[0-9a-f]{2})+)/g, (run) =>
       Buffer.from(run.replaceAll('=', ''), 'hex').toString(),
     );
+  return streamOf(topic) === stream ? topic : null;
+}
+
+/** Where the delayed messages of a topic wait. */
+export function scheduleSubject(topic: string): string {
+  return `${OURS}delayed.${encode(topic)}`;
 }
 
 export function consumerOf(group: string): string {
@@ -53,6 +61,11 @@ export function inboxSubject(name: string): string {
   return `${OURS}inbox.${name}`;
 }
 
+/** Answered while a responder of the process with this inbox is being announced to a cluster. */
+export function readySubject(inbox: string): string {
+  return inbox.replace(`${OURS}inbox.`, `${OURS}ready.`);
+}
+
 /** What the server keeps for itself, and we. */
 export function refuseReserved(topic: string): void {
   if (!/^(\$|_INBOX\.|_rivulet\.|_R_\.)/.test(topic)) return;
@@ -68,5 +81,5 @@ function encode(name: string): string {
   );
   if (encoded.length <= MOST_BYTES) return encoded;
   const hash = createHash('sha256').update(name).digest('hex').slice(0, 32);
-  return `${encoded.slice(0, MOST_BYTES - 33)}-${hash}`;
+  return `${encoded.slice(0, MOST_BYTES - 34)}=h${hash}`;
 }

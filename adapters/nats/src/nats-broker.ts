@@ -4,6 +4,7 @@
  * A topic is a subject in a stream of its own, a group a durable pull consumer; README has the whole
  * mapping. Every publish carries an id, so one that is tried again after an outage is stored once.
  */
+import type { MsgRequest } from '@nats-io/jetstream';
 import { type Msg, type MsgHdrs, headers as makeHeaders } from '@nats-io/transport-node';
 import {
   type Attachment,
@@ -13,6 +14,7 @@ import {
   type Consume,
   checkGroup,
   checkTopic,
+  deadLetterMessage,
   type Message,
   type PendingEntry,
   type PendingQuery,
@@ -27,8 +29,9 @@ import {
   RivuletError,
   redrivenMessage,
   type TopicInfo,
-  withoutPassword,
 } from 'rivulet';
+import { readAddress } from './address.ts';
+import { ServerClock } from './clock.ts';
 import { numberOf, toRivulet } from './failures.ts';
 import { type Form, goMicroForm, plainForm } from './form.ts';
 import { start } from './group-topic.ts';
@@ -36,7 +39,8 @@ import { Link } from './link.ts';
 import {
   consumerOf,
   refuseReserved,
-  SCHEDULE_SUBJECT,
+  SCHEDULE_STREAM,
+  scheduleSubject,
   streamOf,
   TOPIC_STREAM,
   topicOf,
@@ -44,11 +48,16 @@ import {
 import { Publisher } from './publisher.ts';
 import { NatsRequests } from './requests.ts';
 import { Schedule, scheduleHeaders } from './schedule.ts';
-import { Streams } from './streams.ts';
+import { type StreamFacts, Streams } from './streams.ts';
 import { Subscription } from './subscription.ts';
 
 /** Headers count towards the server's limit on a payload. */
 const HEADER_BYTES = 16 * 1024;
+/** Of these, what is kept for headers of ours: those of a dead letter, of a delay, of a trace. */
+const OUR_HEADER_BYTES = 4 * 1024;
+const SCHEDULE_HEADERS: ReadonlySet<string> = new Set(Object.values(scheduleHeaders));
+/** Where what other programs have put among the delayed messages goes. */
+const FOREIGN_DEAD = 'rivulet.delayed.dead';
 const NO_MESSAGE = 10_037;
 const NO_STREAM = 10_059;
 const NO_CONSUMER = 10_014;
@@ -72,6 +81,8 @@ export class NatsBroker extends BrokerBase {
   /** Topics whose stream's name is too long to tell them. */
   readonly #longNamed = new Map<string, string>();
   readonly #untrimmed = new Map<string, number>();
+  /** The last publish of each topic that waits for its stream to be known. */
+  readonly #opening = new Map<string, Promise<void>>();
   #parts: Parts | null = null;
   #subscribed = 0;
   #number = 0;
@@ -80,11 +91,12 @@ export class NatsBroker extends BrokerBase {
   constructor(addresses: readonly string[], options: Partial<BrokerOptions> = {}) {
     super(addresses, options);
     this.#form = this.options.goMicro ? goMicroForm : plainForm;
-    for (const address of addresses) checkAddress(address);
+    for (const address of addresses) readAddress(address);
   }
 
   get address(): string {
-    return withoutPassword(this.options.addresses[0] ?? 'nats://');
+    const [address] = this.options.addresses;
+    return address === undefined ? 'nats://' : readAddress(address).shown;
   }
 
   get capabilities(): Readonly<Capabilities> {
@@ -141,7 +153,7 @@ export class NatsBroker extends BrokerBase {
     const { link, streams } = this.#all;
     const own = [...this.#subscriptions].filter((each) => each.isOf(topic, group));
     const move = link.try(async () => {
-      const stream = await streams.topic(topic);
+      const { name: stream } = await streams.topic(topic);
       const { consumers } = link.jsm;
       const { config } = await consumers.info(stream, consumerOf(group)).catch((error) => {
         throw numberOf(error) === NO_CONSUMER ? noGroup(topic, group, error) : error;
@@ -174,7 +186,7 @@ export class NatsBroker extends BrokerBase {
     const { from = `${topic}.dead`, limit = Number.POSITIVE_INFINITY } = options;
     let done = 0;
     await link.try(async () => {
-      const stream = await streams.topic(from);
+      const { name: stream } = await streams.topic(from);
       const { state, created } = await link.jsm.streams.info(stream);
       for (let seq = state.first_seq; seq <= state.last_seq && done < limit; seq++) {
         const letter = await link.jsm.streams.getMessage(stream, { seq }).catch((error) => {
@@ -186,7 +198,7 @@ export class NatsBroker extends BrokerBase {
         const { topic: origin, message } = redrivenMessage(dead);
         if ((origin ?? topic) !== topic) continue;
         // The same letter sent back twice, after a crash in between, is stored once.
-        await this.#storeOne(topic, message, `redrive:${stream}:${created}:${seq}`);
+        await this.#storeThere(topic, message, `redrive:${stream}:${created}:${seq}`);
         await link.jsm.streams.deleteMessage(stream, seq, false);
         done++;
       }
@@ -208,11 +220,43 @@ export class NatsBroker extends BrokerBase {
     checkTopic(topic);
     const { link, streams } = this.#all;
     try {
-      await link.jsm.streams.delete(streamOf(topic));
-    } catch (error) {
-      if (numberOf(error) !== NO_STREAM) throw toRivulet(error);
+      await link.try(() => this.#removeTopic(topic));
+    } finally {
+      streams.forget();
     }
-    streams.forget();
+  }
+
+  async #removeTopic(topic: string): Promise<void> {
+    const { jsm } = this.#all.link;
+    // First what waits: due meanwhile, it would bring the topic back.
+    await this.#removeDelayed(scheduleSubject(topic));
+    const isOurs = await jsm.streams.delete(streamOf(topic)).catch(unless(NO_STREAM));
+    if (isOurs) return;
+    const stream = await jsm.streams.find(topic).catch(() => null);
+    if (stream === null) return;
+    // It is in a stream of the user's, which keeps its other subjects and consumers.
+    await jsm.streams.purge(stream, { filter: topic });
+    for await (const { name, config } of jsm.consumers.list(stream)) {
+      const isGroup = config.filter_subject === topic && config.description !== undefined;
+      if (!isGroup || name !== consumerOf(config.description as string)) continue;
+      await jsm.consumers.delete(stream, name).catch(unless(NO_CONSUMER));
+    }
+  }
+
+  /** One by one: NATS 2.9, told to purge a subject, forgets to deliver the messages of others. */
+  async #removeDelayed(subject: string): Promise<void> {
+    const { streams } = this.#all.link.jsm;
+    for (let seq = 1; ; seq++) {
+      const next = await streams
+        .getMessage(SCHEDULE_STREAM, { seq, next_by_subj: subject } as MsgRequest)
+        .catch((error) => {
+          if (numberOf(error) === NO_MESSAGE || numberOf(error) === NO_STREAM) return null;
+          throw error;
+        });
+      if (next === null) return;
+      seq = next.seq;
+      await streams.deleteMessage(SCHEDULE_STREAM, seq, false).catch(() => {});
+    }
   }
 
   protected override checkTopicName(topic: string): void {
@@ -225,13 +269,23 @@ export class NatsBroker extends BrokerBase {
     const link = new Link(this.options, this.events);
     const publisher = new Publisher(link, scheduler);
     const streams = new Streams(link, this.options);
-    const schedule = new Schedule(link, streams, scheduler, this.events, (topic, message, id) =>
-      this.#storeDue(topic, message, id),
-    );
-    const requests = new NatsRequests(link, this.options);
+    const clock = new ServerClock(link, streams, scheduler);
+    const schedule = new Schedule({
+      link,
+      streams,
+      scheduler,
+      clock,
+      events: this.events,
+      store: (topic, message, id) => this.#storeDue(topic, message, id),
+      bury: (message, reason) => this.#buryDue(message, reason),
+    });
+    const requests = new NatsRequests(link, this.options, this.events);
     this.#parts = { link, publisher, streams, schedule, requests };
     this.#unique = scheduler.uniqueName();
-    link.onReady(() => streams.forget());
+    link.onReady(() => {
+      streams.forget();
+      clock.doubt();
+    });
     await link.open(signal);
     schedule.start();
   }
@@ -251,42 +305,79 @@ export class NatsBroker extends BrokerBase {
     messages: readonly Message[],
     plan: PublishPlan,
   ): Promise<Receipt[]> {
-    const plain = plan.maxLength === null && plan.deliverAt === null && plan.delayMs === null;
-    return plain && messages.length === 1 && this.#all.streams.has(topic)
-      ? this.#storeAtOnce(topic, messages, plan)
-      : this.#storeAll(topic, messages, plan);
+    const isLater = plan.deliverAt !== null || plan.delayMs !== null;
+    const facts = this.#all.streams.known(topic);
+    const before = this.#opening.get(topic);
+    // What is known needs no waiting, and then nothing that was published later can pass.
+    if (facts !== null && before === undefined && !isLater) {
+      return this.#storeIn(facts, topic, messages, plan);
+    }
+    return this.#storeWhenOpen(topic, messages, plan, isLater, before);
   }
 
-  /** Most publishes: with as few promises as there can be. */
-  async #storeAtOnce(
+  /** After those of the same topic that wait for its stream: their order is that of the calls. */
+  async #storeWhenOpen(
+    topic: string,
+    messages: readonly Message[],
+    plan: PublishPlan,
+    isLater: boolean,
+    before: Promise<void> | undefined,
+  ): Promise<Receipt[]> {
+    let opened = () => {};
+    const opening = new Promise<void>((resolve) => {
+      opened = resolve;
+    });
+    this.#opening.set(topic, opening);
+    try {
+      const { streams, schedule } = this.#all;
+      const [facts] = await Promise.all([
+        streams.topic(topic),
+        isLater ? streams.schedule() : null,
+        before,
+      ]);
+      if (isLater) schedule.start();
+      // The message has left when this returns; its receipt comes later.
+      return await this.#storeIn(facts, topic, messages, plan);
+    } finally {
+      opened();
+      if (this.#opening.get(topic) === opening) this.#opening.delete(topic);
+    }
+  }
+
+  #storeIn(
+    facts: StreamFacts,
     topic: string,
     messages: readonly Message[],
     plan: PublishPlan,
   ): Promise<Receipt[]> {
-    const id = plan.id === null ? (this.#idsOf(messages, plan)[0] as string) : `id:${plan.id}`;
-    const { payload, headers } = this.#form.write(messages[0] as Message);
-    return [await this.#send(topic, payload, headers, id)];
+    if (plan.id !== null) this.#checkWindow(facts, topic);
+    const isLater = plan.deliverAt !== null || plan.delayMs !== null;
+    const ids = plan.id === null ? this.#idsOf(messages, plan) : [ownId(topic, plan.id)];
+    const sent = messages.map((message, index) => {
+      const id = ids[index] as string;
+      return isLater
+        ? this.#storeLater(facts, topic, message, id, plan)
+        : this.#storeOne(topic, message, id);
+    });
+    return this.#receipts(sent, topic, plan);
   }
 
-  async #storeAll(
+  async #receipts(
+    sent: readonly Promise<Receipt>[],
     topic: string,
-    messages: readonly Message[],
-    plan: PublishPlan,
+    { maxLength }: PublishPlan,
   ): Promise<Receipt[]> {
-    const { scheduler } = this.options;
-    const dueAt = plan.deliverAt ?? (plan.delayMs === null ? null : scheduler.now() + plan.delayMs);
-    const ids = plan.id === null ? this.#idsOf(messages, plan) : [`id:${plan.id}`];
-    await this.#all.streams.topic(topic);
-    const receipts = await Promise.all(
-      messages.map((message, index) => {
-        const id = ids[index] as string;
-        return dueAt === null
-          ? this.#storeOne(topic, message, id)
-          : this.#storeLater(topic, message, id, dueAt, plan.id !== null);
-      }),
-    );
-    if (plan.maxLength !== null) await this.#trim(topic, plan.maxLength, messages.length);
+    const receipts = sent.length === 1 ? [await (sent[0] as Promise<Receipt>)] : await all(sent);
+    if (maxLength !== null) await this.#trim(topic, maxLength, sent.length);
     return receipts;
+  }
+
+  /** Ids in a stream of the user's are remembered for as long as that stream says. */
+  #checkWindow({ name, windowMs }: StreamFacts, topic: string): void {
+    const { idWindowMs } = this.options;
+    if (windowMs >= idWindowMs) return;
+    const text = `a publish to ${topic} cannot have an id: the stream ${name} remembers ids for ${windowMs} ms and idWindowMs is ${idWindowMs}; lower idWindowMs or raise duplicate_window of the stream`;
+    throw new RivuletError('UNSUPPORTED', text);
   }
 
   protected async attach(
@@ -309,7 +400,7 @@ export class NatsBroker extends BrokerBase {
         consumerName: `${this.options.clientName}/${this.#subscribed++}`,
         topics: () => this.#topicsLike(pattern),
         store: async (topic, message, id) => {
-          await this.#storeOne(topic, message, id);
+          await this.#storeThere(topic, message, id);
         },
       });
       await each.start();
@@ -374,45 +465,75 @@ export class NatsBroker extends BrokerBase {
     return this.patiently(what, this.options.publishTimeoutMs, null, work);
   }
 
-  async #storeOne(topic: string, message: Message, id: string): Promise<Receipt> {
+  #storeOne(topic: string, message: Message, id: string): Promise<Receipt> {
+    const { payload, headers } = this.#form.write(message);
+    this.#checkSize(topic, payload, headers);
+    return this.#send(topic, payload, headers, id);
+  }
+
+  /** Where it goes may have to be made first. */
+  async #storeThere(topic: string, message: Message, id: string): Promise<Receipt> {
     const { payload, headers } = this.#form.write(message);
     await this.#all.streams.topic(topic);
-    return this.#send(topic, payload, headers, id);
+    return this.#send(topic, payload, headers, ascii(id));
+  }
+
+  /** What fits with room to spare fits as a dead letter too, which has more headers. */
+  #checkSize(topic: string, payload: Uint8Array, headers: MsgHdrs): void {
+    const most = this.#all.link.maxPayload - OUR_HEADER_BYTES;
+    let size = payload.length;
+    for (const [name, values] of headers) {
+      for (const value of values) size += name.length + value.length + 4;
+    }
+    if (size <= most) return;
+    const text = `a message for ${topic} has ${size} bytes with its headers: at most ${most} are allowed`;
+    throw new RivuletError('BODY_TOO_LARGE', text);
   }
 
   /** A message that has waited: as it was written then. */
   async #storeDue(topic: string, message: Msg, id: string): Promise<void> {
     const headers = makeHeaders();
-    const ours = new Set<string>(Object.values(scheduleHeaders));
     for (const [name, values] of message.headers ?? []) {
-      if (ours.has(name) || name.startsWith('Nats-')) continue;
+      if (SCHEDULE_HEADERS.has(name) || name.startsWith('Nats-')) continue;
       for (const value of values) headers.append(name, value);
     }
     await this.#all.streams.topic(topic);
     await this.#send(topic, message.data, headers, id);
   }
 
+  /** A delay counts from the moment at which the server stores the message, by the server's clock. */
   async #storeLater(
+    { origin }: StreamFacts,
     topic: string,
     message: Message,
     id: string,
-    dueAt: number,
-    own: boolean,
+    { id: own, delayMs, deliverAt }: PublishPlan,
   ): Promise<Receipt> {
-    const { schedule, streams } = this.#all;
     const { payload, headers } = this.#form.write(message);
-    headers.append(scheduleHeaders.dueAt, String(dueAt));
-    headers.append(scheduleHeaders.topic, topic);
-    if (own) headers.append(scheduleHeaders.id, ascii(id));
-    await streams.schedule();
-    schedule.start();
-    const { id: place, duplicate } = await this.#send(
-      SCHEDULE_SUBJECT,
+    this.#checkSize(topic, payload, headers);
+    if (deliverAt === null) headers.append(scheduleHeaders.delay, String(delayMs));
+    else headers.append(scheduleHeaders.dueAt, String(deliverAt));
+    headers.append(scheduleHeaders.topic, encodeURIComponent(topic));
+    if (own !== null) headers.append(scheduleHeaders.id, id);
+    // A topic that was deleted and made again has another origin: its ids are new ones too.
+    const place = own === null ? id : `${ascii(origin)}:${id}`;
+    const { id: number, duplicate } = await this.#send(
+      scheduleSubject(topic),
       payload,
       headers,
-      own ? `${topic} ${id}` : id,
+      place,
     );
-    return { id: `scheduled-${place}`, duplicate };
+    return { id: `scheduled-${number}`, duplicate };
+  }
+
+  /** What another program has put among the delayed messages, with the reason why it is none. */
+  async #buryDue({ subject, data, headers }: Msg, reason: string): Promise<void> {
+    const message = this.#form.read(data, headers);
+    const id = headers?.get('Nats-Msg-Id') || 'unknown';
+    const origin = { topic: subject, id, message };
+    const dead = deadLetterMessage(origin, null, 1, reason, this.options.scheduler.now());
+    await this.#storeThere(FOREIGN_DEAD, dead, `foreign:${this.#unique}:${this.#number++}`);
+    this.events.emit('deadLettered', { topic: subject, id, reason });
   }
 
   async #send(
@@ -422,7 +543,7 @@ export class NatsBroker extends BrokerBase {
     id: string,
   ): Promise<Receipt> {
     const { publisher, streams } = this.#all;
-    headers.set('Nats-Msg-Id', ascii(id));
+    headers.set('Nats-Msg-Id', id);
     try {
       return await publisher.send(subject, payload, headers);
     } catch (error) {
@@ -440,7 +561,7 @@ export class NatsBroker extends BrokerBase {
     this.#untrimmed.set(topic, untrimmed);
     if (untrimmed < maxLength / 10) return;
     this.#untrimmed.set(topic, 0);
-    const stream = await streams.topic(topic);
+    const { name: stream } = await streams.topic(topic);
     await link.try(() => link.jsm.streams.purge(stream, { filter: topic, keep: maxLength }));
   }
 
@@ -466,9 +587,8 @@ export class NatsBroker extends BrokerBase {
 
   async #topicsLike(pattern: string): Promise<string[]> {
     const streams = await this.#topicStreams(pattern);
-    return this.#all.link.try(() =>
-      Promise.all(streams.map(async (each) => topicOf(each) ?? (await this.#subjectOf(each)))),
-    );
+    const topics = await Promise.all(streams.map((each) => topicOf(each) ?? this.#subjectOf(each)));
+    return topics.filter((topic) => topic !== null);
   }
 
   /**
@@ -486,14 +606,20 @@ export class NatsBroker extends BrokerBase {
     });
   }
 
-  async #subjectOf(stream: string): Promise<string> {
-    let topic = this.#longNamed.get(stream);
-    if (topic === undefined) {
+  /** Null when it is gone or holds no subject of its own, or when its node does not answer. */
+  async #subjectOf(stream: string): Promise<string | null> {
+    const known = this.#longNamed.get(stream);
+    if (known !== undefined) return known;
+    try {
       const { config } = await this.#all.link.jsm.streams.info(stream);
-      topic = config.subjects[0] as string;
+      const [topic] = config.subjects ?? [];
+      if (topic === undefined || streamOf(topic) !== stream) return null;
       this.#longNamed.set(stream, topic);
+      return topic;
+    } catch (error) {
+      if (numberOf(error) !== NO_STREAM) this.events.emit('warning', { error: toRivulet(error) });
+      return null;
     }
-    return topic;
   }
 
   /** The same ones each time the publish is tried. */
@@ -505,21 +631,33 @@ export class NatsBroker extends BrokerBase {
 
 /** Ids travel in a header, so anything but printable ASCII is escaped. */
 function ascii(id: string): string {
-  return id.replace(/[^!-$&-~]/gu, (letter) => encodeURIComponent(letter));
+  return id.replace(/[^!-$&-~]/gu, (letter) =>
+    // Half of a pair has no form in UTF-8.
+    /[\ud800-\udfff]/u.test(letter)
+      ? `%u${letter.charCodeAt(0).toString(16)}`
+      : encodeURIComponent(letter),
+  );
+}
+
+/** One that was published with an id of its own: a stream may hold several topics. */
+function ownId(topic: string, id: string): string {
+  return ascii(`id:${topic} ${id}`);
+}
+
+/** All have ended when this fails, and it fails with the first's failure. */
+async function all<T>(promises: readonly Promise<T>[]): Promise<T[]> {
+  await Promise.allSettled(promises);
+  return Promise.all(promises);
+}
+
+/** For `catch`: an error with this number means that there was nothing to do. */
+function unless(number: number): (error: unknown) => false {
+  return (error) => {
+    if (numberOf(error) === number) return false;
+    throw error;
+  };
 }
 
 function noGroup(topic: string, group: string, cause: unknown): RivuletError {
   return new RivuletError('NOT_FOUND', `topic ${topic} has no group ${group}`, { cause });
-}
-
-function checkAddress(address: string): void {
-  let url: URL;
-  try {
-    url = new URL(address);
-  } catch (cause) {
-    throw new RivuletError('INVALID_ARGUMENT', `${withoutPassword(address)} is no URL`, { cause });
-  }
-  if (url.protocol === 'nats:' || url.protocol === 'tls:') return;
-  const text = `${withoutPassword(address)}: the nats broker has addresses like nats://host:4222`;
-  throw new RivuletError('INVALID_ARGUMENT', text);
 }

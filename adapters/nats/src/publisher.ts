@@ -86,9 +86,14 @@ export class Publisher {
       asked.reject(new RivuletError('NOT_CONNECTED', `no stream takes ${asked.subject}`));
       return;
     }
-    const { seq, duplicate = false, error } = JSON.parse(message.string());
-    if (error === undefined) asked.resolve({ id: String(seq), duplicate });
-    else asked.reject(refusal(error.err_code, error.description));
+    const { seq, duplicate = false, error } = readAnswer(message);
+    if (error !== undefined) asked.reject(refusal(error.err_code, error.description));
+    else if (seq !== undefined) asked.resolve({ id: String(seq), duplicate });
+    else {
+      // A program that listens to the topic's subject has answered before its stream did.
+      const text = `something that is no stream has answered the publish to ${asked.subject}`;
+      asked.reject(new RivuletError('NOT_CONNECTED', text));
+    }
   }
 
   #failAll(error: RivuletError, subject?: string): void {
@@ -115,5 +120,21 @@ export class Publisher {
       const text = `the stream of ${subject} did not answer within ${ANSWER_MS} ms`;
       reject(new RivuletError('NOT_CONNECTED', text));
     }
+  }
+}
+
+interface Answer {
+  readonly seq?: number;
+  readonly duplicate?: boolean;
+  readonly error?: { readonly err_code: number; readonly description: string };
+}
+
+/** What a stream says of a publish; nothing where it is not a stream that speaks. */
+function readAnswer(message: Msg): Answer {
+  try {
+    const answer = JSON.parse(message.string());
+    return typeof answer === 'object' && answer !== null ? answer : {};
+  } catch {
+    return {};
   }
 }

@@ -3,10 +3,14 @@
  *
  * A request carries an inbox as its reply subject; where no responder is, the server answers 503
  * there at once. Replies carry one too: a 503 on it tells a responder that its caller is gone.
+ * Invariants: `respond` resolves once every node of a cluster knows of the responder. A reply that is
+ * too large for the server is an error for its caller at once and a warning for its responder.
  */
 import type { Msg, Subscription } from '@nats-io/transport-node';
 import {
+  type BrokerEvents,
   type BrokerOptions,
+  type Events,
   type Message,
   type RequestOptions,
   Requests,
@@ -17,7 +21,7 @@ import {
 import { toRivulet } from './failures.ts';
 import { plainForm } from './form.ts';
 import type { Link } from './link.ts';
-import { cancelSubject, inboxSubject, requestSubject } from './names.ts';
+import { cancelSubject, inboxSubject, readySubject, requestSubject } from './names.ts';
 
 const CANCEL = 'cancel';
 const EMPTY = new Uint8Array(0);
@@ -32,9 +36,12 @@ export class NatsRequests {
   readonly #gone = new Set<string>();
   #subscription: Subscription | null = null;
   readonly #unwatch: () => void;
+  readonly #events: Events<BrokerEvents>;
+  #responder = 0;
 
-  constructor(link: Link, broker: BrokerOptions) {
+  constructor(link: Link, broker: BrokerOptions, events: Events<BrokerEvents>) {
     this.#link = link;
+    this.#events = events;
     this.#requests = new Requests(broker.scheduler);
     this.#inbox = inboxSubject(broker.scheduler.uniqueName());
     this.#unwatch = link.onLost((error) => this.#requests.failAll(error));
@@ -90,7 +97,15 @@ export class NatsRequests {
         responses.cancel(headers[replyHeaders.replyTo] ?? '', headers[replyHeaders.request] ?? '');
       },
     });
+    const ready = `${readySubject(this.#inbox)}.${this.#responder++}`;
+    const known = nc.subscribe(ready, {
+      callback: (_, message) => {
+        if (message.reply) nc.publish(message.reply);
+      },
+    });
     await this.#link.try(() => nc.flush());
+    // Nodes hear of subscriptions in their order: one that knows of the last knows of those before.
+    await this.#link.knownEverywhere(ready).finally(() => known.unsubscribe());
     return async () => {
       try {
         requests.unsubscribe();
@@ -105,7 +120,27 @@ export class NatsRequests {
   /** A frame to a caller; false once the server has said that the caller is gone. */
   async reply(inbox: string, frame: Message): Promise<boolean> {
     if (this.#gone.has(inbox)) return false;
-    this.#publish(`${inbox}.r`, frame, `${this.#inbox}.g.${inbox.split('.').at(-1)}`);
+    const reply = `${this.#inbox}.g.${inbox.split('.').at(-1)}`;
+    try {
+      this.#publish(`${inbox}.r`, frame, reply);
+    } catch (error) {
+      const known = toRivulet(error);
+      if (known.code !== 'BODY_TOO_LARGE') throw known;
+      const most = this.#link.maxPayload;
+      const text = `a reply of ${frame.body.length} bytes with its headers is more than the ${most} bytes (max_payload) that the server takes: send it in several replies`;
+      const refused = new RivuletError('BODY_TOO_LARGE', text);
+      this.#events.emit('warning', { error: refused });
+      const request = frame.headers[replyHeaders.request] ?? '';
+      const headers = {
+        [replyHeaders.kind]: 'error',
+        [replyHeaders.code]: refused.code,
+        [replyHeaders.text]: text,
+        [replyHeaders.request]: request,
+      };
+      this.#publish(`${inbox}.r`, { headers, body: EMPTY }, reply);
+      // The caller has its answer: a handler that streams need not go on.
+      return false;
+    }
     return true;
   }
 

@@ -4,7 +4,7 @@
  * Invariant: what is known here is a cache; a call that finds it wrong forgets and tries again. A
  * topic that an existing stream of the user's captures stays there: that stream is used.
  */
-import type { StreamConfig } from '@nats-io/jetstream';
+import type { StreamConfig, StreamInfo } from '@nats-io/jetstream';
 import { type BrokerOptions, RivuletError } from 'rivulet';
 import { numberOf, toRivulet } from './failures.ts';
 import type { Link } from './link.ts';
@@ -12,7 +12,7 @@ import {
   LEAD_STREAM,
   LEAD_SUBJECTS,
   SCHEDULE_STREAM,
-  SCHEDULE_SUBJECT,
+  SCHEDULE_SUBJECTS,
   streamOf,
 } from './names.ts';
 
@@ -20,13 +20,23 @@ const NANOS = 1_000_000;
 
 const OVERLAP = 10_065;
 const NAME_IN_USE = 10_058;
+const NO_STREAM = 10_059;
+
+/** What is known of a stream that holds a topic. */
+export interface StreamFacts {
+  readonly name: string;
+  /** Names this very stream, and no other that has or will have its name. */
+  readonly origin: string;
+  /** For how long it remembers the ids of messages. */
+  readonly windowMs: number;
+}
 
 export class Streams {
   readonly #link: Link;
   readonly #options: BrokerOptions;
-  #known = new Map<string, Promise<string>>();
-  /** Topics whose streams are known. */
-  readonly #there = new Set<string>();
+  #known = new Map<string, Promise<StreamFacts>>();
+  /** What is known of the streams of topics, without waiting. */
+  readonly #there = new Map<string, StreamFacts>();
 
   constructor(link: Link, options: BrokerOptions) {
     this.#link = link;
@@ -44,27 +54,43 @@ export class Streams {
     this.#there.clear();
   }
 
-  /** Whether the stream of a topic is known; without waiting. */
-  has(topic: string): boolean {
-    return this.#there.has(topic);
+  /** The stream of a topic where it is known already; without waiting. */
+  known(topic: string): StreamFacts | null {
+    return this.#there.get(topic) ?? null;
   }
 
-  /** The name of the stream that holds the topic. */
-  async topic(topic: string): Promise<string> {
-    const stream = await this.#ensure(streamOf(topic), [topic], { description: topic });
-    this.#there.add(topic);
-    return stream;
+  /** The stream that holds the topic; made where there is none. */
+  async topic(topic: string): Promise<StreamFacts> {
+    const known = this.#known;
+    const facts = await this.#ensure(streamOf(topic), [topic], { description: topic });
+    if (known === this.#known) this.#there.set(topic, facts);
+    return facts;
   }
 
-  schedule(): Promise<string> {
-    return this.#ensure(SCHEDULE_STREAM, [SCHEDULE_SUBJECT], { retention: 'workqueue' });
+  /** Whether some stream holds the topic now: asked, not remembered. */
+  async holds(topic: string): Promise<boolean> {
+    const { streams } = this.#link.jsm;
+    try {
+      await streams.info(streamOf(topic));
+      return true;
+    } catch (error) {
+      if (numberOf(error) !== NO_STREAM) throw toRivulet(error);
+    }
+    for await (const _ of streams.names(topic)) return true;
+    return false;
   }
 
-  leads(): Promise<string> {
-    return this.#ensure(LEAD_STREAM, [LEAD_SUBJECTS], { max_msgs_per_subject: 1 });
+  async schedule(): Promise<string> {
+    const more = { retention: 'workqueue' } as const;
+    return (await this.#ensure(SCHEDULE_STREAM, [SCHEDULE_SUBJECTS], more)).name;
   }
 
-  #ensure(name: string, subjects: string[], more: Partial<StreamConfig>): Promise<string> {
+  async leads(): Promise<string> {
+    const more = { max_msgs_per_subject: 1 };
+    return (await this.#ensure(LEAD_STREAM, [LEAD_SUBJECTS], more)).name;
+  }
+
+  #ensure(name: string, subjects: string[], more: Partial<StreamConfig>): Promise<StreamFacts> {
     let known = this.#known.get(name);
     if (known === undefined) {
       const mine = this.#known;
@@ -77,31 +103,49 @@ export class Streams {
     return known;
   }
 
-  async #make(name: string, subjects: string[], more: Partial<StreamConfig>): Promise<string> {
+  async #make(name: string, subjects: string[], more: Partial<StreamConfig>): Promise<StreamFacts> {
     const { jsm } = this.#link;
     try {
-      await jsm.streams.info(name);
-      return name;
+      return await this.#withWindow(await jsm.streams.info(name));
     } catch (error) {
-      if (numberOf(error) !== 10_059) throw error;
+      if (numberOf(error) !== NO_STREAM) throw error;
     }
     try {
-      await jsm.streams.add({
+      const made = await jsm.streams.add({
         name,
         subjects,
         num_replicas: this.replicas,
-        duplicate_window: this.#options.idWindowMs * NANOS,
+        duplicate_window: this.#windowNanos,
         storage: 'file',
         ...more,
       });
-      return name;
+      return factsOf(made);
     } catch (error) {
-      if (numberOf(error) === NAME_IN_USE) return name;
+      if (numberOf(error) === NAME_IN_USE) return this.#withWindow(await jsm.streams.info(name));
       if (numberOf(error) !== OVERLAP) throw error;
     }
     const found = await jsm.streams.find(subjects[0] as string).catch(() => null);
-    if (found !== null) return found;
+    if (found !== null) return factsOf(await jsm.streams.info(found));
     const text = `topic ${subjects[0]} overlaps with the subjects of a stream that does not hold it`;
     throw new RivuletError('TOPIC_ILLEGAL', text);
   }
+
+  /** A stream of ours that another client has made keeps the longest window that a client claims. */
+  async #withWindow(info: StreamInfo): Promise<StreamFacts> {
+    if (info.config.duplicate_window >= this.#windowNanos) return factsOf(info);
+    const changed = { duplicate_window: this.#windowNanos };
+    return factsOf(await this.#link.jsm.streams.update(info.config.name, changed));
+  }
+
+  get #windowNanos(): number {
+    return Math.ceil(this.#options.idWindowMs) * NANOS;
+  }
+}
+
+function factsOf({ config, created }: StreamInfo): StreamFacts {
+  return {
+    name: config.name,
+    origin: `${config.name}:${created}`,
+    windowMs: config.duplicate_window / NANOS,
+  };
 }

@@ -18,6 +18,7 @@ import {
   Dispatcher,
   deadLetterMessage,
   type Events,
+  isOutage,
   isPattern,
   type Message,
   type PendingEntry,
@@ -27,6 +28,7 @@ import {
   type Settler,
   type Tracing,
 } from 'rivulet';
+import { storeCut } from './dead-letter.ts';
 import { toRivulet } from './failures.ts';
 import type { Form } from './form.ts';
 import { GroupTopic } from './group-topic.ts';
@@ -53,6 +55,8 @@ const GRACE_MS = 20;
 const TURN_MS = 100;
 const REFUSED_MS = 250;
 const MOST_PARKED = 10_000;
+const MOST_REFUSED = 1000;
+const REFUSED_TOPIC_MS = 30_000;
 
 interface Parked extends PendingEntry {
   readonly topic: string;
@@ -82,6 +86,8 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
   readonly #dispatcher: Dispatcher<NatsDelivery>;
   readonly #topics = new Map<string, GroupTopic>();
   readonly #parked = new Map<string, Parked>();
+  /** Topics of a pattern that could not be consumed, and when they are tried again. */
+  readonly #refused = new Map<string, number>();
   #turn = 0;
   #cancelDiscovery = () => {};
   #discovering: Promise<void> | null = null;
@@ -134,7 +140,9 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
     const each = this.#topics.get(topic);
     each?.hold();
     if (each !== undefined) this.#lose(each, 'its group was moved');
-    for (const [id, parked] of this.#parked) if (parked.topic === topic) this.#parked.delete(id);
+    for (const [name, parked] of this.#parked) {
+      if (parked.topic === topic) this.#parked.delete(name);
+    }
   }
 
   resume(topic: string): void {
@@ -162,8 +170,11 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
     this.#unwatch();
     this.#cancelDiscovery();
     await this.#discovering?.catch(() => {});
-    await Promise.all([...this.#topics.values()].map((each) => each.stop()));
-    await this.#dispatcher.close(timeoutMs);
+    // What still comes is given back, so the handlers need not be waited for after that.
+    await Promise.all([
+      this.#dispatcher.close(timeoutMs),
+      ...[...this.#topics.values()].map((each) => each.stop()),
+    ]);
     // In the order they came, so that they are redelivered in that order.
     for (const held of this.#everythingHeld()) this.#giveBack(held, 0);
     this.#cancelSweep();
@@ -194,11 +205,20 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
   async deadLetter(raw: NatsDelivery, topic: string, reason: string): Promise<void> {
     const { held } = raw;
     this.#mustHold(held);
-    const { store, options, broker } = this.#setup;
+    const { store, options, broker, events } = this.#setup;
     const now = broker.scheduler.now();
     const dead = deadLetterMessage(raw, options.group, raw.attempt, reason, now);
     // Stored twice, after a crash in between, it is stored once.
-    await store(topic, dead, `dead:${held.from.origin}:${raw.id}:${this.group}`);
+    const id = `dead:${held.from.origin}:${raw.id}:${this.group}`;
+    await storeCut(
+      dead,
+      raw.message,
+      (fitting) => store(topic, fitting, id),
+      (cut) => {
+        const text = `the dead letter of message ${raw.id} of ${raw.topic} does not fit into max_payload of the server with ${cut}, which is left out`;
+        events.emit('warning', { error: new RivuletError('BODY_TOO_LARGE', text) });
+      },
+    );
     if (held.gone) return;
     this.#say(held, TERM);
     this.#forget(held);
@@ -243,6 +263,9 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
       onRoom: () => this.#pull(),
       onMessage: (groupTopic, message) => this.#receive(groupTopic, message),
       onLost: (groupTopic, reason) => this.#lose(groupTopic, reason),
+      ...(isPattern(this.#setup.pattern)
+        ? { onDeleted: (groupTopic: GroupTopic) => this.#leaveOut(groupTopic) }
+        : {}),
     });
     this.#topics.set(topic, each);
     // The others have asked for all the room there is; now it is shared anew.
@@ -307,7 +330,7 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
       this.#forget(earlier.held);
       this.#dispatcher.lose(from.topic, id, 'its deadline has passed');
     }
-    if (this.#parked.size > 0) this.#parked.delete(id);
+    if (this.#parked.size > 0) this.#parked.delete(`${from.topic} ${id}`);
     const raw: NatsDelivery = {
       topic: from.topic,
       id,
@@ -394,7 +417,15 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
     }
     if (this.#parked.size >= MOST_PARKED) return;
     const until = since + ms;
-    this.#parked.set(id, { topic, id, consumer: '', idleMs: 0, attempts: attempt, since, until });
+    this.#parked.set(`${topic} ${id}`, {
+      topic,
+      id,
+      consumer: '',
+      idleMs: 0,
+      attempts: attempt,
+      since,
+      until,
+    });
   }
 
   #lose(from: GroupTopic, reason: string): void {
@@ -415,14 +446,40 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
     const found = (await topics())
       .filter((topic) => matches(topic) && !this.#topics.has(topic))
       // A pattern over everything does not mean the dead letters of everything.
-      .filter((topic) => !topic.endsWith('.dead') || pattern.endsWith('.dead'));
+      .filter((topic) => !topic.endsWith('.dead') || pattern.endsWith('.dead'))
+      .filter((topic) => this.#now() >= (this.#refused.get(topic) ?? 0));
     // A consumer takes a cluster a second to make.
     for (let at = 0; at < found.length && !this.#closed; at += SIDE_BY_SIDE) {
-      const adding = found.slice(at, at + SIDE_BY_SIDE).map((topic) => this.#add(topic, from));
-      for (const each of await Promise.allSettled(adding)) {
-        if (each.status === 'rejected') throw each.reason;
-      }
+      const some = found.slice(at, at + SIDE_BY_SIDE);
+      await Promise.all(some.map((topic) => this.#addFound(topic, from)));
     }
+  }
+
+  /** One topic that cannot be consumed keeps no other from being found. */
+  async #addFound(topic: string, from: Position): Promise<void> {
+    const { streams, events } = this.#setup;
+    try {
+      // Deleted since it was listed, it is not made again.
+      if (!(await streams.holds(topic))) return;
+      await this.#add(topic, from);
+      this.#refused.delete(topic);
+    } catch (error) {
+      const known = toRivulet(error);
+      if (isOutage(known) && known.code !== 'GROUP_LOST') throw known;
+      if (this.#refused.size >= MOST_REFUSED) this.#refused.clear();
+      this.#refused.set(topic, this.#now() + REFUSED_TOPIC_MS);
+      const text = `topic ${topic} is left out of ${this.#setup.pattern}, to be tried again: ${known.message}`;
+      events.emit('warning', { error: new RivuletError(known.code, text, { cause: error }) });
+    }
+  }
+
+  /** A topic of the pattern has been deleted: it is found again when there is one of its name. */
+  #leaveOut(each: GroupTopic): void {
+    if (this.#topics.get(each.topic) !== each) return;
+    this.#lose(each, 'its topic was deleted');
+    this.#topics.delete(each.topic);
+    void each.stop().then(() => each.leave());
+    this.#setup.events.emit('groupLost', { topic: each.topic, group: this.group });
   }
 
   #discoverLater(): void {
