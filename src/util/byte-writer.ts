@@ -2,7 +2,8 @@
  * A growing buffer that is written front to back, and the reader of what it wrote.
  *
  * Holds: the primitives of every on-disk record: bytes, little-endian fixed integers, LEB128
- * varints (whole numbers up to 2^53) and length-prefixed byte strings.
+ * varints and length-prefixed byte strings. A varint holds any whole number below 2^64 that a double
+ * holds, so each numeric argument of a command fits; what it cannot hold throws RangeError.
  * Cost: amortised O(1) a byte; no allocation per value.
  */
 const LARGE = 16 * 1024 * 1024;
@@ -48,7 +49,8 @@ export class ByteWriter {
   }
 
   varint(value: number): void {
-    this.ensure(8);
+    if ((value | 0) !== value || value < 0) checkVarint(value);
+    this.ensure(VARINT_BYTES);
     const buffer = this.buffer;
     let at = this.length;
     while (value > 0x7fff_ffff) {
@@ -105,6 +107,14 @@ export class ByteWriter {
   }
 }
 
+/** Seven bits a byte: ten bytes hold 64 bits. */
+const VARINT_BYTES = 10;
+
+function checkVarint(value: number): void {
+  if (value >= 0 && value < 2 ** 64 && Number.isInteger(value)) return;
+  throw new RangeError(`a varint holds whole numbers from 0 to 2^64, not ${value}`);
+}
+
 /** Below this, a loop copies faster than a view plus `set`. One varint byte holds it. */
 const LOOP_COPY = 64;
 
@@ -153,7 +163,7 @@ export class ByteReader {
       value += (byte & 127) * scale;
       if (byte < 128) return value;
       scale *= 128;
-      if (scale > 2 ** 56) throw new RangeError('varint is longer than eight bytes');
+      if (scale > 2 ** 63) throw new RangeError('varint is longer than ten bytes');
     }
   }
 
