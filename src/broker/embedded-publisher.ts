@@ -4,13 +4,14 @@
 
 import type { KeyEntry } from '../engine/key-entry.ts';
 import { retain } from '../engine/retention.ts';
-import { scheduleEntry } from '../engine/scheduled-entries.ts';
+import { idOfScheduled, numberOfScheduled, scheduleEntry } from '../engine/scheduled-entries.ts';
 import {
   appendEntry,
   configureIdempotency,
   countDuplicate,
   type Deletion,
   deleteEntries,
+  findIdempotent,
   nextId,
   recordIdempotent,
   trimStream,
@@ -34,7 +35,6 @@ import type { BrokerOptions } from './options.ts';
 export const MOST_IDS = 10_000;
 /** Whose idempotent ids they are. */
 const PRODUCER = 'rivulet';
-const SCHEDULED = 0x8000_0000;
 
 export class EmbeddedPublisher {
   readonly #shell: EmbeddedEngine;
@@ -118,27 +118,23 @@ export class EmbeddedPublisher {
     const trim = plan.maxLength === null ? null : { ...trimTo(plan.maxLength), ...KEEP };
     const number = scheduleEntry(database, Buffer.from(topic), due, trim, args, 0, args.count);
     if (plan.id !== null) {
-      // In a range that ids of entries do not reach: the server's XADD does the same.
-      id.setMin().setMs(engine.now);
-      id.seqHi = (SCHEDULED | Math.floor(number / 0x1_0000_0000)) >>> 0;
-      id.seqLo = number >>> 0;
-      recordIdempotent(database, entry, value, PRODUCER, latin1(plan.id), id);
+      idOfScheduled(id, engine.now, number);
+      recordIdempotent(database, entry, value, PRODUCER, latin1(plan.id), id, 'scheduled');
     }
     return { id: `s${number}`, duplicate: false };
   }
 
   /** The receipt's id of an earlier publish with this id. */
   #known(entry: KeyEntry, value: StreamValue, publishId: string): string | null {
-    const { engine, database } = this.#shell;
+    const { database } = this.#shell;
     if (value.idempotency === null) {
       const seconds = Math.ceil(this.#options.idWindowMs / 1000);
       configureIdempotency(database, entry, value, seconds, MOST_IDS);
     }
-    value.idempotency?.expire(engine.now);
-    if (!value.idempotency?.find(PRODUCER, latin1(publishId), id)) return null;
+    const kind = findIdempotent(database, value, PRODUCER, latin1(publishId), id);
+    if (kind === null) return null;
     countDuplicate(database, entry, value);
-    if (id.seqHi < SCHEDULED) return id.toString();
-    return `s${(id.seqHi - SCHEDULED) * 0x1_0000_0000 + id.seqLo}`;
+    return kind === 'entry' ? id.toString() : `s${numberOfScheduled(id)}`;
   }
 
   #streamOf(topic: string): KeyEntry {

@@ -78,7 +78,6 @@ export async function openDurableEngine(options: DurableEngineOptions): Promise<
       (type, body) => replay.apply(type, body.raw(body.end - body.at)),
       options.onProgress,
     );
-    engine.changes = 0;
     engine.turn();
     return new DurableEngine(engine, checkpointer, store, keys, recovery);
   } catch (error) {
@@ -143,10 +142,7 @@ export class DurableEngine {
   async checkpoint(): Promise<void> {
     const { clock } = this.engine;
     const started = clock.monotonic();
-    const { engine, checkpointer } = this;
-    const changes = checkpointer.running ? 0 : engine.changes;
-    await checkpointer.write();
-    engine.savedChanges = Math.max(engine.savedChanges, changes);
+    await this.checkpointer.write();
     this.onCheckpoint(clock.monotonic() - started);
     await this.trimLog();
   }

@@ -6,6 +6,7 @@
  * Body of a scheduled entry: u8 strategy (0 none, 1 maxlen, 2 minid) · unless 0: u8 approximate ·
  * u8 references · varint limit · varint maxlen or id · varint fields, then field and value alternating.
  */
+import { SCHEDULED_BIT } from '../stream/idempotency.ts';
 import { StreamId } from '../stream/stream-id.ts';
 import { TrimRule, type TrimStrategy } from '../stream/trim.ts';
 import { Arguments } from '../util/arguments.ts';
@@ -124,6 +125,21 @@ function addScheduled(database: Database, scheduled: ScheduledEntry): boolean {
   if (rule.strategy !== 'none') trimStream(database, entry, value, rule, references);
   retain(database, entry, value);
   return true;
+}
+
+/**
+ * The id under which an idempotent producer's scheduled entry is remembered: the present time, so that
+ * it is forgotten when others of its age are, and the number behind SCHEDULED_BIT.
+ */
+export function idOfScheduled(id: StreamId, now: number, number: number): StreamId {
+  id.setMin().setMs(now);
+  const high = (SCHEDULED_BIT | Math.floor(number / 0x1_0000_0000)) >>> 0;
+  return id.set(id.msHi, id.msLo, high, number >>> 0);
+}
+
+/** The number that `idOfScheduled` was given. */
+export function numberOfScheduled(id: StreamId): number {
+  return (id.seqHi - SCHEDULED_BIT) * 0x1_0000_0000 + id.seqLo;
 }
 
 /** The fields of a scheduled entry: valid until the next call. */

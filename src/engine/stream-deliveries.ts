@@ -73,10 +73,7 @@ export class Delivery {
   end(): void {
     const { database, entry, group, consumer } = this.#turn!;
     const { engine } = database;
-    if (this.#count === 0) return;
-    // One, however many entries were delivered.
-    engine.changes++;
-    if (!engine.recording) return;
+    if (this.#count === 0 || !engine.recording) return;
     const record = beginGroupRecord(StreamRecord.DELIVER, database, entry, group);
     record.bytes(consumer.name);
     record.varint(this.#now);
@@ -126,7 +123,6 @@ export function acknowledge(
     if (group.acknowledge(id)) acknowledged.push(id);
   }
   recordAcknowledged(database, entry, group, acknowledged);
-  database.engine.changes += acknowledged.count;
   return acknowledged.count;
 }
 
@@ -149,7 +145,6 @@ export function release(
     taken.push(id);
   }
   if (taken.count === 0) return 0;
-  engine.changes += taken.count;
   if (engine.recording) {
     const record = beginGroupRecord(StreamRecord.RELEASE, database, entry, group);
     taken.encode(record);
@@ -241,7 +236,6 @@ export function endClaims(turn: GroupTurn, now: number): void {
   const { database, entry, group, consumer } = turn;
   const { engine } = database;
   recordAcknowledged(database, entry, group, gone);
-  engine.changes += taken.count + gone.count;
   if (taken.count === 0 || !engine.recording) return;
   const record = beginGroupRecord(StreamRecord.CLAIM, database, entry, group);
   record.bytes(consumer.name);

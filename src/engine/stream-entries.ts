@@ -9,8 +9,8 @@
  */
 import type { ConsumerGroup } from '../consumer-groups/group.ts';
 import { IdList } from '../stream/id-list.ts';
-import { Idempotency } from '../stream/idempotency.ts';
-import type { Stream } from '../stream/stream.ts';
+import { Idempotency, type IdKind, SCHEDULED_BIT } from '../stream/idempotency.ts';
+import type { NodePlace, Stream } from '../stream/stream.ts';
 import { StreamId } from '../stream/stream-id.ts';
 import { type TrimRule, trim } from '../stream/trim.ts';
 import type { Arguments } from '../util/arguments.ts';
@@ -31,7 +31,10 @@ export const DELETED = 1;
 export const STILL_REFERENCED = 2;
 export type Deletion = typeof NOT_FOUND | typeof DELETED | typeof STILL_REFERENCED;
 
-/** Appends args[from, to) as field-value pairs; `id` is after the stream's last. */
+/**
+ * Appends args[from, to) as field-value pairs; `id` is after the stream's last. `where` as in
+ * Stream.append.
+ */
 export function appendEntry(
   database: Database,
   entry: KeyEntry,
@@ -40,13 +43,15 @@ export function appendEntry(
   args: Arguments,
   from: number,
   to: number,
+  where: NodePlace | null = null,
 ): void {
   const { engine } = database;
   database.touch(entry);
-  value.stream.append(id, args, from, to);
-  engine.changes++;
+  const place = value.stream.append(id, args, from, to, where);
   if (engine.recording) {
-    const record = beginRecord(StreamRecord.ADD, database, entry.key);
+    const type =
+      place === 'new node' ? StreamRecord.ADD_TO_NEW_NODE : StreamRecord.ADD_TO_LAST_NODE;
+    const record = beginRecord(type, database, entry.key);
     id.encode(record);
     record.varint((to - from) / 2);
     for (let i = from; i < to; i++) record.bytes(args.buffer, args.offsets[i], args.lengths[i]);
@@ -164,7 +169,6 @@ export function deleteEntries(
     if (outcome === DELETED) deleted++;
     if (outcome === DELETED || references === 'delref') effective.push(id);
   }
-  engine.changes += deleted;
   if (effective.count > 0 && engine.recording) {
     const record = beginRecord(StreamRecord.DELETE, database, entry.key);
     writeReferences(record, references);
@@ -197,7 +201,6 @@ export function setStreamId(
   const { stream } = value;
   database.touch(entry);
   stream.setId(lastId, entriesAdded, maxDeletedId);
-  engine.changes++;
   if (engine.recording) {
     const record = beginRecord(StreamRecord.SET_ID, database, entry.key);
     stream.lastId.encode(record);
@@ -210,16 +213,42 @@ export function setStreamId(
 
 // --- Idempotent producers ---
 
-/** The stream's idempotent producers; made with the server's window where there are none yet. */
-export function idempotencyOf(database: Database, value: StreamValue): Idempotency {
-  if (value.idempotency === null) {
-    const { duration, maxsize } = database.engine.idempotencyWindow;
-    value.idempotency = new Idempotency(duration, maxsize);
-  }
+/**
+ * The stream's idempotent producers; made with the server's window where there are none yet. The
+ * window is recorded then, because the log may be replayed under another configuration.
+ */
+export function idempotencyOf(
+  database: Database,
+  entry: KeyEntry,
+  value: StreamValue,
+): Idempotency {
+  if (value.idempotency !== null) return value.idempotency;
+  const { duration, maxsize } = database.engine.idempotencyWindow;
+  database.touch(entry);
+  value.idempotency = new Idempotency(duration, maxsize);
+  recordWindow(database, entry, duration, maxsize);
   return value.idempotency;
 }
 
-/** Remembers that this idempotent id (latin1, as the producer's) became the entry `id`. */
+/** Sets `into` to what this idempotent id became within the window; null when it is not known. */
+export function findIdempotent(
+  database: Database,
+  value: StreamValue,
+  producer: string,
+  idempotent: string,
+  into: StreamId,
+): IdKind | null {
+  const { idempotency } = value;
+  if (idempotency === null) return null;
+  idempotency.expire(database.engine.now);
+  if (!idempotency.find(producer, idempotent, into)) return null;
+  return idempotency.kindOf(producer, idempotent, into);
+}
+
+/**
+ * Remembers that this idempotent id (latin1, as the producer's) became the entry `id`, or the
+ * scheduled entry that `id` stands for.
+ */
 export function recordIdempotent(
   database: Database,
   entry: KeyEntry,
@@ -227,13 +256,16 @@ export function recordIdempotent(
   producer: string,
   idempotent: string,
   id: StreamId,
+  kind: IdKind = 'entry',
 ): void {
   const { engine } = database;
   database.touch(entry);
-  idempotencyOf(database, value).record(producer, idempotent, id);
+  idempotencyOf(database, entry, value).record(producer, idempotent, id, kind);
   engine.idempotent.add(entry);
   if (engine.recording) {
-    const record = beginRecord(StreamRecord.IDEMPOTENT, database, entry.key);
+    const high = kind === 'entry' && id.seqHi >= SCHEDULED_BIT;
+    const type = high ? StreamRecord.IDEMPOTENT_HIGH : StreamRecord.IDEMPOTENT;
+    const record = beginRecord(type, database, entry.key);
     record.bytes(Buffer.from(producer, 'latin1'));
     record.bytes(Buffer.from(idempotent, 'latin1'));
     id.encode(record);
@@ -245,7 +277,7 @@ export function recordIdempotent(
 export function countDuplicate(database: Database, entry: KeyEntry, value: StreamValue): void {
   const { engine } = database;
   database.touch(entry);
-  idempotencyOf(database, value).countDuplicate();
+  idempotencyOf(database, entry, value).countDuplicate();
   if (engine.recording) {
     beginRecord(StreamRecord.DUPLICATE, database, entry.key);
     engine.journal.end();
@@ -260,16 +292,24 @@ export function configureIdempotency(
   duration: number,
   maxsize: number,
 ): void {
-  const { engine } = database;
   database.touch(entry);
-  if (!idempotencyOf(database, value).configure(duration, maxsize)) return;
-  engine.changes++;
-  if (engine.recording) {
-    const record = beginRecord(StreamRecord.CONFIGURE, database, entry.key);
-    record.varint(duration);
-    record.varint(maxsize);
-    engine.journal.end();
-  }
+  if (value.idempotency === null) value.idempotency = new Idempotency(duration, maxsize);
+  else if (!value.idempotency.configure(duration, maxsize)) return;
+  recordWindow(database, entry, duration, maxsize);
+}
+
+function recordWindow(
+  database: Database,
+  entry: KeyEntry,
+  duration: number,
+  maxsize: number,
+): void {
+  const { engine } = database;
+  if (!engine.recording) return;
+  const record = beginRecord(StreamRecord.CONFIGURE, database, entry.key);
+  record.varint(duration);
+  record.varint(maxsize);
+  engine.journal.end();
 }
 
 // --- References from groups ---

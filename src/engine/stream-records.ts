@@ -8,7 +8,10 @@
  * A number once used is never given another meaning.
  */
 export const StreamRecord = {
-  /** id, number of fields, then field and value alternating, each a byte string. */
+  /**
+   * id, number of fields, then field and value alternating, each a byte string. No longer written: it
+   * leaves to the limits at the time of the replay where nodes end.
+   */
   ADD: 40,
   /** references (u8: 0 kept, 1 deleted), id: the entries before it went. */
   TRIM: 41,
@@ -18,7 +21,10 @@ export const StreamRecord = {
   DELETE: 43,
   /** last id, entries added, greatest deleted id. */
   SET_ID: 44,
-  /** producer, idempotent id, id of the entry. */
+  /**
+   * producer, idempotent id, id of the entry; with the sequence's highest bit set, the number of the
+   * scheduled entry that it became (scheduled-entries.ts).
+   */
   IDEMPOTENT: 45,
   /** (nothing more): an idempotent id was met again. */
   DUPLICATE: 46,
@@ -32,6 +38,12 @@ export const StreamRecord = {
   SCHEDULE: 50,
   /** (the key need not exist) number: it was added to its stream, or cancelled. */
   UNSCHEDULE: 51,
+  /** As IDEMPOTENT, of an entry whose sequence has the highest bit set. */
+  IDEMPOTENT_HIGH: 52,
+  /** As ADD, and the entry went into the stream's last node. */
+  ADD_TO_LAST_NODE: 53,
+  /** As ADD, and the entry began a node. */
+  ADD_TO_NEW_NODE: 54,
 
   /** group, last id, entries read + 1. */
   GROUP_CREATE: 60,

@@ -7,6 +7,8 @@ import type { Consumer } from '../consumer-groups/consumer.ts';
 import type { ConsumerGroup } from '../consumer-groups/group.ts';
 import { decodePolicy } from '../consumer-groups/group-policy.ts';
 import { IdList } from '../stream/id-list.ts';
+import { type IdKind, SCHEDULED_BIT } from '../stream/idempotency.ts';
+import type { NodePlace } from '../stream/stream.ts';
 import { StreamId } from '../stream/stream-id.ts';
 import { StreamIterator } from '../stream/stream-iterator.ts';
 import { TrimRule } from '../stream/trim.ts';
@@ -55,18 +57,13 @@ interface Target {
 /** For `new Replay(engine, streamReplayHandlers)`. */
 export const streamReplayHandlers: Readonly<Record<number, RecordHandler>> = {
   [StreamRecord.ADD](engine, record) {
-    const { database, entry, value } = readTarget(engine, record);
-    id.decode(record);
-    if (id.compare(value.stream.lastId) <= 0) throw new RangeError(`${id} is not a new id`);
-    const count = record.varint() * 2;
-    args.clear(record.buffer);
-    for (let i = 0; i < count; i++) {
-      const length = record.varint();
-      args.push(record.at, length);
-      record.raw(length);
-    }
-    appendEntry(database, entry, value, id, args, 0, count);
-    if (value.retention !== null) watchAge(engine, entry, value);
+    replayAdd(engine, record, null);
+  },
+  [StreamRecord.ADD_TO_LAST_NODE](engine, record) {
+    replayAdd(engine, record, 'last node');
+  },
+  [StreamRecord.ADD_TO_NEW_NODE](engine, record) {
+    replayAdd(engine, record, 'new node');
   },
   [StreamRecord.TRIM](engine, record) {
     const { database, entry, value } = readTarget(engine, record);
@@ -102,10 +99,11 @@ export const streamReplayHandlers: Readonly<Record<number, RecordHandler>> = {
     setStreamId(database, entry, value, id, entriesAdded, new StreamId().decode(record));
   },
   [StreamRecord.IDEMPOTENT](engine, record) {
-    const { database, entry, value } = readTarget(engine, record);
-    const producer = record.bytes().toString('latin1');
-    const idempotent = record.bytes().toString('latin1');
-    recordIdempotent(database, entry, value, producer, idempotent, id.decode(record));
+    const scheduled = (id: StreamId): IdKind => (id.seqHi < SCHEDULED_BIT ? 'entry' : 'scheduled');
+    replayIdempotent(engine, record, scheduled);
+  },
+  [StreamRecord.IDEMPOTENT_HIGH](engine, record) {
+    replayIdempotent(engine, record, () => 'entry');
   },
   [StreamRecord.DUPLICATE](engine, record) {
     const { database, entry, value } = readTarget(engine, record);
@@ -229,6 +227,33 @@ export const streamReplayHandlers: Readonly<Record<number, RecordHandler>> = {
     }
   },
 };
+
+function replayAdd(engine: Engine, record: ByteReader, where: NodePlace | null): void {
+  const { database, entry, value } = readTarget(engine, record);
+  id.decode(record);
+  if (id.compare(value.stream.lastId) <= 0) throw new RangeError(`${id} is not a new id`);
+  const count = record.varint() * 2;
+  args.clear(record.buffer);
+  for (let i = 0; i < count; i++) {
+    const length = record.varint();
+    args.push(record.at, length);
+    record.raw(length);
+  }
+  appendEntry(database, entry, value, id, args, 0, count, where);
+  if (value.retention !== null) watchAge(engine, entry, value);
+}
+
+function replayIdempotent(
+  engine: Engine,
+  record: ByteReader,
+  kindOf: (id: StreamId) => IdKind,
+): void {
+  const { database, entry, value } = readTarget(engine, record);
+  const producer = record.bytes().toString('latin1');
+  const idempotent = record.bytes().toString('latin1');
+  id.decode(record);
+  recordIdempotent(database, entry, value, producer, idempotent, id, kindOf(id));
+}
 
 function readTarget(engine: Engine, record: ByteReader): Target {
   const database = readDatabase(engine, record);

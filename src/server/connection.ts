@@ -491,10 +491,6 @@ export class Connection implements Waiter {
   }
 
   answered(start: number): void {
-    const { reply } = this;
-    if (reply.length > start && reply.buffer[start] === MINUS) {
-      this.server.statistics.countError(codeOf(reply.buffer, start + 1));
-    }
     this.#silence(start, null);
     this.written();
   }

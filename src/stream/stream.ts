@@ -30,6 +30,9 @@ const BLOCK_OVERHEAD = 320;
 /** A buffer larger than this is not kept for the next block. */
 const LARGEST_SPARE = 16_384;
 
+/** Where an appended entry went. */
+export type NodePlace = 'last node' | 'new node';
+
 export class Stream {
   /** last-generated-id. Change it with `append` or `setId` only, as all public ids here. */
   readonly lastId: StreamId = new StreamId();
@@ -78,12 +81,24 @@ export class Stream {
 
   /**
    * Appends one entry whose field/value pairs are args[from .. to). The caller has made sure that
-   * `id` > lastId and that the pairs are whole and at least one.
+   * `id` > lastId and that the pairs are whole and at least one. Whether the entry begins a node is
+   * decided by the limits, or by `where` when a record is replayed: the limits may have changed since.
+   * Returns where it went.
    */
-  append(id: StreamId, args: Arguments, from: number, to: number): void {
+  append(
+    id: StreamId,
+    args: Arguments,
+    from: number,
+    to: number,
+    where: NodePlace | null = null,
+  ): NodePlace {
     let block = this.#tail;
     if (block === null && this.index.count > 0) block = this.index.last() ?? null;
-    if (block === null || this.#isFull(block, args, from, to)) {
+    let begins = block === null;
+    if (block !== null) {
+      begins = where === null ? this.#isFull(block, args, from, to) : where === 'new node';
+    }
+    if (block === null || begins) {
       block = this.#begin(id, args, from, to);
     } else if (block !== this.#tail) {
       this.#reopen(block);
@@ -96,6 +111,7 @@ export class Stream {
     this.entriesAdded++;
     this.lastId.copy(id);
     if (this.length++ === 0) this.firstId.copy(id);
+    return begins ? 'new node' : 'last node';
   }
 
   /** Whether a live entry has this id. */

@@ -198,7 +198,11 @@ for (const seed of [1, 2, 3, 4, 5, 6]) {
 }
 
 test('the random commands above wrote every kind of record', () => {
-  for (const [name, type] of Object.entries(StreamRecord)) assert.ok(written.has(type), name);
+  // ADD is only read. IDEMPOTENT_HIGH needs ids that these commands do not make: replayed-settings.test.
+  const others = new Set<string>(['ADD', 'IDEMPOTENT_HIGH']);
+  for (const [name, type] of Object.entries(StreamRecord)) {
+    assert.ok(written.has(type) !== others.has(name), name);
+  }
 });
 
 test('replay does not depend on how nodes were cut when the log was written', () => {

@@ -73,14 +73,17 @@ test('a changed setting clears what is tracked, the same setting does not', () =
   assert.equal(idempotency.nextExpiry(), Number.POSITIVE_INFINITY);
 });
 
-test('a known iid keeps its first id and a copy goes its own way', () => {
-  const idempotency = new Idempotency(100, 100);
-  idempotency.record('p', 'i', StreamId.of(5));
+test('an iid recorded again becomes the newest one, and a copy goes its own way', () => {
+  const idempotency = new Idempotency(100, 2);
+  idempotency.record('p', 'i', StreamId.of(4));
+  idempotency.record('p', 'other', StreamId.of(5));
   idempotency.record('p', 'i', StreamId.of(6));
+  assert.deepEqual([idempotency.iidsTracked, idempotency.iidsAdded], [2, 3]);
   idempotency.countDuplicate();
   const copy = idempotency.copy();
   copy.record('p', 'j', StreamId.of(7));
-  assert.equal(find(copy, 'p', 'i'), '5-0');
+  assert.equal(find(copy, 'p', 'other'), null);
+  assert.equal(find(copy, 'p', 'i'), '6-0');
   assert.equal(copy.iidsDuplicates, 1);
   assert.equal(find(idempotency, 'p', 'j'), null);
 });
@@ -93,8 +96,8 @@ test('damaged exports are refused', () => {
     assert.throws(() => Idempotency.import(bytes.subarray(0, length)), RangeError);
   }
   assert.throws(() => Idempotency.import(Buffer.concat([bytes, bytes])), RangeError);
-  bytes[0] = 2;
-  assert.throws(() => Idempotency.import(bytes), /format 2/);
+  bytes[0] = 3;
+  assert.throws(() => Idempotency.import(bytes), /format 3/);
 });
 
 function hash(...pairs: string[]): string {

@@ -6,7 +6,6 @@
  */
 import type { ScheduledEntry } from '../../engine/schedule.ts';
 import { scheduledFields, unschedule } from '../../engine/scheduled-entries.ts';
-import type { StreamId } from '../../stream/stream-id.ts';
 import type { Command } from '../command.ts';
 import { keyAt } from '../key-specs.ts';
 import type { Reply } from '../reply.ts';
@@ -14,7 +13,6 @@ import type { Session } from '../session.ts';
 import { NOT_AN_INTEGER, replyHelp, wrongSubcommand } from './common.ts';
 
 const DEFAULT_COUNT = 100;
-const HIGH_BIT = 0x8000_0000;
 
 /** What XADD replies for a scheduled entry. */
 export function scheduledName(number: number): string {
@@ -24,27 +22,6 @@ export function scheduledName(number: number): string {
 /** null when it is not such a name. */
 export function readScheduledName(text: string): number | null {
   return /^s[1-9]\d{0,15}$/.test(text) ? Number(text.slice(1)) : null;
-}
-
-/**
- * The id under which an idempotent producer's scheduled entry is remembered: the present time, so that
- * it is forgotten when others of its age are, and the number in a range that ids made by the server
- * do not reach.
- */
-export function idOfScheduled(id: StreamId, now: number, number: number): StreamId {
-  id.setMin().setMs(now);
-  return id.set(
-    id.msHi,
-    id.msLo,
-    (HIGH_BIT | Math.floor(number / 0x1_0000_0000)) >>> 0,
-    number >>> 0,
-  );
-}
-
-/** The entry's id, or the name of the scheduled entry that it stands for. */
-export function writeIdOrName(reply: Reply, id: StreamId): void {
-  if (id.seqHi < HIGH_BIT) reply.id(id);
-  else reply.bulkText(scheduledName((id.seqHi - HIGH_BIT) * 0x1_0000_0000 + id.seqLo));
 }
 
 function list(session: Session): void {

@@ -7,10 +7,11 @@
  */
 import type { KeyEntry } from '../../engine/key-entry.ts';
 import { retain } from '../../engine/retention.ts';
-import { scheduleEntry } from '../../engine/scheduled-entries.ts';
+import { idOfScheduled, numberOfScheduled, scheduleEntry } from '../../engine/scheduled-entries.ts';
 import {
   appendEntry,
   countDuplicate,
+  findIdempotent,
   nextId,
   recordIdempotent,
   trimStream,
@@ -22,7 +23,7 @@ import type { Command } from '../command.ts';
 import { keyAt, UPDATED_KEY } from '../key-specs.ts';
 import type { Session } from '../session.ts';
 import { wrongArity } from './common.ts';
-import { idOfScheduled, scheduledName, writeIdOrName } from './schedule.ts';
+import { scheduledName } from './schedule.ts';
 import { isCharacter } from './stream-ids.ts';
 import { findStream, valueIn } from './stream-lookup.ts';
 import { TrimOptions } from './stream-trim-options.ts';
@@ -115,7 +116,7 @@ function addLater(session: Session, entry: KeyEntry | undefined, fields: number)
   if (options.producerAt > 0) {
     const made = entry ?? createStream(session);
     idOfScheduled(id, engine.now, number);
-    recordIdempotent(database, made, valueIn(made), producer, idempotent, id);
+    recordIdempotent(database, made, valueIn(made), producer, idempotent, id, 'scheduled');
   }
   reply.bulkText(scheduledName(number));
 }
@@ -171,10 +172,12 @@ function readProducer(session: Session, fields: number): void {
 }
 
 function answerDuplicate(session: Session, entry: KeyEntry, value: StreamValue): boolean {
-  const { database } = session;
-  if (!value.idempotency?.find(producer, idempotent, id)) return false;
+  const { database, reply } = session;
+  const kind = findIdempotent(database, value, producer, idempotent, id);
+  if (kind === null) return false;
   countDuplicate(database, entry, value);
-  writeIdOrName(session.reply, id);
+  if (kind === 'entry') reply.id(id);
+  else reply.bulkText(scheduledName(numberOfScheduled(id)));
   return true;
 }
 
@@ -182,15 +185,11 @@ function trim(session: Session): void {
   if (!options.read(session, false, session.engine.nodeLimits.maxEntries)) return;
   const entry = findStream(session, 1);
   if (entry === null) return;
-  if (entry === undefined) {
-    session.reply.integer(0);
-    return;
-  }
-  const { database, engine, reply } = session;
-  const removed = trimStream(database, entry, valueIn(entry), options, options.references);
-  // The trim of an XADD is a part of that one change.
-  engine.changes += removed;
-  reply.integer(removed);
+  session.reply.integer(
+    entry === undefined
+      ? 0
+      : trimStream(session.database, entry, valueIn(entry), options, options.references),
+  );
 }
 
 // Scratch: never held across commands.

@@ -6,7 +6,7 @@
 import { setRetention } from '../../engine/retention.ts';
 import {
   configureIdempotency,
-  idempotencyOf,
+  findIdempotent,
   recordIdempotent,
   setStreamId,
 } from '../../engine/stream-entries.ts';
@@ -198,7 +198,7 @@ function recordProducer(session: Session): void {
   }
   const producer = args.latin1(2);
   const idempotent = args.latin1(3);
-  if (!idempotencyOf(database, value).find(producer, idempotent, other)) {
+  if (findIdempotent(database, value, producer, idempotent, other) === null) {
     recordIdempotent(database, entry, value, producer, idempotent, id);
   } else if (!other.equals(id)) {
     reply.error('ERR IID already exists for this producer with a different stream ID');
