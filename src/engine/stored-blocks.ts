@@ -1,15 +1,18 @@
 /**
  * Where a stream finds its cold blocks: in the last committed checkpoint.
  *
- * One StoredBlocks per stream, one BlockReader per engine. The reader remembers the last blocks read
- * by searches backwards, because readers of old entries come back to the block they were in.
- * Cost: one search of the checkpoint's tree and one decoding per block that is not remembered.
+ * One StoredBlocks per stream, one BlockReader per engine. The reader remembers the last block read
+ * of each stream, because readers of old entries come back to the block they were in.
+ * Cost: one look-up in the checkpoint and one decoding per block that is not remembered.
  */
 import type { Checkpoint } from '../storage/checkpoint.ts';
+import { StorageError } from '../storage/storage-error.ts';
 import { Block } from '../stream/block.ts';
+import { damaged } from '../stream/block-damage.ts';
 import type { ColdBlocks } from '../stream/cold-blocks.ts';
+import { compareToId } from '../stream/radix-tree.ts';
 import { StreamId } from '../stream/stream-id.ts';
-import { blockName, blocksBegin, blocksEnd } from './checkpoint-keys.ts';
+import { blockName, blocksEnd } from './checkpoint-keys.ts';
 
 /** Streams whose last read block is remembered; a block is a few kilobytes. */
 const REMEMBERED = 64;
@@ -26,7 +29,21 @@ export class BlockReader {
 
   decode(value: Buffer): Block {
     this.reads++;
-    return Block.import(value);
+    try {
+      return Block.import(value);
+    } catch (error) {
+      throw damaged((error as Error).message, error);
+    }
+  }
+
+  get(name: Buffer): Buffer | undefined {
+    try {
+      return this.checkpoint.get(name);
+    } catch (error) {
+      if (error instanceof StorageError)
+        throw damaged('a block of entries fails its checksum', error);
+      throw error;
+    }
   }
 
   remembered(uid: number): Block | undefined {
@@ -59,26 +76,23 @@ export class StoredBlocks implements ColdBlocks {
     this.uid = uid;
   }
 
-  firstAtOrAfter(id: StreamId): Block | undefined {
-    const { checkpoint } = this.reader;
-    const entry = checkpoint.seekForward(blockName(this.uid, id), blocksEnd(this.uid));
-    return entry === undefined ? undefined : this.reader.decode(entry.value);
-  }
-
-  lastAtOrBefore(id: StreamId): Block | undefined {
+  read(id: StreamId): Block | undefined {
     const { reader, uid } = this;
-    // Stored blocks do not overlap: the one whose range holds the id is the last at or before it.
     const recent = reader.remembered(uid);
-    if (recent !== undefined) {
-      const starts = recent.readFirstId(bound).compare(id) <= 0;
-      if (starts && recent.readLastId(bound).compare(id) >= 0) return recent;
-    }
-    const entry = reader.checkpoint.seekBackward(blockName(uid, id), blocksBegin(uid));
-    if (entry === undefined) return undefined;
-    const block = reader.decode(entry.value);
+    if (recent !== undefined && compareToId(recent, id) === 0) return recent;
+    const value = reader.get(blockName(uid, id));
+    if (value === undefined) return undefined;
+    const block = reader.decode(value);
     reader.remember(uid, block);
     return block;
   }
+
+  firstIds(from: StreamId, last: StreamId, visit: (id: StreamId) => void): void {
+    const { reader, uid } = this;
+    const end = after.copy(last).increment() ? blockName(uid, after) : blocksEnd(uid);
+    reader.checkpoint.keys(blockName(uid, from), end, (name) => visit(found.fromKey(name, 9)));
+  }
 }
 
-const bound = new StreamId();
+const after = new StreamId();
+const found = new StreamId();

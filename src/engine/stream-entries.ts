@@ -94,6 +94,7 @@ export function trimStream(
       rule,
       (id) => !isReferenced(value, id),
       (id) => effective.push(id),
+      readByAll(value),
     );
   }
   // A block of nothing but tombstones may go, or be left, without an entry going.
@@ -313,6 +314,15 @@ function recordWindow(
 }
 
 // --- References from groups ---
+
+/** The last id that every group has read: all later entries are referenced. */
+function readByAll(value: StreamValue): StreamId | undefined {
+  let least: StreamId | undefined;
+  for (const { lastId } of value.groups.values()) {
+    if (least === undefined || lastId.compare(least) < 0) least = lastId;
+  }
+  return least;
+}
 
 /** Whether a group has still to read the entry, or has it pending. */
 function isReferenced(value: StreamValue, id: StreamId): boolean {

@@ -43,6 +43,8 @@ export interface Checkpoint {
   seekBackward(key: Uint8Array, limit: Uint8Array): CheckpointEntry | undefined;
   /** Every entry with from <= key < to, in order. */
   entries(from: Uint8Array, to: Uint8Array): Iterable<CheckpointEntry>;
+  /** The keys alone of what `entries` gives. A key is valid during the call. */
+  keys(from: Uint8Array, to: Uint8Array, visit: (key: Buffer) => void): void;
   /** As `entries`, for very many: no object per entry. */
   scan(from: Uint8Array, to: Uint8Array, visit: ScanVisitor): void;
   /** Bytes that the checkpoint takes on disk, for INFO and metrics. */

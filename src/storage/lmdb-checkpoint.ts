@@ -206,6 +206,20 @@ export class LmdbCheckpoint implements Checkpoint {
     yield* this.#range({ start: userKey(from) as Buffer, end: to as Buffer });
   }
 
+  keys(from: Uint8Array, to: Uint8Array, visit: (key: Buffer) => void): void {
+    const range = { start: userKey(from) as Buffer, end: to as Buffer };
+    const iterator = this.#environment.getKeys(range)[Symbol.iterator]();
+    try {
+      for (;;) {
+        const key = step(iterator, this.#directory);
+        if (key === undefined) return;
+        visit(asBuffer(key));
+      }
+    } finally {
+      iterator.return?.();
+    }
+  }
+
   scan(from: Uint8Array, to: Uint8Array, visit: ScanVisitor): void {
     const slab = this.#slab;
     const range = { start: userKey(from) as Buffer, end: to as Buffer };

@@ -124,6 +124,14 @@ export class MemoryCheckpoint implements Checkpoint {
     }
   }
 
+  keys(from: Uint8Array, to: Uint8Array, visit: (key: Buffer) => void): void {
+    const { entries } = this.#store;
+    for (let i = lowerBound(entries, from); i < entries.length; i++) {
+      if (entries[i].key.compare(to) >= 0) return;
+      visit(Buffer.from(entries[i].key));
+    }
+  }
+
   scan(from: Uint8Array, to: Uint8Array, visit: ScanVisitor): void {
     for (const { key, value } of this.entries(from, to)) visit(key, value, 0, value.length);
   }

@@ -39,6 +39,17 @@ export class BlockCursor {
     }
   }
 
+  /** The block's bytes, which were at `start` in others, have moved. */
+  moved(block: Block, start: number): void {
+    const by = block.start - start;
+    this.bytes = block.bytes;
+    this.at += by;
+    this.end += by;
+    this.headerAt += by;
+    this.bodyAt += by;
+    this.bodyEnd += by;
+  }
+
   /** Moves to the next entry; false at the end of the block. */
   next(): boolean {
     let at = this.at;

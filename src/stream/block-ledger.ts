@@ -15,7 +15,7 @@
  * is where nearly all are, as one bound. Both are asked again when cold blocks are looked up, until
  * the checkpoint that drops them is durable.
  */
-import { type Block, CAPTURED, CLEAN, REMOVED } from './block.ts';
+import { Block, CAPTURED, CLEAN, REMOVED } from './block.ts';
 import { type RadixLeaf, RadixTree } from './radix-tree.ts';
 import { StreamId } from './stream-id.ts';
 
@@ -90,6 +90,14 @@ export class BlockLedger {
     this.#removals ??= new Removals();
     if (isFirst && bound.increment()) this.#removals.raise(bound);
     else this.#removals.add(keyOf(block));
+  }
+
+  /** All stored blocks up to the one with this first id, none of them resident, are gone. */
+  forgetUpTo(id: StreamId): void {
+    this.#removals ??= new Removals();
+    const bound = id.clone();
+    if (bound.increment()) this.#removals.raise(bound);
+    else this.#removals.add(new Block(id));
   }
 
   /** Whether a block that the checkpoint holds under this first id has been removed since. */

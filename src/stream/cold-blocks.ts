@@ -13,14 +13,17 @@ import type { Block } from './block.ts';
 import type { StreamId } from './stream-id.ts';
 
 export interface ColdBlocks {
-  /** The stored block with the smallest first id >= `id`. */
-  firstAtOrAfter(id: StreamId): Block | undefined;
-  /** The stored block with the largest first id <= `id`. */
-  lastAtOrBefore(id: StreamId): Block | undefined;
+  /** The stored block with this first id. Throws STORAGE_DAMAGED where its bytes are damaged. */
+  read(id: StreamId): Block | undefined;
+  /**
+   * Visits the first ids of the stored blocks that begin within [from, last], ascending. The id is
+   * scratch.
+   */
+  firstIds(from: StreamId, last: StreamId, visit: (id: StreamId) => void): void;
 }
 
 /** For streams that are wholly in memory. */
 export const noColdBlocks: ColdBlocks = {
-  firstAtOrAfter: () => undefined,
-  lastAtOrBefore: () => undefined,
+  read: () => undefined,
+  firstIds: () => {},
 };

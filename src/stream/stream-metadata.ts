@@ -17,9 +17,21 @@ export interface StreamMetadata {
   readonly blocks: number;
   /** Redis's count of tree nodes; 0 without blocks. */
   readonly nodes: number;
+  /** How the blocks lie (block-sections.ts); none when one section would do. */
+  readonly sections: readonly StreamSection[];
 }
 
-const VERSION = 2;
+/** Blocks that begin within [from, last], and what is in them. NaN = not known. */
+export interface StreamSection {
+  readonly from: StreamId;
+  readonly last: StreamId;
+  readonly blocks: number;
+  readonly live: number;
+  readonly bytes: number;
+}
+
+/** Version 2 knew no sections. */
+const VERSION = 3;
 const BYTES = 1 + 4 * 16 + 5 * 8;
 
 export function writeMetadata(metadata: StreamMetadata): Buffer {
@@ -34,6 +46,13 @@ export function writeMetadata(metadata: StreamMetadata): Buffer {
   writer.f64(metadata.nodeBytes);
   writer.f64(metadata.blocks);
   writer.f64(metadata.nodes);
+  for (const { from, last, blocks, live, bytes } of metadata.sections) {
+    from.encode(writer);
+    last.encode(writer);
+    writer.u32(blocks);
+    writer.f64(live);
+    writer.f64(bytes);
+  }
   return writer.toBuffer();
 }
 
@@ -41,10 +60,10 @@ export function writeMetadata(metadata: StreamMetadata): Buffer {
 export function readMetadata(bytes: Buffer): StreamMetadata {
   const reader = new ByteReader(bytes);
   const version = reader.u8();
-  if (version !== VERSION) {
+  if (version !== VERSION && version !== 2) {
     throw new RangeError(`stream metadata has format ${version}, this program reads ${VERSION}`);
   }
-  const metadata = {
+  const counts = {
     lastId: new StreamId().decode(reader),
     firstId: new StreamId().decode(reader),
     maxDeletedId: new StreamId().decode(reader),
@@ -55,7 +74,7 @@ export function readMetadata(bytes: Buffer): StreamMetadata {
     blocks: reader.f64(),
     nodes: reader.f64(),
   };
-  const { length, entriesAdded, nodeBytes, blocks, nodes } = metadata;
+  const { length, entriesAdded, nodeBytes, blocks, nodes } = counts;
   const whole = [length, nodeBytes, blocks].every(Number.isSafeInteger);
   // entriesAdded is what XSETID set, and may be anything up to 2^63.
   if (!whole || !Number.isInteger(entriesAdded) || !Number.isSafeInteger(nodes)) {
@@ -71,8 +90,42 @@ export function readMetadata(bytes: Buffer): StreamMetadata {
   ) {
     throw new RangeError('stream metadata is damaged: its counts contradict each other');
   }
+  const sections = version === 2 ? [] : readSections(reader, counts);
   if (!reader.done) throw new RangeError('stream metadata is damaged: it is too long');
-  return metadata;
+  return { ...counts, sections };
+}
+
+function readSections(
+  reader: ByteReader,
+  { blocks, length, nodeBytes }: Omit<StreamMetadata, 'sections'>,
+): StreamSection[] {
+  const sections: StreamSection[] = [];
+  const sums = { blocks: 0, live: 0, bytes: 0 };
+  while (!reader.done) {
+    const section = {
+      from: new StreamId().decode(reader),
+      last: new StreamId().decode(reader),
+      blocks: reader.u32(),
+      live: reader.f64(),
+      bytes: reader.f64(),
+    };
+    const previous = sections.at(-1)?.last;
+    const ascends = previous === undefined || previous.compare(section.from) < 0;
+    if (!ascends || section.from.compare(section.last) > 0 || section.blocks === 0) {
+      throw new RangeError('stream metadata is damaged: its sections do not ascend');
+    }
+    sums.blocks += section.blocks;
+    sums.live += section.live;
+    sums.bytes += section.bytes;
+    sections.push(section);
+  }
+  if (sections.length === 0) return sections;
+  // Sums are NaN where a section's share is not known.
+  const differ = (sum: number, whole: number): boolean => !Number.isNaN(sum) && sum !== whole;
+  if (sums.blocks !== blocks || differ(sums.live, length) || differ(sums.bytes, nodeBytes)) {
+    throw new RangeError('stream metadata is damaged: its sections contradict its counts');
+  }
+  return sections;
 }
 
 /** One for all: a buffer per stream would be most of a checkpoint's garbage. */

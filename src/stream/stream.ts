@@ -16,6 +16,7 @@ import { Block, CLEAN } from './block.ts';
 import { BlockCursor } from './block-cursor.ts';
 import { BlockIndex } from './block-index.ts';
 import { BlockLedger, type FrozenChanges } from './block-ledger.ts';
+import type { Section } from './block-sections.ts';
 import { makeGrowable, writeEntry, writeFields } from './block-writer.ts';
 import { ChunkStore } from './chunk-store.ts';
 import type { ColdBlocks } from './cold-blocks.ts';
@@ -189,7 +190,8 @@ export class Stream {
   /** Bytes of resident blocks, their bookkeeping included: an estimate for the block budget. */
   get residentBytes(): number {
     const tail = this.#tail === null ? 0 : this.#tail.bytes.length;
-    return this.#sealedBytes + tail + this.index.tree.size * BLOCK_OVERHEAD;
+    const blocks = this.index.tree.size * BLOCK_OVERHEAD;
+    return this.#sealedBytes + tail + blocks + this.index.listBytes;
   }
 
   /**
@@ -246,7 +248,7 @@ export class Stream {
   evict(block: Block): boolean {
     if (block.epoch !== CLEAN) return false;
     if (this.index.tree.find(block.readFirstId(scratch)) !== block) return false;
-    this.index.evict(block);
+    this.index.evict(block, this.#tail);
     this.#forgetBytes(block);
     return true;
   }
@@ -286,10 +288,7 @@ export class Stream {
     const read = readMetadata(metadata);
     const stream = new Stream(limits);
     stream.#adoptMetadata(read);
-    stream.index.cold = cold;
-    stream.index.coldCount = read.blocks;
-    stream.index.coldNodes = read.nodes;
-    stream.index.coldLast.copy(read.lastPacked);
+    stream.index.restore(cold, read);
     return stream;
   }
 
@@ -298,15 +297,7 @@ export class Stream {
     const read = readMetadata(metadata);
     const stream = Stream.#build(read, limits, () => blocks);
     let live = 0;
-    let previous: Block | undefined;
-    const first = new StreamId();
-    for (const block of stream.index.tree.leaves()) {
-      live += block.live;
-      if (previous !== undefined && previous.compareLast(block.readFirstId(first)) >= 0) {
-        throw new RangeError('stream is damaged: blocks overlap');
-      }
-      previous = block;
-    }
+    for (const block of stream.index.tree.leaves()) live += block.live;
     if (live !== read.length || stream.index.count !== read.blocks) {
       throw new RangeError(
         `stream is damaged: ${stream.index.count} blocks of ${live} entries, not ${read.blocks} of ${read.length}`,
@@ -328,13 +319,21 @@ export class Stream {
    */
   removeBlock(block: Block): void {
     const resident = this.index.isResident(block);
-    const isFirst = this.index.first() === block;
+    const isFirst = this.index.isFirst(block);
     if (resident) this.ledger.beforeRemove(block, isFirst);
     else this.ledger.forget(block, isFirst);
-    this.index.remove(block, resident);
+    this.index.remove(block, resident, this.#tail);
     if (resident) this.#forgetBytes(block);
     this.length -= block.live;
     if (block.live > 0) this.nodeBytes -= block.listpackBytes;
+  }
+
+  /** @internal Takes the first section, whose blocks are all cold, out of the stream, unread. */
+  removeHead(section: Section): void {
+    this.ledger.forgetUpTo(section.last);
+    this.index.removeHead(section);
+    this.length -= section.live;
+    this.nodeBytes -= section.bytes;
   }
 
   /**
@@ -356,7 +355,9 @@ export class Stream {
     if (block.epoch !== this.ledger.epoch) this.ledger.beforeChange(block);
     const before = block.listpackBytes;
     block.bury(headerAt);
-    this.nodeBytes += (block.live > 0 ? block.listpackBytes : 0) - before;
+    const bytes = (block.live > 0 ? block.listpackBytes : 0) - before;
+    this.nodeBytes += bytes;
+    if (block !== this.#tail) this.index.buried(block, bytes);
     this.length--;
   }
 
@@ -404,7 +405,7 @@ export class Stream {
     }
     writeFields(block, args, from, to);
     this.ledger.added(block);
-    this.index.tree.insert(block);
+    this.index.append(block, false);
     this.#tail = block;
     return block;
   }
@@ -417,6 +418,7 @@ export class Stream {
     this.#chunks ??= new ChunkStore();
     this.#chunks.place(block);
     this.#sealedBytes += block.length;
+    this.index.seal(block, 1);
     this.#tail = null;
     if (buffer.length <= LARGEST_SPARE) this.#spare = buffer;
   }
@@ -426,6 +428,7 @@ export class Stream {
     this.makeResident(block);
     if (block.epoch !== this.ledger.epoch) this.ledger.beforeChange(block);
     this.#sealedBytes -= block.length;
+    this.index.seal(block, -1);
     makeGrowable(block, this.#spare);
     this.#spare = null;
     this.#tail = block;
@@ -451,6 +454,7 @@ export class Stream {
       nodeBytes: this.nodeBytes,
       blocks: this.index.count,
       nodes: this.index.count === 0 ? 0 : this.index.nodeCount,
+      sections: this.index.sections(this.#tail),
     };
   }
 
@@ -469,13 +473,17 @@ export class Stream {
     stream.#adoptMetadata(read);
     stream.nodeBytes = 0;
     stream.#chunks = new ChunkStore();
+    let previous: Block | undefined;
     for (const block of blocks()) {
+      if (previous !== undefined && previous.compareLast(block.readFirstId(scratch)) >= 0) {
+        throw new RangeError('stream is damaged: blocks overlap or are out of order');
+      }
+      previous = block;
       stream.#chunks.place(block);
       stream.#sealedBytes += block.length;
       if (block.live > 0) stream.nodeBytes += block.listpackBytes;
       stream.ledger.added(block);
-      if (!stream.index.tree.insert(block))
-        throw new RangeError('stream is damaged: a block twice');
+      stream.index.append(block, true);
     }
     return stream;
   }

@@ -7,11 +7,13 @@
  * Determinism: the outcome depends on the rule and on the stream's node layout and nothing else. The
  * layout is part of what is exported and restored (the last block goes on filling where it stopped),
  * so the same rule replayed on a recovered stream removes the same entries.
- * Cost: O(log blocks) a node removed whole, plus one scan of a node.
+ * Cost: O(log blocks) a node removed whole, plus one scan of a node. Sections of cold nodes that go
+ * whole are not read.
  */
 import type { Block } from './block.ts';
 import { BlockCursor } from './block-cursor.ts';
 import { TOMBSTONE } from './entry-format.ts';
+import { compareToId } from './radix-tree.ts';
 import type { Stream } from './stream.ts';
 import { StreamId } from './stream-id.ts';
 
@@ -37,20 +39,25 @@ export class TrimRule {
  * goes on behind it, but never past the first node that could not go whole. `removed` (DELREF) is
  * told the id of every entry that goes. With either, entries are looked at one by one, `~` is
  * ignored (Redis 8.6, redis/redis#14623), and a node goes when nothing live is left in it. The id
- * passed to both is scratch: clone it to keep it. Neither may change the stream.
+ * passed to both is scratch: clone it to keep it. Neither may change the stream. `mayGo` is false for
+ * every id after `lastToGo`: the scan ends there. A cold node becomes resident when an entry of it
+ * goes, not before.
  */
 export function trim(
   stream: Stream,
   rule: TrimRule,
   mayGo: ((id: StreamId) => boolean) | null = null,
   removed: ((id: StreamId) => void) | null = null,
+  lastToGo: StreamId = MAX,
 ): number {
   if (rule.strategy === 'none') return 0;
   const before = stream.length;
   const oneByOne = mayGo !== null || removed !== null;
+  if (!oneByOne) trimColdSections(stream, rule);
   let block = stream.index.first();
   while (block !== undefined) {
     if (rule.strategy === 'maxlen' && stream.length <= rule.maxlen) break;
+    if (mayGo !== null && compareToId(block, lastToGo) > 0) break;
     if (rule.limit > 0 && before - stream.length + block.live > rule.limit) break;
     const whole =
       rule.strategy === 'maxlen'
@@ -69,6 +76,21 @@ export function trim(
   return before - stream.length;
 }
 
+/** Removes sections of cold nodes where the loop over nodes would remove each of their nodes. */
+function trimColdSections(stream: Stream, rule: TrimRule): void {
+  const before = stream.length;
+  for (;;) {
+    const section = stream.index.coldHead();
+    if (section === undefined) return;
+    const left = stream.length - section.live;
+    // At exactly maxlen that loop would leave nodes without live entries at the section's end.
+    const whole =
+      rule.strategy === 'maxlen' ? left > rule.maxlen : stream.index.headIsBefore(rule.minid);
+    if (!whole || (rule.limit > 0 && before - left > rule.limit)) return;
+    stream.removeHead(section);
+  }
+}
+
 /**
  * Trims single entries; true when the rule is satisfied within the block. The block itself goes when
  * all of it was to go and has gone.
@@ -81,7 +103,6 @@ function trimInside(
   mayGo: ((id: StreamId) => boolean) | null,
   removed: ((id: StreamId) => void) | null,
 ): boolean {
-  stream.makeResident(block);
   if (stream.head === null) cursor.attach(block);
   else stream.head.attach(cursor, block);
   let satisfied = false;
@@ -93,6 +114,8 @@ function trimInside(
     if (satisfied) break;
     if ((cursor.header & TOMBSTONE) !== 0) continue;
     if (mayGo !== null && !mayGo(scratch.copy(cursor.id))) continue;
+    const { start } = block;
+    if (stream.makeResident(block)) cursor.moved(block, start);
     stream.bury(block, cursor.headerAt);
     if (removed !== null) removed(scratch.copy(cursor.id));
   }
@@ -103,3 +126,4 @@ function trimInside(
 const cursor = new BlockCursor();
 const at = new StreamId();
 const scratch = new StreamId();
+const MAX = StreamId.max();

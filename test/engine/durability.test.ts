@@ -9,6 +9,7 @@ import { Replay } from '../../src/engine/replay.ts';
 import { restoreCheckpoint } from '../../src/engine/restore.ts';
 import { streamReplayHandlers } from '../../src/engine/stream-replay.ts';
 import { MemoryCheckpoint, MemoryCheckpointStore } from '../../src/storage/memory-checkpoint.ts';
+import { sectionLimits } from '../../src/stream/block-sections.ts';
 import { Random } from '../../src/util/random.ts';
 import { InProcessServer, type InProcessSession } from '../helpers/in-process-server.ts';
 import { randomCommand } from './random-commands.ts';
@@ -28,6 +29,7 @@ class World {
   constructor(seed: number) {
     this.random = new Random(seed);
     this.server.engine.nodeLimits.maxEntries = 1 + this.random.below(20);
+    sectionLimits.blocks = this.random.pick([1, 2, 5, 256]);
     this.checkpointer = checkpointerOf(this.server, this.checkpoint);
     this.session = this.server.session();
   }

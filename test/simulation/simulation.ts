@@ -34,6 +34,8 @@ export interface Events {
   /** The clock was set by an hour. */
   clockSteps: number;
   checkpoints: number;
+  /** Commits of a checkpoint that were made to fail. */
+  checkpointFailures: number;
 }
 
 export function noEvents(): Events {
@@ -49,6 +51,7 @@ export function noEvents(): Events {
     cleanEnds: 0,
     clockSteps: 0,
     checkpoints: 0,
+    checkpointFailures: 0,
   };
 }
 
@@ -193,7 +196,11 @@ class Run {
       else if (choice < 85) await life.stepDisk();
       else if (choice < 90) this.#passTime(life);
       else if (choice < 98) this.#trace(`checkpoint: ${life.stepCheckpoint()}`);
-      else if (random.chance(0.08))
+      else if (random.chance(0.4)) life.evict(random.below(20_000));
+      else if (random.chance(0.1)) {
+        life.failCheckpoint();
+        this.#events.checkpointFailures++;
+      } else if (random.chance(0.08))
         disk.failNext(random.pick(['write', 'sync']), random.pick(['EIO', 'ENOSPC']));
       else if (random.chance(0.2))
         await this.#world.squeeze(random.chance(0.5) ? random.below(20_000) : undefined);

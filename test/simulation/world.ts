@@ -12,6 +12,7 @@ import type { Log, SyncPolicy } from '../../src/storage/log.ts';
 import { MemoryCheckpoint, MemoryCheckpointStore } from '../../src/storage/memory-checkpoint.ts';
 import type { RecoveryReport } from '../../src/storage/recovery.ts';
 import { SimulatedDisk } from '../../src/storage/simulated-disk.ts';
+import { sectionLimits } from '../../src/stream/block-sections.ts';
 import { ManualClock } from '../../src/util/clock.ts';
 import { Random } from '../../src/util/random.ts';
 import { type Argument, InProcessSession } from '../helpers/in-process-server.ts';
@@ -43,6 +44,8 @@ export class World {
     this.disk = new SimulatedDisk({ seed: this.random.uint32(), capacity: CAPACITY });
     this.policy = this.random.pick(['always', 'always', 'always', 'everysec', 'no']);
     this.nodeMaxEntries = 1 + this.random.below(20);
+    // Few blocks a section, so that small streams have several.
+    sectionLimits.blocks = this.random.pick([1, 3, 256]);
   }
 
   /**
@@ -134,6 +137,20 @@ export class Life {
     perform(this.engine, this.#session, commands);
     const { now, stepped } = this.engine.time;
     return { commands, now, stepped, position: this.log.appended };
+  }
+
+  /** Drops clean blocks of every stream from memory, oldest first, as a memory budget would. */
+  evict(bytes: number): void {
+    for (const { keyspace } of this.engine.databases) {
+      for (const { value } of keyspace.table.entries()) {
+        if (value.type === 'stream') value.stream.evictOldest(bytes);
+      }
+    }
+  }
+
+  /** The next commit of a checkpoint fails and changes nothing. */
+  failCheckpoint(): void {
+    (this.#checkpointer.checkpoint as MemoryCheckpoint).failNext(new Error('the meta page: EIO'));
   }
 
   /** Lets one disk operation complete. */

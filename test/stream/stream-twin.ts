@@ -66,7 +66,9 @@ export function readAll(stream: Stream): string[] {
 export class TwinCheckpoint implements ColdBlocks {
   committed: Map<string, Buffer> = new Map();
   #underWay: Map<string, Buffer> | null = null;
+  /** Blocks read, and lists of first ids. */
   lookups = 0;
+  lists = 0;
 
   get isUnderWay(): boolean {
     return this.#underWay !== null;
@@ -109,16 +111,18 @@ export class TwinCheckpoint implements ColdBlocks {
     stream.aborted();
   }
 
-  firstAtOrAfter(id: StreamId): Block | undefined {
+  read(id: StreamId): Block | undefined {
     this.lookups++;
-    const key = [...this.committed.keys()].sort().find((other) => other >= keyOf(id));
-    return key === undefined ? undefined : Block.import(this.committed.get(key) as Buffer);
+    const bytes = this.committed.get(keyOf(id));
+    return bytes === undefined ? undefined : Block.import(bytes);
   }
 
-  lastAtOrBefore(id: StreamId): Block | undefined {
-    this.lookups++;
-    const key = [...this.committed.keys()].sort().findLast((other) => other <= keyOf(id));
-    return key === undefined ? undefined : Block.import(this.committed.get(key) as Buffer);
+  firstIds(from: StreamId, last: StreamId, visit: (id: StreamId) => void): void {
+    this.lists++;
+    for (const key of [...this.committed.keys()].sort()) {
+      if (key < keyOf(from) || key > keyOf(last)) continue;
+      visit(new StreamId().fromKey(Buffer.from(key, 'hex')));
+    }
   }
 }
 

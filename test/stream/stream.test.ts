@@ -4,11 +4,13 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
+import { sectionLimits } from '../../src/stream/block-sections.ts';
 import { noColdBlocks } from '../../src/stream/cold-blocks.ts';
 import type { NodeLimits } from '../../src/stream/node-limits.ts';
 import { Stream } from '../../src/stream/stream.ts';
 import { StreamId } from '../../src/stream/stream-id.ts';
 import { StreamIterator } from '../../src/stream/stream-iterator.ts';
+import { readMetadata } from '../../src/stream/stream-metadata.ts';
 import { TrimRule, trim } from '../../src/stream/trim.ts';
 import { Arguments } from '../../src/util/arguments.ts';
 import {
@@ -238,16 +240,27 @@ class World {
     if (stream.coldCount === 0) assert.equal(stream.radixTreeNodes, resident.radixTreeNodes);
     else assert.ok(stream.radixTreeNodes > 0);
     assert.ok(stream.residentBytes >= 0);
+    const sections = readMetadata(stream.export()).sections;
+    if (sections.length > 0) {
+      const live = sections.reduce((sum, section) => sum + section.live, 0);
+      assert.ok(Number.isNaN(live) || live === stream.length, `${live} of ${stream.length}`);
+    }
   }
 }
 
 const step = fc.record({ op: fc.nat(99), a: fc.nat(10_000), b: fc.nat(10_000) });
 
-for (const limits of [
-  { maxEntries: 4, maxBytes: 4096 },
-  { maxEntries: 100, maxBytes: 150 },
-]) {
-  test(`a stream does what its naive twin does, evicted, reloaded and restored: ${JSON.stringify(limits)}`, () => {
+for (const [limits, sectionBlocks] of [
+  [{ maxEntries: 4, maxBytes: 4096 }, 256],
+  [{ maxEntries: 100, maxBytes: 150 }, 256],
+  [{ maxEntries: 4, maxBytes: 4096 }, 3],
+  [{ maxEntries: 2, maxBytes: 4096 }, 2],
+] as const) {
+  test(`a stream does what its naive twin does, evicted, reloaded and restored: ${JSON.stringify(limits)}, sections of ${sectionBlocks}`, (t) => {
+    sectionLimits.blocks = sectionBlocks;
+    t.after(() => {
+      sectionLimits.blocks = 256;
+    });
     fc.assert(
       fc.property(fc.array(step, { minLength: 10, maxLength: 120 }), (steps) => {
         const world = new World(limits);

@@ -1,0 +1,160 @@
+/**
+ * Streams whose blocks are in the checkpoint: what a command and a replayed record ask of it, counted,
+ * and what damage does.
+ */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Checkpointer } from '../../src/engine/checkpointer.ts';
+import { Replay } from '../../src/engine/replay.ts';
+import { restoreCheckpoint } from '../../src/engine/restore.ts';
+import { streamReplayHandlers } from '../../src/engine/stream-replay.ts';
+import type { Checkpoint, CheckpointEntry, ScanVisitor } from '../../src/storage/checkpoint.ts';
+import { MemoryCheckpoint, MemoryCheckpointStore } from '../../src/storage/memory-checkpoint.ts';
+import { InProcessServer } from '../helpers/in-process-server.ts';
+
+/** Counts what is asked of a checkpoint: every get, seek, and range of keys or entries. */
+class CountingCheckpoint extends MemoryCheckpoint implements Checkpoint {
+  asked = 0;
+
+  override get(key: Uint8Array): Buffer | undefined {
+    this.asked++;
+    return super.get(key);
+  }
+
+  override seekForward(key: Uint8Array, limit: Uint8Array): CheckpointEntry | undefined {
+    this.asked++;
+    return super.seekForward(key, limit);
+  }
+
+  override seekBackward(key: Uint8Array, limit: Uint8Array): CheckpointEntry | undefined {
+    this.asked++;
+    return super.seekBackward(key, limit);
+  }
+
+  override keys(from: Uint8Array, to: Uint8Array, visit: (key: Buffer) => void): void {
+    this.asked++;
+    super.keys(from, to, visit);
+  }
+
+  override scan(from: Uint8Array, to: Uint8Array, visit: ScanVisitor): void {
+    this.asked++;
+    super.scan(from, to, visit);
+  }
+}
+
+interface Opened {
+  readonly server: InProcessServer;
+  readonly checkpoint: CountingCheckpoint;
+  readonly checkpointer: Checkpointer;
+}
+
+/** What a process sees that opens this store. */
+function open(store: MemoryCheckpointStore): Opened {
+  const server = new InProcessServer();
+  const checkpoint = new CountingCheckpoint(store);
+  server.engine.nodeLimits.maxEntries = 10;
+  const checkpointer = new Checkpointer(server.engine, {
+    checkpoint,
+    drainLog: () => Promise.resolve(),
+    pause: () => Promise.resolve(),
+  });
+  restoreCheckpoint(server.engine, checkpointer);
+  return { server, checkpoint, checkpointer };
+}
+
+/** A store with a stream `s` of so many entries 1-1, 2-1, ... and a group that has read nothing. */
+async function stored(entries: number): Promise<MemoryCheckpointStore> {
+  const store = new MemoryCheckpointStore();
+  const { server, checkpointer } = open(store);
+  const session = server.session();
+  for (let i = 1; i <= entries; i++) session.call('XADD', 's', `${i}-1`, 'f', `v${i}`);
+  session.call('XGROUP', 'CREATE', 's', 'g', '0');
+  session.call('SET', 'other', 'value');
+  await checkpointer.write();
+  return store;
+}
+
+test('each command on a cold stream, and its record replayed, asks a fixed number of things', async () => {
+  const entries = 6000;
+  const store = await stored(entries);
+  const { server, checkpoint } = open(store);
+  const session = server.session();
+  let next = entries + 1;
+  const commands: (() => (string | number)[])[] = [
+    () => ['XADD', 's', 'MAXLEN', '~', '5000', `${next++}-1`, 'f', 'v'],
+    () => ['XADD', 's', 'MAXLEN', '=', '4900', `${next++}-1`, 'f', 'v'],
+    () => ['XREADGROUP', 'GROUP', 'g', 'c', 'COUNT', 3, 'STREAMS', 's', '>'],
+    () => ['XDEL', 's', `${1 + ((next * 7919) % entries)}-1`],
+    () => ['XDEL', 's', `${next - 4000}-1`, `${next - 3999}-1`],
+    () => ['XRANGE', 's', `${(next * 31) % entries}-0`, '+', 'COUNT', 5],
+    () => ['XREVRANGE', 's', '+', '-', 'COUNT', 5],
+    () => ['XREVRANGE', 's', `${(next * 131) % entries}-0`, '-', 'COUNT', 2],
+    () => ['XTRIM', 's', 'MINID', `${next - 4950}-0`],
+    () => ['XLEN', 's'],
+    () => ['XINFO', 'STREAM', 's'],
+  ];
+  let most = 0;
+  for (let i = 0; i < 2600; i++) {
+    const command = commands[i % commands.length]();
+    const before = checkpoint.asked;
+    const reply = session.call(...command);
+    assert.ok(!(reply instanceof Error), `${command.join(' ')}: ${reply}`);
+    const asked = checkpoint.asked - before;
+    // The first trims remove a sixth of the stream, block by block; a section goes unread.
+    const limit = i < commands.length ? 200 : 8;
+    assert.ok(asked <= limit, `${i} ${command.join(' ')} asked ${asked} times`);
+    if (i >= commands.length) most = Math.max(most, asked);
+  }
+  assert.ok(most > 0, 'nothing was cold');
+
+  const again = open(store);
+  const replay = new Replay(again.server.engine, streamReplayHandlers);
+  const { records } = server.journal;
+  let inFirst = 0;
+  for (const [i, { type, body }] of records.entries()) {
+    const before = again.checkpoint.asked;
+    replay.apply(type, body);
+    const asked = again.checkpoint.asked - before;
+    if (asked > 8) inFirst++;
+    assert.ok(asked <= 200, `record ${i} of type ${type} asked ${asked} times`);
+  }
+  assert.ok(
+    records.length > 1000 && inFirst <= 3,
+    `${inFirst} of ${records.length} asked for much`,
+  );
+  const all = ['XRANGE', 's', '-', '+'] as const;
+  assert.deepEqual(again.server.session().call(...all), session.call(...all));
+});
+
+test('a trim by ACKED leaves cold what it does not change', async () => {
+  const store = await stored(1000);
+  const { server, checkpoint, checkpointer } = open(store);
+  const session = server.session();
+  const trim = ['XTRIM', 's', 'MAXLEN', 10, 'ACKED'] as const;
+  const stream = () => {
+    const value = server.engine.databases[0].findKey(Buffer.from('s'))?.value;
+    assert.ok(value?.type === 'stream');
+    return value.stream;
+  };
+  // The group has read nothing: the first entry decides.
+  assert.equal(session.call(...trim), 0);
+  assert.ok(checkpoint.asked < 10, `${checkpoint.asked}`);
+  assert.equal(stream().coldCount, 100);
+  // It has read all and acknowledged nothing.
+  session.call('XREADGROUP', 'GROUP', 'g', 'c', 'STREAMS', 's', '>');
+  assert.equal(session.call(...trim), 0);
+  assert.equal(stream().coldCount, 100);
+  // Two entries of one block may go.
+  session.call('XACK', 's', 'g', '501-1', '503-1');
+  assert.equal(session.call(...trim), 2);
+  assert.equal(stream().coldCount, 99);
+  assert.deepEqual(
+    (session.call('XRANGE', 's', '500', '505') as [string, unknown][]).map(([id]) => id),
+    ['500-1', '502-1', '504-1', '505-1'],
+  );
+  // And after the next checkpoint and a restart.
+  await checkpointer.write();
+  const again = open(store).server.session();
+  assert.equal(again.call('XLEN', 's'), 998);
+  assert.equal((again.call('XRANGE', 's', '-', '+') as unknown[]).length, 998);
+});
