@@ -113,6 +113,13 @@ export class BlockedReaders {
     return this.lines.get(database)?.get(key.toString('latin1'))?.tickets.size ?? 0;
   }
 
+  /** How many keys are waited for, in all databases. */
+  get keyCount(): number {
+    let count = 0;
+    for (const lines of this.lines.values()) count += lines.size;
+    return count;
+  }
+
   /** The keys of a database that somebody waits for. */
   keys(database: Database): Buffer[] {
     const lines = this.lines.get(database);

@@ -12,13 +12,17 @@
  * what it has asked and what it has been given. Invariants: every request accepted ends once: by a
  * reply that is the last, by an end, by a failure, or by its caller's cancelling; the responder that
  * holds it then is told unless it was the one to end it. Time comes in as an argument.
- * Cost: a request is one object and two map entries; its payload is handed on without being kept
- * unless it has to wait.
+ * Cost: a request is one object, two map entries and a place in the heap of deadlines, O(log n) of the
+ * requests under way; its payload is handed on without being kept unless it has to wait.
  */
+import { DeadlineHeap, type Timed } from './deadline-heap.ts';
+
 export type ReplyKind = 'reply' | 'more' | 'end';
 
 /** What a party hears. `payload` is valid during the call only. */
 export interface PartyListener<P> {
+  /** Whether it takes a further request now; when it does again, call `Party.roomAgain`. @default true */
+  hasRoom?(): boolean;
   /** It is to answer this one. */
   request(id: number, topic: string, payload: P): void;
   /** A request that it was given has ended: the caller has given up, or is gone. */
@@ -41,6 +45,10 @@ export interface RespondersLimits {
   readonly maxQueued?: number;
   /** Bytes of them. @default 64 MiB */
   readonly maxQueuedBytes?: number;
+  /** Requests of one caller that are not answered yet. @default 1000000 */
+  readonly maxAsked?: number;
+  /** Bytes of one caller's requests that wait, on all topics. @default 256 MiB */
+  readonly maxAskedBytes?: number;
 }
 
 /** Why a request was not taken. */
@@ -52,12 +60,12 @@ export interface TopicFacts {
   readonly groups: readonly { name: string; responders: number; credit: number; inHand: number }[];
 }
 
-interface Request<P> {
+interface Request<P> extends Timed {
   readonly id: number;
   readonly caller: Party<P>;
   readonly topic: Topic<P>;
-  /** Requests that fall due in the same slice of time; null once it has ended. */
-  due: Set<Request<P>> | null;
+  /** Monotonic ms of its deadline. */
+  expireAt: number;
   seat: Seat<P> | null;
   /** While it waits in the queue. */
   payload: P | null;
@@ -69,11 +77,16 @@ interface Seat<P> {
   readonly group: Group<P>;
   readonly credit: number;
   inHand: number;
+  /** Its party answers on the topic no longer. */
+  left: boolean;
 }
 
 interface Group<P> {
   readonly name: string;
   readonly seats: Seat<P>[];
+  /** Of all seats together. */
+  credit: number;
+  inHand: number;
   turn: number;
 }
 
@@ -85,21 +98,25 @@ interface Topic<P> {
   queuedBytes: number;
 }
 
-/** Deadlines are kept to so many milliseconds. */
-const SLICE_MS = 50;
+/** Requests that one call of `expire` fails at most: about ten milliseconds' work. */
+const EXPIRED_PER_CALL = 5000;
 
 export class Responders<P> {
   readonly rules: PayloadRules<P>;
   readonly #maxQueued: number;
   readonly #maxQueuedBytes: number;
+  readonly #maxAsked: number;
+  readonly #maxAskedBytes: number;
   readonly #topics = new Map<string, Topic<P>>();
-  readonly #due = new Map<number, Set<Request<P>>>();
+  readonly #deadlines = new DeadlineHeap<Request<P>>();
   #lastId = 0;
 
   constructor(rules: PayloadRules<P>, limits: RespondersLimits = {}) {
     this.rules = rules;
     this.#maxQueued = limits.maxQueued ?? 10_000;
     this.#maxQueuedBytes = limits.maxQueuedBytes ?? 64 * 1024 * 1024;
+    this.#maxAsked = limits.maxAsked ?? 1_000_000;
+    this.#maxAskedBytes = limits.maxAskedBytes ?? 256 * 1024 * 1024;
   }
 
   /** One who asks, answers, or both. Close it when its connection ends. */
@@ -119,16 +136,11 @@ export class Responders<P> {
 
   /** Fails what is overdue. To be called now and then; `now` is any clock that never goes back. */
   expire(now: number): void {
-    const slice = Math.floor(now / SLICE_MS);
-    if (this.#due.size === 0) return;
-    for (const at of [...this.#due.keys()]) {
-      if (at >= slice) continue;
-      const requests = this.#due.get(at) as Set<Request<P>>;
-      this.#due.delete(at);
-      for (const request of requests) {
-        this.finish(request, true);
-        request.caller.listener.failed(request.id, 'TIMEOUT', 'no reply in time');
-      }
+    for (let left = EXPIRED_PER_CALL; left > 0; left--) {
+      const request = this.#deadlines.first();
+      if (request === undefined || request.expireAt > now) return;
+      this.finish(request, true);
+      request.caller.listener.failed(request.id, 'TIMEOUT', 'no reply in time');
     }
   }
 
@@ -142,19 +154,23 @@ export class Responders<P> {
     }
     let group = topic.groups.find((each) => each.name === groupName);
     if (group === undefined) {
-      group = { name: groupName, seats: [], turn: 0 };
+      group = { name: groupName, seats: [], credit: 0, inHand: 0, turn: 0 };
       topic.groups.push(group);
     }
-    const seat: Seat<P> = { party, topic, group, credit, inHand: 0 };
+    const seat: Seat<P> = { party, topic, group, credit, inHand: 0, left: false };
     group.seats.push(seat);
-    this.#pump(topic);
+    group.credit += credit;
+    this.pump(topic);
     return seat;
   }
 
   /** What it has in hand stays with it. */
   leave(seat: Seat<P>): void {
     const { topic, group } = seat;
+    seat.left = true;
     remove(group.seats, seat);
+    group.credit -= seat.credit;
+    group.inHand -= seat.inHand;
     if (group.seats.length > 0) return;
     remove(topic.groups, group);
     if (topic.groups.length > 0) return;
@@ -177,17 +193,28 @@ export class Responders<P> {
     const topic = this.#topics.get(name);
     if (topic === undefined) return 'NORESPONDERS';
     const seat = topic.queue.size === 0 ? chooseSeat(topic) : null;
-    if (seat === null && !this.#hasRoom(topic, payload)) return 'LIMIT';
+    if (caller.asked.size >= this.#maxAsked) return 'LIMIT';
+    if (seat === null && !this.#hasRoom(topic, caller, payload)) return 'LIMIT';
     const id = ++this.#lastId;
-    const due = this.#sliceAt(now + timeoutMs);
-    const request: Request<P> = { id, caller, topic, due, seat, payload: null };
-    due.add(request);
+    const expireAt = now + timeoutMs;
+    const request: Request<P> = {
+      id,
+      caller,
+      topic,
+      expireAt,
+      heapIndex: -1,
+      seat,
+      payload: null,
+    };
+    this.#deadlines.update(request);
     caller.asked.set(id, request);
     if (seat !== null) {
       this.#give(request, seat, payload);
     } else {
       request.payload = this.rules.keep(payload);
-      topic.queuedBytes += this.rules.size(payload);
+      const bytes = this.rules.size(payload);
+      topic.queuedBytes += bytes;
+      caller.queuedBytes += bytes;
       topic.queue.add(request);
     }
     return id;
@@ -196,28 +223,29 @@ export class Responders<P> {
   /** Ends a request, tells its responder if asked to, and lets the next one have the free place. */
   finish(request: Request<P>, tellResponder: boolean): void {
     const { seat, topic, id } = request;
-    if (request.due === null) return;
-    request.due.delete(request);
-    request.due = null;
-    request.caller.asked.delete(id);
+    if (!request.caller.asked.delete(id)) return;
+    this.#deadlines.remove(request);
     if (seat === null) {
       this.#unqueue(request);
       return;
     }
     seat.party.given.delete(id);
     seat.inHand--;
+    if (!seat.left) seat.group.inHand--;
     if (tellResponder) seat.party.listener.cancelled(id);
-    if (topic.queue.size > 0) this.#pump(topic);
+    if (topic.queue.size > 0) this.pump(topic);
   }
 
   #give(request: Request<P>, seat: Seat<P>, payload: P): void {
     request.seat = seat;
     seat.inHand++;
+    seat.group.inHand++;
     seat.party.given.set(request.id, request);
     seat.party.listener.request(request.id, request.topic.name, payload);
   }
 
-  #pump(topic: Topic<P>): void {
+  /** Hands out what waits on the topic, as far as there are seats for it. */
+  pump(topic: Topic<P>): void {
     for (const request of topic.queue) {
       const seat = chooseSeat(topic);
       if (seat === null) return;
@@ -228,34 +256,21 @@ export class Responders<P> {
   }
 
   #unqueue(request: Request<P>): void {
-    const { topic, payload } = request;
+    const { topic, payload, caller } = request;
     if (!topic.queue.delete(request)) return;
-    topic.queuedBytes -= this.rules.size(payload as P);
+    const bytes = this.rules.size(payload as P);
+    topic.queuedBytes -= bytes;
+    caller.queuedBytes -= bytes;
     request.payload = null;
   }
 
-  #hasRoom(topic: Topic<P>, payload: P): boolean {
+  #hasRoom(topic: Topic<P>, caller: Party<P>, payload: P): boolean {
+    const bytes = this.rules.size(payload);
     return (
       topic.queue.size < this.#maxQueued &&
-      topic.queuedBytes + this.rules.size(payload) <= this.#maxQueuedBytes
+      topic.queuedBytes + bytes <= this.#maxQueuedBytes &&
+      caller.queuedBytes + bytes <= this.#maxAskedBytes
     );
-  }
-
-  #sliceAt(deadline: number): Set<Request<P>> {
-    const at = Math.floor(deadline / SLICE_MS);
-    let slice = this.#due.get(at);
-    if (slice === undefined) {
-      this.#forgetEmptySlices();
-      slice = new Set();
-      this.#due.set(at, slice);
-    }
-    return slice;
-  }
-
-  /** Slices whose requests were all answered in time, so that long deadlines gather nothing. */
-  #forgetEmptySlices(): void {
-    if (this.#due.size < 256) return;
-    for (const [at, slice] of this.#due) if (slice.size === 0) this.#due.delete(at);
   }
 }
 
@@ -265,6 +280,8 @@ export class Party<P> {
   readonly asked = new Map<number, Request<P>>();
   /** What it has been given and not answered. */
   readonly given = new Map<number, Request<P>>();
+  /** Bytes of its requests that wait on their topics. */
+  queuedBytes = 0;
   readonly #responders: Responders<P>;
   readonly #seats = new Map<string, Seat<P>>();
 
@@ -276,6 +293,13 @@ export class Party<P> {
   /** Topics it answers on. */
   get seats(): number {
     return this.#seats.size;
+  }
+
+  /** Its listener takes requests again. */
+  roomAgain(): void {
+    for (const { topic } of this.#seats.values()) {
+      if (topic.queue.size > 0) this.#responders.pump(topic);
+    }
   }
 
   /** Begins to answer, with at most `credit` requests in hand. False when it does already. */
@@ -356,7 +380,8 @@ function leastBusy<P>(group: Group<P>): Seat<P> | null {
   for (let i = 1; i <= seats.length; i++) {
     const at = (group.turn + i) % seats.length;
     const seat = seats[at];
-    if (seat.inHand >= seat.credit || (best !== null && seat.inHand >= best.inHand)) continue;
+    if (seat.inHand >= seat.credit || seat.party.listener.hasRoom?.() === false) continue;
+    if (best !== null && seat.inHand >= best.inHand) continue;
     best = seat;
     bestAt = at;
     if (seat.inHand === 0) break;
@@ -369,11 +394,11 @@ function factsOf<P>({ name, queue, groups }: Topic<P>): TopicFacts {
   return {
     topic: name,
     queued: queue.size,
-    groups: groups.map(({ name, seats }) => ({
+    groups: groups.map(({ name, seats, credit, inHand }) => ({
       name,
       responders: seats.length,
-      credit: seats.reduce((sum, seat) => sum + seat.credit, 0),
-      inHand: seats.reduce((sum, seat) => sum + seat.inHand, 0),
+      credit,
+      inHand,
     })),
   };
 }

@@ -1,52 +1,32 @@
 /**
  * One client as CLIENT LIST, CLIENT INFO and ACL LOG show it.
  */
+import { commandBytes, heldBytes, multiBytes, outputBytes } from './client-memory.ts';
 import type { Connection } from './connection.ts';
 
 /** The line without its line break. */
 export function clientLine(client: Connection): string {
-  const { server, transaction, subscriptions, output } = client;
+  const { server, transaction, subscriptions, output, reply } = client;
   const now = server.monotonic();
-  const idle = Math.floor(Math.max(0, now - client.activeAt) / 1000);
-  const { pending } = output;
-  const held = client.inputHeld;
-  const fields: [string, string | number][] = [
-    ['id', client.id],
-    ['addr', client.address],
-    ['laddr', client.localAddress],
-    ['fd', fileDescriptor(client)],
-    ['name', client.name],
-    ['age', Math.max(0, Math.floor((now - client.createdAt) / 1000))],
-    ['idle', idle],
-    ['flags', flagsOf(client)],
-    ['db', client.database.index],
-    ['sub', subscriptions?.channels ?? 0],
-    ['psub', subscriptions?.patterns ?? 0],
-    ['ssub', 0],
-    ['multi', transaction?.active ? transaction.queued : -1],
-    ['watch', transaction?.watched ?? 0],
-    ['qbuf', client.inputWaiting],
-    ['qbuf-free', Math.max(0, held - client.inputWaiting)],
-    ['argv-mem', 0],
-    ['multi-mem', 0],
-    ['rbs', client.reply.buffer.length],
-    ['rbp', client.reply.length],
-    ['obl', client.reply.length],
-    ['oll', output.held],
-    ['omem', pending],
-    ['tot-mem', held + pending + client.reply.buffer.length + CONNECTION_BYTES],
-    ['events', pending > 0 ? 'rw' : 'r'],
-    ['cmd', client.lastCommand?.name ?? 'NULL'],
-    ['user', client.user.name],
-    ['redir', -1],
-    ['resp', client.reply.protocol],
-    ['lib-name', client.libName],
-    ['lib-ver', client.libVersion],
-    ['tot-net-in', client.inputBytes],
-    ['tot-net-out', client.outputBytes],
-    ['tot-cmds', client.commands],
-  ];
-  return fields.map(([name, value]) => `${name}=${value}`).join(' ');
+  const age = Math.floor(Math.max(0, now - client.createdAt) / 1000);
+  const idle = Math.floor(Math.max(0, now - client.lastActiveAt) / 1000);
+  const waiting = client.inputWaiting;
+  const pending = outputBytes(client);
+  const total = heldBytes(client) + CONNECTION_BYTES;
+  return (
+    `id=${client.id} addr=${client.address} laddr=${client.localAddress}` +
+    ` fd=${fileDescriptor(client)} name=${client.name} age=${age} idle=${idle}` +
+    ` flags=${flagsOf(client)} db=${client.database.index} sub=${subscriptions?.channels ?? 0}` +
+    ` psub=${subscriptions?.patterns ?? 0} ssub=${subscriptions?.shardChannels ?? 0}` +
+    ` multi=${transaction?.active ? transaction.queued : -1} watch=${transaction?.watched ?? 0}` +
+    ` qbuf=${waiting} qbuf-free=${Math.max(0, client.inputHeld - waiting)}` +
+    ` argv-mem=${commandBytes(client)} multi-mem=${multiBytes(client)}` +
+    ` rbs=${reply.buffer.length} rbp=${reply.length} obl=${reply.length} oll=${output.held}` +
+    ` omem=${pending} tot-mem=${total} events=${pending > 0 ? 'rw' : 'r'}` +
+    ` cmd=${client.lastCommand?.name ?? 'NULL'} user=${client.user.name} redir=-1` +
+    ` resp=${reply.protocol} lib-name=${client.libName} lib-ver=${client.libVersion}` +
+    ` tot-net-in=${client.inputBytes} tot-net-out=${client.outputBytes} tot-cmds=${client.commands}`
+  );
 }
 
 /** What a connection without data costs: session, parser, socket; measured, rounded up. */
@@ -66,8 +46,8 @@ function flagsOf(client: Connection): string {
   let flags = client.server.monitors.has(client) ? 'O' : '';
   if (client.listening) flags += 'P';
   if (client.transaction?.active) flags += 'x';
-  if (client.blocked) flags += 'b';
-  if (client.socket.remoteAddress === undefined) flags += 'U';
+  if (client.blocked || client.suspension.waits) flags += 'b';
+  if (client.isLocalSocket) flags += 'U';
   if (client.noEvict) flags += 'e';
   if (client.noTouch) flags += 'T';
   return flags === '' ? 'N' : flags;

@@ -1,15 +1,14 @@
 /**
  * One client: bytes in, commands run, replies out.
  *
- *   receive ─> parser ─> look-up ─> arity, authentication, ACL, state ─> MULTI queue or run
- *                                                        settle ─> replies, held to their gate
+ *   receive ─> parser ─> command-dispatcher ─> reply-path ─> outlet ─> socket
+ *                              │
+ *                        blocking, suspension: what the client waits for
  *
- * What it waits for is in blocking.ts, the way out of its replies in outlet.ts.
- *
- * Holds: the session's state and, while the client is suspended (blocked on keys, paused, waiting for
- * its own output or for the disk), the input it has sent meanwhile, bounded.
+ * Holds: the session's state and the parts above.
  * Invariants: commands of one connection run one after another, in order; while suspended none runs;
- * a reply leaves only when the log is durable up to the gate of the moment it was made.
+ * a reply leaves only when the log is durable up to the gate of the moment it was made; when the
+ * client has closed its side, a command that would have to wait is forgotten.
  * Cost: per command one look-up, one clock reading and a few compares; no allocation.
  */
 import type { Socket } from 'node:net';
@@ -17,19 +16,15 @@ import type { Database } from '../engine/database.ts';
 import type { Engine } from '../engine/engine.ts';
 import type { Arguments } from '../util/arguments.ts';
 import type { User } from './acl-user.ts';
-import { Blocking, type Waiter } from './blocking.ts';
+import { Blocking, type Waiter, type WaitOptions } from './blocking.ts';
 import { clientLine, shownAddress } from './client-info.ts';
-import { type CommandEntry, FLAG } from './command-table.ts';
-import {
-  deniedSinceQueued,
-  noteDenied,
-  noteRun,
-  notWhileListening,
-  unknownCommand,
-  unknownSubcommand,
-} from './dispatch-texts.ts';
+import { heldBytes, outputBytes, unrunBytes } from './client-memory.ts';
+import { CommandDispatcher, codeOf } from './command-dispatcher.ts';
+import type { CommandEntry } from './command-table.ts';
 import { OUTPUT_CHUNK, Outlet } from './outlet.ts';
 import type { OutputQueue } from './output-queue.ts';
+import type { Reply } from './reply.ts';
+import { ReplyPath } from './reply-path.ts';
 import { ReplyWriter } from './reply-writer.ts';
 import { BROKEN, COMPLETE, RespParser } from './resp-parser.ts';
 import type { ServerState } from './server-state.ts';
@@ -39,31 +34,29 @@ import type {
   SubscriptionState,
   TransactionState,
 } from './session.ts';
-import { QUEUE_FULL } from './transaction.ts';
+import {
+  BACKLOG,
+  BLOCKED,
+  CLOSING,
+  HELD,
+  OUTPUT,
+  PAUSED,
+  Suspension,
+  YIELDED,
+} from './suspension.ts';
 
 /** A connection runs no longer than this while others wait for their turn. */
 const TURN_MS = 4;
 /** Output a client has not read beyond which no further command of it is run. */
 const OUTPUT_PAUSE = 32 * 1024 * 1024;
-/** A suspended client's input beyond which nothing more is read from its socket. */
-const INPUT_PAUSE = 1024 * 1024;
+/** Output beyond which a responder is given no further requests; they wait on their topic. */
+const REQUEST_ROOM = 8 * 1024 * 1024;
 /** How long a closing connection's last replies may take to leave. */
 const LAST_WORDS_MS = 10_000;
 /** The clock of commands is refreshed after so many commands, or after one that took long. */
 const CLOCK_EVERY = 16;
-/** Larger commands are asked about by size: whether the log has room for so much. */
-const LARGE_COMMAND = 64 * 1024;
 
-/** Why no command of a connection may run now; bits, because several may hold at once. */
-const BLOCKED = 1;
-const PAUSED = 2;
-const OUTPUT = 4;
-const BACKLOG = 8;
-const YIELDED = 16;
-const CLOSING = 32;
-const HELD = 64;
-
-export type ReplyMode = 'on' | 'off' | 'skip-next' | 'skip';
+const MINUS = 45;
 
 export class Connection implements Waiter {
   readonly id: number;
@@ -71,6 +64,8 @@ export class Connection implements Waiter {
   readonly engine: Engine;
   readonly socket: Socket;
   readonly reply: ReplyWriter;
+  readonly replies: ReplyPath;
+  readonly suspension: Suspension;
   database: Database;
   args: Arguments;
   denyBlocking = false;
@@ -78,13 +73,12 @@ export class Connection implements Waiter {
   subscriptions: SubscriptionState | null = null;
   exchange: ExchangeState | null = null;
 
-  /** Who it is; permissions are looked up here for every command. */
+  /** Its user; permissions are looked up here for every command. */
   user: User;
   authenticated: boolean;
   name = '';
   libName = '';
   libVersion = '';
-  replyMode: ReplyMode = 'on';
   noEvict = false;
   noTouch = false;
   lastCommand: CommandEntry | null = null;
@@ -94,17 +88,24 @@ export class Connection implements Waiter {
   readonly createdAt: number;
   /** Monotonic ms of the last received byte. */
   activeAt: number;
+  /** Monotonic ms when bytes were last sent. */
+  sentAt: number;
+  /** `127.0.0.1:5000`. */
+  readonly address: string;
+  /** Over a unix socket. */
+  readonly isLocalSocket: boolean;
 
   readonly #outlet: Outlet;
   readonly #blocking: Blocking;
+  readonly #dispatcher: CommandDispatcher;
   readonly #parser: RespParser;
-  #suspended = 0;
+  #localAddress: string | null = null;
+  #unsent = 0;
   #touched = false;
-  #readPaused = false;
   #closed = false;
   #inputEnded = false;
-  /** A command that came while CLIENT PAUSE held, or while memory was short. */
-  #postponed: Arguments | null = null;
+  /** Its output broke a limit: it is ended after this turn, and nothing more is kept for it. */
+  #cutOff = false;
 
   constructor(server: ServerState, socket: Socket) {
     this.id = server.nextId();
@@ -112,6 +113,8 @@ export class Connection implements Waiter {
     this.engine = server.engine;
     this.socket = socket;
     this.reply = new ReplyWriter(server.pool);
+    this.replies = new ReplyPath(this.reply, server.pool);
+    this.suspension = new Suspension(socket);
     this.database = server.engine.databases[0]!;
     this.#parser = new RespParser(server.parserLimits);
     this.args = this.#parser.args;
@@ -120,15 +123,18 @@ export class Connection implements Waiter {
     this.#parser.unauthenticated = !this.authenticated;
     this.#outlet = new Outlet(this);
     this.#blocking = new Blocking(this);
-    this.createdAt = server.monotonic();
-    this.activeAt = server.monotonic();
+    this.#dispatcher = new CommandDispatcher(this);
+    this.createdAt = this.activeAt = this.sentAt = server.monotonic();
+    const { remoteAddress, remotePort } = socket;
+    this.isLocalSocket = remoteAddress === undefined;
+    this.address = shownAddress(remoteAddress, remotePort, server.config.get('unixsocket'));
   }
 
   // ---- Input
 
   /** Bytes from the socket; `chunk` may be reused once this returns. */
   receive(chunk: Buffer, length: number): void {
-    if ((this.#suspended & CLOSING) !== 0) return;
+    if (this.suspension.has(CLOSING)) return;
     const { server } = this;
     server.statistics.reads++;
     server.statistics.inputBytes += length;
@@ -136,25 +142,43 @@ export class Connection implements Waiter {
     server.mark = server.monotonic();
     this.activeAt = server.mark;
     this.engine.turn();
-    this.#parser.feed(chunk, 0, length);
-    this.#process();
+    if (!this.authenticated) this.#parser.unauthenticated = this.mustLogIn;
+    try {
+      this.#parser.feed(chunk, 0, length);
+      this.#process();
+    } catch (error) {
+      // Outside a command: what this connection's state is now is unknown; the others go on.
+      server.failures.note('reading a client', error);
+      this.destroy();
+    }
     server.settled();
   }
 
   /** The client has sent its last byte. */
   ended(): void {
     this.#inputEnded = true;
-    // Who waits for keys is gone; whoever has sent a pipeline and then nothing more gets its replies.
-    if ((this.#suspended & BLOCKED) !== 0) this.destroy();
-    else if (this.#suspended === 0) this.#close();
+    this.#endWhenDone();
+  }
+
+  /** After the client's last byte: commands that can run do, one that has to wait is forgotten. */
+  #endWhenDone(): void {
+    const { suspension } = this;
+    if (!this.#inputEnded || suspension.has(CLOSING)) return;
+    if (suspension.waits) {
+      this.#blocking.forget();
+      suspension.forgetWaits();
+    } else if (suspension.reasons !== 0) return;
+    // A client that has sent a pipeline and closed its side still gets its replies.
+    if (outputBytes(this) > 0) this.closeAfterReply();
+    else this.destroy();
   }
 
   #process(): void {
     const parser = this.#parser;
-    const { server } = this;
+    const { server, suspension } = this;
     const until = server.mark + TURN_MS;
     let count = 0;
-    while (this.#suspended === 0) {
+    while (suspension.reasons === 0) {
       const status = parser.next();
       if (status !== COMPLETE) {
         if (status === BROKEN) this.#protocolError(parser.error);
@@ -162,32 +186,33 @@ export class Connection implements Waiter {
       }
       if (this.args !== parser.args) this.args = parser.args;
       if (this.args.count === 0) continue;
-      this.#dispatch();
+      this.#dispatcher.dispatch();
       if (this.reply.length > OUTPUT_CHUNK) this.#outlet.handOver();
       if ((++count & (CLOCK_EVERY - 1)) === 0) {
         this.engine.turn();
+        if (suspension.reasons !== 0) break;
         if (server.mark > until && parser.waiting > 0) this.#yield();
         if (server.backlogged) this.#stall();
       }
     }
     parser.keep();
-    if (parser.waiting > 0) this.#boundInput();
+    this.#boundInput();
     this.flush();
     // Few commands may be many bytes.
-    if (this.#suspended === 0 && server.backlogged) this.#stall();
-    if (this.#inputEnded && this.#suspended === 0) this.#close();
+    if (suspension.reasons === 0 && server.backlogged) this.#stall();
+    this.#endWhenDone();
   }
 
   /** Lets the other connections have their turn; goes on in the next round of the event loop. */
   #yield(): void {
-    this.#suspend(YIELDED);
-    this.#pauseReading();
+    this.suspension.add(YIELDED);
+    this.suspension.pauseReading();
     setImmediate(() => this.#resume(YIELDED));
   }
 
   #stall(): void {
-    this.#suspend(BACKLOG);
-    this.#pauseReading();
+    this.suspension.add(BACKLOG);
+    this.suspension.pauseReading();
     this.server.stall(this);
   }
 
@@ -196,56 +221,43 @@ export class Connection implements Waiter {
     setImmediate(() => this.#resume(BACKLOG));
   }
 
-  #suspend(reason: number): void {
-    this.#suspended |= reason;
-  }
-
   #resume(reason: number): void {
-    this.#suspended &= ~reason;
-    if (this.#suspended !== 0) return;
-    const { server } = this;
+    const { server, suspension } = this;
+    if (!suspension.remove(reason)) {
+      if (!suspension.has(CLOSING)) suspension.boundInput(this.#parser.waiting);
+      this.#endWhenDone();
+      return;
+    }
     server.mark = server.monotonic();
     this.engine.turn();
-    const postponed = this.#postponed;
-    if (postponed !== null) {
-      this.#postponed = null;
-      this.args = postponed;
-      this.#dispatch();
+    try {
+      const kept = suspension.takeKept();
+      if (kept !== null) {
+        this.args = kept;
+        this.#dispatcher.dispatch();
+      }
+      this.#process();
+    } catch (error) {
+      server.failures.note('resuming a client', error);
+      this.destroy();
     }
-    this.#process();
-    if (this.#suspended === 0 || this.#parser.waiting <= INPUT_PAUSE) this.#resumeReading();
+    if (!suspension.has(CLOSING)) suspension.boundInput(this.#parser.waiting);
     server.settled();
   }
 
   #boundInput(): void {
-    const limit = this.authenticated ? this.server.queryBufferLimit : 1024 * 1024;
-    if (this.#parser.waiting > limit) {
+    const { waiting } = this.#parser;
+    if (waiting === 0 && this.transaction === null) return;
+    const limit = this.mustLogIn ? 1024 * 1024 : this.server.queryBufferLimit;
+    if (unrunBytes(this) > limit) {
       this.server.statistics.queryLimitDisconnections++;
       this.server.log.write('warning', 'Closing client that reached max query buffer length', {
         client: clientLine(this),
       });
       this.destroy();
-    } else if (this.#suspended !== 0 && this.#parser.waiting > INPUT_PAUSE) {
-      this.#pauseReading();
+    } else if (this.suspension.reasons !== 0) {
+      this.suspension.boundInput(waiting);
     }
-  }
-
-  #pauseReading(): void {
-    if (this.#readPaused) return;
-    this.#readPaused = true;
-    this.socket.pause();
-  }
-
-  #resumeReading(): void {
-    if (!this.#readPaused || this.#closed) return;
-    this.#readPaused = false;
-    this.socket.resume();
-  }
-
-  /** Nothing more will be sent to us. */
-  #close(): void {
-    if (this.output.pending > 0) this.closeAfterReply();
-    else this.destroy();
   }
 
   #protocolError(why: string): void {
@@ -259,218 +271,43 @@ export class Connection implements Waiter {
 
   // ---- Commands
 
-  /** One whole command in `args`: Redis's processCommand. */
-  #dispatch(): void {
-    const { server, args, reply, transaction } = this;
-    const start = reply.length;
-    const entry = this.#find();
-    if (entry === null) {
-      this.#afterReply(start, null);
-      return;
-    }
-    if (this.lastCommand !== entry) this.lastCommand = entry;
-    const flags = entry.flags;
-    if (entry.arity >= 0 ? args.count !== entry.arity : args.count < -entry.arity) {
-      this.#reject(entry, `ERR wrong number of arguments for '${entry.name}' command`);
-    } else if (!this.authenticated && (flags & FLAG.no_auth) === 0) {
-      this.#reject(entry, 'NOAUTH Authentication required.');
-    } else if (transaction?.active && (flags & FLAG.no_multi) !== 0) {
-      this.#reject(entry, 'ERR Command not allowed inside a transaction');
-    } else if (!this.user.unrestricted && !this.#permitted(entry)) {
-      // The refusal was written.
-    } else {
-      const effects =
-        transaction !== null && entry.name === 'exec' ? flags | transaction.queuedFlags : flags;
-      if (server.memory.short && (effects & FLAG.denyoom) !== 0) {
-        if (server.memory.holding) {
-          this.#hold();
-          return;
-        }
-        this.#reject(entry, "OOM command not allowed when used memory > 'maxmemory'.");
-      } else if ((effects & FLAG.write) !== 0 && this.#unrecordable() !== null) {
-        this.#reject(entry, `MISCONF Errors writing to the AOF file: ${this.#unrecordable()}`);
-      } else if (reply.protocol === 2 && this.listening && !LISTENER_MAY.has(entry.name)) {
-        this.#reject(entry, notWhileListening(args));
-      } else if (server.pause !== null && this.#postpone(effects)) {
-        return;
-      } else if (transaction?.active && !entry.immediateInMulti) {
-        if (transaction.enqueue(entry, args)) reply.simple('QUEUED');
-        else reply.error(QUEUE_FULL);
-      } else {
-        this.#call(entry);
-        this.engine.settle();
-      }
-    }
-    this.#afterReply(start, entry);
+  execute(entry: CommandEntry, args: Arguments): void {
+    this.#dispatcher.execute(entry, args);
   }
 
-  /** The entry that argument 0 (and 1) names, or null after an error was written. */
-  #find(): CommandEntry | null {
-    const { args } = this;
-    const entry = this.server.table.find(args);
-    if (entry === null) {
-      if (args.is(0, 'POST') || args.is(0, 'HOST:')) this.#crossProtocol();
-      else this.#refuse(unknownCommand(args));
-      return null;
-    }
-    if (entry.subcommands === null || args.count === 1) return entry;
-    const sub = entry.subcommands.find(args, 1);
-    if (sub === null) this.#refuse(unknownSubcommand(args, entry));
-    return sub;
+  /** The command has written its reply, from `start` on, or waits. */
+  replied(start: number, entry: CommandEntry | null, waits: boolean): void {
+    const { replies } = this;
+    if (replies.end(start, entry, waits)) this.#outlet.reconsider();
+    if (replies.apartBytes > 0) this.#outlet.free(replies.appendPushes());
+    if (this.#cutOff || this.#closed) this.#dropOutput();
   }
 
-  /** A browser was sent here to speak HTTP; nothing of what it says may be run. */
-  #crossProtocol(): void {
-    this.server.log.write(
-      'warning',
-      'Possible SECURITY ATTACK detected: somebody is sending POST or Host: commands. Connection aborted.',
-      { client: clientLine(this) },
-    );
-    this.destroy();
-  }
+  // ---- What may hold a command back
 
-  /** An error before any command was found; `text` holds bytes as latin1. */
-  #refuse(text: string): void {
-    this.server.statistics.countError('ERR');
-    this.reply.errorBytes(text);
-    this.transaction?.refuse();
-  }
-
-  /** `text` holds bytes as latin1. */
-  #reject(entry: CommandEntry, text: string): void {
-    entry.statistics.rejected++;
-    const { transaction } = this;
-    if (entry.name === 'exec') {
-      transaction?.discard();
-      this.server.statistics.countError('EXECABORT');
-      const why = text.replace(/^ERR /, '');
-      this.reply.errorBytes(`EXECABORT Transaction discarded because of: ${why}`);
-      return;
-    }
-    transaction?.refuse();
-    this.server.statistics.countError(text.slice(0, text.indexOf(' ')));
-    this.reply.errorBytes(text);
-  }
-
-  /** Whether the ACL lets it run; otherwise the refusal was written. */
-  #permitted(entry: CommandEntry): boolean {
-    const refusal = this.user.refusal(entry, this.args);
-    if (refusal === null) return true;
-    this.#reject(entry, `NOPERM ${noteDenied(this, entry, refusal)}`);
-    return false;
-  }
-
-  /** Why a command that writes could not be recorded now; null when it could. */
-  #unrecordable(): string | null {
-    const { args, transaction } = this;
-    const { journal } = this.engine;
-    const last = args.count - 1;
-    const bytes =
-      args.offsets[last]! +
-      args.lengths[last]! -
-      args.offsets[0]! +
-      (transaction === null ? 0 : transaction.queuedBytes);
-    return bytes <= LARGE_COMMAND ? journal.refusal : journal.refusalFor(bytes);
-  }
-
-  /** During CLIENT PAUSE: keeps the command for later. */
-  #postpone(effects: number): boolean {
-    const pause = this.server.pause!;
-    if (pause.until <= this.engine.time.monotonic) return false;
-    if (pause.writesOnly && (effects & FLAG.write) === 0) return false;
-    this.#postponed = this.args.clone();
-    this.#suspend(PAUSED);
-    return true;
-  }
-
-  /** Memory is short, and will not be for long: keeps the command until then. */
-  #hold(): void {
-    this.#postponed = this.args.clone();
-    this.#suspend(HELD);
-    this.server.memory.hold(this);
-  }
-
+  /** Memory is short no longer, or will not be soon: the command is looked at again. */
   roomAgain(): void {
     setImmediate(() => this.#resume(HELD));
   }
 
   unpaused(): void {
-    if ((this.#suspended & PAUSED) !== 0) setImmediate(() => this.#resume(PAUSED));
+    if (this.suspension.has(PAUSED)) setImmediate(() => this.#resume(PAUSED));
   }
-
-  /** Runs a command that may run, and counts it. */
-  #call(entry: CommandEntry): void {
-    const { server, reply, args } = this;
-    const started = server.mark;
-    const start = reply.length;
-    try {
-      entry.run(this);
-    } catch (error) {
-      this.#failed(entry, error as Error, start);
-    }
-    const ended = server.monotonic();
-    server.mark = ended;
-    const { statistics } = entry;
-    const elapsed = ended - started;
-    statistics.record(elapsed * 1000);
-    server.statistics.commands++;
-    this.commands++;
-    if (reply.buffer[start] === MINUS && reply.length > start) {
-      statistics.failed++;
-      server.statistics.countError(codeOf(reply.buffer, start + 1));
-    }
-    if (elapsed >= server.noticeMs) {
-      this.engine.turn();
-      noteRun(this, entry, args, elapsed);
-    }
-  }
-
-  /** A bug: the command threw. The client learns so, the operator learns where. */
-  #failed(entry: CommandEntry, error: Error, start: number): void {
-    this.reply.truncate(start);
-    this.reply.error(`ERR internal error: ${error.message}`);
-    this.server.log.write('warning', `command ${entry.name} failed: ${error.message}`, {
-      stack: error.stack,
-    });
-  }
-
-  execute(entry: CommandEntry, args: Arguments): void {
-    const outer = this.args;
-    const outerMark = this.server.mark;
-    this.args = args;
-    this.denyBlocking = true;
-    try {
-      const refusal = this.user.unrestricted ? null : this.user.refusal(entry, args);
-      if (refusal === null) {
-        this.server.mark = this.server.monotonic();
-        this.#call(entry);
-      } else {
-        noteDenied(this, entry, refusal);
-        this.reply.error(`NOPERM ${deniedSinceQueued(refusal)}`);
-      }
-    } finally {
-      this.args = outer;
-      this.denyBlocking = false;
-      this.server.mark = Math.max(outerMark, this.server.mark);
-    }
-  }
-
-  // ---- Blocking
 
   block(wait: BlockingWait): void {
     this.#blocking.block(wait);
   }
 
   /**
-   * Suspends the connection until `done` settles or the deadline (monotonic ms) passes; then `answer`
-   * writes the reply, with the error that `done` was rejected with.
+   * Suspends the connection until `done` settles or the deadline passes; then `answer` writes the
+   * reply, with the error that `done` was rejected with.
    */
   waitFor(
     done: Promise<void>,
     answer: (error: Error | null) => void,
-    deadline = Number.POSITIVE_INFINITY,
+    options: WaitOptions = {},
   ): void {
-    this.#blocking.waitFor(done, answer, deadline);
+    this.#blocking.waitFor(done, answer, options);
   }
 
   get blocked(): boolean {
@@ -483,16 +320,30 @@ export class Connection implements Waiter {
   }
 
   suspendForWait(): void {
-    this.#suspend(BLOCKED);
+    this.suspension.add(BLOCKED);
+  }
+
+  beginAnswer(): number {
+    return this.replies.begin();
   }
 
   retryFailed(error: Error, start: number): void {
-    this.#failed(this.lastCommand!, error, start);
+    this.#dispatcher.failed(this.lastCommand, error, start);
+  }
+
+  stillWaits(start: number): void {
+    this.replied(start, null, true);
   }
 
   answered(start: number): void {
-    this.#silence(start, null);
-    this.written();
+    const { reply } = this;
+    if (reply.length > start && reply.buffer[start] === MINUS) {
+      // Redis counts it where it would have been counted had it come at once.
+      if (this.lastCommand !== null) this.lastCommand.statistics.failed++;
+      this.server.statistics.countError(codeOf(reply.buffer, start + 1));
+    }
+    this.replied(start, null, false);
+    this.#touch();
   }
 
   // ---- Output
@@ -506,8 +357,39 @@ export class Connection implements Waiter {
     return this.#outlet.bytes;
   }
 
+  get pushes(): Reply {
+    return this.replies.pushes;
+  }
+
+  get pushBytes(): number {
+    return this.replies.apartBytes;
+  }
+
+  get hasRoom(): boolean {
+    const { hard } = this.server.pubsubOutput;
+    const room = hard === 0 ? REQUEST_ROOM : Math.min(REQUEST_ROOM, hard / 4);
+    return !this.#cutOff && outputBytes(this) < room;
+  }
+
   written(start = -1): void {
-    this.#outlet.free(start);
+    const { replies, reply } = this;
+    if (this.#cutOff || this.#closed) {
+      if (!replies.running) reply.release();
+      replies.drop();
+      return;
+    }
+    if (replies.running) {
+      replies.pushed(start >= 0);
+      if (replies.apartBytes > OUTPUT_CHUNK) this.boundOutput();
+    } else {
+      this.#outlet.free(start);
+      // Bounded now: one command of another client may publish any number of messages.
+      if (reply.length > OUTPUT_CHUNK) this.#outlet.handOver();
+    }
+    this.#touch();
+  }
+
+  #touch(): void {
     if (this.#touched) return;
     this.#touched = true;
     this.server.touch(this);
@@ -518,60 +400,100 @@ export class Connection implements Waiter {
   }
 
   hurry(): void {
-    this.#outlet.hurry();
+    if (!this.replies.running) this.#outlet.hurry();
   }
 
   /** Part of the end of a turn: goes on if it was unblocked, and sends what was written. */
   settle(): void {
     this.#touched = false;
-    if ((this.#suspended & BLOCKED) !== 0 && !this.#blocking.active) this.#resume(BLOCKED);
+    if (this.suspension.has(BLOCKED) && !this.#blocking.active) this.#resume(BLOCKED);
     else this.flush();
   }
 
   flush(): void {
-    this.#outlet.flush();
+    if (!this.replies.running) this.#outlet.flush();
   }
 
   /** The log is durable further than before: true while output still waits. */
   release(): boolean {
     if (this.#closed) return false;
     const waits = this.#outlet.release();
-    if (!waits && (this.#suspended & CLOSING) !== 0) this.#finish();
+    if (!waits && this.suspension.has(CLOSING)) this.#finish();
     return waits;
   }
 
   /** The socket has taken everything handed to it. */
   drained(): void {
-    if ((this.#suspended & OUTPUT) !== 0 && this.output.pending < OUTPUT_PAUSE / 2) {
+    this.exchange?.roomAgain();
+    if (this.suspension.has(OUTPUT) && this.output.pending < OUTPUT_PAUSE / 2) {
       this.#resume(OUTPUT);
     }
   }
 
-  /** The configured limits, and our own bound: who does not read is not served. */
+  /** Nothing more is kept for it. */
+  get drops(): boolean {
+    return this.#cutOff || this.#closed;
+  }
+
+  /** Between two commands of EXEC: its reply is output too. */
+  boundReply(): void {
+    if (this.reply.length > this.server.outputNotice) this.boundOutput();
+    if (this.#cutOff) this.reply.truncate(0);
+  }
+
+  /** The limits of the client's class, and our own bound: a client that does not read is not served. */
   boundOutput(): void {
     const { server, output } = this;
-    const isTold = this.listening || server.monitors.has(this);
-    const limit = isTold ? server.pubsubOutput : server.normalOutput;
-    if (output.exceeds(limit, server.monotonic())) {
+    if (this.drops) return;
+    const limit = this.receivesPushes ? server.pubsubOutput : server.normalOutput;
+    if (output.exceeds(limit, outputBytes(this), server.monotonic())) {
       server.statistics.outputLimitDisconnections++;
       server.log.write('warning', 'Closing client for overcoming of output buffer limits', {
         client: clientLine(this),
       });
-      this.destroy();
+      // Not at once: this may be in the middle of a command, of its own or of another client.
+      this.#cutOff = true;
+      this.suspension.add(CLOSING);
+      this.#dropOutput();
+      setImmediate(() => this.destroy());
     } else if (output.pending > OUTPUT_PAUSE) {
-      this.#suspend(OUTPUT);
+      this.suspension.add(OUTPUT);
     }
+  }
+
+  #dropOutput(): void {
+    this.output.clear();
+    this.replies.drop();
+    if (!this.replies.running) this.reply.release();
   }
 
   // What CLIENT LIST and the once-a-second check want to know.
 
   /** Waits for its client to read. */
   get outputSuspended(): boolean {
-    return (this.#suspended & OUTPUT) !== 0;
+    return this.suspension.has(OUTPUT);
   }
 
   checkOutput(): void {
-    if (this.output.pending > 0) this.boundOutput();
+    if (outputBytes(this) > 0) this.boundOutput();
+  }
+
+  /** Once a second: whether bytes have left since the last time. */
+  noteSending(monotonic: number): void {
+    const { pending } = this.output;
+    if (pending === this.#unsent) return;
+    this.#unsent = pending;
+    this.sentAt = monotonic;
+  }
+
+  /** Monotonic ms when bytes last came or went. */
+  get lastActiveAt(): number {
+    return Math.max(this.activeAt, this.sentAt);
+  }
+
+  /** Whether it waits: for data, for CLIENT PAUSE to end, for messages, requests or answers. */
+  get waits(): boolean {
+    return this.blocked || this.suspension.reasons !== 0 || this.receivesPushes;
   }
 
   get inputWaiting(): number {
@@ -582,14 +504,24 @@ export class Connection implements Waiter {
     return this.#parser.held;
   }
 
-  /** Bytes of input and output held for this client. */
-  get heldBytes(): number {
-    return this.inputHeld + this.output.pending;
+  /** Bytes of the commands that wait. */
+  get waitingBytes(): number {
+    return this.suspension.keptBytes + this.#blocking.bytes;
   }
 
+  /** All bytes that are held for this client. */
+  get heldBytes(): number {
+    return heldBytes(this);
+  }
+
+  /** Subscribed to a channel, a pattern or a shard channel. */
   get listening(): boolean {
-    const subscriptions = this.subscriptions;
-    return subscriptions !== null && subscriptions.channels + subscriptions.patterns > 0;
+    return this.subscriptions !== null && this.subscriptions.total > 0;
+  }
+
+  /** What it is sent depends on others: its output has the limits of Redis's class `pubsub`. */
+  get receivesPushes(): boolean {
+    return this.listening || this.exchange?.active === true || this.server.monitors.has(this);
   }
 
   /** As CLIENT LIST shows it. */
@@ -597,39 +529,23 @@ export class Connection implements Waiter {
     return clientLine(this);
   }
 
-  get address(): string {
-    const { remoteAddress, remotePort } = this.socket;
-    return shownAddress(remoteAddress, remotePort, this.server.config.get('unixsocket'));
-  }
-
   get localAddress(): string {
-    const { localAddress, localPort } = this.socket;
-    return shownAddress(localAddress, localPort, this.server.config.get('unixsocket'));
-  }
-
-  // ---- CLIENT REPLY
-
-  #afterReply(start: number, entry: CommandEntry | null): void {
-    if (this.replyMode !== 'on') this.#silence(start, entry);
-  }
-
-  /** Takes back a reply that the client does not want. */
-  #silence(start: number, entry: CommandEntry | null): void {
-    if (this.replyMode === 'on') return;
-    if (entry?.name.endsWith('subscribe')) return;
-    if (this.replyMode === 'skip-next') {
-      // CLIENT REPLY SKIP itself; the next command is the one to be silent.
-      this.replyMode = 'skip';
-    } else if (this.replyMode === 'skip') {
-      this.replyMode = 'on';
+    if (this.#localAddress === null) {
+      const { localAddress, localPort } = this.socket;
+      const unixSocket = this.server.config.get('unixsocket');
+      this.#localAddress = shownAddress(localAddress, localPort, unixSocket);
     }
-    this.reply.truncate(start);
-    this.#outlet.reconsider();
+    return this.#localAddress;
   }
 
   // ---- Identity and end
 
-  /** Somebody logged in; null = nobody again (RESET). */
+  /** A password is asked for, and it has not logged in. */
+  get mustLogIn(): boolean {
+    return !this.authenticated && !this.server.acl.open;
+  }
+
+  /** Logged in as this user; null = as at the start (RESET). */
   become(user: User | null): void {
     const { acl } = this.server;
     this.user = user ?? acl.default;
@@ -646,16 +562,17 @@ export class Connection implements Waiter {
     this.database = this.engine.databases[0]!;
     this.reply.protocol = 2;
     this.name = '';
-    this.replyMode = 'on';
+    this.replies.reset();
     this.noEvict = this.noTouch = false;
     this.become(null);
   }
 
-  /** Ends the connection once every reply has left; nothing more is read. */
+  /** Ends the connection once every reply has left; what still comes in is dropped. */
   closeAfterReply(): void {
-    if ((this.#suspended & CLOSING) !== 0) return;
-    this.#suspend(CLOSING);
-    this.#pauseReading();
+    if (this.suspension.has(CLOSING)) return;
+    this.suspension.add(CLOSING);
+    // Read on, and drop it: a socket that is closed with input unread loses its last replies.
+    this.suspension.resumeReading();
     this.hurry();
     if (this.output.held === 0) this.#finish();
   }
@@ -673,7 +590,7 @@ export class Connection implements Waiter {
 
   /** Ends the connection at once. */
   destroy(): void {
-    this.#suspend(CLOSING);
+    this.suspension.add(CLOSING);
     this.socket.destroy();
     this.closed();
   }
@@ -682,41 +599,18 @@ export class Connection implements Waiter {
   closed(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#suspend(CLOSING);
+    this.suspension.add(CLOSING);
     this.server.connections.delete(this.id);
     this.#blocking.forget();
-    this.#postponed = null;
+    this.suspension.forgetWaits();
     this.transaction?.discard();
     this.subscriptions?.clear();
     this.exchange?.clear();
     this.server.monitors.delete(this);
-    this.output.clear();
-    this.reply.release();
+    this.#dropOutput();
   }
 
   get isClosed(): boolean {
     return this.#closed;
   }
-}
-
-const MINUS = 45;
-
-/** What a RESP2 connection may send while it listens to channels. */
-const LISTENER_MAY = new Set([
-  'subscribe',
-  'unsubscribe',
-  'psubscribe',
-  'punsubscribe',
-  'ssubscribe',
-  'sunsubscribe',
-  'ping',
-  'quit',
-  'reset',
-]);
-
-/** The error's code: the first word. */
-function codeOf(buffer: Buffer, from: number): string {
-  let end = from;
-  while (end < from + 32 && buffer[end]! > 32) end++;
-  return buffer.toString('latin1', from, end);
 }

@@ -14,14 +14,16 @@ const PATIENCE_MS = 1;
 
 export class Departures {
   readonly #now: () => number;
+  readonly #failed: (error: unknown) => void;
   #waiting: OutputQueue[] = [];
   // The one just emptied, to be filled next.
   #spare: OutputQueue[] = [];
   #since = 0;
 
-  /** `now`: monotonic ms, as of the last command will do. */
-  constructor(now: () => number) {
+  /** `now`: monotonic ms, as of the last command will do. `failed`: a socket refused the write. */
+  constructor(now: () => number, failed: (error: unknown) => void = () => {}) {
     this.#now = now;
+    this.#failed = failed;
   }
 
   /** The queue has something to send; it is asked to once. */
@@ -37,7 +39,13 @@ export class Departures {
   readonly #leave = (): void => {
     const leaving = this.#waiting;
     this.#waiting = this.#spare;
-    for (const queue of leaving) queue.depart();
+    for (const queue of leaving) {
+      try {
+        queue.depart();
+      } catch (error) {
+        this.#failed(error);
+      }
+    }
     leaving.length = 0;
     this.#spare = leaving;
   };

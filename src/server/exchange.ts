@@ -13,6 +13,7 @@
  */
 import type { Parts } from '../engine/parts.ts';
 import type { Party, PartyListener, ReplyKind } from '../engine/responders.ts';
+import type { Reply } from './reply.ts';
 import type { ExchangeState, Session } from './session.ts';
 
 const REQUEST = Buffer.from('request');
@@ -24,6 +25,9 @@ const KINDS: Record<ReplyKind, Buffer> = {
   end: Buffer.from('end'),
 };
 
+/** What an unanswered request takes on the server: an object and two map entries. */
+const REQUEST_BYTES = 256;
+
 /** The answer to ASK; null = the responder ended without one. */
 export type Answer = Parts | { readonly code: string; readonly text: string } | null;
 
@@ -33,6 +37,8 @@ export class Exchange implements ExchangeState, PartyListener<Parts> {
   longestSilence = Number.POSITIVE_INFINITY;
   /** What ASK waits for; its answer comes as the command's reply, not as a push. */
   #asked: { readonly id: number; readonly answered: (answer: Answer) => void } | null = null;
+  /** A request was not sent to it, because it does not read. */
+  #isFull = false;
   /** Names of the topics that it answers on, as bytes. */
   readonly #topics = new Map<string, Buffer>();
 
@@ -54,6 +60,33 @@ export class Exchange implements ExchangeState, PartyListener<Parts> {
     return this.party.seats;
   }
 
+  get active(): boolean {
+    const { party } = this;
+    return party.seats > 0 || party.asked.size > 0 || party.given.size > 0;
+  }
+
+  get bytes(): number {
+    const { party } = this;
+    return party.queuedBytes + (party.asked.size + party.given.size) * REQUEST_BYTES;
+  }
+
+  /** The topics that it answers on. */
+  get topics(): Iterable<Buffer> {
+    return this.#topics.values();
+  }
+
+  hasRoom(): boolean {
+    if (this.#session.hasRoom) return true;
+    this.#isFull = true;
+    return false;
+  }
+
+  roomAgain(): void {
+    if (!this.#isFull || !this.#session.hasRoom) return;
+    this.#isFull = false;
+    this.party.roomAgain();
+  }
+
   respond(topic: Buffer, group: string, credit: number): boolean {
     const name = topic.toString('latin1');
     if (this.#topics.has(name)) return false;
@@ -72,24 +105,31 @@ export class Exchange implements ExchangeState, PartyListener<Parts> {
     this.#asked = { id, answered };
   }
 
+  /** Gives up the request that ASK waits for: its answer is not wanted. False when it has ended. */
+  giveUp(id: number): boolean {
+    if (this.#asked?.id === id) this.#asked = null;
+    return this.party.cancel(id);
+  }
+
   clear(): void {
+    this.#asked = null;
     this.party.close();
     this.longestSilence = Number.POSITIVE_INFINITY;
     this.#topics.clear();
   }
 
   request(id: number, topic: string, parts: Parts): void {
-    const { reply } = this.#session;
+    const reply = this.#session.pushes;
     const start = reply.length;
     reply.push(3 + parts.args.count - parts.from);
     reply.bulk(REQUEST);
     reply.integer(id);
     reply.bulk(this.#topics.get(topic) as Buffer);
-    this.#end(start, parts);
+    this.#end(reply, start, parts);
   }
 
   cancelled(id: number): void {
-    const { reply } = this.#session;
+    const reply = this.#session.pushes;
     const start = reply.length;
     reply.push(2);
     reply.bulk(CANCEL);
@@ -104,12 +144,12 @@ export class Exchange implements ExchangeState, PartyListener<Parts> {
       if (kind === 'more') this.party.cancel(id);
       return;
     }
-    const { reply } = this.#session;
+    const reply = this.#session.pushes;
     const start = reply.length;
     reply.push(2 + parts.args.count - parts.from);
     reply.bulk(KINDS[kind]);
     reply.integer(id);
-    this.#end(start, parts);
+    this.#end(reply, start, parts);
   }
 
   failed(id: number, code: string, text: string): void {
@@ -117,7 +157,7 @@ export class Exchange implements ExchangeState, PartyListener<Parts> {
       this.#answer({ code, text });
       return;
     }
-    const { reply } = this.#session;
+    const reply = this.#session.pushes;
     const start = reply.length;
     reply.push(4);
     reply.bulk(FAILED);
@@ -133,8 +173,7 @@ export class Exchange implements ExchangeState, PartyListener<Parts> {
     asked?.answered(answer);
   }
 
-  #end(start: number, { args, from }: Parts): void {
-    const { reply } = this.#session;
+  #end(reply: Reply, start: number, { args, from }: Parts): void {
     for (let i = from; i < args.count; i++) {
       reply.bulkSlice(args.buffer, args.offsets[i], args.lengths[i]);
     }

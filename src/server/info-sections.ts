@@ -5,6 +5,7 @@
  * Redis without them shows, because monitoring tools look them up by name.
  */
 import { arch, cpus, release, totalmem, type } from 'node:os';
+import { outputBytes } from './client-memory.ts';
 import { memoryOverhead } from './memory-overhead.ts';
 import { memoryInUse } from './memory-use.ts';
 import type { ServerState } from './server-state.ts';
@@ -95,8 +96,8 @@ function clientsSection(server: ServerState): Field[] {
   let watching = 0;
   for (const client of server.connections.values()) {
     input = Math.max(input, client.inputHeld);
-    output = Math.max(output, client.output.pending);
-    if (client.blocked) blocked++;
+    output = Math.max(output, outputBytes(client));
+    if (client.blocked || client.suspension.waits) blocked++;
     if (client.listening) pubsub++;
     if ((client.transaction?.watched ?? 0) > 0) watching++;
   }
@@ -112,7 +113,8 @@ function clientsSection(server: ServerState): Field[] {
     ['watching_clients', watching],
     ['clients_in_timeout_table', 0],
     ['total_watched_keys', sum(server, (client) => client.transaction?.watched ?? 0)],
-    ['total_blocking_keys', 0],
+    ['total_blocking_keys', server.engine.blocked.keyCount],
+    ['total_blocking_keys_on_nokey', 0],
   ];
 }
 
@@ -266,7 +268,7 @@ function statsSection(server: ServerState): Field[] {
     ['expired_time_cap_reached_count', 0],
     ['expire_cycle_cpu_milliseconds', 0],
     ['evicted_keys', 0],
-    ['evicted_clients', 0],
+    ['evicted_clients', statistics.evictedClients],
     ['total_eviction_exceeded_time', 0],
     ['current_eviction_exceeded_time', 0],
     ['keyspace_hits', engine.statistics.keyspaceHits],
@@ -303,6 +305,7 @@ function statsSection(server: ServerState): Field[] {
     ['acl_access_denied_key', statistics.aclDeniedKey],
     ['acl_access_denied_channel', statistics.aclDeniedChannel],
     ['rivulet_failed_commands', unexpected],
+    ['rivulet_background_failures', server.failures.count],
   ];
 }
 

@@ -6,7 +6,7 @@
  * next collection on a quiet server, and writers were refused for memory that was free.
  * Cost: some tens of microseconds, so the dispatch loop looks at a flag that housekeeping sets.
  */
-import { setFlagsFromString } from 'node:v8';
+import { getHeapStatistics, setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
 export interface MemoryUse {
@@ -16,8 +16,23 @@ export interface MemoryUse {
   readonly heapTotal: number;
 }
 
+let last: NodeJS.MemoryUsage | null = null;
+
+/** Never throws: where the system cannot be asked (no file descriptor left), the last answer counts. */
 export function memoryInUse(): MemoryUse {
-  const { rss, heapUsed, heapTotal, arrayBuffers } = process.memoryUsage();
+  try {
+    last = process.memoryUsage();
+  } catch {
+    const { used_heap_size, total_heap_size, external_memory } = getHeapStatistics();
+    last = {
+      rss: last?.rss ?? total_heap_size + external_memory,
+      heapUsed: used_heap_size,
+      heapTotal: total_heap_size,
+      external: external_memory,
+      arrayBuffers: last?.arrayBuffers ?? external_memory,
+    };
+  }
+  const { rss, heapUsed, heapTotal, arrayBuffers } = last;
   return { used: heapUsed + arrayBuffers, rss, heap: heapUsed, heapTotal };
 }
 

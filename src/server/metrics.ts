@@ -8,6 +8,7 @@
  */
 import type { IntervalHistogram } from 'node:perf_hooks';
 import type { Registry } from 'prom-client';
+import { outputBytes } from './client-memory.ts';
 import { HISTOGRAM_BUCKETS } from './command-statistics.ts';
 import { memoryInUse } from './memory-use.ts';
 import type { SyncHistogram } from './persistence.ts';
@@ -62,8 +63,8 @@ function writeServer(
   let blocked = 0;
   let output = 0;
   for (const client of server.connections.values()) {
-    if (client.blocked) blocked++;
-    output += client.output.pending;
+    if (client.blocked || client.suspension.waits) blocked++;
+    output += outputBytes(client);
   }
   const { used, rss } = memoryInUse();
   metric(out, 'rivulet_info', 'gauge', 'Versions.', [

@@ -50,8 +50,8 @@ export class Monitors {
     let line = `${time} [${client.database.index} ${client.address}]`;
     for (const argument of shownArguments(entry, args)) line += ` ${quoted(argument)}`;
     for (const monitor of this.#connections) {
-      if (monitor.replyMode !== 'on') continue;
-      monitor.reply.simple(line);
+      if (monitor.replies.silent) continue;
+      monitor.pushes.simple(line);
       monitor.written();
     }
   }

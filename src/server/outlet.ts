@@ -62,8 +62,8 @@ export class Outlet {
 
   /** Hands what was written to the output queue, behind the gate of this moment. */
   handOver(): void {
-    const { server, reply, engine, isClosed } = this.#connection;
-    if (isClosed) {
+    const { server, reply, engine, drops } = this.#connection;
+    if (drops) {
       reply.release();
       return;
     }
@@ -74,11 +74,12 @@ export class Outlet {
     server.statistics.writes++;
     server.statistics.outputBytes += bytes.length;
     this.bytes += bytes.length;
+    this.#connection.sentAt = server.mark;
     if (this.queue.push(bytes, gate, journal.durable) && !this.#gated) {
       this.#gated = true;
       server.gate(this.#connection);
     }
-    if (this.queue.pending > OUTPUT_CHUNK) this.#connection.boundOutput();
+    if (this.queue.pending > server.outputNotice) this.#connection.boundOutput();
   }
 
   /** The log is durable further than before: true while output still waits. */

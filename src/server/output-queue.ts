@@ -109,11 +109,10 @@ export class OutputQueue {
   }
 
   /**
-   * Whether a limit is broken: the hard one now, or the soft one for its number of seconds. To be
+   * Whether so many bytes break a limit: the hard one now, or the soft one for its number of seconds. To be
    * asked again while something is pending. Redis's checkClientOutputBufferLimits.
    */
-  exceeds(limit: OutputLimit, monotonic: number): boolean {
-    const { pending } = this;
+  exceeds(limit: OutputLimit, pending: number, monotonic: number): boolean {
     if (limit.hard > 0 && pending > limit.hard) return true;
     if (limit.soft === 0 || pending <= limit.soft) {
       this.#softSince = 0;

@@ -64,7 +64,7 @@ export class ReplyWriter implements Reply {
 
   /** Forgets everything written after `length` was this. */
   truncate(length: number): void {
-    this.length = length;
+    if (length < this.length) this.length = length;
   }
 
   ok(): void {
@@ -142,6 +142,14 @@ export class ReplyWriter implements Reply {
     this.#header(36, length);
     const at = this.#room(length + 2);
     this.buffer.write(text, at);
+    this.#endLine(at + length);
+  }
+
+  bulkLatin1(text: string): void {
+    const { length } = text;
+    this.#header(36, length);
+    const at = this.#room(length + 2);
+    this.buffer.write(text, at, 'latin1');
     this.#endLine(at + length);
   }
 

@@ -26,6 +26,8 @@ export interface Reply {
   bulkSlice(source: Uint8Array, from: number, length: number): void;
   /** `$n`: UTF-8 of a string. */
   bulkText(text: string): void;
+  /** `$n`: bytes given as a string, one of them per character. */
+  bulkLatin1(text: string): void;
   /** A stream id as bulk string. */
   id(id: StreamId): void;
   /** `$-1`, in RESP3 `_`. */

@@ -9,6 +9,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Engine } from '../engine/engine.ts';
 import { Acl } from './acl.ts';
+import { BackgroundFailures } from './background-failures.ts';
 import { BufferPool } from './buffer-pool.ts';
 import type { Command } from './command.ts';
 import { CommandTable } from './command-table.ts';
@@ -24,10 +25,12 @@ import { Monitors } from './monitors.ts';
 import type { Persistence } from './persistence.ts';
 import { ServerStatistics } from './server-statistics.ts';
 import { Slowlog } from './slowlog.ts';
+import { TimeOfDay } from './time-of-day.ts';
 
 const REPLY_BUFFER = 16 * 1024;
 const REPLY_BUFFERS_KEPT = 256;
 const NOTICE_MS = 0.2;
+const OUTPUT_NOTICE = 256 * 1024;
 /** How long a reply that is in no hurry waits for other bytes to leave with. */
 const COMPANY_MS = 1;
 /** Log bytes not yet on disk beyond which no client's input is read; less where memory is limited. */
@@ -47,11 +50,17 @@ export class ServerState {
   readonly acl: Acl;
   readonly log: Logger;
   readonly persistence: Persistence;
+  readonly timeOfDay: TimeOfDay;
+  /** What failed outside a command. */
+  readonly failures: BackgroundFailures;
   readonly statistics = new ServerStatistics();
   readonly slowlog = new Slowlog();
   readonly latency = new LatencyMonitor();
   readonly pool = new BufferPool(REPLY_BUFFER, REPLY_BUFFERS_KEPT);
-  readonly departures = new Departures(() => this.mark);
+  readonly departures = new Departures(
+    () => this.mark,
+    (error) => this.failures.note('sending to a client', error),
+  );
   readonly runId = randomBytes(20).toString('hex');
   /** Unix ms. */
   readonly startedAt = Date.now();
@@ -66,6 +75,8 @@ export class ServerState {
   queryBufferLimit = 0;
   normalOutput: OutputLimit = { hard: 0, soft: 0, softSeconds: 0 };
   pubsubOutput: OutputLimit = { hard: 0, soft: 0, softSeconds: 0 };
+  /** Output of one client beyond which its limits are looked at. */
+  outputNotice = OUTPUT_NOTICE;
 
   readonly monitors = new Monitors(() => this.#setNotice());
   /** Run time (ms) from which a command is worth a closer look; any, while somebody monitors. */
@@ -99,6 +110,8 @@ export class ServerState {
     this.startedMonotonic = options.engine.clock.monotonic();
     this.config = options.config;
     this.log = options.log;
+    this.timeOfDay = new TimeOfDay(options.engine.clock);
+    this.failures = new BackgroundFailures(options.log, () => this.monotonic());
     this.persistence = options.persistence;
     this.table = new CommandTable(options.commands);
     this.acl = new Acl(this.table);
@@ -142,13 +155,22 @@ export class ServerState {
     this.#settling = true;
     const touched = this.#touched;
     // Resuming a connection may run commands that touch others: the list grows while it is walked.
-    for (let i = 0; i < touched.length; i++) touched[i]!.settle();
+    for (let i = 0; i < touched.length; i++) this.#settle(touched[i]!);
     touched.length = 0;
     this.#settling = false;
     const { journal } = this.engine;
     if (journal.appended !== this.#flushed && !this.#flushDue) {
       this.#flushDue = true;
       setImmediate(this.#flushLog);
+    }
+  }
+
+  #settle(connection: Connection): void {
+    try {
+      connection.settle();
+    } catch (error) {
+      this.failures.note('answering a client', error);
+      connection.destroy();
     }
   }
 
@@ -192,7 +214,7 @@ export class ServerState {
     this.#deadlineTimer = setTimeout(() => {
       this.#deadlineTimer = null;
       this.#deadlineAt = Number.POSITIVE_INFINITY;
-      this.tick();
+      this.failures.attempt('a timer', () => this.tick());
     }, delay);
     this.#deadlineTimer.unref();
   }
@@ -223,7 +245,7 @@ export class ServerState {
     this.#patientTimer = null;
     const patient = this.#patient;
     this.#patient = [];
-    for (const connection of patient) connection.hurry();
+    for (const connection of patient) this.failures.attempt('a timer', () => connection.hurry());
   };
 
   readonly #settleLate = (): void => {
@@ -234,7 +256,7 @@ export class ServerState {
   readonly #flushLog = (): void => {
     this.#flushDue = false;
     this.#flushed = this.engine.journal.appended;
-    this.persistence.flush();
+    this.failures.attempt('flushing the log', () => this.persistence.flush());
   };
 
   #setNotice(): void {
@@ -260,6 +282,9 @@ export class ServerState {
     config.watch('client-output-buffer-limit', (value) => {
       this.normalOutput = outputLimit(value, 'normal');
       this.pubsubOutput = outputLimit(value, 'pubsub');
+      const { normalOutput: normal, pubsubOutput: pubsub } = this;
+      const limits = [normal.hard, normal.soft, pubsub.hard, pubsub.soft].filter((n) => n > 0);
+      this.outputNotice = Math.min(OUTPUT_NOTICE, ...limits);
     });
     config.watch('slowlog-log-slower-than', () => {
       this.slowlog.threshold = config.number('slowlog-log-slower-than');

@@ -15,6 +15,8 @@ export class ServerStatistics {
   /** Clients cut off because they did not read. */
   outputLimitDisconnections = 0;
   queryLimitDisconnections = 0;
+  /** Clients ended because of maxmemory-clients. */
+  evictedClients = 0;
   authDenied = 0;
   aclDeniedCommand = 0;
   aclDeniedKey = 0;
@@ -56,7 +58,7 @@ export class ServerStatistics {
   reset(): void {
     this.connections = this.rejectedConnections = this.commands = 0;
     this.inputBytes = this.outputBytes = this.reads = this.writes = this.errorReplies = 0;
-    this.outputLimitDisconnections = this.queryLimitDisconnections = 0;
+    this.outputLimitDisconnections = this.queryLimitDisconnections = this.evictedClients = 0;
     this.authDenied = this.aclDeniedCommand = this.aclDeniedKey = this.aclDeniedChannel = 0;
     this.errors.clear();
     for (const rate of Object.values(this.#samples)) rate.reset();

@@ -36,11 +36,18 @@ export interface Session {
    */
   execute(command: CommandEntry, args: Arguments): void;
   /**
-   * To be called after bytes were written to `reply` from outside this session's own command (a
-   * published message): they leave at the end of the loop's turn. `start` is the reply's length
-   * before them, given where they tell of nothing that was stored and need not wait for the disk.
+   * Where a push is written: a message that is no reply (of a channel, a request). It follows the
+   * reply of the command that this session runs, if it runs one. To be asked for each push.
+   */
+  readonly pushes: Reply;
+  /**
+   * To be called after one push was written to `pushes`: it leaves at the end of the loop's turn.
+   * `start` is the length of `pushes` before it, given where it tells of nothing that was stored and
+   * need not wait for the disk.
    */
   written(start?: number): void;
+  /** Whether the client reads what it is sent: further requests may be sent to it. */
+  readonly hasRoom: boolean;
   /**
    * The reply from `start` on says only that the command was taken: it may wait a millisecond for
    * other bytes to leave with, and does not wait for the disk.
@@ -64,6 +71,10 @@ export interface BlockingWait {
    */
   retry(session: Session): boolean;
   timedOut(session: Session): void;
+  /** The wait ended without its answer: CLIENT UNBLOCK with an error, the connection's end. */
+  abandoned?(): void;
+  /** False: CLIENT UNBLOCK does not end it. @default true */
+  readonly unblockable?: boolean;
 }
 
 /** What the dispatch loop needs to know of MULTI (transaction.ts implements it). */
@@ -76,6 +87,8 @@ export interface TransactionState {
   readonly queuedBytes: number;
   /** How many keys are watched. */
   readonly watched: number;
+  /** How many bytes that takes. */
+  readonly watchedBytes: number;
   /** The flags (command-table.ts) of all queued commands, or-ed. */
   readonly queuedFlags: number;
   /**
@@ -93,6 +106,12 @@ export interface TransactionState {
 export interface ExchangeState {
   /** On how many topics it answers. */
   readonly responds: number;
+  /** Whether it answers, or waits for an answer: pushes may come at any time. */
+  readonly active: boolean;
+  /** Bytes that are held for its requests. */
+  readonly bytes: number;
+  /** The client reads again: requests that wait for it may be sent. */
+  roomAgain(): void;
   /** A silence of the connection after which its responders count as dead, ms; Infinity = none. */
   readonly longestSilence: number;
   /** Gives up what it asked, loses what it was given: RESET and the connection's end. */
@@ -104,6 +123,12 @@ export interface SubscriptionState {
   readonly channels: number;
   readonly patterns: number;
   readonly shardChannels: number;
+  /** All of them together. */
+  readonly total: number;
+  /** Bytes of their names. */
+  readonly bytes: number;
+  /** Calls back with each name until one call returns false; false then. */
+  every(allowed: (name: Buffer, isPattern: boolean) => boolean): boolean;
   /** Leaves everything without a word: RESET and the connection's end. */
   clear(): void;
 }

@@ -15,6 +15,11 @@ const SHARD_MESSAGE = Buffer.from('smessage');
 
 export type SubscriptionKind = 'channel' | 'pattern' | 'shard';
 
+const KINDS: readonly SubscriptionKind[] = ['channel', 'pattern', 'shard'];
+
+/** What a subscription takes beside its name. */
+const NAME_BYTES = 64;
+
 export class Subscriptions implements SubscriptionState, Listener {
   private readonly session: Session;
   private readonly names: Record<SubscriptionKind, Map<string, Buffer>> = {
@@ -22,6 +27,8 @@ export class Subscriptions implements SubscriptionState, Listener {
     pattern: new Map(),
     shard: new Map(),
   };
+  /** Bytes of all names. */
+  bytes = 0;
   private readonly shardListener: Listener;
 
   constructor(session: Session) {
@@ -53,6 +60,20 @@ export class Subscriptions implements SubscriptionState, Listener {
     return this.names.shard.size;
   }
 
+  get total(): number {
+    const { channel, pattern, shard } = this.names;
+    return channel.size + pattern.size + shard.size;
+  }
+
+  every(allowed: (name: Buffer, isPattern: boolean) => boolean): boolean {
+    for (const kind of KINDS) {
+      for (const name of this.names[kind].values()) {
+        if (!allowed(name, kind === 'pattern')) return false;
+      }
+    }
+    return true;
+  }
+
   /** What a reply to (un)subscribing counts: channels and patterns together, shard channels alone. */
   count(kind: SubscriptionKind): number {
     return kind === 'shard' ? this.shardChannels : this.channels + this.patterns;
@@ -61,7 +82,11 @@ export class Subscriptions implements SubscriptionState, Listener {
   /** `name` is kept: not a view of a socket's buffer. */
   add(kind: SubscriptionKind, name: Buffer): void {
     const { engine } = this.session;
-    this.names[kind].set(name.toString('latin1'), name);
+    const names = this.names[kind];
+    const text = name.toString('latin1');
+    if (names.has(text)) return;
+    names.set(text, name);
+    this.bytes += name.length + NAME_BYTES;
     if (kind === 'channel') engine.channels.subscribe(name, this);
     else if (kind === 'pattern') engine.channels.subscribePattern(name, this);
     else engine.shardChannels.subscribe(name, this.shardListener);
@@ -69,7 +94,7 @@ export class Subscriptions implements SubscriptionState, Listener {
 
   delete(kind: SubscriptionKind, name: Buffer): void {
     const { engine } = this.session;
-    this.names[kind].delete(name.toString('latin1'));
+    if (this.names[kind].delete(name.toString('latin1'))) this.bytes -= name.length + NAME_BYTES;
     if (kind === 'channel') engine.channels.unsubscribe(name, this);
     else if (kind === 'pattern') engine.channels.unsubscribePattern(name, this);
     else engine.shardChannels.unsubscribe(name, this.shardListener);
@@ -81,7 +106,7 @@ export class Subscriptions implements SubscriptionState, Listener {
   }
 
   clear(): void {
-    for (const kind of ['channel', 'pattern', 'shard'] as const) {
+    for (const kind of KINDS) {
       for (const name of this.list(kind)) this.delete(kind, name);
     }
   }
@@ -95,12 +120,12 @@ export class Subscriptions implements SubscriptionState, Listener {
   }
 
   private send(kind: Buffer, pattern: Buffer | null, channel: Buffer, payload: Buffer): void {
-    const { reply } = this.session;
-    reply.push(pattern === null ? 3 : 4);
-    reply.bulk(kind);
-    if (pattern !== null) reply.bulk(pattern);
-    reply.bulk(channel);
-    reply.bulk(payload);
+    const { pushes } = this.session;
+    pushes.push(pattern === null ? 3 : 4);
+    pushes.bulk(kind);
+    if (pattern !== null) pushes.bulk(pattern);
+    pushes.bulk(channel);
+    pushes.bulk(payload);
     this.session.written();
   }
 }

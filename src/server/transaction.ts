@@ -20,6 +20,9 @@ const MAX_COMMANDS = 1_000_000;
 /** As much as one command may be long (proto-max-bulk-len). */
 const MAX_BYTES = 512 * 1024 * 1024;
 
+/** What a watched key takes beside its name. */
+const KEY_BYTES = 64;
+
 interface QueuedCommand {
   readonly command: CommandEntry;
   readonly args: Arguments;
@@ -40,6 +43,7 @@ export class Transaction implements TransactionState, Watcher {
   private commands: QueuedCommand[] = [];
   private bytes = 0;
   private keys: WatchedKey[] = [];
+  watchedBytes = 0;
 
   /** The session's own; made at its first MULTI or WATCH. */
   static of(session: Session): Transaction {
@@ -107,12 +111,15 @@ export class Transaction implements TransactionState, Watcher {
   /** `key` is kept. An expired key is watched as a missing one. */
   watch(database: Database, key: Buffer): void {
     database.findKey(key);
-    if (database.watch(key, this)) this.keys.push({ database, key });
+    if (!database.watch(key, this)) return;
+    this.keys.push({ database, key });
+    this.watchedBytes += key.length + KEY_BYTES;
   }
 
   unwatch(): void {
     for (const { database, key } of this.keys) database.unwatch(key, this);
     this.keys = [];
+    this.watchedBytes = 0;
     this.dirty = false;
   }
 

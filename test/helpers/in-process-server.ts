@@ -137,6 +137,12 @@ export class InProcessSession implements Session {
     return this.#blocked !== undefined;
   }
 
+  get pushes(): ReplyWriter {
+    return this.reply;
+  }
+
+  hasRoom = true;
+
   /** Runs one command and returns its reply; undefined where it waits. Forgets earlier replies. */
   call(...args: Argument[]): Value | undefined {
     this.reply.release();

@@ -8,6 +8,7 @@ import type { User } from '../acl-user.ts';
 import type { Command, CommandFlag } from '../command.ts';
 import { connectionOf } from '../connection-of.ts';
 import { deniedCommand } from '../dispatch-texts.ts';
+import { endForbiddenListeners } from '../listening-rights.ts';
 import type { ServerState } from '../server-state.ts';
 import type { Session } from '../session.ts';
 import { NOT_AN_INTEGER, replyHelp, wrongArity, wrongSubcommand } from './common.ts';
@@ -144,12 +145,7 @@ function setUser(session: Session): void {
   const { server } = connectionOf(session);
   try {
     const user = server.acl.setUser(args.latin1(2), rest(args, 3));
-    // Who listens to channels may have lost the right to: he connects again, and is asked again.
-    if (!user.root.allChannels) {
-      for (const connection of [...server.connections.values()]) {
-        if (connection.user === user && connection.listening) connection.destroy();
-      }
-    }
+    endForbiddenListeners(server, user, session);
     reply.ok();
   } catch (error) {
     if (!(error instanceof AclError)) throw error;
@@ -303,6 +299,7 @@ function load(session: Session): void {
   if (path === null) return;
   try {
     for (const user of server.acl.load(path)) disconnect(server, user, session);
+    for (const user of server.acl.users()) endForbiddenListeners(server, user, session);
     session.reply.ok();
   } catch (error) {
     session.reply.error(

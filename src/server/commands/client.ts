@@ -195,12 +195,12 @@ function reply(session: Session): void {
   const { args } = session;
   const connection = connectionOf(session);
   if (args.is(2, 'ON')) {
-    connection.replyMode = 'on';
+    connection.replies.setMode('on');
     session.reply.ok();
   } else if (args.is(2, 'OFF')) {
-    connection.replyMode = 'off';
+    connection.replies.setMode('off');
   } else if (args.is(2, 'SKIP')) {
-    if (connection.replyMode === 'on') connection.replyMode = 'skip-next';
+    connection.replies.setMode('skip');
   } else {
     session.reply.error(SYNTAX);
   }

@@ -100,7 +100,7 @@ function ping(session: Session): void {
     wrongArity(session, 'ping');
     return;
   }
-  const listening = subscriptions !== null && subscriptions.channels + subscriptions.patterns > 0;
+  const listening = subscriptions !== null && subscriptions.total > 0;
   if (listening && reply.protocol === 2) {
     // A RESP2 client that listens gets everything in the form of a message.
     reply.array(2);
@@ -198,7 +198,7 @@ function hello(session: Session): void {
       return;
     }
   }
-  if (!connection.authenticated) {
+  if (connection.mustLogIn) {
     reply.error(
       'NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time',
     );

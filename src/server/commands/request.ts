@@ -91,12 +91,13 @@ function ask(session: Session): void {
       resolve();
     });
   });
-  connectionOf(session).waitFor(answered, () => {
+  const give = (): void => {
     // CLIENT UNBLOCK ends the wait, and with it the request.
-    if (exchange.party.cancel(id) || answer === null) reply.nullArray();
+    if (exchange.giveUp(id) || answer === null) reply.nullArray();
     else if ('code' in answer) reply.error(`${answer.code} ${answer.text}`);
     else replyParts(session, answer);
-  });
+  };
+  connectionOf(session).waitFor(answered, give, { abandoned: () => exchange.giveUp(id) });
 }
 
 function replyParts({ reply }: Session, { args, from }: Parts): void {
@@ -195,24 +196,32 @@ function replyAll(session: Session): void {
 
 function replyFacts({ reply }: Session, { topic, queued, groups }: TopicFacts): void {
   reply.map(3);
-  reply.bulkText('topic');
-  reply.bulk(Buffer.from(topic, 'latin1'));
-  reply.bulkText('queued');
+  reply.bulk(TOPIC);
+  reply.bulkLatin1(topic);
+  reply.bulk(QUEUED);
   reply.integer(queued);
-  reply.bulkText('groups');
+  reply.bulk(GROUPS);
   reply.array(groups.length);
   for (const { name, responders, credit, inHand } of groups) {
     reply.map(4);
-    reply.bulkText('name');
-    reply.bulk(Buffer.from(name, 'latin1'));
-    reply.bulkText('responders');
+    reply.bulk(NAME);
+    reply.bulkLatin1(name);
+    reply.bulk(RESPONDERS);
     reply.integer(responders);
-    reply.bulkText('credit');
+    reply.bulk(CREDIT);
     reply.integer(credit);
-    reply.bulkText('in-hand');
+    reply.bulk(IN_HAND);
     reply.integer(inHand);
   }
 }
+
+const TOPIC = Buffer.from('topic');
+const QUEUED = Buffer.from('queued');
+const GROUPS = Buffer.from('groups');
+const NAME = Buffer.from('name');
+const RESPONDERS = Buffer.from('responders');
+const CREDIT = Buffer.from('credit');
+const IN_HAND = Buffer.from('in-hand');
 
 // Not in MULTI: what one of them pushes would stand in the middle of EXEC's reply.
 const FLAGS: readonly CommandFlag[] = [

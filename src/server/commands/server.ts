@@ -143,10 +143,12 @@ export const serverCommands: readonly Command[] = [
       'Writes a checkpoint and answers when it is complete. Other clients are served meanwhile.',
     run(session) {
       const connection = connectionOf(session);
-      connection.waitFor(connection.server.persistence.checkpoint(), (error) => {
+      const answer = (error: Error | null): void => {
         if (error === null) session.reply.ok();
         else session.reply.error(`ERR ${error.message}`);
-      });
+      };
+      const saved = connection.server.persistence.checkpoint();
+      connection.waitFor(saved, answer, { unblockable: false });
     },
   },
   {
@@ -205,12 +207,10 @@ function startCheckpoint(session: Session, text: string): void {
 }
 
 function time(session: Session): void {
-  const now = session.engine.clock.now();
-  // Microseconds within the millisecond, from the clock that has them.
-  const fraction = Math.floor((session.engine.clock.monotonic() % 1) * 1000);
+  const { microseconds } = connectionOf(session).server.timeOfDay;
   session.reply.array(2);
-  session.reply.bulkText(String(Math.floor(now / 1000)));
-  session.reply.bulkText(String((now % 1000) * 1000 + fraction));
+  session.reply.bulkText(String(Math.floor(microseconds / 1_000_000)));
+  session.reply.bulkText(String(microseconds % 1_000_000));
 }
 
 function shutdown(session: Session): void {
@@ -234,7 +234,7 @@ function shutdown(session: Session): void {
     reply.error(SYNTAX);
     return;
   }
-  connection.waitFor(new Promise<void>(() => {}), () => {});
+  connection.waitFor(new Promise<void>(() => {}), () => {}, { unblockable: false });
   connection.server.shutdown({ checkpoint: !noSave });
 }
 
@@ -296,5 +296,5 @@ function waitAof(session: Session): void {
   const deadline = deadlineIn(session.engine, timeout);
   // Replicas never come: with some of them asked for, only the timeout ends the wait.
   const done = replicas === 0 ? persistence.sync() : new Promise<void>(() => {});
-  connection.waitFor(done, answer, deadline);
+  connection.waitFor(done, answer, { deadline });
 }
