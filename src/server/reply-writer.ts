@@ -246,6 +246,12 @@ export class ReplyWriter implements Reply {
     else this.bulkText(text);
   }
 
+  /** A number of more digits than a double has. */
+  doubleText(text: string): void {
+    if (this.protocol === 3) this.#line(44, text);
+    else this.bulkText(text);
+  }
+
   boolean(value: boolean): void {
     if (this.protocol === 3) this.#line(35, value ? 't' : 'f');
     else this.integer(value ? 1 : 0);

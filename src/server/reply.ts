@@ -46,6 +46,8 @@ export interface Reply {
   /** RESP3 `>n`; RESP2 an array. */
   push(length: number): void;
   double(value: number): void;
+  /** A number of more digits than a double has. */
+  doubleText(text: string): void;
   boolean(value: boolean): void;
   /** RESP3 `=txt:`; RESP2 a bulk string. */
   verbatim(text: string, format?: 'txt' | 'mkd'): void;

@@ -15,6 +15,10 @@ export const WRONG_TYPE = 'WRONGTYPE Operation against a key holding the wrong k
 export const SAME_OBJECT = 'ERR source and destination objects are the same';
 export const DB_OUT_OF_RANGE = 'ERR DB index is out of range';
 
+/** Longest string: Redis's proto-max-bulk-len default. */
+export const MAX_STRING = 512 * 1024 * 1024;
+export const TOO_LONG = 'ERR string exceeds maximum allowed size (proto-max-bulk-len)';
+
 /** Greatest unix ms that a key may be told to expire at: whole numbers end to be exact there. */
 const MAX_TIME = Number.MAX_SAFE_INTEGER;
 
@@ -52,6 +56,14 @@ export function deadlineIn({ time }: Session['engine'], timeout: number): number
 }
 
 export type TimeUnit = 'EX' | 'PX' | 'EXAT' | 'PXAT';
+
+/** The unit that an argument names before a time; empty when it names none. */
+export function timeUnitAt(args: Arguments, i: number): '' | TimeUnit {
+  if (args.is(i, 'EX')) return 'EX';
+  if (args.is(i, 'PX')) return 'PX';
+  if (args.is(i, 'EXAT')) return 'EXAT';
+  return args.is(i, 'PXAT') ? 'PXAT' : '';
+}
 
 /**
  * A time argument as unix ms. Relative ones count from `now`. With `positive`, zero and less are

@@ -11,6 +11,7 @@ import type { Command, CommandFlag } from '../command.ts';
 import { keyAt } from '../key-specs.ts';
 import type { Session } from '../session.ts';
 import { NOT_AN_INTEGER, WRONG_TYPE } from './common.ts';
+import { floatCommands } from './string-floats.ts';
 
 const OVERFLOW = 'ERR increment or decrement would overflow';
 const INT64_MIN = -(2n ** 63n);
@@ -81,6 +82,7 @@ function addArgument(session: Session, sign: 1 | -1): void {
 const FLAGS: readonly CommandFlag[] = ['write', 'denyoom', 'fast'];
 
 export const numberCommands: readonly Command[] = [
+  ...floatCommands,
   {
     name: 'decr',
     arity: 2,

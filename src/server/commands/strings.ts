@@ -1,5 +1,6 @@
 /**
- * Strings: GET, SET and their kin. Numbers have a file of their own (string-numbers.ts).
+ * Strings: GET, SET and their kin. Files apart: numbers (string-numbers.ts, string-floats.ts), parts
+ * (string-parts.ts), several at once (string-many.ts), conditions (string-conditions.ts), LCS (lcs.ts).
  *
  * Invariant: a write hands the engine whole values and absolute times; what it journals is therefore
  * the effect, whatever the options were. Source: Redis 7.0 t_string.c.
@@ -8,36 +9,47 @@
 import type { KeyEntry } from '../../engine/key-entry.ts';
 import { EventClass } from '../../engine/keyspace-events.ts';
 import type { Command } from '../command.ts';
-import { everyKey, type KeySpec, KNOWN_KEY, keyAt, READ_KEY } from '../key-specs.ts';
+import { type KeySpec, KNOWN_KEY, keyAt, READ_KEY } from '../key-specs.ts';
 import type { Session } from '../session.ts';
 import {
-  NOT_AN_INTEGER,
+  MAX_STRING,
   pastTime,
   readString,
   readTime,
   SYNTAX,
   type TimeUnit,
+  TOO_LONG,
+  timeUnitAt,
   WRONG_TYPE,
-  wrongArity,
 } from './common.ts';
+import { lcsCommands } from './lcs.ts';
+import {
+  conditionAt,
+  conditionCommands,
+  holds,
+  type StringCondition,
+} from './string-conditions.ts';
+import { manyCommands } from './string-many.ts';
+import { partCommands } from './string-parts.ts';
 
-/** Longest string: Redis's proto-max-bulk-len default. */
-const MAX_LENGTH = 512 * 1024 * 1024;
-const EMPTY = Buffer.alloc(0);
-/** SET reads the value only with GET. */
+/** SET reads the value only with GET or a condition on it. */
 const SET_KEY: KeySpec = {
   ...keyAt(1, 'RW', 'access', 'update', 'variable_flags'),
   notes: 'RW and ACCESS due to the optional `GET` argument',
   flagsOf(args) {
-    for (let i = 3; i < args.count; i++) if (args.is(i, 'GET')) return ['RW', 'access', 'update'];
+    for (let i = 3; i < args.count; i++) {
+      if (args.is(i, 'GET') || conditionAt(args, i) !== undefined)
+        return ['RW', 'access', 'update'];
+    }
     return ['OW', 'update'];
   },
 };
 
 /** The options of SET and GETEX, read into one scratch object. */
 interface StringOptions {
-  /** NX or XX. */
-  condition: '' | 'NX' | 'XX';
+  condition: '' | 'NX' | 'XX' | StringCondition;
+  /** The argument that a condition compares with. */
+  compared: number;
   get: boolean;
   keepTtl: boolean;
   persist: boolean;
@@ -48,6 +60,7 @@ interface StringOptions {
 
 const options: StringOptions = {
   condition: '',
+  compared: 0,
   get: false,
   keepTtl: false,
   persist: false,
@@ -62,15 +75,23 @@ function readOptions(session: Session, from: number, forGet: boolean): boolean {
   options.get = options.keepTtl = options.persist = false;
   for (let i = from; i < args.count; i++) {
     const timeless = options.unit === '' && !options.persist && !options.keepTtl;
-    if (!forGet && args.is(i, 'NX') && options.condition !== 'XX') options.condition = 'NX';
-    else if (!forGet && args.is(i, 'XX') && options.condition !== 'NX') options.condition = 'XX';
-    else if (!forGet && args.is(i, 'GET')) options.get = true;
+    const condition: StringOptions['condition'] = options.condition;
+    const comparison: StringCondition | undefined =
+      forGet || condition !== '' ? undefined : conditionAt(args, i);
+    if (!forGet && args.is(i, 'NX') && (condition === '' || condition === 'NX')) {
+      options.condition = 'NX';
+    } else if (!forGet && args.is(i, 'XX') && (condition === '' || condition === 'XX')) {
+      options.condition = 'XX';
+    } else if (comparison !== undefined && i + 1 < args.count) {
+      options.condition = comparison;
+      options.compared = ++i;
+    } else if (!forGet && args.is(i, 'GET')) options.get = true;
     else if (!forGet && args.is(i, 'KEEPTTL') && (timeless || options.keepTtl)) {
       options.keepTtl = true;
     } else if (forGet && args.is(i, 'PERSIST') && (timeless || options.persist)) {
       options.persist = true;
     } else {
-      const unit = unitAt(session, i);
+      const unit = timeUnitAt(args, i);
       // The same unit may come twice, the later one counts; two different ones may not.
       if (unit === '' || i + 1 >= args.count || !(timeless || options.unit === unit)) {
         session.reply.error(SYNTAX);
@@ -81,14 +102,6 @@ function readOptions(session: Session, from: number, forGet: boolean): boolean {
     }
   }
   return true;
-}
-
-function unitAt(session: Session, i: number): '' | TimeUnit {
-  const { args } = session;
-  if (args.is(i, 'EX')) return 'EX';
-  if (args.is(i, 'PX')) return 'PX';
-  if (args.is(i, 'EXAT')) return 'EXAT';
-  return args.is(i, 'PXAT') ? 'PXAT' : '';
 }
 
 /** Gives the key this value and expiry, whatever it held. */
@@ -134,20 +147,29 @@ function set(session: Session): void {
     expireAt = time;
   }
   const entry = database.find(args, 1);
-  if (options.get) {
-    if (entry !== undefined && entry.value.type !== 'string') {
-      reply.error(WRONG_TYPE);
-      return;
-    }
-    replyValue(session, entry);
+  if (options.get && entry !== undefined && entry.value.type !== 'string') {
+    reply.error(WRONG_TYPE);
+    return;
   }
-  if (options.condition === 'NX' ? entry !== undefined : options.condition && entry === undefined) {
+  const met = isMet(session, entry);
+  if (met === null) return;
+  if (options.get) replyValue(session, entry);
+  if (!met) {
     if (!options.get) reply.null();
     return;
   }
   if (options.keepTtl && entry !== undefined) expireAt = entry.expireAt;
   storeAndTell(session, entry, 2, expireAt, options.unit !== '');
   if (!options.get) reply.ok();
+}
+
+/** Whether the condition of SET holds; null, with the error replied, where that cannot be told. */
+function isMet(session: Session, entry: KeyEntry | undefined): boolean | null {
+  const { condition, compared } = options;
+  if (condition === '') return true;
+  if (condition === 'NX' || condition === 'XX')
+    return (entry === undefined) === (condition === 'NX');
+  return holds(session, condition, compared, entry?.value);
 }
 
 function setWithTime(session: Session, unit: TimeUnit, command: string): void {
@@ -211,48 +233,6 @@ function getAndExpire(session: Session): void {
   }
 }
 
-function multiGet(session: Session): void {
-  const { args, database, reply } = session;
-  reply.array(args.count - 1);
-  for (let i = 1; i < args.count; i++) replyValue(session, database.read(args, i));
-}
-
-function multiSet(session: Session): void {
-  const { args, database } = session;
-  for (let i = 1; i < args.count; i += 2) {
-    const bytes = args.copy(i + 1);
-    const entry = database.find(args, i);
-    if (entry === undefined) database.set(args.view(i), { type: 'string', bytes }, 0);
-    else database.setString(entry, bytes, 0);
-    database.tell(EventClass.STRING, 'set', args.view(i));
-  }
-}
-
-function mset(session: Session): void {
-  if (session.args.count % 2 === 0) {
-    wrongArity(session, 'mset');
-    return;
-  }
-  multiSet(session);
-  session.reply.ok();
-}
-
-function msetnx(session: Session): void {
-  const { args, database, reply } = session;
-  if (args.count % 2 === 0) {
-    wrongArity(session, 'msetnx');
-    return;
-  }
-  for (let i = 1; i < args.count; i += 2) {
-    if (database.find(args, i) !== undefined) {
-      reply.integer(0);
-      return;
-    }
-  }
-  multiSet(session);
-  reply.integer(1);
-}
-
 function append(session: Session): void {
   const { args, database, reply } = session;
   const entry = database.find(args, 1);
@@ -267,8 +247,8 @@ function append(session: Session): void {
     reply.error(WRONG_TYPE);
     return;
   }
-  if (value.bytes.length + args.lengths[2] > MAX_LENGTH) {
-    reply.error('ERR string exceeds maximum allowed size (proto-max-bulk-len)');
+  if (value.bytes.length + args.lengths[2] > MAX_STRING) {
+    reply.error(TOO_LONG);
     return;
   }
   database.append(entry, value, args.view(2));
@@ -282,29 +262,7 @@ function length(session: Session): void {
   session.reply.integer(entry?.value.type === 'string' ? entry.value.bytes.length : 0);
 }
 
-function getRange(session: Session): void {
-  const { args, reply } = session;
-  let start = args.integer(2);
-  let end = args.integer(3);
-  if (start === null || end === null) {
-    reply.error(NOT_AN_INTEGER);
-    return;
-  }
-  const entry = readString(session, 1);
-  if (entry === null) return;
-  const bytes = entry?.value.type === 'string' ? entry.value.bytes : EMPTY;
-  if (start < 0 && end < 0 && start > end) {
-    reply.bulk(EMPTY);
-    return;
-  }
-  if (start < 0) start = Math.max(0, bytes.length + start);
-  if (end < 0) end = Math.max(0, bytes.length + end);
-  end = Math.min(end, bytes.length - 1);
-  if (start > end || bytes.length === 0) reply.bulk(EMPTY);
-  else reply.bulkSlice(bytes, start, end - start + 1);
-}
-
-export const stringCommands: readonly Command[] = [
+const ownCommands: readonly Command[] = [
   {
     name: 'append',
     arity: 3,
@@ -353,17 +311,6 @@ export const stringCommands: readonly Command[] = [
     run: getAndExpire,
   },
   {
-    name: 'getrange',
-    arity: 4,
-    flags: ['readonly'],
-    keys: READ_KEY,
-    group: 'string',
-    since: '2.4.0',
-    summary: 'Gives a part of a string.',
-    complexity: 'O(N) of the part',
-    run: getRange,
-  },
-  {
     name: 'getset',
     arity: 3,
     flags: ['write', 'denyoom', 'fast'],
@@ -373,39 +320,6 @@ export const stringCommands: readonly Command[] = [
     summary: 'Sets a string and gives what it was before.',
     complexity: 'O(1)',
     run: getSet,
-  },
-  {
-    name: 'mget',
-    arity: -2,
-    flags: ['readonly', 'fast'],
-    keys: everyKey('RO', 'access'),
-    group: 'string',
-    since: '1.0.0',
-    summary: 'Gives the strings of several keys.',
-    complexity: 'O(N) of keys',
-    run: multiGet,
-  },
-  {
-    name: 'mset',
-    arity: -3,
-    flags: ['write', 'denyoom'],
-    keys: { ...everyKey('OW', 'update'), step: 2 },
-    group: 'string',
-    since: '1.0.1',
-    summary: 'Sets several strings at once.',
-    complexity: 'O(N) of keys',
-    run: mset,
-  },
-  {
-    name: 'msetnx',
-    arity: -3,
-    flags: ['write', 'denyoom'],
-    keys: { ...everyKey('OW', 'insert'), step: 2 },
-    group: 'string',
-    since: '1.0.1',
-    summary: 'Sets several strings at once, unless one of the keys exists.',
-    complexity: 'O(N) of keys',
-    run: msetnx,
   },
   {
     name: 'psetex',
@@ -462,4 +376,12 @@ export const stringCommands: readonly Command[] = [
     complexity: 'O(1)',
     run: length,
   },
+];
+
+export const stringCommands: readonly Command[] = [
+  ...ownCommands,
+  ...manyCommands,
+  ...partCommands,
+  ...conditionCommands,
+  ...lcsCommands,
 ];
