@@ -4,13 +4,19 @@
  */
 import { KNOWN_DIFFERENCES, type KnownDifference } from './known-differences.ts';
 import { hideClockIds, normalise } from './normalise.ts';
-import { parseTree, type ReplyTree, serialiseTree } from './reply-tree.ts';
+import { fieldsOf, parseTree, type ReplyTree, removeFields, serialiseTree } from './reply-tree.ts';
 
 export class Comparer {
   /** How often each known difference was met. */
   readonly known = new Map<string, number>();
   /** A known difference was met after which the data of the two differs. */
   partedWays = false;
+  readonly #rows: readonly KnownDifference[];
+
+  /** `version`: of the server beside Rivulet. */
+  constructor(version = 7.0) {
+    this.#rows = KNOWN_DIFFERENCES.filter(({ since }) => version < since);
+  }
 
   /** `queued` are the commands between MULTI and the EXEC that is compared. */
   areEqual(
@@ -38,21 +44,41 @@ export class Comparer {
   }
 
   #areEqual(redis: ReplyTree, rivulet: ReplyTree, args: readonly string[]): boolean {
-    for (const { translate } of KNOWN_DIFFERENCES)
-      if (rivulet.type !== '-') translate?.(rivulet, args);
+    for (const { translate } of this.#rows) if (rivulet.type !== '-') translate?.(rivulet, args);
     normalise(redis, args);
     normalise(rivulet, args);
     if (serialiseTree(redis) === serialiseTree(rivulet)) return true;
-    const known = KNOWN_DIFFERENCES.find((row) => row.explains?.(redis, rivulet, args) === true);
+    const known = this.#rows.find((row) => row.explains?.(redis, rivulet, args) === true);
     if (known === undefined) return false;
     this.#note(known);
     return true;
   }
 
+  /** Whether two replies of one server are equal but for its times and these fields of consumers. */
+  areSame(
+    one: Buffer,
+    other: Buffer,
+    args: readonly string[],
+    ignored: readonly string[],
+  ): boolean {
+    const [left, right] = [one, other].map((reply) => {
+      const tree = parseTree(reply);
+      hideClockIds(tree);
+      normalise(tree, args);
+      const groups = fieldsOf(tree).find(([name]) => name === 'groups')?.[1].items ?? [];
+      for (const group of groups) {
+        const consumers = fieldsOf(group).find(([name]) => name === 'consumers')?.[1].items ?? [];
+        for (const consumer of consumers) removeFields(consumer, ignored);
+      }
+      return serialiseTree(tree);
+    });
+    return left === right;
+  }
+
   /** Whether it is known that redis-server serves a blocked reader with this and Rivulet does not. */
   explainsServing(redis: Buffer, args: readonly string[]): boolean {
     const tree = parseTree(redis);
-    const known = KNOWN_DIFFERENCES.find((row) => row.explainsServing?.(tree, args) === true);
+    const known = this.#rows.find((row) => row.explainsServing?.(tree, args) === true);
     if (known !== undefined) this.#note(known);
     return known !== undefined;
   }

@@ -13,6 +13,7 @@ import {
   type Target,
 } from './episode.ts';
 import { CONNECTIONS, describeStep, Generator, type Step } from './generator.ts';
+import { Reference } from './reference.ts';
 
 const EPISODE_COMMANDS = 250;
 /** How many shorter sequences are tried before the report. */
@@ -39,8 +40,9 @@ export interface DifferentialResult {
 export async function runDifferential(options: DifferentialOptions): Promise<DifferentialResult> {
   const known = new Map<string, number>();
   let commands = 0;
+  const reference = await Reference.ask(options.targets[0].port);
   for (let seed = options.seed; commands < options.commands; seed++) {
-    const { setting, steps } = episodeOf(seed);
+    const { setting, steps } = episodeOf(seed, reference);
     const result = await runEpisode(options.targets, setting, steps);
     commands += result.commands;
     for (const [what, count] of result.known) known.set(what, (known.get(what) ?? 0) + count);
@@ -55,14 +57,15 @@ export async function runDifferential(options: DifferentialOptions): Promise<Dif
   return { commands, report: undefined, known };
 }
 
-function episodeOf(seed: number): { setting: Setting; steps: Step[] } {
+function episodeOf(seed: number, reference: Reference): { setting: Setting; steps: Step[] } {
   const random = new Random(seed);
   const setting: Setting = {
     nodeMaxEntries: random.pick([100, 100, 1, 2, 5, 10, 0]),
     nodeMaxBytes: random.pick([4096, 4096, 100, 300, 0]),
+    version: reference.version,
     protocols: Array.from({ length: CONNECTIONS }, () => random.pick([2, 3] as const)),
   };
-  return { setting, steps: new Generator(random).steps(EPISODE_COMMANDS) };
+  return { setting, steps: new Generator(random, reference).steps(EPISODE_COMMANDS) };
 }
 
 /** Differences of one kind have, most likely, one cause. */

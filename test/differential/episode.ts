@@ -9,6 +9,7 @@
  */
 import { RespSession } from '../helpers/resp-session.ts';
 import { Comparer } from './compare.ts';
+import { compareExchanged } from './exchange.ts';
 import { mayBlock, type Step } from './generator.ts';
 
 export interface Target {
@@ -21,6 +22,8 @@ export interface Target {
 export interface Setting {
   readonly nodeMaxEntries: number;
   readonly nodeMaxBytes: number;
+  /** Of the server beside Rivulet (reference.ts). @default 7.0 */
+  readonly version?: number;
   /** RESP version of each connection. */
   readonly protocols: readonly (2 | 3)[];
 }
@@ -121,10 +124,15 @@ export async function runEpisode(
   timeoutMs = 20_000,
 ): Promise<EpisodeResult> {
   const sides = [new Side(targets[0], timeoutMs), new Side(targets[1], timeoutMs)] as const;
-  const episode = new Episode(sides, steps);
+  const episode = new Episode(sides, steps, setting.version);
   try {
     await Promise.all(sides.map((side) => side.open(setting)));
-    const difference = await episode.run();
+    let difference = await episode.run();
+    if (difference === undefined && !episode.comparer.partedWays) {
+      const found = await compareExchanged(targets[0].port, targets[1].port, episode.comparer);
+      if (found !== undefined)
+        difference = { ...found, at: steps.length - 1, after: steps.length - 1 };
+    }
     return { commands: episode.commands, difference, known: episode.comparer.known };
   } finally {
     await Promise.all(sides.map((side) => side.close()));
@@ -132,7 +140,7 @@ export async function runEpisode(
 }
 
 class Episode {
-  readonly comparer = new Comparer();
+  readonly comparer: Comparer;
   commands = 0;
   /** How many steps have been sent or skipped. */
   #sent = 0;
@@ -142,7 +150,8 @@ class Episode {
   /** Commands queued between MULTI and EXEC, by connection. */
   readonly #queued = new Map<number, (readonly string[])[]>();
 
-  constructor(sides: readonly [Side, Side], steps: readonly Step[]) {
+  constructor(sides: readonly [Side, Side], steps: readonly Step[], version?: number) {
+    this.comparer = new Comparer(version);
     this.#sides = sides;
     this.#steps = steps;
   }

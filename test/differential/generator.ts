@@ -7,6 +7,7 @@
  * Ids are explicit; what depends on the time of the servers is left out (see normalise.ts).
  */
 import type { Random } from '../../src/util/random.ts';
+import { Reference } from './reference.ts';
 
 /** The id of another connection differs between servers: it stands as a reference until it is sent. */
 export type StepArgument = string | Buffer | { readonly clientOf: number };
@@ -43,17 +44,27 @@ const EDGE_IDS = [
 ];
 
 type Command = (string | number | Buffer | { clientOf: number })[];
-type Recipe = readonly [weight: number, write: (g: Generator) => Command | Command[]];
+/** `needs`: a command that the server beside Rivulet must have. */
+type Recipe = readonly [
+  weight: number,
+  write: (g: Generator) => Command | Command[],
+  needs?: string,
+];
 
 export class Generator {
   readonly random: Random;
   readonly #inMulti = new Set<number>();
   #lastMs = 0;
   #connection = 0;
-  readonly #totalWeight = RECIPES.reduce((sum, [weight]) => sum + weight, 0);
+  readonly reference: Reference;
+  readonly #recipes: readonly Recipe[];
+  readonly #totalWeight: number;
 
-  constructor(random: Random) {
+  constructor(random: Random, reference = new Reference()) {
     this.random = random;
+    this.reference = reference;
+    this.#recipes = RECIPES.filter(([, , needs]) => needs === undefined || reference.has(needs));
+    this.#totalWeight = this.#recipes.reduce((sum, [weight]) => sum + weight, 0);
   }
 
   /** At least `count` steps. */
@@ -77,7 +88,7 @@ export class Generator {
       return [[this.random.chance(0.85) ? 'EXEC' : 'DISCARD']];
     }
     let pick = this.random.below(this.#totalWeight);
-    const [, write] = RECIPES.find(([weight]) => {
+    const [, write] = this.#recipes.find(([weight]) => {
       pick -= weight;
       return pick < 0;
     }) as Recipe;
@@ -99,6 +110,22 @@ export class Generator {
 
   pick<T>(items: readonly T[]): T {
     return this.random.pick(items);
+  }
+
+  /** These arguments, or none, and none where the server is older than `version`. */
+  maybeSince(version: number, probability: number, ...command: Command): Command {
+    return this.reference.version >= version ? this.maybe(probability, ...command) : [];
+  }
+
+  /** What becomes of references: an option of 8.2. */
+  references(probability: number): Command {
+    return this.maybeSince(8.2, probability, this.word('KEEPREF', 'DELREF', 'ACKED'));
+  }
+
+  /** `IDS n id...`, at times with a wrong count. */
+  countedIds(): Command {
+    const ids = this.ids();
+    return ['IDS', this.chance(0.04) ? this.integer(6) : ids.length, ...ids];
   }
 
   /** These arguments, or none. */
@@ -210,18 +237,26 @@ export class Generator {
     const approximately = this.maybe(0.6, this.pick(['~', '~', '=']));
     const threshold = isById ? this.oldId() : this.integer(60);
     const limit = this.maybe(0.15, 'LIMIT', this.integer(60));
-    return [this.word(isById ? 'MINID' : 'MAXLEN'), ...approximately, threshold, ...limit];
+    const references = this.references(0.3);
+    return [
+      this.word(isById ? 'MINID' : 'MAXLEN'),
+      ...approximately,
+      threshold,
+      ...limit,
+      ...references,
+    ];
   }
 
   /**
-   * Streams and ids of XREAD and XREADGROUP. No `+`, which 7.0 does not know; and a key stands once,
-   * because 7.0 wakes a blocked reader with one stream's entries, later versions with all that there are.
+   * Streams and ids of XREAD and XREADGROUP. No `+` where it is not known (before 7.4); and a key stands
+   * once, because 7.0 wakes a blocked reader with one stream's entries, later versions with all that there are.
    */
   reading(id: () => string, most: number): Command {
     const first = this.stream();
     const second = this.stream();
     const keys = most === 1 || second === first || this.chance(0.8) ? [first] : [first, second];
-    const ids = keys.map(id).map((text) => (text === '+' ? '-' : text));
+    const isOld = this.reference.version < 7.4;
+    const ids = keys.map(id).map((text) => (isOld && text === '+' ? '-' : text));
     if (this.chance(0.02)) ids.pop();
     return ['STREAMS', ...keys, ...ids];
   }
@@ -245,6 +280,8 @@ const STREAM_RECIPES: Recipe[] = [
       'XADD',
       g.stream(),
       ...g.maybe(0.1, 'NOMKSTREAM'),
+      ...g.references(0.1),
+      ...g.maybeSince(8.6, 0.15, 'IDMP', g.pick(['p1', 'p2']), `i${g.below(20)}`),
       ...TRIMMABLE(g),
       g.newId(),
       ...g.fields(),
@@ -287,6 +324,17 @@ const STREAM_RECIPES: Recipe[] = [
       ...g.maybe(0.6, 'FULL', ...g.maybe(0.5, 'COUNT', g.integer(5))),
     ],
   ],
+  [3, (g) => ['XDELEX', g.stream(), ...g.references(0.6), ...g.countedIds()], 'XDELEX'],
+  [
+    1,
+    (g) => [
+      'XCFGSET',
+      g.stream(),
+      ...g.maybe(0.6, 'IDMP-DURATION', g.integer(90_000)),
+      ...g.maybe(0.6, 'IDMP-MAXSIZE', g.integer(11_000)),
+    ],
+    'XCFGSET',
+  ],
   // Ids from the clock only on a stream of their own, which nobody copies or waits for: two that fall
   // into one millisecond on one server need not on the other.
   [1, (g) => ['XADD', 'clock', ...g.maybe(0.2, 'MAXLEN', g.integer(20)), '*', ...g.fields()]],
@@ -301,7 +349,12 @@ function readGroup(g: Generator): Command[] {
   const reading = g.reading(() => (g.chance(0.75) ? '>' : g.oldId()), block.length > 0 ? 1 : 2);
   const keys = reading.slice(1, 1 + Math.floor(reading.length / 2));
   const creating = keys.map((key) => ['XGROUP', 'CREATECONSUMER', key, group, consumer]);
-  const options = [...g.maybe(0.5, 'COUNT', g.integer(8)), ...block, ...g.maybe(0.1, 'NOACK')];
+  const options = [
+    ...g.maybe(0.5, 'COUNT', g.integer(8)),
+    ...block,
+    ...g.maybe(0.1, 'NOACK'),
+    ...g.maybeSince(8.4, 0.15, 'CLAIM', g.pick(['0', '3600000', '-1', 'x'])),
+  ];
   return [...creating, ['XREADGROUP', 'GROUP', group, consumer, ...options, ...reading]];
 }
 
@@ -389,6 +442,24 @@ const GROUP_RECIPES: Recipe[] = [
         ...g.maybe(0.2, 'JUSTID'),
       ),
   ],
+  [
+    3,
+    (g) => ['XACKDEL', g.stream(), g.group(), ...g.references(0.6), ...g.countedIds()],
+    'XACKDEL',
+  ],
+  [
+    4,
+    (g) => [
+      'XNACK',
+      g.stream(),
+      g.group(),
+      g.word('SILENT', 'FAIL', 'FATAL'),
+      ...g.countedIds(),
+      ...g.maybe(0.2, 'RETRYCOUNT', g.integer(10)),
+      ...g.maybe(0.2, 'FORCE'),
+    ],
+    'XNACK',
+  ],
   [3, (g) => ['XINFO', 'GROUPS', g.stream()]],
   [3, (g) => ['XINFO', 'CONSUMERS', g.stream(), g.group()]],
   [
@@ -412,8 +483,34 @@ function setOptions(g: Generator): Command {
   ];
   return [
     ...g.maybe(0.2, g.word('NX', 'XX')),
+    ...g.maybeSince(8.4, 0.2, ...condition(g)),
     ...g.maybe(0.2, 'GET'),
     ...g.maybe(0.3, ...g.pick(expiries)),
+  ];
+}
+
+function condition(g: Generator): Command {
+  const byDigest = g.chance(0.4);
+  const digest = g.pick(['9555e8555c62dcfd', '2d06800538d394c2', '2D06800538D394C2', 'abc', '']);
+  return byDigest ? [g.word('IFDEQ', 'IFDNE'), digest] : [g.word('IFEQ', 'IFNE'), g.value()];
+}
+
+/** A number with a fraction, and some that are none or out of range. */
+function float(g: Generator): string {
+  if (g.chance(0.1)) return g.pick(['inf', '-inf', 'nan', 'x', '', ' 1', '1e400', '1e-30']);
+  return `${g.pick(['', '-'])}${g.below(1000)}.${g.below(1000)}${g.pick(['', '', 'e3', 'e-3'])}`;
+}
+
+function bounded(g: Generator): Command {
+  const isFloat = g.chance(0.4);
+  const number = () => (isFloat ? float(g) : g.pick([String(g.below(100) - 50), g.integer(9)]));
+  return [
+    ...g.maybe(0.8, isFloat ? 'BYFLOAT' : 'BYINT', number()),
+    ...g.maybe(0.3, 'LBOUND', number()),
+    ...g.maybe(0.3, 'UBOUND', number()),
+    ...g.maybe(0.3, 'SATURATE'),
+    ...g.maybe(0.2, 'EX', g.integer(10_000)),
+    ...g.maybe(0.1, g.word('ENX', 'PERSIST')),
   ];
 }
 
@@ -445,6 +542,44 @@ const STRING_RECIPES: Recipe[] = [
   [1, (g) => ['STRLEN', g.string()]],
   [1, (g) => ['SETNX', g.string(), g.value()]],
   [1, (g) => ['SETEX', g.string(), g.integer(10_000), g.value()]],
+  [1, (g) => ['INCRBYFLOAT', g.string(), float(g)]],
+  [1, (g) => ['SETRANGE', g.string(), g.integer(40), g.value()]],
+  [
+    1,
+    (g) => [
+      g.pick(['GETRANGE', 'SUBSTR']),
+      g.string(),
+      String(g.below(40) - 20),
+      String(g.below(40) - 20),
+    ],
+  ],
+  [
+    1,
+    (g) => ['LCS', g.string(), g.string(), ...g.maybe(0.3, g.pick(['LEN', 'IDX', 'WITHMATCHLEN']))],
+  ],
+  [1, (g) => ['MSETNX', g.string(), g.value(), g.string(), g.value()]],
+  [
+    1,
+    (g) => ['GETEX', g.string(), ...g.maybe(0.5, g.pick(['PERSIST', 'EX']), ...g.maybe(0.6, '99'))],
+  ],
+  [1, (g) => ['GETSET', g.string(), g.value()]],
+  [1, (g) => ['DECRBY', g.string(), g.integer(1000)]],
+  [1, (g) => ['DELEX', g.key(), ...g.maybe(0.8, ...condition(g))], 'DELEX'],
+  [1, (g) => ['DIGEST', g.string()], 'DIGEST'],
+  [
+    1,
+    (g) => [
+      'MSETEX',
+      g.chance(0.1) ? g.integer(4) : 2,
+      g.string(),
+      g.value(),
+      g.string(),
+      g.value(),
+      ...setOptions(g),
+    ],
+    'MSETEX',
+  ],
+  [2, (g) => ['INCREX', g.string(), ...bounded(g)], 'INCREX'],
 ];
 
 const KEY_RECIPES: Recipe[] = [

@@ -1,14 +1,17 @@
 /**
- * Where Rivulet means to differ from redis-server 7.0.15. Everything else is a bug.
+ * Where Rivulet means to differ from an older redis-server. Everything else is a bug.
  *
- * Rivulet follows Redis 8.10; most rows are what changed between the two.
+ * Rivulet follows Redis 8.10; the rows are what changed since 7.0, each with the version that brought
+ * it: from that one on the row explains nothing.
  */
 import { fieldsOf, type ReplyTree, removeFields, serialiseTree } from './reply-tree.ts';
 
 export interface KnownDifference {
   readonly what: string;
   readonly reason: string;
-  /** Brings Rivulet's reply to the form of 7.0.15 where the difference is one of form. */
+  /** The version of Redis that does it as Rivulet does. */
+  readonly since: number;
+  /** Brings Rivulet's reply to the form of the older server where the difference is one of form. */
   readonly translate?: (rivulet: ReplyTree, args: readonly string[]) => void;
   /** Whether these two replies differ for this reason. */
   readonly explains?: (redis: ReplyTree, rivulet: ReplyTree, args: readonly string[]) => boolean;
@@ -22,18 +25,29 @@ export const KNOWN_DIFFERENCES: readonly KnownDifference[] = [
   {
     what: 'XINFO STREAM: the fields about idempotent producers',
     reason: 'new in Redis 8.6',
+    since: 8.6,
     translate: (rivulet, args) => {
       if (isXinfo(args, 'STREAM')) removeFields(rivulet, IDEMPOTENCY_FIELDS);
     },
   },
   {
-    what: 'XINFO STREAM FULL: nacked-count of a group, active-time of a consumer',
-    reason: 'new in Redis 8.8 and 7.2',
+    what: 'XINFO STREAM FULL: nacked-count of a group',
+    reason: 'new in Redis 8.8',
+    since: 8.8,
+    translate: (rivulet, args) => {
+      if (!isXinfo(args, 'STREAM')) return;
+      const groups = fieldsOf(rivulet).find(([name]) => name === 'groups')?.[1].items ?? [];
+      for (const group of groups) removeFields(group, ['nacked-count']);
+    },
+  },
+  {
+    what: 'XINFO STREAM FULL: active-time of a consumer',
+    reason: 'new in Redis 7.2',
+    since: 7.2,
     translate: (rivulet, args) => {
       if (!isXinfo(args, 'STREAM')) return;
       const groups = fieldsOf(rivulet).find(([name]) => name === 'groups')?.[1].items ?? [];
       for (const group of groups) {
-        removeFields(group, ['nacked-count']);
         const consumers = fieldsOf(group).find(([name]) => name === 'consumers')?.[1].items ?? [];
         for (const consumer of consumers) removeFields(consumer, ['active-time']);
       }
@@ -42,6 +56,7 @@ export const KNOWN_DIFFERENCES: readonly KnownDifference[] = [
   {
     what: 'XSETID below the largest deleted id is refused',
     reason: 'checked since Redis 7.2; 7.0 accepts it, or finds another fault',
+    since: 7.2,
     explains: (_, rivulet, args) =>
       args[0].toUpperCase() === 'XSETID' &&
       rivulet.text ===
@@ -51,6 +66,7 @@ export const KNOWN_DIFFERENCES: readonly KnownDifference[] = [
   {
     what: 'XREAD blocked, woken by an entry that was trimmed in the same command: goes on waiting',
     reason: 'since Redis 7.2 it is woken by entries that are there; 7.0 answers with an empty list',
+    since: 7.2,
     explainsServing: (redis, args) =>
       /^XREAD(GROUP)?$/i.test(args[0]) &&
       streamsIn(redis).every(([, entries]) => entries.items?.length === 0),
@@ -59,6 +75,7 @@ export const KNOWN_DIFFERENCES: readonly KnownDifference[] = [
   {
     what: 'XREAD blocked on several keys, one of which has become another type: WRONGTYPE',
     reason: 'since Redis 7.2 the command is executed again, all its keys are looked at',
+    since: 7.2,
     explains: (redis, rivulet, args) =>
       args[0].toUpperCase() === 'XREAD' &&
       redis.items !== null &&
@@ -67,6 +84,7 @@ export const KNOWN_DIFFERENCES: readonly KnownDifference[] = [
   {
     what: 'XREAD blocked on several keys that get entries in one transaction: all of them are returned',
     reason: 'since Redis 7.2 the command is executed again; 7.0 returns the first key alone',
+    since: 7.2,
     explains: (redis, rivulet, args) => {
       if (args[0].toUpperCase() !== 'XREAD') return false;
       const [served, ...others] = streamsIn(redis).map(textOfPair);
@@ -78,12 +96,14 @@ export const KNOWN_DIFFERENCES: readonly KnownDifference[] = [
     what: 'lag and entries-read of a group whose next entries were trimmed, or of an empty stream',
     reason:
       'since Redis 8.0 only what is still there counts; 7.0 counts trimmed entries too, or gives up',
+    since: 8.2,
     explains: (redis, rivulet, args) =>
       args[0].toUpperCase() === 'XINFO' && differOnlyInLag(redis, rivulet),
   },
   {
     what: 'XADD ms-* after the last sequence of that millisecond: smaller than the top item',
     reason: '7.0 does not set the reason and may say that the elements are too large',
+    since: 7.2,
     explains: (redis, rivulet, args) =>
       args[0].toUpperCase() === 'XADD' &&
       redis.text === 'ERR Elements are too large to be stored' &&
@@ -92,6 +112,7 @@ export const KNOWN_DIFFERENCES: readonly KnownDifference[] = [
   {
     what: 'XREAD, XREADGROUP: the text about an unbalanced list of streams',
     reason: 'changed in Redis 7.4',
+    since: 7.4,
     explains: (redis, rivulet) =>
       /^ERR Unbalanced XREAD list of streams/.test(redis.text ?? '') &&
       /^ERR Unbalanced '(xread|xreadgroup)' list of streams/.test(rivulet.text ?? ''),
@@ -99,6 +120,7 @@ export const KNOWN_DIFFERENCES: readonly KnownDifference[] = [
   {
     what: 'XREADGROUP blocked on a key that is removed or replaced: NOGROUP or WRONGTYPE',
     reason: 'since Redis 7.2 the command is executed again; 7.0 answers UNBLOCKED',
+    since: 7.2,
     explains: (redis, rivulet, args) =>
       args[0].toUpperCase() === 'XREADGROUP' &&
       redis.text === 'UNBLOCKED the stream key no longer exists' &&
@@ -107,6 +129,7 @@ export const KNOWN_DIFFERENCES: readonly KnownDifference[] = [
   {
     what: 'XREADGROUP blocked in a group that is destroyed: the usual NOGROUP',
     reason: 'since Redis 7.2 the command is executed again; 7.0 has a text of its own',
+    since: 7.2,
     explains: (redis, rivulet, args) =>
       args[0].toUpperCase() === 'XREADGROUP' &&
       redis.text === 'NOGROUP the consumer group this client was blocked on no longer exists' &&
@@ -115,6 +138,7 @@ export const KNOWN_DIFFERENCES: readonly KnownDifference[] = [
   {
     what: 'XINFO CONSUMERS: inactive',
     reason: 'new in Redis 7.2',
+    since: 7.2,
     translate: (rivulet, args) => {
       if (!isXinfo(args, 'CONSUMERS')) return;
       for (const consumer of rivulet.items ?? []) removeFields(consumer, ['inactive']);

@@ -1,7 +1,8 @@
 /**
  * What in a reply depends on the time or on chance, and is therefore not compared. All of it:
  *
- * - XPENDING's idle times; XINFO CONSUMERS' idle; XINFO STREAM FULL's seen-time and delivery times
+ * - XPENDING's idle times; XINFO CONSUMERS' idle and inactive; XINFO STREAM FULL's seen-time,
+ *   active-time and delivery times; idle times of XREADGROUP CLAIM
  * - TTL and PTTL of a key that has one; EXPIRETIME and PEXPIRETIME where the expiry was given relatively
  * - ids that the server took from its clock (XADD with `*`)
  * - the order of KEYS and SCAN
@@ -21,8 +22,11 @@ const NORMALISERS: Record<string, Normaliser> = {
   XINFO: (tree, args) => {
     const kind = args[1]?.toUpperCase();
     if (kind === 'CONSUMERS')
-      for (const consumer of tree.items ?? []) hideFields(consumer, ['idle']);
+      for (const consumer of tree.items ?? []) hideFields(consumer, ['idle', 'inactive']);
     if (kind === 'STREAM' && args.length > 3) hideFullTimes(tree);
+  },
+  XREADGROUP: (tree, args) => {
+    if (args.some((arg) => arg.toUpperCase() === 'CLAIM')) hideIdleOfEntries(tree);
   },
   TTL: hidePositive,
   PTTL: hidePositive,
@@ -78,13 +82,23 @@ function hideFullTimes(tree: ReplyTree): void {
     for (const entry of facts.get('pending')?.items ?? facts.get('pel')?.items ?? [])
       hide(entry.items?.[2]);
     for (const consumer of facts.get('consumers')?.items ?? []) {
-      hideFields(consumer, ['seen-time']);
+      hideFields(consumer, ['seen-time', 'active-time']);
       for (const [name, value] of fieldsOf(consumer)) {
         if (name === 'pending' || name === 'pel')
           for (const entry of value.items ?? []) hide(entry.items?.[1]);
       }
     }
   }
+}
+
+/** With CLAIM an entry has four parts: id, fields, idle time, deliveries. */
+function hideIdleOfEntries(tree: ReplyTree): void {
+  const items = tree.items ?? [];
+  if (items.length === 4 && items[2].type === ':' && items[0].items === null) {
+    if (items[2].text !== '0' || items[3].text !== '0') hide(items[2]);
+    return;
+  }
+  for (const item of items) hideIdleOfEntries(item);
 }
 
 function sortItems(tree: ReplyTree): void {

@@ -1,6 +1,7 @@
 /**
- * `npm run test:differential [-- --commands 1000000] [--seed N] [--keep-going]`: the long form, with
- * progress. `--keep-going` goes on after a
+ * `npm run test:differential [-- --reference PATH] [--commands 1000000] [--seed N] [--keep-going]`: the
+ * long form, with progress. `--reference` names a redis-server of any version to compare with, in place
+ * of the machine's; its commands decide which are sent. `--keep-going` goes on after a
  * difference and reports the first of each kind, up to 20.
  */
 import { parseArgs } from 'node:util';
@@ -11,13 +12,14 @@ import { runDifferential } from './differential.ts';
 const { values } = parseArgs({
   options: {
     commands: { type: 'string', default: '1000000' },
+    reference: { type: 'string' },
     seed: { type: 'string' },
     'keep-going': { type: 'boolean', default: false },
   },
 });
 const total = Number(values.commands);
 let seed = values.seed === undefined ? Date.now() % 1_000_000_000 : Number(values.seed);
-const redis = await startRedis();
+const redis = await startRedis(values.reference === undefined ? {} : { program: values.reference });
 const rivulet = await startRivulet({ args: ['--appendonly', 'no'] });
 const startedAt = performance.now();
 let done = 0;
