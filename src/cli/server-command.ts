@@ -7,9 +7,11 @@
 import { resolve } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { Config } from '../server/config.ts';
+import type { Logger } from '../server/logger.ts';
 import { PinoLogger } from '../server/pino-logger.ts';
 import { RivuletServer } from '../server/rivulet-server.ts';
 import { RIVULET_VERSION } from '../server/version.ts';
+import { inBackground, report, startInBackground } from './daemon.ts';
 import { fail } from './fail.ts';
 import { writePidFile } from './pid-file.ts';
 import { readServerFlags } from './server-flags.ts';
@@ -20,57 +22,118 @@ export async function serverCommand(args: readonly string[]): Promise<void> {
     console.log(serverHelp());
     return;
   }
+  const config = new Config();
+  try {
+    readServerFlags(config, args);
+    config.checkObeyed();
+  } catch (error) {
+    await report({ failed: (error as Error).message });
+    throw error;
+  }
+  if (wantsBackground(config) && !inBackground()) {
+    console.log(await startInBackground());
+    return;
+  }
+  await runServer(config);
+}
+
+/** As in Redis, a supervisor that watches this process keeps it in the foreground. */
+function wantsBackground(config: Config): boolean {
+  const { NOTIFY_SOCKET, UPSTART_JOB } = process.env;
+  const supervised = config.get('supervised') !== 'no' && (NOTIFY_SOCKET ?? UPSTART_JOB);
+  return config.yes('daemonize') && !supervised;
+}
+
+async function runServer(config: Config): Promise<void> {
   // What commands allocate dies at once, so a young generation that stays at its first size (1 MiB,
   // which fits a processor's cache) is faster than one that grows to 16 MiB, and memory per entry is
   // what the entries need: 36 bytes instead of 43 at two million.
   setFlagsFromString('--semi-space-growth-factor=1');
-  const config = new Config();
-  readServerFlags(config, args);
-  const log = new PinoLogger(config.get('logfile'));
+  const log = new PinoLogger(config.path('logfile'));
   config.watch('loglevel', (level) => log.setLevel(level));
+  let removePidFile = (): void => {};
   const end = (code: number): void => {
+    removePidFile();
     log.flush().finally(() => process.exit(code));
   };
-  let server: RivuletServer;
-  try {
-    server = await RivuletServer.start({ config, log, onEnd: end });
-  } catch (error) {
-    await log.flush();
-    fail(`can't start: ${(error as Error).message}`);
-    // Something half open must not keep the process alive.
-    process.exit(1);
-  }
-  const removePidFile = writePidFile(config.get('pidfile'));
+  let server: RivuletServer | null = null;
   let signalled = false;
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {
       if (signalled) process.exit(1);
       signalled = true;
-      log.write('notice', `${signal} received: finishing replies, then checkpoint and exit`);
-      server.stop().then(
-        () => {
-          removePidFile();
-          end(0);
-        },
-        (error: Error) => {
-          log.write('warning', `could not end in order: ${error.message}`);
-          end(1);
-        },
-      );
+      // While data is loaded nothing is in memory that the disk does not have.
+      if (server === null) process.exit(0);
+      else stopOnSignal(server, signal, config, log, end);
     });
+  }
+  // A terminal that closes is no reason to end; Redis ignores it too.
+  process.on('SIGHUP', () => {});
+  nameWithoutEffect(config, log);
+  try {
+    server = await RivuletServer.start({ config, log, onEnd: end });
+  } catch (error) {
+    const why = `can't start: ${(error as Error).message}`;
+    await log.flush();
+    await report({ failed: why });
+    fail(why);
+    // Something half open must not keep the process alive.
+    process.exit(1);
+  }
+  try {
+    removePidFile = writePidFile(config.path('pidfile'));
+  } catch (error) {
+    log.write('warning', `Failed to write PID file: ${(error as Error).message}`);
   }
   process.on('uncaughtException', (error) => {
     log.write('warning', `uncaught: ${error.message}`, { stack: error.stack });
     end(1);
   });
-  console.log(readyLine(server, config));
+  const line = readyLine(server, config);
+  console.log(line);
+  await report({ ready: line });
+}
+
+function stopOnSignal(
+  server: RivuletServer,
+  signal: 'SIGTERM' | 'SIGINT',
+  config: Config,
+  log: Logger,
+  end: (code: number) => void,
+): void {
+  const options = config.get(`shutdown-on-${signal.toLowerCase()}`).split(' ');
+  const checkpoint = !options.includes('nosave');
+  const then = checkpoint ? 'then checkpoint and exit' : 'then exit without a checkpoint';
+  log.write('notice', `${signal} received: finishing replies, ${then}`);
+  server.stop(checkpoint).then(
+    () => end(0),
+    (error: Error) => {
+      log.write('warning', `could not end in order: ${error.message}`);
+      end(1);
+    },
+  );
+}
+
+/** What file and flags ask for and this server has no use for: said once. */
+function nameWithoutEffect(config: Config, log: Logger): void {
+  if (config.inert.size > 0) {
+    const names = [...config.inert].join(', ');
+    log.write('notice', `accepted from the configuration, without effect here: ${names}`);
+  }
+  const savesNothing = config.origin('save') !== '' && config.get('save') === '';
+  if (!config.yes('appendonly') && config.origin('appendonly').includes(':') && !savesNothing) {
+    log.write(
+      'warning',
+      "'appendonly no' keeps everything in memory only: 'save' points write nothing here, and the data ends with the server. Set 'appendonly yes' to keep it",
+    );
+  }
 }
 
 function readyLine(server: RivuletServer, config: Config): string {
   const where = server.addresses.map(({ text }) => text);
   if (server.http !== null) where.push(server.http.address);
   const data = config.yes('appendonly')
-    ? `data in ${resolve(config.get('dir'))}, appendfsync ${config.get('appendfsync')}`
+    ? `data in ${resolve(config.path('dir'))}, appendfsync ${config.get('appendfsync')}`
     : 'in memory only: appendonly no';
   return `rivulet ${RIVULET_VERSION} ready on ${where.join(', ')} (${data}; pid ${process.pid})`;
 }

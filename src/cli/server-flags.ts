@@ -1,10 +1,11 @@
 /**
  * The arguments of `micro server`, as redis-server reads its own: an optional configuration file,
  * then `--name value ...` for any parameter; a flag's values reach to the next flag. `--name=value`
- * works as well, and `--config FILE` names the file.
+ * works as well, and `--config FILE` names the file. Values are kept as bytes.
  */
 import { resolve } from 'node:path';
-import { type Config, parameterOf, unknownText } from '../server/config.ts';
+import { bytesOf, type Config, parameterOf, unknownText } from '../server/config.ts';
+import { assignDirective } from '../server/config-directives.ts';
 import { loadConfigFile } from '../server/config-file.ts';
 
 interface Flag {
@@ -19,7 +20,7 @@ export function readServerFlags(config: Config, args: readonly string[]): void {
     config.file = resolve(file);
     loadConfigFile(config, config.file);
   }
-  for (const { name, values } of flags) assign(config, name, values);
+  for (const { name, values } of flags) assign(config, name, values.map(bytesOf));
 }
 
 function split(args: readonly string[]): { file: string | null; flags: Flag[] } {
@@ -50,6 +51,7 @@ function split(args: readonly string[]): { file: string | null; flags: Flag[] } 
 }
 
 function assign(config: Config, name: string, values: string[]): void {
+  if (assignDirective(config, name, values, `'--${name}'`)) return;
   const parameter = parameterOf(name);
   if (parameter === undefined) throw new Error(unknownText(name).replace('parameter', 'flag'));
   if (values.length === 0) {
@@ -58,7 +60,7 @@ function assign(config: Config, name: string, values: string[]): void {
     values = ['yes'];
   }
   try {
-    config.assign(name, values);
+    config.assign(name, values, `--${name}`);
   } catch (error) {
     throw new Error(`bad value for '--${name}': ${(error as Error).message}`);
   }

@@ -9,7 +9,9 @@
 import type { Arguments } from '../util/arguments.ts';
 import { globMatches } from '../util/glob.ts';
 import type { CommandEntry, CommandTable } from './command-table.ts';
+import { FOREIGN_CATEGORIES, isForeignCommand } from './foreign-commands.ts';
 import { keyFlags, keyIndices, neededRights } from './key-specs.ts';
+import { lowerCase } from './words.ts';
 
 /** A rule that was refused, and Redis's reason. */
 export class AclError extends Error {
@@ -51,6 +53,9 @@ export const CATEGORIES: readonly string[] = [
   'scripting',
 ];
 
+/** What C calls white space, and NUL: byte 0xA0 is none. */
+export const SPACE = /[\0 \t-\r]/;
+
 const UNKNOWN = 'Unknown command or category name in ACL';
 
 export class Permissions {
@@ -60,6 +65,8 @@ export class Permissions {
   #rules: string[] = ['-@all'];
   #keys: KeyPattern[] = [];
   #channels: Buffer[] = [];
+  /** `+select|0`: commands allowed with these first arguments only, in lower case. */
+  #firstArguments = new Map<number, Set<string>>();
   allKeys = false;
   allChannels: boolean;
   /** Every command without exception. */
@@ -77,6 +84,9 @@ export class Permissions {
     copy.#rules = [...this.#rules];
     copy.#keys = [...this.#keys];
     copy.#channels = [...this.#channels];
+    for (const [index, words] of this.#firstArguments) {
+      copy.#firstArguments.set(index, new Set(words));
+    }
     copy.allKeys = this.allKeys;
     copy.allCommands = this.allCommands;
     return copy;
@@ -87,13 +97,15 @@ export class Permissions {
     return this.allCommands && this.allKeys && this.allChannels;
   }
 
-  allows(entry: CommandEntry): boolean {
-    return this.#allowed[entry.index] === 1;
+  allows(entry: CommandEntry, args: Arguments): boolean {
+    if (this.#allowed[entry.index] === 1) return true;
+    if (this.#firstArguments.size === 0 || args.count < 2) return false;
+    return this.#firstArguments.get(entry.index)?.has(lowerCase(args.latin1(1))) ?? false;
   }
 
   /** Why this command may not run, or null. */
   refusal(entry: CommandEntry, args: Arguments): Refusal | null {
-    if (!this.allows(entry) && !entry.has('no_auth')) return { reason: 'command' };
+    if (!this.allows(entry, args) && !entry.has('no_auth')) return { reason: 'command' };
     if (!this.allKeys) {
       for (const spec of entry.keys) {
         if (spec.flags[0] === 'not_key') continue;
@@ -139,7 +151,7 @@ export class Permissions {
 
   /** Applies one rule; false when it is none of this class's. Throws AclError. */
   apply(rule: string): boolean {
-    const lower = rule.toLowerCase();
+    const lower = lowerCase(rule);
     if (lower === 'allkeys' || rule === '~*') {
       this.allKeys = true;
       this.#keys = [];
@@ -196,6 +208,7 @@ export class Permissions {
 
   #setAll(allowed: boolean): void {
     this.#allowed.fill(allowed ? 1 : 0);
+    this.#firstArguments.clear();
     this.allCommands = allowed;
     this.#rules = [allowed ? '+@all' : '-@all'];
   }
@@ -239,21 +252,22 @@ export class Permissions {
     if (!this.#channels.some((channel) => channel.equals(bytes))) this.#channels.push(bytes);
   }
 
-  /** `+get`, `-config|set`, `+@stream`. */
+  /** `+get`, `-config|set`, `+@stream`, `+select|0`. */
   #command(rule: string): void {
     const allowed = rule[0] === '+';
     const what = rule.slice(1);
     if (what[0] === '@') {
       const category = what.slice(1);
-      if (!CATEGORIES.includes(category)) throw new AclError(UNKNOWN);
+      if (!CATEGORIES.includes(category) && !FOREIGN_CATEGORIES.has(category)) {
+        throw new AclError(UNKNOWN);
+      }
       for (const entry of this.#table.entries) {
         if (entry.categories.has(category)) this.#set(entry, allowed);
       }
     } else {
       const entry = this.#table.byName(what);
-      if (entry === null) throw new AclError(UNKNOWN);
-      this.#set(entry, allowed);
-      for (const sub of entry.subcommands?.all ?? []) this.#set(sub, allowed);
+      if (entry !== null) this.#setWhole(entry, allowed);
+      else if (!isForeignCommand(what)) this.#allowFirstArgument(what, allowed);
     }
     // A rule makes earlier ones about the same thing, and about its subcommands, pointless.
     this.#rules = this.#rules.filter(
@@ -263,13 +277,37 @@ export class Permissions {
     this.allCommands = this.#allowed.every((bit) => bit === 1);
   }
 
+  #setWhole(entry: CommandEntry, allowed: boolean): void {
+    this.#set(entry, allowed);
+    for (const sub of entry.subcommands?.all ?? []) this.#set(sub, allowed);
+  }
+
+  /** `+select|0`, of a command without subcommands. Throws AclError. */
+  #allowFirstArgument(what: string, allowed: boolean): void {
+    const at = what.indexOf('|');
+    const name = what.slice(0, at);
+    const argument = what.slice(at + 1);
+    const entry = at < 0 ? null : this.#table.byName(name);
+    const foreign = at >= 0 && isForeignCommand(name);
+    if (!allowed || (entry === null && !foreign)) throw new AclError(UNKNOWN);
+    if (argument === '') throw new AclError('Syntax error');
+    if (argument.includes('|')) {
+      throw new AclError('Allowing first-arg of a subcommand is not supported');
+    }
+    if (entry === null) return;
+    if (entry.subcommands !== null) throw new AclError(UNKNOWN);
+    const words = this.#firstArguments.get(entry.index) ?? new Set();
+    this.#firstArguments.set(entry.index, words.add(argument));
+  }
+
   #set(entry: CommandEntry, allowed: boolean): void {
     this.#allowed[entry.index] = allowed ? 1 : 0;
+    this.#firstArguments.delete(entry.index);
   }
 }
 
 function checkPattern(glob: string): void {
-  if (/[\s\0]/.test(glob)) throw new AclError('Syntax error');
+  if (SPACE.test(glob)) throw new AclError('Syntax error');
 }
 
 /** Commands whose arguments are channels; `only` = just the first; `literal` = patterns. */

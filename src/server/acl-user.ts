@@ -6,6 +6,7 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import type { Arguments } from '../util/arguments.ts';
 import { AclError, Permissions, type Refusal } from './acl-permissions.ts';
 import type { CommandEntry, CommandTable } from './command-table.ts';
+import { lowerCase } from './words.ts';
 
 export class User {
   readonly name: string;
@@ -16,7 +17,7 @@ export class User {
   readonly passwords = new Set<string>();
   root: Permissions;
   selectors: Permissions[] = [];
-  #sanitize: '' | 'sanitize-payload' | 'skip-sanitize-payload' = '';
+  #sanitize: 'sanitize-payload' | 'skip-sanitize-payload' = 'sanitize-payload';
   readonly #table: CommandTable;
   readonly #allChannels: boolean;
 
@@ -75,7 +76,7 @@ export class User {
 
   /** Applies one rule of ACL SETUSER. Throws AclError. */
   apply(rule: string): void {
-    const lower = rule.toLowerCase();
+    const lower = lowerCase(rule);
     if (lower === 'on') this.enabled = true;
     else if (lower === 'off') this.enabled = false;
     else if (lower === 'nopass') {
@@ -97,17 +98,22 @@ export class User {
   get flags(): string[] {
     const flags = [this.enabled ? 'on' : 'off'];
     if (this.nopass) flags.push('nopass');
-    if (this.#sanitize !== '') flags.push(this.#sanitize);
+    flags.push(this.#sanitize);
     return flags;
   }
 
-  /** The line of ACL LIST, from `user` on. */
+  /** The line of ACL LIST, from `user` on: bytes as latin1. */
   get line(): string {
-    const parts = ['user', this.name, ...this.flags];
-    for (const password of this.passwords) parts.push(`#${password}`);
-    parts.push(this.root.text);
-    for (const selector of this.selectors) parts.push(`(${selector.text})`);
-    return parts.join(' ');
+    return `user ${this.rules.join(' ')}`;
+  }
+
+  /** The name and the rules that make this user: the words of a `user` line. */
+  get rules(): string[] {
+    const words = [this.name, ...this.flags];
+    for (const password of this.passwords) words.push(`#${password}`);
+    words.push(...this.root.text.split(' '));
+    for (const selector of this.selectors) words.push(`(${selector.text})`);
+    return words;
   }
 
   #reset(): void {
@@ -121,7 +127,7 @@ export class User {
   #addSelector(rule: string): void {
     if (!rule.endsWith(')')) throw new AclError('Syntax error');
     const selector = new Permissions(this.#table, this.#allChannels);
-    for (const word of rule.slice(1, -1).split(/\s+/).filter(Boolean)) {
+    for (const word of splitSpace(rule.slice(1, -1))) {
       if (!selector.apply(word)) throw new AclError('Syntax error');
     }
     this.selectors.push(selector);
@@ -145,6 +151,11 @@ export class User {
       throw new AclError('The password you are trying to remove from the user does not exist');
     }
   }
+}
+
+/** The words of a line of bytes. */
+export function splitSpace(bytes: string): string[] {
+  return bytes.split(/[ \t-\r]+/).filter((word) => word !== '');
 }
 
 /** How far a check came: the command, then its keys, then its channels, in order. */

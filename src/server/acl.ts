@@ -1,12 +1,14 @@
 /**
  * The users of one server, the log of refusals, and the file they may live in.
  *
+ * Names, patterns and passwords are bytes, one per character (latin1); the file holds the bytes.
  * Invariant: the user `default` always exists; a change of several rules happens whole or not at all.
  */
 import { readFileSync } from 'node:fs';
-import { AclError, type Refusal } from './acl-permissions.ts';
-import { joinSelectors, User } from './acl-user.ts';
+import { AclError, type Refusal, SPACE } from './acl-permissions.ts';
+import { joinSelectors, splitSpace, User } from './acl-user.ts';
 import type { CommandTable } from './command-table.ts';
+import { bytesOf } from './config.ts';
 import { writeDurably } from './config-file.ts';
 
 export interface AclLogEntry {
@@ -62,7 +64,7 @@ export class Acl {
 
   /** Creates or changes a user: all rules or none. Throws AclError naming the rule. */
   setUser(name: string, rules: readonly string[]): User {
-    if (/[\s\0]/.test(name) || name === '') {
+    if (SPACE.test(name) || name === '') {
       throw new AclError("Usernames can't contain spaces or null characters");
     }
     const existing = this.#users.get(name);
@@ -91,11 +93,11 @@ export class Acl {
     return user;
   }
 
-  /** requirepass: the default user's password; empty = none needed. */
+  /** requirepass: the default user's password, bytes as latin1; empty = none needed. */
   setRequirePass(password: string): void {
     const user = this.default;
     user.apply('resetpass');
-    user.apply(password === '' ? 'nopass' : `>${Buffer.from(password).toString('latin1')}`);
+    user.apply(password === '' ? 'nopass' : `>${password}`);
   }
 
   /** Whether the default user may come in without a password. */
@@ -126,7 +128,7 @@ export class Acl {
 
   /**
    * Replaces all users by those of a file; the default user is kept when the file has none. Throws
-   * Error with `file:line: why` and changes nothing. Returns users that are gone.
+   * Error with `file:line: why` (bytes as latin1) and changes nothing. Returns users that are gone.
    */
   load(path: string): User[] {
     const fresh = new Acl(this.#table);
@@ -135,9 +137,9 @@ export class Acl {
     readFileSync(path, 'latin1')
       .split('\n')
       .forEach((line, index) => {
-        const words = line.trim().split(/\s+/).filter(Boolean);
+        const words = splitSpace(line);
         if (words.length === 0 || words[0]!.startsWith('#')) return;
-        const where = `${path}:${index + 1}`;
+        const where = `${bytesOf(path)}:${index + 1}`;
         if (words[0] !== 'user' || words.length < 2) {
           throw new AclError(
             `${where}: line should start with user keyword followed by the username`,

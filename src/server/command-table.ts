@@ -9,8 +9,10 @@
 import type { Arguments } from '../util/arguments.ts';
 import type { Command, CommandFlag } from './command.ts';
 import { CommandStatistics } from './command-statistics.ts';
+import { isForeignCommand } from './foreign-commands.ts';
 import type { KeySpec } from './key-specs.ts';
 import type { Session } from './session.ts';
+import { lowerCase } from './words.ts';
 
 /** The flags as bits, so that the dispatch loop tests several at once. */
 export const FLAG = {
@@ -81,14 +83,42 @@ export class CommandEntry {
 export class CommandTable {
   /** Every command and subcommand, by index. */
   readonly entries: CommandEntry[] = [];
-  /** Commands without subcommands, in the order given. */
-  readonly top: CommandEntry[] = [];
+  /** Commands without subcommands that have a name, in the order given. */
+  readonly top: readonly CommandEntry[];
+  /** By the names that clients use. */
   readonly #lookup: Lookup;
+  /** By the commands' own names: what ACL rules use. */
+  readonly #original: Lookup;
 
-  constructor(rows: readonly Command[]) {
+  /** `renamed`: the lines of `rename-command`. Throws Error with the reason where one is wrong. */
+  constructor(
+    rows: readonly Command[],
+    renamed: readonly (readonly [command: string, name: string])[] = [],
+  ) {
     const register = (entry: CommandEntry): number => this.entries.push(entry) - 1;
-    for (const row of rows) this.top.push(new CommandEntry(row, null, register));
-    this.#lookup = new Lookup(this.top, (entry) => entry.name);
+    const all = rows.map((row) => new CommandEntry(row, null, register));
+    this.#original = new Lookup(all, (entry) => entry.name);
+    this.#lookup = renamed.length === 0 ? this.#original : this.#rename(renamed);
+    this.top = this.#lookup.all;
+  }
+
+  #rename(renamed: readonly (readonly [command: string, name: string])[]): Lookup {
+    const names = new Map(this.#original.all.map((entry) => [entry.name, entry]));
+    for (const [command, name] of renamed) {
+      const from = lowerCase(command);
+      const to = lowerCase(name);
+      const entry = names.get(from);
+      if (entry === undefined && !isForeignCommand(from)) {
+        throw new Error(`No such command in rename-command: '${command}'`);
+      }
+      names.delete(from);
+      if (to !== '' && names.has(to)) {
+        throw new Error(`Target command name already exists: '${name}'`);
+      }
+      if (to !== '' && entry !== undefined) names.set(to, entry);
+    }
+    const named = new Map([...names].map(([name, entry]) => [entry, name]));
+    return new Lookup([...names.values()], (entry) => named.get(entry)!);
   }
 
   /** The command named by argument 0; a container itself where a subcommand would follow. */
@@ -96,14 +126,23 @@ export class CommandTable {
     return this.#lookup.find(args, 0);
   }
 
-  /** `get`, `config|set`; any case. */
+  /** `get`, `config|set`; any case: the command's own name, as ACL rules use it. */
   byName(name: string): CommandEntry | null {
-    const [first, second, ...rest] = name.split('|');
-    if (rest.length > 0) return null;
-    const top = this.#lookup.byName(first!);
-    if (second === undefined || top === null) return top;
-    return top.subcommands?.byName(second) ?? null;
+    return find(this.#original, name);
   }
+
+  /** As `byName`, by the name that clients use. */
+  byGivenName(name: string): CommandEntry | null {
+    return find(this.#lookup, name);
+  }
+}
+
+function find(lookup: Lookup, name: string): CommandEntry | null {
+  const [first, second, ...rest] = name.split('|');
+  if (rest.length > 0) return null;
+  const top = lookup.byName(first!);
+  if (second === undefined || top === null) return top;
+  return top.subcommands?.byName(second) ?? null;
 }
 
 /** Names to entries: open addressing over a power of two, at most half full. */
@@ -121,7 +160,7 @@ export class Lookup {
     this.#names = new Array(size).fill(undefined);
     this.#entries = new Array(size).fill(undefined);
     for (const entry of entries) {
-      const name = Buffer.from(nameOf(entry));
+      const name = Buffer.from(nameOf(entry), 'latin1');
       let slot = hash(name, 0, name.length) & this.#mask;
       while (this.#names[slot] !== undefined) {
         if (sameName(this.#names[slot]!, name, 0, name.length)) {
@@ -140,7 +179,7 @@ export class Lookup {
   }
 
   byName(name: string): CommandEntry | null {
-    const bytes = Buffer.from(name);
+    const bytes = Buffer.from(name, 'latin1');
     return this.#find(bytes, 0, bytes.length);
   }
 

@@ -4,54 +4,29 @@
  * few marked `rivulet`.
  *
  * A row marked `inert` is accepted and remembered because clients, tools and old configuration files
- * name it, but nothing here depends on it (replication, RDB files, encodings that we do not have).
+ * name it, but nothing here depends on it (replication, RDB files, encodings that we do not have); a
+ * server that is given one says so once in its log. Most of them are in config-inert.ts.
  */
 
-export type Kind = 'yes-no' | 'integer' | 'memory' | 'enum' | 'text' | 'double' | 'special';
+import { inertParameters } from './config-inert.ts';
+import {
+  choice,
+  FIXED,
+  INERT,
+  INERT_FIXED,
+  INT,
+  integer,
+  LLONG,
+  memory,
+  type Parameter,
+  row,
+  text,
+  UINT,
+  ULLONG,
+  yesNo,
+} from './config-rows.ts';
 
-export interface Parameter {
-  readonly name: string;
-  readonly kind: Kind;
-  /** As it would stand in a file. */
-  readonly default: string;
-  /** Whether CONFIG SET may change it; `protected` = only where enable-protected-configs allows. */
-  readonly mutable: boolean | 'protected';
-  readonly min?: number;
-  readonly max?: number;
-  readonly values?: readonly string[];
-  /** Redis's second name of the same parameter (`slave-...`). */
-  readonly alias?: string;
-  readonly inert?: boolean;
-  readonly rivulet?: boolean;
-  /** One line for `micro server --help`; those without are listed by name only. */
-  readonly help?: string;
-  /** Several lines of a file add up instead of replacing each other. */
-  readonly repeats?: boolean;
-}
-
-type Extra = Partial<Omit<Parameter, 'name' | 'kind' | 'default'>>;
-
-function row(name: string, kind: Kind, value: string, extra: Extra = {}): Parameter {
-  return { name, kind, default: value, mutable: true, ...extra };
-}
-
-const yesNo = (name: string, value: 'yes' | 'no', extra?: Extra) =>
-  row(name, 'yes-no', value, extra);
-const text = (name: string, value = '', extra?: Extra) => row(name, 'text', value, extra);
-const choice = (name: string, value: string, values: readonly string[], extra?: Extra) =>
-  row(name, 'enum', value, { values, ...extra });
-const integer = (name: string, value: number, min: number, max: number, extra?: Extra) =>
-  row(name, 'integer', String(value), { min, max, ...extra });
-const memory = (name: string, value: number, extra?: Extra) =>
-  row(name, 'memory', String(value), { min: 0, ...extra });
-
-const INT = 2_147_483_647;
-const UINT = 4_294_967_295;
-/** Redis's LLONG_MAX, shown exactly by `rangeText`. */
-export const LLONG = 2 ** 63;
-const FIXED = { mutable: false } as const;
-const INERT = { inert: true } as const;
-const INERT_FIXED = { inert: true, mutable: false } as const;
+export { LLONG, type Parameter } from './config-rows.ts';
 
 const network: readonly Parameter[] = [
   integer('port', 7488, 0, 65535, {
@@ -86,7 +61,7 @@ const network: readonly Parameter[] = [
     'normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60',
     { repeats: true },
   ),
-  memory('maxmemory-clients', 0),
+  memory('maxmemory-clients', 0, { percent: true }),
   integer('metrics-series-limit', 1000, 0, 1_000_000, {
     rivulet: true,
     help: 'streams (and groups) that /metrics lists one by one',
@@ -133,7 +108,7 @@ const durability: readonly Parameter[] = [
     min: 1024 ** 2,
     help: 'size of one log segment',
   }),
-  row('save', 'special', '', { repeats: true }),
+  row('save', 'special', '', { repeats: true, inert: true }),
   text('dbfilename', 'dump.rdb', { mutable: 'protected', ...INERT }),
   text('appendfilename', 'appendonly.aof', INERT_FIXED),
   text('appenddirname', 'appendonlydir', INERT_FIXED),
@@ -160,9 +135,19 @@ const data: readonly Parameter[] = [
   integer('databases', 16, 1, 1024, { ...FIXED, help: 'numbered databases' }),
   row('maxmemory', 'memory', '0', {
     min: 0,
+    max: ULLONG,
     help: 'bytes of memory above which writes are refused and cold blocks leave; 0 = no limit',
   }),
-  choice('maxmemory-policy', 'noeviction', ['noeviction']),
+  choice('maxmemory-policy', 'noeviction', ['noeviction'], {
+    refusedValues: ['lru', 'lfu', 'lrm', 'random', 'ttl'].flatMap((order) =>
+      order === 'ttl' ? ['volatile-ttl'] : [`allkeys-${order}`, `volatile-${order}`],
+    ),
+    refuse: (value) =>
+      value === 'noeviction'
+        ? null
+        : `'${value}' deletes keys when memory is short, and this server never does: cold blocks of streams leave memory, and writes are refused. Only 'noeviction' is supported`,
+    help: 'noeviction: no key is deleted when memory is short',
+  }),
   integer('maxmemory-samples', 5, 1, 64, INERT),
   integer('maxmemory-eviction-tenacity', 10, 0, 100, INERT),
   memory('stream-node-max-bytes', 4096, { help: 'bytes of one node of a stream, as Redis counts' }),
@@ -180,7 +165,7 @@ const data: readonly Parameter[] = [
   yesNo('dynamic-hz', 'yes', INERT),
   integer('active-expire-effort', 1, 1, 10, INERT),
   yesNo('activerehashing', 'yes', INERT),
-  yesNo('activedefrag', 'no', { values: ['no'] }),
+  yesNo('activedefrag', 'no', INERT),
   ...(['eviction', 'expire', 'server-del', 'user-del', 'user-flush'] as const).map((what) =>
     yesNo(`lazyfree-lazy-${what}`, 'no', INERT),
   ),
@@ -215,9 +200,12 @@ const operation: readonly Parameter[] = [
   integer('slowlog-max-len', 128, 0, LLONG),
   integer('latency-monitor-threshold', 0, 0, LLONG),
   yesNo('latency-tracking', 'yes'),
-  text('latency-tracking-info-percentiles', '50 99 99.9'),
-  text('pidfile', '', FIXED),
-  yesNo('daemonize', 'no', { ...FIXED, values: ['no'] }),
+  row('latency-tracking-info-percentiles', 'special', '50 99 99.9'),
+  text('pidfile', '', { ...FIXED, help: 'file that holds the id of the process while it runs' }),
+  yesNo('daemonize', 'no', { ...FIXED, help: 'yes = run in the background' }),
+  ...(['shutdown-on-sigterm', 'shutdown-on-sigint'] as const).map((name) =>
+    row(name, 'special', 'default'),
+  ),
   choice('supervised', 'no', ['no', 'auto', 'systemd', 'upstart'], INERT_FIXED),
   choice('enable-debug-command', 'no', ['no', 'yes', 'local'], FIXED),
   choice('enable-protected-configs', 'no', ['no', 'yes', 'local'], FIXED),
@@ -227,13 +215,13 @@ const operation: readonly Parameter[] = [
   text('proc-title-template', '{title} {listen-addr} {server-mode}', INERT),
   yesNo('crash-log-enabled', 'yes', INERT),
   yesNo('crash-memcheck-enabled', 'yes', INERT),
-  yesNo('syslog-enabled', 'no', { ...FIXED, values: ['no'] }),
+  yesNo('syslog-enabled', 'no', INERT_FIXED),
   text('syslog-ident', 'redis', INERT_FIXED),
   integer('lua-time-limit', 5000, 0, LLONG, { ...INERT, alias: 'busy-reply-threshold' }),
   integer('io-threads', 1, 1, 128, INERT_FIXED),
   yesNo('io-threads-do-reads', 'no', INERT_FIXED),
   choice('oom-score-adj', 'no', ['no', 'yes', 'relative', 'absolute'], INERT),
-  text('oom-score-adj-values', '0 200 800', INERT),
+  row('oom-score-adj-values', 'special', '0 200 800', INERT),
   yesNo('disable-thp', 'yes', INERT_FIXED),
   text('ignore-warnings', '', INERT),
 ];
@@ -241,30 +229,27 @@ const operation: readonly Parameter[] = [
 const access: readonly Parameter[] = [
   text('requirepass', '', { help: 'password of the default user' }),
   text('aclfile', '', { ...FIXED, help: 'file of users, as ACL SAVE writes it' }),
-  integer('acllog-max-len', 128, 0, INT),
+  integer('acllog-max-len', 128, 0, LLONG),
   choice('acl-pubsub-default', 'resetchannels', ['allchannels', 'resetchannels']),
 ];
 
-/** What tools ask of a standalone server about replication and cluster. */
+/** What would make promises to others that this server cannot keep. */
 const elsewhere: readonly Parameter[] = [
-  text('replicaof', '', { ...INERT_FIXED, alias: 'slaveof', values: [''] }),
-  text('masterauth', '', INERT),
-  text('masteruser', '', INERT),
-  yesNo('replica-serve-stale-data', 'yes', { ...INERT, alias: 'slave-serve-stale-data' }),
-  yesNo('replica-read-only', 'yes', { ...INERT, alias: 'slave-read-only' }),
-  integer('replica-priority', 100, 0, INT, { ...INERT, alias: 'slave-priority' }),
-  integer('min-replicas-to-write', 0, 0, 0, { alias: 'min-slaves-to-write' }),
-  integer('min-replicas-max-lag', 10, 0, INT, { ...INERT, alias: 'min-slaves-max-lag' }),
-  memory('repl-backlog-size', 1024 ** 2, INERT),
-  integer('repl-backlog-ttl', 3600, 0, LLONG, INERT),
-  integer('repl-timeout', 60, 1, INT, INERT),
-  yesNo('repl-diskless-sync', 'yes', INERT),
-  integer('repl-diskless-sync-delay', 5, 0, INT, INERT),
-  yesNo('repl-disable-tcp-nodelay', 'no', INERT),
-  yesNo('cluster-enabled', 'no', { ...INERT_FIXED, values: ['no'] }),
-  text('cluster-config-file', 'nodes.conf', INERT_FIXED),
-  integer('cluster-node-timeout', 15000, 0, LLONG, INERT),
-  yesNo('cluster-require-full-coverage', 'yes', INERT),
+  row('replicaof', 'special', '', {
+    ...FIXED,
+    alias: 'slaveof',
+    refuse: (value) =>
+      value === '' ? null : 'this server is no replica of another: it would take writes of its own',
+  }),
+  integer('min-replicas-to-write', 0, 0, INT, {
+    alias: 'min-slaves-to-write',
+    refuse: (value) =>
+      value === '0' ? null : 'this server has no replicas, so each write would have to be refused',
+  }),
+  yesNo('cluster-enabled', 'no', {
+    ...FIXED,
+    refuse: (value) => (value === 'no' ? null : 'this server is no node of a cluster'),
+  }),
 ];
 
 export const PARAMETERS: readonly Parameter[] = [
@@ -275,4 +260,5 @@ export const PARAMETERS: readonly Parameter[] = [
   ...tls,
   ...operation,
   ...elsewhere,
+  ...inertParameters,
 ];

@@ -27,7 +27,9 @@ export function canonical(
     case 'integer':
       return integer(parameter, value);
     case 'memory':
-      return memoryValue(parameter, value);
+      return parameter.percent && value.endsWith('%') && value.length > 1
+        ? percent(value)
+        : memoryValue(parameter, value);
     case 'enum':
       return oneOf(parameter, value);
     case 'special':
@@ -36,15 +38,15 @@ export function canonical(
         current,
       );
     default:
-      return text(parameter, value);
+      return value;
   }
 }
 
-/** `1gb`, `64k`, `100`: bytes, or null. Redis: k = 1000, kb = 1024. */
-export function memory(text: string): number | null {
-  const match = /^(-?\d+)(b|k|kb|m|mb|g|gb)?$/i.exec(text.trim());
+/** `1gb`, `64k`, `100`: bytes, exact, or null. Redis: k = 1000, kb = 1024. */
+export function memory(text: string): bigint | null {
+  const match = /^(\d{0,127})(b|k|kb|m|mb|g|gb)?$/i.exec(text);
   if (match === null) return null;
-  return Number(match[1]) * UNITS[(match[2] ?? 'b').toLowerCase()]!;
+  return BigInt(match[1] || '0') * BigInt(UNITS[(match[2] ?? 'b').toLowerCase()]!);
 }
 
 const UNITS: Record<string, number> = {
@@ -68,58 +70,62 @@ function yesNo(parameter: Parameter, value: string): string {
 
 function integer(parameter: Parameter, value: string): string {
   if (parameter.name === 'unixsocketperm') return permission(value);
-  if (!/^-?\d{1,19}$/.test(value)) {
+  const number = /^(0|-?[1-9]\d{0,18})$/.test(value) ? BigInt(value) : null;
+  if (number === null || BigInt.asIntN(64, number) !== number) {
     throw new ConfigError("argument couldn't be parsed into an integer");
   }
-  checkRange(parameter, Number(value));
-  return String(BigInt(value));
+  checkRange(parameter, number);
+  return String(number);
 }
 
 /** Octal digits, shown as written. */
 function permission(value: string): string {
   if (!/^0?[0-7]{1,3}$/.test(value)) {
-    throw new ConfigError("argument couldn't be parsed into an integer");
+    throw new ConfigError("argument couldn't be parsed as an octal number");
   }
   return value;
 }
 
 function memoryValue(parameter: Parameter, value: string): string {
   const bytes = memory(value);
-  if (bytes === null || value.startsWith('-')) {
-    throw new ConfigError('argument must be a memory value');
+  if (bytes === null) {
+    throw new ConfigError(
+      `argument must be a memory ${parameter.percent ? 'or percent ' : ''}value`,
+    );
   }
   checkRange(parameter, bytes);
   return String(bytes);
 }
 
-function checkRange(parameter: Parameter, value: number): void {
-  const min = parameter.min ?? -LLONG;
-  const max = parameter.max ?? LLONG;
-  if (value >= min && value <= max) return;
-  throw new ConfigError(`argument must be between ${bound(min)} and ${bound(max)} inclusive`);
+/** A share of maxmemory, as `5%`. */
+function percent(value: string): string {
+  const share = /^(0|[1-9]\d{0,17})%$/.exec(value);
+  if (share === null) throw new ConfigError('argument must be a memory or percent value');
+  if (BigInt(share[1]!) > 100n) {
+    throw new ConfigError('percentage argument must be less or equal to 100');
+  }
+  return share[1] === '0' ? '0' : value;
 }
 
-function bound(value: number): string {
-  if (value >= LLONG) return '9223372036854775807';
-  if (value <= -LLONG) return '-9223372036854775808';
-  return String(value);
+function checkRange(parameter: Parameter, value: bigint): void {
+  const min = bound(parameter.min ?? -LLONG);
+  const max = bound(parameter.max ?? LLONG);
+  if (value >= min && value <= max) return;
+  throw new ConfigError(`argument must be between ${min} and ${max} inclusive`);
+}
+
+/** The greatest integers of 64 bits are no JavaScript numbers: their rows name the next one. */
+function bound(value: number): bigint {
+  return value >= LLONG ? BigInt(value) - 1n : BigInt(value);
 }
 
 function oneOf(parameter: Parameter, value: string): string {
   const lower = value.toLowerCase();
-  if (!parameter.values!.includes(lower)) {
-    throw new ConfigError(
-      `argument(s) must be one of the following: ${parameter.values!.join(', ')}`,
-    );
+  const { values, refusedValues } = parameter;
+  if (!values!.includes(lower) && !refusedValues?.includes(lower)) {
+    throw new ConfigError(`argument(s) must be one of the following: ${values!.join(', ')}`);
   }
   return lower;
-}
-
-function text(parameter: Parameter, value: string): string {
-  if (parameter.values && !parameter.values.includes(value)) {
-    throw new ConfigError('not supported by this server');
-  }
-  return value;
 }
 
 const SPECIAL: Record<string, (words: string[], current: string) => string> = {
@@ -141,8 +147,47 @@ const SPECIAL: Record<string, (words: string[], current: string) => string> = {
     return eventClasses(given);
   },
 
+  'latency-tracking-info-percentiles'(words) {
+    if (words.length === 1 && words[0] === '""') return '';
+    const shares = words.map((word) => {
+      if (!/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?$/i.test(word)) {
+        throw new ConfigError('Invalid latency-tracking-info-percentiles parameters');
+      }
+      const share = Number(word);
+      if (share < 0 || share > 100) {
+        throw new ConfigError(
+          'latency-tracking-info-percentiles parameters should sit between [0.0,100.0]',
+        );
+      }
+      return String(Number(share.toFixed(6)));
+    });
+    return shares.join(' ');
+  },
+
+  'oom-score-adj-values'(words) {
+    if (words.length !== 3) throw new ConfigError('wrong number of arguments');
+    for (const word of words) {
+      if (!/^[+-]?\d{1,9}$/.test(word) || Math.abs(Number(word)) > 2000) {
+        throw new ConfigError(
+          'Invalid oom-score-adj-values, elements must be between -2000 and 2000.',
+        );
+      }
+    }
+    return words.map(Number).join(' ');
+  },
+
+  'shutdown-on-sigterm': shutdownWords,
+  'shutdown-on-sigint': shutdownWords,
+
+  replicaof(words) {
+    if (words.length === 2 && words.join(' ').toLowerCase() === 'no one') return '';
+    if (words.length === 0) return '';
+    if (words.length !== 2) throw new ConfigError('wrong number of arguments');
+    return words.join(' ');
+  },
+
   'client-output-buffer-limit'(words, current) {
-    if (words.length === 0 || words.length % 4 !== 0) {
+    if (words.length % 4 !== 0) {
       throw new ConfigError('Wrong number of arguments in buffer limit configuration.');
     }
     const limits = new Map(CLASSES.map((name) => [name, classPart(current, name)]));
@@ -153,17 +198,32 @@ const SPECIAL: Record<string, (words: string[], current: string) => string> = {
       }
       const hard = memory(words[i + 1]!);
       const soft = memory(words[i + 2]!);
-      const seconds = Number(words[i + 3]);
-      if (hard === null || soft === null || hard < 0 || soft < 0 || !/^\d+$/.test(words[i + 3]!)) {
+      const seconds = words[i + 3]!;
+      if (hard === null || soft === null || !/^\d{1,15}$/.test(seconds)) {
         throw new ConfigError(
           'Error in hard, soft or soft_seconds setting in buffer limit configuration.',
         );
       }
-      limits.set(name === 'replica' ? 'slave' : name, `${hard} ${soft} ${seconds}`);
+      limits.set(name === 'replica' ? 'slave' : name, `${hard} ${soft} ${Number(seconds)}`);
     }
     return CLASSES.map((name) => `${name} ${limits.get(name)}`).join(' ');
   },
 };
+
+const SHUTDOWN_WORDS = ['default', 'save', 'nosave', 'now', 'force'];
+
+/** shutdown-on-sigterm and -sigint: `default`, or what SHUTDOWN would be given. */
+function shutdownWords(words: string[]): string {
+  const set = new Set(words.map((word) => word.toLowerCase()));
+  if (set.size === 0 || [...set].some((word) => !SHUTDOWN_WORDS.includes(word))) {
+    throw new ConfigError(`argument(s) must be one of the following: ${SHUTDOWN_WORDS.join(', ')}`);
+  }
+  if (set.has('save') && set.has('nosave')) {
+    throw new ConfigError("shutdown options SAVE and NOSAVE can't be used simultaneously");
+  }
+  const shown = SHUTDOWN_WORDS.slice(1).filter((word) => set.has(word));
+  return shown.length === 0 ? 'default' : shown.join(' ');
+}
 
 const CLASSES: readonly string[] = ['normal', 'slave', 'pubsub'];
 

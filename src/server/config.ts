@@ -1,20 +1,29 @@
 /**
- * The configuration of one server: values by name, and who wants to hear of a change.
+ * The configuration of one server: values by name, and watchers that are called after a change.
  *
+ * Values are bytes, one per character (latin1), as files and clients gave them: `path` and `shown` decode
+ * them where a file is opened or a person reads them.
  * Invariant: every value is in its canonical form, and `change` applies all of its pairs or none.
  * Cost: look-ups are a Map's; whoever needs a value on the hot path keeps a copy through `watch`.
  */
 import { globMatches } from '../util/glob.ts';
 import { PARAMETERS, type Parameter } from './config-parameters.ts';
 import { ConfigError, canonical } from './config-values.ts';
+import { lowerCase } from './words.ts';
 
 export type Watcher = (value: string) => void;
 
 export class Config {
   /** The file CONFIG REWRITE rewrites; empty when the server was started without one. */
   file = '';
-  /** `user` lines of the file, as words behind the directive. */
+  /** `user` lines of the file, as words (bytes) behind the directive. */
   readonly users: string[][] = [];
+  /** `rename-command` lines: a command's name and its new one, empty = none. */
+  readonly renamedCommands: [command: string, name: string][] = [];
+  /** Directives of the file and flags that are known and have no effect here, in their order. */
+  readonly inert = new Set<string>();
+  /** Where a parameter was given last: `redis.conf:12`, `--port`. */
+  readonly #origins = new Map<string, string>();
   readonly #values = new Map<string, string>();
   readonly #numbers = new Map<string, number>();
   readonly #watchers = new Map<string, Watcher[]>();
@@ -29,9 +38,20 @@ export class Config {
     return value;
   }
 
-  /** An integer or a number of bytes. */
+  /** An integer or a number of bytes; beyond 2^53 it is rounded, as `get` is not. */
   number(name: string): number {
-    return this.#numbers.get(name)!;
+    const number = this.#numbers.get(name)!;
+    // NaN: a share of maxmemory.
+    if (!Number.isNaN(number)) return number;
+    const share = Number.parseInt(this.get(name), 10) / 100;
+    return Math.floor(this.number('maxmemory') * share);
+  }
+
+  /** A value that names a file. Throws where its bytes are no UTF-8. */
+  path(name: string): string {
+    const path = shown(this.get(name));
+    if (path.includes('\ufffd')) throw new Error(`'${name}' is not valid UTF-8: '${path}'`);
+    return path;
   }
 
   yes(name: string): boolean {
@@ -43,10 +63,32 @@ export class Config {
   }
 
   /** Sets any parameter, before the server runs. Throws ConfigError with Redis's reason. */
-  assign(name: string, words: readonly string[]): void {
+  assign(name: string, words: readonly string[], origin = ''): void {
     const parameter = parameterOf(name);
     if (parameter === undefined) throw new ConfigError(unknownText(name));
     this.#store(parameter, canonical(parameter, words, this.get(parameter.name)));
+    this.#origins.set(parameter.name, origin);
+    if (parameter.inert) this.inert.add(parameter.name);
+  }
+
+  /** Where the value was given before the start: `redis.conf:12` or `--port`; empty = nowhere. */
+  origin(name: string): string {
+    return this.#origins.get(name) ?? '';
+  }
+
+  /**
+   * Throws where a value is one that this server must not pretend to obey. Asked when file and flags are
+   * read: a later one may have taken the value back.
+   */
+  checkObeyed(): void {
+    for (const parameter of PARAMETERS) {
+      const value = this.get(parameter.name);
+      const why = parameter.refuse?.(value) ?? null;
+      if (why === null) continue;
+      const origin = this.origin(parameter.name);
+      const where = origin === '' ? '' : `${origin}: `;
+      throw new ConfigError(`${where}'${parameter.name} ${shown(value)}': ${why}`);
+    }
   }
 
   /** Sets a value that the server itself found out, such as the port it was given. */
@@ -84,11 +126,15 @@ export class Config {
       if (seen.has(parameter.name)) throw refuse('duplicate parameter');
       seen.add(parameter.name);
       const old = this.get(parameter.name);
+      let value: string;
       try {
-        next.push({ parameter, name, old, value: canonical(parameter, [text], old) });
+        value = canonical(parameter, [text], old);
       } catch (error) {
         throw refuse((error as Error).message);
       }
+      const why = parameter.refuse?.(value) ?? null;
+      if (why !== null) throw refuse(why);
+      next.push({ parameter, name, old, value });
     }
     for (const { parameter, value } of next) this.#store(parameter, value);
     let name = '';
@@ -106,7 +152,7 @@ export class Config {
   /** CONFIG GET: names and values matching any of the globs, by name; aliases included. */
   matching(globs: readonly string[]): [name: string, value: string][] {
     const found: [string, string][] = [];
-    const patterns = globs.map((glob) => Buffer.from(glob.toLowerCase()));
+    const patterns = globs.map((glob) => Buffer.from(lowerCase(glob), 'latin1'));
     for (const parameter of PARAMETERS) {
       for (const name of [parameter.name, parameter.alias]) {
         if (name === undefined) continue;
@@ -138,13 +184,23 @@ export class Config {
   #store(parameter: Parameter, value: string): void {
     this.#values.set(parameter.name, value);
     if (parameter.kind === 'integer' || parameter.kind === 'memory') {
-      this.#numbers.set(parameter.name, Number(value));
+      this.#numbers.set(parameter.name, value.endsWith('%') ? Number.NaN : Number(value));
     }
   }
 }
 
 function failed(name: string, why: string): ConfigError {
   return new ConfigError(`ERR CONFIG SET failed (possibly related to argument '${name}') - ${why}`);
+}
+
+/** Bytes as a person reads them: UTF-8. */
+export function shown(bytes: string): string {
+  return Buffer.from(bytes, 'latin1').toString();
+}
+
+/** Text as bytes, one per character: what `shown` decodes. */
+export function bytesOf(text: string): string {
+  return Buffer.from(text).toString('latin1');
 }
 
 const BY_NAME = new Map<string, Parameter>();
@@ -155,7 +211,7 @@ for (const parameter of PARAMETERS) {
 
 /** The row of this name or alias, in any case. */
 export function parameterOf(name: string): Parameter | undefined {
-  return BY_NAME.get(name.toLowerCase());
+  return BY_NAME.get(lowerCase(name));
 }
 
 export function canonicalDefault(parameter: Parameter): string {
@@ -164,8 +220,8 @@ export function canonicalDefault(parameter: Parameter): string {
 
 /** `unknown parameter 'prot'; did you mean 'port'?` */
 export function unknownText(name: string): string {
-  const near = nearest(name.toLowerCase(), [...BY_NAME.keys()]);
-  return `unknown parameter '${name}'${near === null ? '' : `; did you mean '${near}'?`}`;
+  const near = nearest(lowerCase(name), [...BY_NAME.keys()]);
+  return `unknown parameter '${shown(name)}'${near === null ? '' : `; did you mean '${near}'?`}`;
 }
 
 /** The candidate with the smallest edit distance, if it is near enough to be what was meant. */

@@ -32,7 +32,7 @@ export async function openDirectory(
   const started = systemClock.monotonic();
   const durable = await openDurableEngine({
     disk: realDisk,
-    directory: resolve(config.get('dir')),
+    directory: resolve(config.path('dir')),
     clock: systemClock,
     random: new Random(randomInt(2 ** 32)),
     openCheckpoint: (directory) => LmdbCheckpoint.open(directory),

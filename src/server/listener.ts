@@ -12,6 +12,7 @@ import { createServer as createTlsServer, type TlsOptions } from 'node:tls';
 import { Connection } from './connection.ts';
 import { connectionRefusal } from './protected-mode.ts';
 import type { ServerState } from './server-state.ts';
+import { showsUnknownCertificate } from './tls-peer.ts';
 
 /** What one read may bring; libuv never reads more at a time than this. */
 const READ_BUFFER = 64 * 1024;
@@ -41,7 +42,7 @@ export class Listeners {
     if (config.number('tls-port') > 0) {
       await this.#openPort(hosts, config.number('tls-port'), this.#tlsOptions());
     }
-    if (config.get('unixsocket') !== '') await this.#openUnix(config.get('unixsocket'));
+    if (config.get('unixsocket') !== '') await this.#openUnix(config.path('unixsocket'));
     if (this.#listening.length === 0) {
       throw new Error('nothing to listen on: give a port, a tls-port or a unixsocket');
     }
@@ -112,9 +113,10 @@ export class Listeners {
 
   /** Certificates can be renewed with CONFIG SET; connections that exist keep theirs. */
   #tlsServer(options: TlsOptions): Server {
-    const server = createTlsServer({ ...options, allowHalfOpen: true }, (socket) =>
-      this.#welcome(socket, false),
-    );
+    const server = createTlsServer({ ...options, allowHalfOpen: true }, (socket) => {
+      if (showsUnknownCertificate(socket)) socket.destroy();
+      else this.#welcome(socket, false);
+    });
     let first = true;
     const renew = (): void => {
       if (!first) server.setSecureContext(this.#tlsOptions());
@@ -140,9 +142,9 @@ export class Listeners {
     const { config } = this.#server;
     const file = (name: string): Buffer => {
       try {
-        return readFileSync(config.get(name));
+        return readFileSync(config.path(name));
       } catch (error) {
-        throw new Error(`can't read ${name} '${config.get(name)}': ${(error as Error).message}`);
+        throw new Error(`can't read ${name} '${config.path(name)}': ${(error as Error).message}`);
       }
     };
     if (config.get('tls-cert-file') === '' || config.get('tls-key-file') === '') {

@@ -10,7 +10,7 @@ import { NullJournal } from '../storage/journal.ts';
 import { systemClock } from '../util/clock.ts';
 import { Random } from '../util/random.ts';
 import { allCommands } from './commands/index.ts';
-import type { Config } from './config.ts';
+import { type Config, shown } from './config.ts';
 import { Housekeeping } from './housekeeping.ts';
 import type { HttpListener } from './http.ts';
 import { type Address, Listeners } from './listener.ts';
@@ -52,6 +52,7 @@ export class RivuletServer {
 
   /** Rejects with an Error whose message is one sentence. */
   static async start({ config, log, onEnd }: StartOptions): Promise<RivuletServer> {
+    config.checkObeyed();
     const health: Health = { reason: 'recovering the data directory' };
     const http = await openHttp(config, health);
     let data: OpenData | null = null;
@@ -138,9 +139,9 @@ function loadUsers(state: ServerState): void {
   }
   try {
     for (const [name, ...rules] of config.users) acl.setUser(name!, rules);
-    if (file !== '') acl.load(file);
+    if (file !== '') acl.load(config.path('aclfile'));
   } catch (error) {
-    throw new Error(`can't load users: ${(error as Error).message}`);
+    throw new Error(`can't load users: ${shown((error as Error).message)}`);
   }
   let started = false;
   config.watch('dir', () => {

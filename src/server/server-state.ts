@@ -113,7 +113,7 @@ export class ServerState {
     this.timeOfDay = new TimeOfDay(options.engine.clock);
     this.failures = new BackgroundFailures(options.log, () => this.monotonic());
     this.persistence = options.persistence;
-    this.table = new CommandTable(options.commands);
+    this.table = new CommandTable(options.commands, options.config.renamedCommands);
     this.acl = new Acl(this.table);
     this.memory = new MemoryPressure(this.engine, this.persistence, () => this.monotonic());
     this.#watchConfig();

@@ -46,15 +46,26 @@ export function splitWords(line: Uint8Array): Buffer[] | null {
   }
 }
 
-/** The words of a line of text (a configuration file's), or null where quotes are unbalanced. */
+/** The words of a line of bytes (latin1), or null where quotes are unbalanced. */
 export function splitText(line: string): string[] | null {
-  return splitWords(Buffer.from(line))?.map((word) => word.toString()) ?? null;
+  const words = splitWords(Buffer.from(line, 'latin1'));
+  return words?.map((word) => word.toString('latin1')) ?? null;
 }
 
-/** A word as it may stand in a file: quoted where it has to be. */
+/** ASCII letters in lower case; every other byte stays, as C's tolower leaves it. */
+export function lowerCase(bytes: string): string {
+  return bytes.replace(/[A-Z]/g, (letter) => letter.toLowerCase());
+}
+
+/** White space at both ends removed: what C calls so, not the further ones of Unicode. */
+export function trimSpace(bytes: string): string {
+  return bytes.replace(/^[ \t-\r]+|[ \t-\r]+$/g, '');
+}
+
+/** A word (bytes as latin1) as it may stand in a file: ASCII, quoted where it has to be. */
 export function quoteWord(word: string): string {
   if (/^[!#-&(-~]+$/.test(word) && !word.includes('\\')) return word;
-  const shown = word.replace(/["\\\n\r\t\p{Cc}]/gu, (c) => {
+  const shown = word.replace(/[^ !#-[\]-~]/g, (c) => {
     if (c === '"' || c === '\\') return `\\${c}`;
     if (c === '\n') return '\\n';
     if (c === '\r') return '\\r';

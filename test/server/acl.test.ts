@@ -37,7 +37,7 @@ function refused(acl: Acl, ...rules: string[]): string {
 
 test('the default user may do everything, without a password', () => {
   const acl = new Acl(table);
-  assert.equal(acl.default.line, 'user default on nopass ~* &* +@all');
+  assert.equal(acl.default.line, 'user default on nopass sanitize-payload ~* &* +@all');
   assert.ok(acl.open && acl.default.unrestricted);
 });
 
@@ -98,7 +98,7 @@ test('passwords are kept as hashes, and taken in turn', () => {
   assert.equal(hash('two'), false);
   assert.equal(
     acl.find('bob')?.line,
-    'user bob on #7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed ~a* resetchannels -@all +get',
+    'user bob on sanitize-payload #7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed ~a* resetchannels -@all +get',
   );
   acl.setUser('bob', ['off']);
   assert.equal(hash('one'), false);

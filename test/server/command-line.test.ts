@@ -153,3 +153,146 @@ test('the ready line names the real addresses', async () => {
   await using server = await startRivulet({ args: ['--appendonly', 'no'] });
   assert.match(server.output(), /^rivulet \d+\.\d+\.\d+ ready on 127\.0\.0\.1:\d+ \(.*pid \d+\)$/m);
 });
+
+/** Resolves when the server cannot be reached any more; a bounded wait. */
+async function gone(port: number): Promise<void> {
+  for (let i = 0; i < 400; i++) {
+    const session = await RespSession.open(port).catch(() => null);
+    if (session === null) return;
+    await session.close();
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
+  throw new Error(`port ${port} still answers`);
+}
+
+/** Waits, at most 10 seconds, until the server has logged this. */
+async function said(server: { output(): string }, what: RegExp): Promise<void> {
+  for (let i = 0; i < 400 && !what.test(server.output()); i++) {
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
+  assert.match(server.output(), what);
+}
+
+test('daemonize yes leaves a server in the background, with its pidfile and log', async () => {
+  await using place = temporaryDirectory('daemon');
+  const path = (name: string) => join(place.path, name);
+  writeFileSync(
+    path('redis.conf'),
+    `daemonize yes\nport 0\nhttp-port 0\ndir "${path('data')}"\npidfile ${path('pid')}\nlogfile ${path('log')}\nrdbcompression yes\n`,
+  );
+  const { code, stdout, stderr } = await run(path('redis.conf'));
+  assert.equal(code, 0, stderr);
+  const port = Number(/ready on 127\.0\.0\.1:(\d+)/.exec(stdout)?.[1]);
+  const pid = Number(/pid (\d+)/.exec(stdout)?.[1]);
+  try {
+    assert.equal(readFileSync(path('pid'), 'utf8'), `${pid}\n`);
+    await using session = await RespSession.open(port);
+    assert.match(await session.text('CONFIG', 'GET', 'daemonize'), /yes/);
+    assert.match(readFileSync(path('log'), 'utf8'), /without effect here: rdbcompression"/);
+    session.call('SHUTDOWN').catch(() => {});
+    await session.closed;
+    await gone(port);
+    for (let i = 0; i < 400 && existsSync(path('pid')); i++) {
+      await new Promise((resolve) => setTimeout(resolve, 25));
+    }
+    assert.ok(!existsSync(path('pid')), 'the pidfile goes with the server');
+  } finally {
+    try {
+      process.kill(pid, 'SIGKILL');
+    } catch {
+      // It ended, as it should.
+    }
+  }
+});
+
+test('a server in the background that cannot start says why, and the code is 1', async () => {
+  await using place = temporaryDirectory('daemon-refused');
+  const file = join(place.path, 'file');
+  writeFileSync(file, '');
+  const line = await refusal(
+    '--daemonize',
+    'yes',
+    '--port',
+    '0',
+    '--http-port',
+    '0',
+    '--dir',
+    file,
+  );
+  assert.match(line, /file is not a directory/);
+});
+
+test('a flag takes back what the file asks for and this server refuses', async () => {
+  await using place = temporaryDirectory('taken-back');
+  const file = join(place.path, 'redis.conf');
+  const refused = {
+    'cluster-enabled': ['yes', 'no', /this server is no node of a cluster/],
+    replicaof: ['127.0.0.1 6379', 'no one', /this server is no replica/],
+    'min-replicas-to-write': ['1', '0', /has no replicas/],
+    'maxmemory-policy': ['allkeys-lru', 'noeviction', /'allkeys-lru' deletes keys/],
+  } as const;
+  for (const [name, [value, , why]] of Object.entries(refused)) {
+    writeFileSync(file, `port 0\n${name} ${value}\n`);
+    const line = await refusal(file, '--appendonly', 'no', '--http-port', '0');
+    assert.match(line, why);
+    assert.ok(line.includes(`${file}:2: '${name} ${value}'`), line);
+  }
+  const all = Object.entries(refused);
+  writeFileSync(
+    file,
+    `${all.map(([name, [value]]) => `${name} ${value}\n`).join('')}daemonize yes\n`,
+  );
+  const args = all.flatMap(([name, [, value]]) => [`--${name}`, ...value.split(' ')]);
+  await using server = await startRivulet({
+    args: ['--config', file, '--appendonly', 'no', '--daemonize', 'no', ...args],
+  });
+  await using session = await RespSession.open(server.port);
+  assert.equal(await session.text('PING'), '+PONG\r\n');
+});
+
+test('a pidfile that cannot be written is a warning; signals end the server all the same', async () => {
+  await using place = temporaryDirectory('no-pidfile');
+  await using server = await startRivulet({
+    args: ['--appendonly', 'no', '--pidfile', join(place.path, 'missing', 'pid')],
+  });
+  await said(server, /Failed to write PID file/);
+  server.process.kill('SIGHUP');
+  await using session = await RespSession.open(server.port);
+  assert.equal(await session.text('PING'), '+PONG\r\n', 'SIGHUP does not end it');
+  assert.equal(await server.stop('SIGTERM'), 0);
+});
+
+test('SHUTDOWN removes the pidfile', async () => {
+  await using place = temporaryDirectory('shutdown-pidfile');
+  const pidfile = join(place.path, 'pid');
+  await using server = await startRivulet({ args: ['--pidfile', pidfile, '--appendonly', 'no'] });
+  const session = await RespSession.open(server.port);
+  const ended = new Promise((resolve) => server.process.once('exit', resolve));
+  session.call('SHUTDOWN', 'NOSAVE').catch(() => {});
+  assert.equal(await ended, 0);
+  assert.ok(!existsSync(pidfile));
+});
+
+test('rename-command and include with wildcards work as in Redis', async () => {
+  await using place = temporaryDirectory('renamed');
+  const path = (name: string) => join(place.path, name);
+  mkdirSync(path('conf.d'));
+  writeFileSync(path('conf.d/10-a.conf'), 'rename-command CONFIG ""\nrename-command EVAL ""\n');
+  writeFileSync(path('conf.d/20-b.conf'), 'rename-command KEYS k3ys\nloadmodule /lib/x.so arg\n');
+  writeFileSync(path('redis.conf'), 'include conf.d/*.conf\nsearch-on-timeout fail\n');
+  await using server = await startRivulet({
+    args: ['--config', path('redis.conf'), '--appendonly', 'no'],
+  });
+  await using session = await RespSession.open(server.port);
+  assert.match(await session.text('CONFIG', 'GET', 'port'), /^-ERR unknown command 'CONFIG'/);
+  assert.match(await session.text('KEYS', '*'), /^-ERR unknown command 'KEYS'/);
+  assert.equal(await session.text('K3YS', '*'), '*0\r\n');
+  assert.equal(await session.text('ACL', 'SETUSER', 'u', '+config|get', '-keys'), '+OK\r\n');
+  assert.equal(await session.text('COMMAND', 'INFO', 'config'), '*1\r\n$-1\r\n');
+  await said(server, /without effect here: loadmodule, search-on-timeout/);
+  writeFileSync(path('redis.conf'), 'rename-command NOPE x\n');
+  assert.match(
+    await refusal(path('redis.conf'), '--appendonly', 'no'),
+    /No such command in rename/,
+  );
+});

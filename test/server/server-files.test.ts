@@ -208,7 +208,7 @@ test('CONFIG REWRITE writes the file that the server was started with', async ()
   assert.equal(await session.text('CONFIG', 'REWRITE'), '+OK\r\n');
   const content = readFileSync(file, 'utf8');
   assert.match(content, /^# kept\ntimeout 7\n/);
-  assert.match(content, /^user bob on nopass ~\* resetchannels -@all \+@read$/m);
+  assert.match(content, /^user bob on nopass sanitize-payload ~\* resetchannels -@all \+@read$/m);
 });
 
 test('ACL SAVE and LOAD use the aclfile', async () => {

@@ -347,7 +347,9 @@ for (const protocol of [2, 3] as const) {
 }
 
 /** Newer servers name the user that lacks a right, and say less about the key; 7.0 did not. */
-function withoutUser(line: string): string {
+function withoutUser(said: string): string {
+  // Since 7.2 users have the flag that is their default.
+  const line = said.replace(/flags\r\n[*~]\d/, 'flags').replace('$16\r\nsanitize-payload\r\n', '');
   if (!line.includes('no permissions') && !line.includes('No permissions')) return line;
   return line
     .replace(/\$\d+/, '')

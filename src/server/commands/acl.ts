@@ -54,7 +54,7 @@ export const aclCommands: readonly Command[] = [
         PLAIN,
         'Returns the authenticated username of the connection.',
         (session) => {
-          session.reply.bulkText(utf8(connectionOf(session).user.name));
+          session.reply.bulk(bytes(connectionOf(session).user.name));
         },
       ),
     ],
@@ -62,8 +62,8 @@ export const aclCommands: readonly Command[] = [
 ];
 
 /** Names and patterns are kept as latin1, one character per byte. */
-function utf8(latin1: string): string {
-  return Buffer.from(latin1, 'latin1').toString();
+function bytes(latin1: string): Buffer {
+  return Buffer.from(latin1, 'latin1');
 }
 
 function rest(args: Arguments, from: number): string[] {
@@ -82,7 +82,7 @@ function cat(session: Session): void {
   if (args.count === 3) {
     const category = args.text(2).toLowerCase();
     if (!CATEGORIES.includes(category)) {
-      reply.error(`ERR Unknown category '${args.text(2)}'`);
+      reply.errorBytes(`ERR Unknown category '${args.latin1(2)}'`);
       return;
     }
     names = connectionOf(session)
@@ -98,13 +98,13 @@ function cat(session: Session): void {
 function users(session: Session): void {
   const all = connectionOf(session).server.acl.users();
   session.reply.array(all.length);
-  for (const user of all) session.reply.bulkText(utf8(user.name));
+  for (const user of all) session.reply.bulk(bytes(user.name));
 }
 
 function list(session: Session): void {
   const all = connectionOf(session).server.acl.users();
   session.reply.array(all.length);
-  for (const user of all) session.reply.bulkText(utf8(user.line));
+  for (const user of all) session.reply.bulk(bytes(user.line));
 }
 
 function getUser(session: Session): void {
@@ -122,21 +122,21 @@ function getUser(session: Session): void {
   reply.array(user.passwords.size);
   for (const password of user.passwords) reply.bulkText(password);
   reply.bulkText('commands');
-  reply.bulkText(user.root.commandsText);
+  reply.bulk(bytes(user.root.commandsText));
   reply.bulkText('keys');
-  reply.bulkText(utf8(user.root.keysText));
+  reply.bulk(bytes(user.root.keysText));
   reply.bulkText('channels');
-  reply.bulkText(utf8(user.root.channelsText));
+  reply.bulk(bytes(user.root.channelsText));
   reply.bulkText('selectors');
   reply.array(user.selectors.length);
   for (const selector of user.selectors) {
     reply.map(3);
     reply.bulkText('commands');
-    reply.bulkText(selector.commandsText);
+    reply.bulk(bytes(selector.commandsText));
     reply.bulkText('keys');
-    reply.bulkText(utf8(selector.keysText));
+    reply.bulk(bytes(selector.keysText));
     reply.bulkText('channels');
-    reply.bulkText(utf8(selector.channelsText));
+    reply.bulk(bytes(selector.channelsText));
   }
 }
 
@@ -149,7 +149,7 @@ function setUser(session: Session): void {
     reply.ok();
   } catch (error) {
     if (!(error instanceof AclError)) throw error;
-    reply.error(`ERR ${utf8(error.message)}`);
+    reply.errorBytes(`ERR ${error.message}`);
   }
 }
 
@@ -206,14 +206,14 @@ function dryRun(session: Session): void {
   const name = args.latin1(2);
   const user = server.acl.find(name);
   if (user === undefined) {
-    reply.error(`ERR User '${utf8(name)}' not found`);
+    reply.errorBytes(`ERR User '${name}' not found`);
     return;
   }
   const inner = Arguments.of(...Array.from({ length: args.count - 3 }, (_, i) => args.copy(i + 3)));
   let entry = server.table.find(inner);
   if (entry?.subcommands && inner.count > 1) entry = entry.subcommands.find(inner, 1);
   if (entry === null) {
-    reply.error(`ERR Command '${args.text(3)}' not found`);
+    reply.errorBytes(`ERR Command '${args.latin1(3)}' not found`);
     return;
   }
   if (entry.arity >= 0 ? inner.count !== entry.arity : inner.count < -entry.arity) {
@@ -223,11 +223,11 @@ function dryRun(session: Session): void {
   const refusal = user.refusal(entry, inner);
   if (refusal === null) reply.ok();
   else if (refusal.reason === 'command') {
-    reply.bulk(Buffer.from(deniedCommand(name, entry), 'latin1'));
+    reply.bulk(bytes(deniedCommand(name, entry)));
   } else {
     const object = inner.latin1(refusal.argument);
     const text = `User ${name} has no permissions to access the '${object}' ${refusal.reason}`;
-    reply.bulk(Buffer.from(text, 'latin1'));
+    reply.bulk(bytes(text));
   }
 }
 
@@ -267,9 +267,9 @@ function logEntry(session: Session, entry: AclLogEntry): void {
   reply.bulkText('context');
   reply.bulkText(entry.context);
   reply.bulkText('object');
-  reply.bulkText(utf8(entry.object));
+  reply.bulk(bytes(entry.object));
   reply.bulkText('username');
-  reply.bulkText(utf8(entry.username));
+  reply.bulk(bytes(entry.username));
   reply.bulkText('age-seconds');
   reply.double(Math.max(0, engine.now - entry.createdAt) / 1000);
   reply.bulkText('client-info');
@@ -287,8 +287,8 @@ const NO_FILE =
 
 /** Where `aclfile` is; null, with the error replied, where there is none. */
 function aclFile(session: Session): string | null {
-  const path = connectionOf(session).server.config.get('aclfile');
-  if (path !== '') return path;
+  const { config } = connectionOf(session).server;
+  if (config.get('aclfile') !== '') return config.path('aclfile');
   session.reply.error(NO_FILE);
   return null;
 }
@@ -302,7 +302,7 @@ function load(session: Session): void {
     for (const user of server.acl.users()) endForbiddenListeners(server, user, session);
     session.reply.ok();
   } catch (error) {
-    session.reply.error(
+    session.reply.errorBytes(
       `ERR ${(error as Error).message} WARNING: ACL errors detected, no change to the previously active ACL rules was performed`,
     );
   }

@@ -81,7 +81,7 @@ function info(session: Session): void {
   }
   reply.array(args.count - 2);
   for (let i = 2; i < args.count; i++) {
-    const entry = tableOf(session).byName(args.text(i));
+    const entry = tableOf(session).byGivenName(args.latin1(i));
     if (entry === null) reply.null();
     else writeCommandInfo(session, entry);
   }
@@ -95,7 +95,7 @@ function docs(session: Session): void {
   const entries: CommandEntry[] = [];
   if (args.count === 2) entries.push(...table.top);
   for (let i = 2; i < args.count; i++) {
-    const entry = table.byName(args.text(i));
+    const entry = table.byGivenName(args.latin1(i));
     if (entry !== null) entries.push(entry);
   }
   docsReplies(session, entries);

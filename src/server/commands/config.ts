@@ -7,6 +7,7 @@ import { ConfigError } from '../config-values.ts';
 import { connectionOf } from '../connection-of.ts';
 import { isLocal } from '../protected-mode.ts';
 import type { Session } from '../session.ts';
+import { quoteWord } from '../words.ts';
 import { replyHelp, SYNTAX } from './common.ts';
 
 const FLAGS = ['admin', 'noscript', 'loading', 'stale'] as const;
@@ -84,12 +85,12 @@ export const configCommands: readonly Command[] = [
 function get(session: Session): void {
   const { args, reply } = session;
   const globs: string[] = [];
-  for (let i = 2; i < args.count; i++) globs.push(args.text(i));
+  for (let i = 2; i < args.count; i++) globs.push(args.latin1(i));
   const found = connectionOf(session).server.config.matching(globs);
   reply.map(found.length);
   for (const [name, value] of found) {
     reply.bulkText(name);
-    reply.bulkText(value);
+    reply.bulk(Buffer.from(value, 'latin1'));
   }
 }
 
@@ -102,7 +103,7 @@ function set(session: Session): void {
   const connection = connectionOf(session);
   const { config } = connection.server;
   const pairs: [string, string][] = [];
-  for (let i = 2; i < args.count; i += 2) pairs.push([args.text(i), args.text(i + 1)]);
+  for (let i = 2; i < args.count; i += 2) pairs.push([args.latin1(i), args.latin1(i + 1)]);
   const protectedConfigs = config.get('enable-protected-configs');
   const privileged =
     protectedConfigs === 'yes' ||
@@ -112,7 +113,7 @@ function set(session: Session): void {
     reply.ok();
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    reply.error(error.message);
+    reply.errorBytes(error.message);
   }
 }
 
@@ -135,7 +136,10 @@ function rewrite(session: Session): void {
     return;
   }
   try {
-    const users = config.get('aclfile') === '' ? acl.users().map((user) => user.line) : null;
+    const users =
+      config.get('aclfile') === ''
+        ? acl.users().map(({ rules }) => `user ${rules.map(quoteWord).join(' ')}`)
+        : null;
     rewriteConfigFile(config, users);
   } catch (error) {
     log.write('warning', `CONFIG REWRITE failed: ${(error as Error).message}`);
