@@ -24,6 +24,7 @@ import { StreamIterator } from '../stream/stream-iterator.ts';
 import { TrimRule } from '../stream/trim.ts';
 import { Arguments } from '../util/arguments.ts';
 import { ByteWriter } from '../util/byte-writer.ts';
+import { scratch } from '../util/scratch.ts';
 import type { Receipt } from './broker.ts';
 import type { PublishPlan } from './broker-base.ts';
 import type { EmbeddedEngine } from './embedded-engine.ts';
@@ -190,11 +191,11 @@ const KEEP = { references: 'keepref' } as const;
 const LAST_ID = StreamId.max();
 
 // Scratch: never held across calls.
-const bytes = new ByteWriter();
+const bytes = scratch(new ByteWriter());
 const args = new Arguments();
 const parts: (string | number | bigint | Uint8Array)[] = [];
 const id = new StreamId();
 const ids = new IdList();
 const outcomes: Deletion[] = [];
 const rule = new TrimRule();
-const iterator = new StreamIterator();
+const iterator = scratch(new StreamIterator());

@@ -21,6 +21,7 @@ import type { StreamValue } from '../engine/stream-value.ts';
 import { IdList } from '../stream/id-list.ts';
 import { StreamId } from '../stream/stream-id.ts';
 import { StreamIterator } from '../stream/stream-iterator.ts';
+import { scratch, scratchRecord } from '../util/scratch.ts';
 import type { RawDelivery } from './delivery.ts';
 import type { Dispatcher } from './dispatcher.ts';
 import type { EmbeddedEngine, GroupMember } from './embedded-engine.ts';
@@ -68,6 +69,8 @@ export class EmbeddedReader implements BlockedReader, GroupMember {
   /** Taken, on its way to the dispatcher. */
   #coming = 0;
   #leads = false;
+  /** There may be more that is due than one search has seen. */
+  #unfinished = false;
   /** A new leader takes over what is pending after this id; null = that is done. */
   #takeOverAfter: StreamId | null = null;
   #closed = false;
@@ -121,6 +124,7 @@ export class EmbeddedReader implements BlockedReader, GroupMember {
   /** The engine's call: takes what there is; never done. */
   retry(): boolean {
     const { shell, dispatcher, exclusive } = this.#setup;
+    this.#unfinished = false;
     this.hungry = false;
     this.wakeAt = NEVER;
     if (this.#closed || (exclusive && !this.#leads)) return false;
@@ -140,7 +144,9 @@ export class EmbeddedReader implements BlockedReader, GroupMember {
       if (taken > 0) shell.engine.blocked.moveToEnd(this);
     }
     this.hungry = room <= 0;
-    this.wakeAt = time.whenSteady(this.#nextLook(group, steady));
+    this.wakeAt = this.#unfinished
+      ? time.monotonic
+      : time.whenSteady(this.#nextLook(group, steady));
     return false;
   }
 
@@ -199,7 +205,9 @@ export class EmbeddedReader implements BlockedReader, GroupMember {
     if (this.#takeOverAfter === null) {
       const ackWait = group.policy?.ackWait ?? NEVER;
       sink.reader = this;
-      if (hasDue(turn, ackWait, engine.steady)) {
+      const found = hasDue(turn, ackWait, engine.steady);
+      this.#unfinished = found === 'unfinished';
+      if (found === 'due') {
         deliverDue(turn, ackWait, room - taken.length, engine.steady, sink);
       }
       if (taken.length < room) this.#takeNew(room);
@@ -354,11 +362,11 @@ const FIRST_ID = StreamId.min();
 const LAST_ID = StreamId.max();
 
 // Scratch: never held across calls.
-const turn = {} as GroupTurn;
+const turn = scratchRecord({} as GroupTurn);
 const taken: EmbeddedDelivery[] = [];
 const fields: Uint8Array[] = [];
 const start = new StreamId();
-const iterator = new StreamIterator();
-const cursor = new PendingCursor();
+const iterator = scratch(new StreamIterator());
+const cursor = scratch(new PendingCursor());
 const delivery = new Delivery();
 const sink = new DueSink();

@@ -17,6 +17,7 @@ import { acknowledge } from '../engine/stream-deliveries.ts';
 import type { StreamValue } from '../engine/stream-value.ts';
 import { RivuletError } from '../errors.ts';
 import { IdList } from '../stream/id-list.ts';
+import { scratch } from '../util/scratch.ts';
 import type { Settler } from './delivery.ts';
 import type { EmbeddedEngine } from './embedded-engine.ts';
 import type { EmbeddedDelivery } from './embedded-reader.ts';
@@ -151,7 +152,7 @@ function lost(raw: EmbeddedDelivery): RivuletError {
 }
 
 // Scratch: never held across calls.
-const cursor = new PendingCursor();
+const cursor = scratch(new PendingCursor());
 const ids = new IdList();
 const options: PolicyNackOptions = {
   mode: 'FAIL',

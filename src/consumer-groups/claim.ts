@@ -11,12 +11,13 @@
  * streamReplyWithRangeFromConsumerPEL; redis.io's pages of XREADGROUP (CLAIM) and XNACK.
  */
 import { StreamId } from '../stream/stream-id.ts';
+import { scratch } from '../util/scratch.ts';
 import type { Consumer } from './consumer.ts';
 import { countDown, countUp, FATAL_COUNT } from './delivery-count.ts';
 import type { ConsumerGroup } from './group.ts';
 import { IdleWalk, isIdle } from './idle-walk.ts';
 import { PendingCursor } from './pending-cursor.ts';
-import { NOBODY } from './pending-page.ts';
+import { CONDEMNED, NOBODY, PARKED } from './pending-page.ts';
 import type { StreamView } from './stream-view.ts';
 
 export interface ClaimSink {
@@ -33,7 +34,7 @@ export interface ClaimSink {
 }
 
 export interface ClaimOptions {
-  /** Claims only what has been idle this long, ms; 0 = whatever it is. Entries of nobody always pass. */
+  /** Claims only what has been idle this long (isIdle), ms; 0 = whatever it is, at rest or not. */
   minIdle: number;
   /** Delivery time to set, unix ms: now, now - IDLE, or TIME; the caller has already capped it at now. */
   time: number;
@@ -65,7 +66,7 @@ export function claim(
     // A made entry counts as delivered once before this claim: redis t_stream.c, streamCreateNACK.
     group.setPending(id, consumer, now, 1);
     group.pending.find(id, at);
-  } else if (options.minIdle > 0 && at.consumer !== NOBODY && now - at.time < options.minIdle) {
+  } else if (options.minIdle > 0 && !isIdle(at, options.minIdle, now)) {
     return;
   }
   take(group, at, consumer, options.time, options.retryCount, options.justId, now, sink);
@@ -134,12 +135,17 @@ export function claimIdle(
   return claimed;
 }
 
-/** What becomes of a due entry of a group with a policy. */
-export type Due = 'deliver' | 'leave' | 'gone';
+/** What becomes of a due entry of a group with a policy; `later` = not in this turn. */
+export type Due = 'deliver' | 'leave' | 'gone' | 'later';
+
+/** What a search for something due has come to; `unfinished` = to be gone on with in a later turn. */
+export type Search = 'due' | 'nothing' | 'unfinished';
 
 /**
  * XREADGROUP in a group with a policy: as `claimIdle`, but dangling entries are dropped and told, and
- * `judge` decides on every other. It may drop the entry that it is shown ('gone') and no other.
+ * `judge` decides on every other. It may drop the entry that it is shown ('gone') and no other; what
+ * it leaves is set aside, so that it does not stand before others again. At most `looks` entries that
+ * are not claimed are looked at.
  */
 export function claimDue(
   group: ConsumerGroup,
@@ -147,6 +153,7 @@ export function claimDue(
   consumer: Consumer,
   minIdle: number,
   limit: number,
+  looks: number,
   now: number,
   judge: (entry: PendingCursor) => Due,
   sink: ClaimSink,
@@ -154,20 +161,28 @@ export function claimDue(
   const at = claimCursor;
   const walk = new IdleWalk(group.pending, minIdle, now);
   let claimed = 0;
-  while (claimed < limit && sink.full !== true && walk.next(at)) {
+  while (claimed < limit && looks > 0 && sink.full !== true && walk.next(at)) {
     if (!stream.has(at.id)) {
+      looks--;
       dropDangling(group, at, sink);
-    } else if (judge(at) === 'deliver') {
+      continue;
+    }
+    const due = judge(at);
+    if (due === 'deliver') {
       take(group, at, consumer, now, -1, false, now, sink);
       claimed++;
+      continue;
     }
+    if (due === 'later') break;
+    if (due === 'leave') group.pending.setAside(at);
+    looks--;
   }
   return claimed;
 }
 
 /**
- * Whether `claimDue` would claim anything, having dropped what stands before that. At most `looks`
- * entries are looked at.
+ * Whether `claimDue` would claim anything, having dropped or set aside what stands before that. At
+ * most `looks` entries are looked at; a later search goes on behind them.
  */
 export function findDue(
   group: ConsumerGroup,
@@ -177,14 +192,21 @@ export function findDue(
   now: number,
   judge: (entry: PendingCursor) => Due,
   sink: Pick<ClaimSink, 'deleted'>,
-): boolean {
+): Search {
   const at = claimCursor;
   const walk = new IdleWalk(group.pending, minIdle, now);
-  for (; looks > 0 && walk.next(at); looks--) {
-    if (!stream.has(at.id)) dropDangling(group, at, sink);
-    else if (judge(at) === 'deliver') return true;
+  for (; walk.next(at); looks--) {
+    if (looks === 0) return 'unfinished';
+    if (!stream.has(at.id)) {
+      dropDangling(group, at, sink);
+      continue;
+    }
+    const due = judge(at);
+    if (due === 'deliver') return 'due';
+    if (due === 'later') return 'unfinished';
+    if (due === 'leave') group.pending.setAside(at);
   }
-  return false;
+  return 'nothing';
 }
 
 /** Whether `claimIdle` would claim anything. Builds the group's delivery order, as it does. */
@@ -246,7 +268,7 @@ export interface PendingQuery {
   count: number;
   /** null = everybody's, and nobody's. */
   consumer: Consumer | null;
-  /** Only entries idle for at least so many ms, 0 = all. Entries of nobody always pass. */
+  /** Only entries idle for at least so many ms (isIdle), 0 = all. */
   minIdle: number;
 }
 
@@ -266,7 +288,7 @@ export function scanPending(
       ? group.pending.seek(query.start, at)
       : group.pending.seekConsumer(consumer.index, query.start, at);
   while (more && at.id.compare(query.end) <= 0) {
-    if (isIdle(at, minIdle, now)) {
+    if (minIdle <= 0 || isIdle(at, minIdle, now)) {
       visit(at, idleOf(at, now));
       if (++visited === query.count) break;
     }
@@ -311,9 +333,9 @@ export function releasedCount(): number {
   return released;
 }
 
-/** Milliseconds since the entry was delivered, never negative; 0 for an entry of nobody. */
+/** Milliseconds since the entry was delivered, never negative; 0 for an entry of no consumer. */
 export function idleOf(entry: PendingCursor, now: number): number {
-  if (entry.consumer === NOBODY) return 0;
+  if (isUnowned(entry)) return 0;
   return Math.max(0, now - entry.time);
 }
 
@@ -333,12 +355,16 @@ function take(
   now: number,
   sink: ClaimSink,
 ): void {
-  const idle = at.consumer === NOBODY ? now : idleOf(at, now);
+  const idle = isUnowned(at) ? now : idleOf(at, now);
   const before = at.count;
   const count = retryCount >= 0 ? retryCount : justId ? before : countUp(before);
   group.assign(at, consumer, time, count);
   consumer.activeTime = now;
   sink.claimed(at, idle, before);
+}
+
+function isUnowned({ consumer }: PendingCursor): boolean {
+  return consumer === NOBODY || consumer === PARKED || consumer === CONDEMNED;
 }
 
 function dropDangling(
@@ -351,6 +377,6 @@ function dropDangling(
 }
 
 // Never held across calls; none of these functions calls another that uses them.
-const claimCursor = new PendingCursor();
+const claimCursor = scratch(new PendingCursor());
 const fromId = new StreamId();
 let released = 0;

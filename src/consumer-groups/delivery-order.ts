@@ -1,26 +1,27 @@
 /**
- * The pending entries in the order of their delivery times, the longest idle first.
+ * The pending entries in the order in which they become due.
  *
- * Entries that XNACK released stand at the head, first released first; then the others by time, and
- * by id among equal times: so the order follows from what is stored, and is the same after a restart.
- * Holds: a doubly linked list through numbers, three a slot: the slots before and after it, and where
- * its entry is (page handle and position). A page's `slot` column leads back. Slot 0 is the list's
- * end. Slots are stable; when the pending list moves an entry it only tells where to.
+ * Four lists, by what an entry waits for:
+ *   released  given back by XNACK: first released first, due always
+ *   owned     delivered to a consumer: by delivery time, due when idle for as long as is asked
+ *   resting   given back to wait (PARKED): by the moment at which the rest ends
+ *   aside     used up, and their dead letter cannot be written now: not looked at until `recheck`
+ * Entries of equal time stand by id, so the order follows from what is stored and is the same after a
+ * restart; what was set aside is found out again.
  * Built by the pending list at its first use, in O(n log n) or O(n) where times mostly ascend with
- * ids; a group that never asks for it pays nothing. 16 bytes an entry more.
- * Cost: O(1) for an entry delivered now, released or removed, and for one that belongs beside the one
- * placed before it, as in a batch; another is searched from both ends and from there.
+ * ids; a group that never asks for it pays nothing. 20 bytes an entry more. A page's `slot` column
+ * leads from the entry to its slot; slots are stable, and a moved entry only tells where to.
+ * Cost: O(1) for an entry delivered now, released or removed; O(log n) for any other.
  */
 import { StreamId } from '../stream/stream-id.ts';
-import { NOBODY, type PendingPage } from './pending-page.ts';
+import { CONDEMNED, NOBODY, PARKED, type PendingPage } from './pending-page.ts';
+import { RowList, SlotLinks } from './slot-links.ts';
+import { type SlotKeys, TimeList } from './time-list.ts';
 
-const WORDS = 3;
-const BEFORE = 0;
-const AFTER = 1;
-const PLACE = 2;
-const CHUNK_BITS = 8;
-const CHUNK = 1 << CHUNK_BITS;
-const CHUNK_MASK = CHUNK - 1;
+const OWNED = 0;
+const RESTING = 1;
+const RELEASED = 2;
+const ASIDE = 3;
 
 /** Bits of a place that are the position in its page. */
 export const POSITION_BITS = 9;
@@ -29,196 +30,180 @@ const POSITION_MASK = (1 << POSITION_BITS) - 1;
 const idA = new StreamId();
 const idB = new StreamId();
 
-export class DeliveryOrder {
+export class DeliveryOrder implements SlotKeys {
   // By page handle; the pending list's own array.
   readonly #pages: readonly (PendingPage | null)[];
-  readonly #chunks: Uint32Array[] = [];
-  // Slots from here on have never been used.
-  #fresh = 1;
-  // Freed slots, linked through AFTER.
-  #free = 0;
-  #first = 0;
-  #last = 0;
-  // The last of the released entries at the head; 0 = none.
-  #lastReleased = 0;
-  // The owned entry that was placed last and is still there: the next one is often its neighbour.
-  #finger = 0;
+  readonly #links = new SlotLinks();
+  readonly released = new RowList(this.#links, RELEASED);
+  readonly owned = new TimeList(this.#links, this, OWNED);
+  readonly resting = new TimeList(this.#links, this, RESTING);
+  readonly aside = new RowList(this.#links, ASIDE);
+  /** What was aside and is to be looked at once more, before all others. */
+  readonly recheck = new RowList(this.#links, ASIDE);
 
   constructor(pages: readonly (PendingPage | null)[]) {
     this.#pages = pages;
   }
 
   get bytes(): number {
-    return this.#chunks.length * CHUNK * WORDS * 4;
+    return this.#links.bytes;
   }
 
-  /** Slot of the longest idle entry; 0 = the list is empty. */
-  get first(): number {
-    return this.#first;
-  }
-
-  /** Slot of the entry delivered last. */
-  get last(): number {
-    return this.#last;
-  }
-
-  /** The next slot; 0 at the end. */
+  /** The next slot of the same list; 0 at its end. */
   after(slot: number): number {
-    return this.#word(slot, AFTER);
+    return this.#links.after(slot);
+  }
+
+  /** All but what is aside: released entries, owned ones, resting ones. Nothing may change meanwhile. */
+  *slots(): Generator<number> {
+    for (const list of [this.released, this.owned, this.resting]) {
+      for (let slot = list.first; slot !== 0; slot = this.after(slot)) yield slot;
+    }
   }
 
   pageOf(slot: number): PendingPage {
-    return this.#pages[this.#word(slot, PLACE) >>> POSITION_BITS]!;
+    return this.#pages[this.#links.place(slot) >>> POSITION_BITS]!;
   }
 
   positionOf(slot: number): number {
-    return this.#word(slot, PLACE) & POSITION_MASK;
+    return this.#links.place(slot) & POSITION_MASK;
   }
 
   /**
-   * When the first entry becomes idle for `minIdle` ms, counting only moments later than `after`:
-   * Infinity where none will. A reader that has just found nothing to claim passes now, so that
-   * entries that were idle already and could not be claimed (their stream entries are gone) do not
-   * wake it again and again. A released entry counts as idle always.
+   * When the first entry becomes due, owned ones when they are idle for `minIdle` ms, counting only
+   * moments later than `after`: Infinity where none will. A reader that has just found nothing to
+   * claim passes now, so that entries that were idle already and could not be claimed (their stream
+   * entries are gone) do not wake it again and again. A released entry is due always.
    */
   nextIdleAt(minIdle: number, after = Number.NEGATIVE_INFINITY): number {
-    for (let slot = this.#first; slot !== 0; slot = this.after(slot)) {
-      const at = this.#isReleased(slot) ? 0 : this.#time(slot) + minIdle;
-      if (at > after) return at;
-    }
-    return Number.POSITIVE_INFINITY;
+    if (this.released.first !== 0 && after < 0) return 0;
+    const owned = this.owned.firstLater(after - minIdle);
+    const resting = this.resting.firstLater(after);
+    return Math.min(
+      owned === 0 ? Number.POSITIVE_INFINITY : this.time(owned) + minIdle,
+      resting === 0 ? Number.POSITIVE_INFINITY : this.time(resting),
+    );
+  }
+
+  /** Whether something is due now: O(1). What is aside does not count, what is gone does. */
+  hasDue(minIdle: number, now: number): boolean {
+    const { released, recheck, owned, resting } = this;
+    return (
+      released.first !== 0 ||
+      recheck.first !== 0 ||
+      (owned.first !== 0 && this.time(owned.first) + minIdle <= now) ||
+      (resting.first !== 0 && this.time(resting.first) <= now)
+    );
   }
 
   /** The owned entries delivered at `time` or later, in order. */
   slotsSince(time: number): number[] {
     const slots: number[] = [];
-    for (let slot = this.#last; slot !== this.#lastReleased; slot = this.#word(slot, BEFORE)) {
-      if (this.#time(slot) < time) break;
+    for (let slot = this.owned.last; slot !== 0; slot = this.#links.before(slot)) {
+      if (this.time(slot) < time) break;
       slots.push(slot);
     }
     return slots.reverse();
+  }
+
+  // --- For what cannot be delivered ---
+
+  get hasAside(): boolean {
+    return this.aside.first !== 0;
+  }
+
+  setAside(slot: number): void {
+    this.#unlink(slot);
+    this.aside.push(slot);
+  }
+
+  /** Everything that is aside is to be looked at again. O(1). */
+  recheckAside(): void {
+    this.recheck.takeAll(this.aside);
+  }
+
+  /** An entry that was rechecked and is not due: it takes its place among those like it. */
+  putBack(slot: number): void {
+    this.#unlink(slot);
+    this.#link(slot);
   }
 
   // --- For the pending list ---
 
   /** Puts the entry at this place, which is new here, into the order. Its columns are written already. */
   add(page: PendingPage, position: number): void {
-    const slot = this.#take();
+    const slot = this.#links.take(placeOf(page, position));
     page.columns!.slot![position] = slot;
-    this.#setWord(slot, PLACE, ((page.handle << POSITION_BITS) | position) >>> 0);
     this.#link(slot);
   }
 
   /** The entry's time or owner has changed. */
   moved(page: PendingPage, position: number): void {
-    const slot = page.columns!.slot![position];
-    this.#unlink(slot);
-    this.#link(slot);
+    this.putBack(page.columns!.slot![position]);
   }
 
   remove(page: PendingPage, position: number): void {
     const slot = page.columns!.slot![position];
     this.#unlink(slot);
-    this.#setWord(slot, AFTER, this.#free);
-    this.#free = slot;
+    this.#links.release(slot);
   }
 
   /** The entry of the slot at this place has come here from another place. */
   relocated(page: PendingPage, position: number): void {
-    const slot = page.columns!.slot![position];
-    this.#setWord(slot, PLACE, ((page.handle << POSITION_BITS) | position) >>> 0);
+    this.#links.setPlace(page.columns!.slot![position], placeOf(page, position));
   }
 
   // --- Links ---
 
   #link(slot: number): void {
-    const before = this.#isReleased(slot) ? this.#lastReleased : this.#placeByTime(slot);
-    const after = before === 0 ? this.#first : this.after(before);
-    this.#setWord(slot, BEFORE, before);
-    this.#setWord(slot, AFTER, after);
-    if (before === 0) this.#first = slot;
-    else this.#setWord(before, AFTER, slot);
-    if (after === 0) this.#last = slot;
-    else this.#setWord(after, BEFORE, slot);
-    if (this.#isReleased(slot)) this.#lastReleased = slot;
-    else this.#finger = slot;
+    const consumer = this.#consumer(slot);
+    if (consumer === NOBODY) this.released.push(slot);
+    else if (consumer === PARKED) this.resting.insert(slot);
+    else if (consumer === CONDEMNED) this.aside.push(slot);
+    else this.owned.insert(slot);
   }
 
   #unlink(slot: number): void {
-    const before = this.#word(slot, BEFORE);
-    const after = this.#word(slot, AFTER);
-    // A released neighbour is none to search from: its time is no time.
-    if (this.#finger === slot) this.#finger = before === this.#lastReleased ? 0 : before;
-    if (before === 0) this.#first = after;
-    else this.#setWord(before, AFTER, after);
-    if (after === 0) this.#last = before;
-    else this.#setWord(after, BEFORE, before);
-    // Released entries are a run at the head, so the one before it is released too, or none is left.
-    if (this.#lastReleased === slot) this.#lastReleased = before;
-  }
-
-  /** The slot behind which an owned entry belongs: the last one that does not come after it. */
-  #placeByTime(slot: number): number {
-    const start = this.#lastReleased;
-    let fromEnd = this.#last;
-    let fromStart = start;
-    let fromFinger = this.#finger;
-    const isFingerBefore = fromFinger !== 0 && this.#precedes(fromFinger, slot);
-    for (;;) {
-      if (fromEnd === start || this.#precedes(fromEnd, slot)) return fromEnd;
-      fromEnd = this.#word(fromEnd, BEFORE);
-      const next = fromStart === 0 ? this.#first : this.after(fromStart);
-      if (next === 0 || !this.#precedes(next, slot)) return fromStart;
-      fromStart = next;
-      if (fromFinger === 0) continue;
-      // The ends have not met, so there is a slot on the finger's far side whichever way it goes.
-      const beside = this.#word(fromFinger, isFingerBefore ? AFTER : BEFORE);
-      if (isFingerBefore) {
-        if (beside === 0 || !this.#precedes(beside, slot)) return fromFinger;
-      } else if (beside === start || this.#precedes(beside, slot)) return beside;
-      fromFinger = beside;
+    switch (this.#links.code(slot)) {
+      case OWNED:
+        this.owned.remove(slot);
+        break;
+      case RESTING:
+        this.resting.remove(slot);
+        break;
+      case RELEASED:
+        this.released.remove(slot);
+        break;
+      default: {
+        // Only a list's ends know the list, so either will do for one in the middle.
+        const { recheck, aside } = this;
+        const isRechecked = recheck.first === slot || recheck.last === slot;
+        (isRechecked ? recheck : aside).remove(slot);
+      }
     }
   }
 
-  /** Whether the first of two owned entries is the longer idle one; of equally idle ones, the lower id. */
-  #precedes(a: number, b: number): boolean {
-    const difference = this.#time(a) - this.#time(b);
-    if (difference !== 0) return difference < 0;
+  /** Whether the first of two entries is the earlier one; of equal times, the lower id. */
+  precedes(a: number, b: number): boolean {
+    const timeA = this.time(a);
+    const timeB = this.time(b);
+    if (timeA !== timeB) return timeA < timeB;
     this.pageOf(a).readId(this.positionOf(a), idA);
     this.pageOf(b).readId(this.positionOf(b), idB);
     return idA.compare(idB) < 0;
   }
 
-  #time(slot: number): number {
-    const place = this.#word(slot, PLACE);
+  time(slot: number): number {
+    const place = this.#links.place(slot);
     return this.#pages[place >>> POSITION_BITS]!.columns!.time[place & POSITION_MASK];
   }
 
-  #isReleased(slot: number): boolean {
-    const place = this.#word(slot, PLACE);
-    const { consumer } = this.#pages[place >>> POSITION_BITS]!.columns!;
-    return consumer[place & POSITION_MASK] === NOBODY;
+  #consumer(slot: number): number {
+    const place = this.#links.place(slot);
+    return this.#pages[place >>> POSITION_BITS]!.columns!.consumer[place & POSITION_MASK];
   }
+}
 
-  // --- Slots ---
-
-  #take(): number {
-    if (this.#free !== 0) {
-      const slot = this.#free;
-      this.#free = this.after(slot);
-      return slot;
-    }
-    const slot = this.#fresh++;
-    if (slot >>> CHUNK_BITS >= this.#chunks.length)
-      this.#chunks.push(new Uint32Array(CHUNK * WORDS));
-    return slot;
-  }
-
-  #word(slot: number, word: number): number {
-    return this.#chunks[slot >>> CHUNK_BITS][(slot & CHUNK_MASK) * WORDS + word];
-  }
-
-  #setWord(slot: number, word: number, value: number): void {
-    this.#chunks[slot >>> CHUNK_BITS][(slot & CHUNK_MASK) * WORDS + word] = value;
-  }
+function placeOf(page: PendingPage, position: number): number {
+  return ((page.handle << POSITION_BITS) | position) >>> 0;
 }

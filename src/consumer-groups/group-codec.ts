@@ -71,6 +71,7 @@ export function decodeGroup(reader: ByteReader, epoch: Epoch = NO_EPOCH): Consum
   if (version === WITH_POLICY) {
     group.policy = decodePolicy(reader);
     group.parkedCount = reader.varint();
+    group.pending.restShift = group.policy.ackWait;
   }
   return group;
 }

@@ -11,13 +11,14 @@
  * Cost: as the pending list's; nothing is allocated per entry.
  */
 import type { StreamId } from '../stream/stream-id.ts';
+import { scratch as reused } from '../util/scratch.ts';
 import { Consumer } from './consumer.ts';
 import type { GroupPolicy } from './group-policy.ts';
 import { advance, UNKNOWN_READ } from './lag.ts';
 import { type Epoch, NO_EPOCH } from './page-store.ts';
 import { PendingCursor } from './pending-cursor.ts';
 import { PendingList } from './pending-list.ts';
-import { NOBODY, PARKED } from './pending-page.ts';
+import { CONDEMNED, NOBODY, PARKED } from './pending-page.ts';
 import type { StreamCounters } from './stream-view.ts';
 
 export class ConsumerGroup {
@@ -80,7 +81,7 @@ export class ConsumerGroup {
     return undefined;
   }
 
-  /** The consumer that a pending entry names; undefined for `NOBODY` and `PARKED`. */
+  /** The consumer that a pending entry names; undefined for `NOBODY`, `PARKED` and `CONDEMNED`. */
   consumerAt(index: number): Consumer | undefined {
     return this.#slots[index] ?? undefined;
   }
@@ -195,12 +196,25 @@ export class ConsumerGroup {
     this.pending.release(at, count);
   }
 
-  /** The pending entry belongs to nobody until it is as idle as the policy asks for, seen from `time`. */
+  /** The pending entry belongs to no consumer and rests until `time`. */
   park(at: PendingCursor, time: number, count: number): void {
     this.#released(at.consumer);
     this.nackedCount++;
     this.parkedCount++;
     this.pending.update(at, PARKED, time, count);
+  }
+
+  /** The pending entry belongs to no consumer and is to become a dead letter as soon as it can. */
+  condemn(at: PendingCursor, time: number, count: number): void {
+    this.#released(at.consumer);
+    this.nackedCount++;
+    this.pending.update(at, CONDEMNED, time, count);
+  }
+
+  /** As `condemn`, by id; the entry is pending already. For replay. */
+  setCondemned(id: StreamId, time: number, count: number): void {
+    if (!this.pending.find(id, scratch)) throw new RangeError(`${id} is not pending`);
+    this.condemn(scratch, time, count);
   }
 
   /** As `park`, by id; the entry is pending already. For replay. */
@@ -233,7 +247,7 @@ export class ConsumerGroup {
 
   /** The entry leaves its owner. */
   #released(index: number): void {
-    if (index === NOBODY || index === PARKED) {
+    if (index === NOBODY || index === PARKED || index === CONDEMNED) {
       this.nackedCount--;
       if (index === PARKED) this.parkedCount--;
     } else this.#slots[index]!.pendingCount--;
@@ -242,7 +256,7 @@ export class ConsumerGroup {
 
 // More consumers than one group can hold in memory; keeps damaged metadata from asking for them.
 const MAX_INDEX = 0xff_ffff;
-const scratch = new PendingCursor();
+const scratch = reused(new PendingCursor());
 
 function sameBytes(name: Buffer, source: Buffer, from: number, length: number): boolean {
   if (name.length !== length) return false;

@@ -1,7 +1,9 @@
 /**
- * A walk over the entries of a group that have been idle for so long, the longest idle first, during
- * which the one that is visited may be claimed or dropped.
+ * A walk over the entries of a group that are due, the longest due first, during which the one that
+ * is visited may be claimed, dropped or set aside, and no other.
  *
+ * Due: released ones always; owned ones that have been idle for `minIdle` ms; resting ones whose rest
+ * is over, whatever `minIdle` is. What was aside and is to be looked at again comes before all.
  * Invariant: no entry is visited twice. What is claimed is put behind all that is idle longer; where
  * the walk asks for no idle time at all that place may lie ahead of it, so entries of this very
  * moment (and later: the clock may have gone back) are noted before the first visit.
@@ -10,7 +12,7 @@
 import type { DeliveryOrder } from './delivery-order.ts';
 import type { PendingCursor } from './pending-cursor.ts';
 import type { PendingList } from './pending-list.ts';
-import { NOBODY } from './pending-page.ts';
+import { CONDEMNED, NOBODY, PARKED } from './pending-page.ts';
 
 const NONE: readonly number[] = [];
 
@@ -21,37 +23,83 @@ export class IdleWalk {
   readonly #now: number;
   readonly #ofNow: readonly number[];
   #visitedOfNow = 0;
-  // The slot to visit next of those idle since before now; 0 = none is left.
-  #next: number;
+  // The slots to visit next, of each list; 0 = none is left.
+  #recheck: number;
+  #released: number;
+  #owned: number;
+  #resting: number;
 
   /** Builds the group's delivery order where it is not there. */
   constructor(pending: PendingList, minIdle: number, now: number) {
+    const order = pending.order;
     this.#pending = pending;
-    this.#order = pending.order;
+    this.#order = order;
     this.#minIdle = minIdle;
     this.#now = now;
-    this.#ofNow = minIdle > 0 ? NONE : this.#order.slotsSince(now);
-    this.#next = this.#order.first;
+    this.#ofNow = minIdle > 0 ? NONE : order.slotsSince(now);
+    this.#recheck = order.recheck.first;
+    this.#released = order.released.first;
+    this.#owned = order.owned.first;
+    this.#resting = order.resting.first;
   }
 
-  /** Puts the cursor on the next entry; false where none is idle for so long. */
+  /** Puts the cursor on the next entry; false where none is due. */
   next(cursor: PendingCursor): boolean {
-    const slot = this.#next;
-    if (slot !== 0) {
-      this.#pending.at(slot, cursor);
-      if (cursor.consumer === NOBODY || cursor.time < this.#now) {
-        this.#next = this.#order.after(slot);
-        return isIdle(cursor, this.#minIdle, this.#now);
-      }
-      this.#next = 0;
-    }
-    if (this.#visitedOfNow === this.#ofNow.length) return false;
-    this.#pending.at(this.#ofNow[this.#visitedOfNow++], cursor);
+    const slot = this.#nextSlot();
+    if (slot === 0) return false;
+    this.#pending.at(slot, cursor);
     return true;
+  }
+
+  #nextSlot(): number {
+    const order = this.#order;
+    for (let slot = this.#recheck; slot !== 0; slot = this.#recheck) {
+      this.#recheck = order.after(slot);
+      if (this.#isDue(slot)) return slot;
+      order.putBack(slot);
+    }
+    let slot = this.#released;
+    if (slot !== 0) {
+      this.#released = order.after(slot);
+      return slot;
+    }
+    const ownedAt = this.#dueAt(this.#owned, this.#minIdle);
+    const restingAt = this.#dueAt(this.#resting, 0);
+    if (restingAt <= this.#now && restingAt < ownedAt) {
+      slot = this.#resting;
+      this.#resting = order.after(slot);
+      return slot;
+    }
+    if (ownedAt <= this.#now && order.time(this.#owned) < this.#now) {
+      slot = this.#owned;
+      this.#owned = order.after(slot);
+      return slot;
+    }
+    // Those of this moment come from the list that was noted.
+    this.#owned = 0;
+    if (restingAt <= this.#now) return this.#nextSlot();
+    if (this.#visitedOfNow === this.#ofNow.length) return 0;
+    return this.#ofNow[this.#visitedOfNow++];
+  }
+
+  #dueAt(slot: number, minIdle: number): number {
+    return slot === 0 ? Number.POSITIVE_INFINITY : this.#order.time(slot) + minIdle;
+  }
+
+  #isDue(slot: number): boolean {
+    const consumer = this.#order.pageOf(slot).columns!.consumer[this.#order.positionOf(slot)];
+    if (consumer === NOBODY || consumer === CONDEMNED) return true;
+    return this.#dueAt(slot, consumer === PARKED ? 0 : this.#minIdle) <= this.#now;
   }
 }
 
-/** Whether an entry has been idle for `minIdle` ms; one that XNACK released always has. */
+/**
+ * Whether an entry has been idle for `minIdle` ms. One that XNACK released always has; one that rests
+ * has when its rest is over; one that waits for its dead letter never has.
+ */
 export function isIdle(entry: PendingCursor, minIdle: number, now: number): boolean {
-  return minIdle <= 0 || entry.consumer === NOBODY || now - entry.time >= minIdle;
+  const { consumer } = entry;
+  if (consumer === NOBODY) return true;
+  if (consumer === PARKED) return entry.time <= now;
+  return consumer !== CONDEMNED && (minIdle <= 0 || now - entry.time >= minIdle);
 }

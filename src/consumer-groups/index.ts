@@ -12,5 +12,5 @@ export { encodePage } from './page-codec.ts';
 export { type Epoch, NO_EPOCH, type PageStore } from './page-store.ts';
 export { PendingCursor } from './pending-cursor.ts';
 export { PendingList } from './pending-list.ts';
-export { NOBODY, PAGE_ENTRIES, PARKED, PendingPage } from './pending-page.ts';
+export { CONDEMNED, NOBODY, PAGE_ENTRIES, PARKED, PendingPage } from './pending-page.ts';
 export type { StreamCounters, StreamView } from './stream-view.ts';

@@ -1,13 +1,14 @@
 /**
- * A pending page as bytes, for the checkpoint. Version 1:
+ * A pending page as bytes, for the checkpoint. Version 1, and 2 for a page with resting entries:
  *
- *     u8 version (1) · u8 form (0 narrow, 1 wide) · varint entries
+ *     u8 version · u8 form (0 narrow, 1 wide) · varint entries
  *     per entry: id · time · varint count · varint consumer + 1 (0 = nobody)
  *
  * id, narrow: varint ms minus the previous entry's (the first: minus the page's low), then varint seq
  * minus the previous one's where ms is the same, else whole. id, wide: sixteen bytes, big-endian.
  * time: zigzag varint of the difference from the previous entry's (the first: from 0); for an entry of
- * nobody it is the place in the row of such. Holes are left out.
+ * nobody it is the place in the row of such, for a resting one the end of its rest. (Version 1 holds
+ * that end as much too early as the group's policy waits for an acknowledgement.) Holes are left out.
  * `low`, the number of entries and the consumers' summary stand in the group's metadata
  * (group-codec.ts) and are checked against. Flipped bits are the checkpoint's to find: it checksums
  * every value.
@@ -15,15 +16,16 @@
 import { StreamId } from '../stream/stream-id.ts';
 import { ByteReader, type ByteWriter } from '../util/byte-writer.ts';
 import { PAGE_ENTRIES, takeColumns } from './pending-columns.ts';
-import { NOBODY, type PendingPage } from './pending-page.ts';
+import { NOBODY, PARKED, type PendingPage } from './pending-page.ts';
 
 const VERSION = 1;
+const WITH_RESTS = 2;
 const NARROW = 0;
 const WIDE = 1;
 
 export function encodePage(page: PendingPage, writer: ByteWriter): void {
   const columns = page.columns!;
-  writer.u8(VERSION);
+  writer.u8(page.mayHave(PARKED) ? WITH_RESTS : VERSION);
   writer.u8(columns.wide ? WIDE : NARROW);
   writer.varint(page.live);
   let ms = 0;
@@ -46,19 +48,23 @@ export function encodePage(page: PendingPage, writer: ByteWriter): void {
   }
 }
 
-/** Fills an unloaded page. Throws an Error that says what is wrong with the bytes. */
-export function decodePage(page: PendingPage, bytes: Buffer): void {
+/**
+ * Fills an unloaded page; `restShift` is added to the ends of rests of version 1. Throws an Error that
+ * says what is wrong with the bytes.
+ */
+export function decodePage(page: PendingPage, bytes: Buffer, restShift = 0): void {
   try {
-    fill(page, new ByteReader(bytes));
+    fill(page, new ByteReader(bytes), restShift);
   } catch (cause) {
     page.columns = null;
     throw new Error(`pending page ${page.id} is damaged: ${(cause as Error).message}`, { cause });
   }
 }
 
-function fill(page: PendingPage, reader: ByteReader): void {
+function fill(page: PendingPage, reader: ByteReader, restShift: number): void {
   const version = reader.u8();
-  if (version !== VERSION) throw new Error(`version ${version} is not known`);
+  if (version !== VERSION && version !== WITH_RESTS)
+    throw new Error(`version ${version} is not known`);
   const form = reader.u8();
   if (form > WIDE) throw new Error(`form ${form} is not known`);
   const count = reader.varint();
@@ -94,6 +100,7 @@ function fill(page: PendingPage, reader: ByteReader): void {
     if (deliveries > U32_MAX || consumer > NOBODY) throw new Error('a number out of range');
     columns.count[at] = deliveries;
     columns.consumer[at] = consumer === 0 ? NOBODY : consumer - 1;
+    if (version === VERSION && columns.consumer[at] === PARKED) columns.time[at] += restShift;
     if (consumer !== 0 && !page.mayHave(consumer - 1)) {
       throw new Error(`consumer ${consumer - 1} was not expected`);
     }

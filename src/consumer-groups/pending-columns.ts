@@ -18,10 +18,13 @@ export class Columns {
   readonly seq: Uint32Array;
   readonly msHigh: Uint32Array | null;
   readonly seqHigh: Uint32Array | null;
-  /** Unix ms of the last delivery; for an entry of nobody its place in the row of such. */
+  /**
+   * Steady ms of the last delivery; for a resting entry when its rest ends, for a released one its
+   * place in the row of such.
+   */
   readonly time: Float64Array;
   readonly count: Uint32Array;
-  /** Index of the consumer, or NOBODY or PARKED, or HOLE where the entry was removed. */
+  /** Index of the consumer, or NOBODY, PARKED, CONDEMNED, or HOLE where the entry was removed. */
   readonly consumer: Uint32Array;
   /** Slots in the delivery order; null while the group has none. */
   slot: Uint32Array | null = null;

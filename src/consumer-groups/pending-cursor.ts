@@ -20,12 +20,18 @@ export class PendingCursor {
   at = 0;
   version = 0;
 
-  /** Index of its consumer (ConsumerGroup.consumerAt), or NOBODY or PARKED. */
+  /** Lets go of the list (util/scratch.ts). */
+  release(): void {
+    this.list = null;
+    this.page = null;
+  }
+
+  /** Index of its consumer (ConsumerGroup.consumerAt), or NOBODY, PARKED or CONDEMNED. */
   get consumer(): number {
     return this.page!.columns!.consumer[this.at];
   }
 
-  /** Unix ms of its last delivery; 0 for an entry of nobody. */
+  /** Steady ms of its last delivery, or of the end of its rest; 0 for a released entry. */
   get time(): number {
     const columns = this.page!.columns!;
     return columns.consumer[this.at] === NOBODY ? 0 : columns.time[this.at];

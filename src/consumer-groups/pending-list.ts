@@ -13,6 +13,7 @@
  * finding. About 26 bytes an entry.
  */
 import { StreamId } from '../stream/stream-id.ts';
+import { scratch } from '../util/scratch.ts';
 import { DeliveryOrder } from './delivery-order.ts';
 import { mergeOrder } from './merge-order.ts';
 import { PageChanges } from './page-changes.ts';
@@ -35,6 +36,8 @@ export class PendingList {
   size = 0;
   /** The id that the next page gets. */
   nextPageId = 1;
+  /** Pages of the first version hold the end of a rest so many ms too early (the group's ACKWAIT). */
+  restShift = 0;
   /** How often an entry was released; a released entry keeps the number as its place in the row. */
   releases = 0;
 
@@ -221,6 +224,17 @@ export class PendingList {
     return this.#order;
   }
 
+  /** The entry at the cursor cannot be delivered: the order leaves it out until `recheckAside`. */
+  setAside(cursor: PendingCursor): void {
+    this.#settle(cursor);
+    this.order.setAside(cursor.page!.columns!.slot![cursor.at]);
+  }
+
+  /** Entries that were set aside are looked at again. */
+  recheckAside(): void {
+    this.#order?.recheckAside();
+  }
+
   /** Puts the cursor on the entry in this slot of the delivery order. */
   at(slot: number, cursor: PendingCursor): void {
     const page = this.#order!.pageOf(slot);
@@ -313,7 +327,7 @@ export class PendingList {
     if (page.columns === null) {
       const store = this.#changes.store;
       if (store === null) throw new Error(`pending page ${page.id} has no store to load it from`);
-      decodePage(page, store.load(page.id));
+      decodePage(page, store.load(page.id), this.restShift);
     }
     return page;
   }
@@ -536,4 +550,4 @@ export class PendingList {
 const ZERO = StreamId.min();
 const following = new StreamId();
 const middleId = new StreamId();
-const walker = new PendingCursor();
+const walker = scratch(new PendingCursor());

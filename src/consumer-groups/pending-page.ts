@@ -15,11 +15,13 @@ export { PAGE_ENTRIES } from './pending-columns.ts';
 
 /** Consumer index of an entry that XNACK released. */
 export const NOBODY = 0xffff_fffe;
-/**
- * Consumer index of an entry that waits for its retry: nobody's too, but its time counts, and stands
- * where it is as idle as the group's policy asks for when it is due.
- */
+/** Consumer index of an entry that waits for its retry: no consumer's; its time is when its rest ends. */
 export const PARKED = 0xffff_fffd;
+/**
+ * Consumer index of an entry that is to become a dead letter and could not yet, as the destination
+ * holds something other than a stream: no consumer's; its time is when it was given back.
+ */
+export const CONDEMNED = 0xffff_fffc;
 /** In the consumer column: the entry was removed. */
 export const HOLE = 0xffff_ffff;
 
@@ -35,7 +37,7 @@ export class PendingPage {
   columns: Columns | null = null;
   used = 0;
   live = 0;
-  /** One bit for each consumer index modulo 64; NOBODY has none. */
+  /** One bit for each consumer index modulo 64; NOBODY has none, other special ones theirs. */
   presenceLow = 0;
   presenceHigh = 0;
   /** The page's number in handles of the delivery order. */

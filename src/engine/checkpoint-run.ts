@@ -15,6 +15,7 @@ import type { Checkpoint } from '../storage/checkpoint.ts';
 import type { Block } from '../stream/block.ts';
 import { StreamId } from '../stream/stream-id.ts';
 import { ByteWriter } from '../util/byte-writer.ts';
+import { scratch } from '../util/scratch.ts';
 import type { ChangeSet } from './change-set.ts';
 import * as names from './checkpoint-keys.ts';
 import {
@@ -249,5 +250,5 @@ export class CheckpointRun {
   }
 }
 
-const writer = new ByteWriter(64 * 1024);
+const writer = scratch(new ByteWriter(64 * 1024));
 const blockId = new StreamId();

@@ -12,6 +12,7 @@ import { StreamId } from '../stream/stream-id.ts';
 import { StreamIterator } from '../stream/stream-iterator.ts';
 import { Arguments } from '../util/arguments.ts';
 import { ByteWriter } from '../util/byte-writer.ts';
+import { scratch } from '../util/scratch.ts';
 import type { Database } from './database.ts';
 import { deadLetterFields } from './dead-letter-fields.ts';
 import type { KeyEntry } from './key-entry.ts';
@@ -19,8 +20,29 @@ import { retain } from './retention.ts';
 import { appendEntry, nextId } from './stream-entries.ts';
 
 /**
+ * Whether the destination takes dead letters of a stream: it is another key, and holds a stream that
+ * has ids left, or nothing.
+ */
+export function takesDeadLetters(
+  database: Database,
+  source: KeyEntry,
+  destination: Uint8Array,
+): boolean {
+  const present = database.findKey(destination);
+  if (present === undefined) return true;
+  // RENAME, COPY and the like can make a stream its own destination: it would grow at each read.
+  if (present === source || present.value.type !== 'stream') return false;
+  return !present.value.stream.lastId.isMax();
+}
+
+/** Bytes of the fields of the dead letter that was appended last. */
+export function deadLetterBytes(): number {
+  return lastBytes;
+}
+
+/**
  * Appends the dead letter of an entry that the stream has. False, and nothing changed, where the
- * destination takes none: it holds no stream, or its ids are used up. The caller acknowledges.
+ * destination takes none (`takesDeadLetters`). The caller acknowledges.
  */
 export function appendDeadLetter(
   database: Database,
@@ -32,9 +54,8 @@ export function appendDeadLetter(
   reason: string,
 ): boolean {
   const { engine } = database;
+  if (!takesDeadLetters(database, source, destination)) return false;
   const present = database.findKey(destination);
-  if (present !== undefined && present.value.type !== 'stream') return false;
-  if (present?.value.type === 'stream' && present.value.stream.lastId.isMax()) return false;
   if (!readEntry(source, id)) return false;
   const { topic, group: from, id: origin, reason: why, attempts, time } = deadLetterFields;
   pushField(topic, source.key);
@@ -49,6 +70,7 @@ export function appendDeadLetter(
   nextId(entry.value.stream, engine.now, newId);
   appendEntry(database, entry, entry.value, newId, args, 0, args.count);
   retain(database, entry, entry.value);
+  lastBytes = writer.length;
   return true;
 }
 
@@ -89,7 +111,8 @@ function push(buffer: Uint8Array, from: number, length: number): void {
 const NAMES = Object.values(deadLetterFields).map((name) => Buffer.from(name));
 
 // Scratch: never held across calls.
-const writer = new ByteWriter();
-const args = new Arguments();
-const iterator = new StreamIterator();
+const writer = scratch(new ByteWriter());
+const args = scratch(new Arguments());
+const iterator = scratch(new StreamIterator());
 const newId = new StreamId();
+let lastBytes = 0;

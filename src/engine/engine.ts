@@ -16,6 +16,7 @@ import { Stream } from '../stream/stream.ts';
 import type { StreamId } from '../stream/stream-id.ts';
 import type { Clock } from '../util/clock.ts';
 import type { Random } from '../util/random.ts';
+import { releaseScratch } from '../util/scratch.ts';
 import { BlockedReaders } from './blocked-readers.ts';
 import { Channels } from './channels.ts';
 import type { Checkpointer } from './checkpointer.ts';
@@ -153,6 +154,7 @@ export class Engine {
 
   /** Expiry cycle, overdue deadlines, table resizing; called ten times a second and at nextDeadline(). */
   tick(): void {
+    releaseScratch();
     this.turn();
     this.expireKeys();
     this.expireIdempotentIds();
@@ -163,6 +165,8 @@ export class Engine {
     this.memory.tick();
     this.settle();
     this.blocked.expire(this.time.monotonic);
+    // What a reader that was tried again has written (dead letters) may be what others wait for.
+    this.settle();
   }
 
   /** Monotonic ms at which tick() has something to do; Infinity when nothing waits. */

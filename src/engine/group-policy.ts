@@ -8,9 +8,12 @@
  * is over. A reader that wants new entries gets what is due first, the longest due first. One that has
  * been delivered `maxDeliveries` times and is due again, or is given back, is not delivered: it moves
  * to the dead letter, together with its acknowledgement; without a dead letter it is acknowledged.
- * One that cannot be moved (the destination holds something else) stays pending. Pending entries
+ * One that cannot be moved (the destination holds something else, or is the stream itself) stays
+ * pending, is not delivered, and moves with the first read that finds that it can. Pending entries
  * whose stream entry is gone leave the pending list.
- * Cost: as claiming; nothing is allocated for an entry that is delivered.
+ * Cost: as claiming; nothing is allocated for an entry that is delivered. A read that finds more spent
+ * or gone entries than MOST_LOOKS, MOST_MOVED or MOST_BYTES before one to deliver ends there, and the
+ * next one goes on: a waiting reader at once.
  */
 import {
   type ClaimSink,
@@ -19,6 +22,7 @@ import {
   findDue,
   type NackMode,
   nackedCount,
+  type Search,
 } from '../consumer-groups/claim.ts';
 import type { ConsumerGroup } from '../consumer-groups/group.ts';
 import {
@@ -29,19 +33,23 @@ import {
   samePolicy,
 } from '../consumer-groups/group-policy.ts';
 import { PendingCursor } from '../consumer-groups/pending-cursor.ts';
-import { PARKED } from '../consumer-groups/pending-page.ts';
+import { CONDEMNED, PARKED } from '../consumer-groups/pending-page.ts';
 import { IdList } from '../stream/id-list.ts';
 import { StreamId } from '../stream/stream-id.ts';
+import { scratch as reused, scratchRecord } from '../util/scratch.ts';
 import type { Database } from './database.ts';
-import { appendDeadLetter } from './dead-letter.ts';
+import { appendDeadLetter, deadLetterBytes, takesDeadLetters } from './dead-letter.ts';
 import type { KeyEntry } from './key-entry.ts';
 import { beginClaims, endClaims, type GroupTurn, recordAcknowledged } from './stream-deliveries.ts';
 import { beginGroupRecord } from './stream-groups.ts';
 import { StreamRecord } from './stream-records.ts';
 import type { StreamValue } from './stream-value.ts';
 
-/** Most entries that one read may find spent or gone before it finds one to deliver. */
+/** Most entries that one read may find gone or not deliverable before it finds one to deliver. */
 const MOST_LOOKS = 10_000;
+/** Most dead letters that one read writes, and bytes after which it writes no other. */
+const MOST_MOVED = 1000;
+const MOST_BYTES = 1024 * 1024;
 const NOT_SETTLED = 'and never settled';
 const GIVEN_BACK = 'given back by its consumer';
 
@@ -55,7 +63,8 @@ export interface BurialListener {
 
 /**
  * XGROUP SETPOLICY and DELPOLICY (null). Resting entries keep the moment at which they are due;
- * without a policy nobody would look at it, so they are released, the one due first first.
+ * without a policy it would mean nothing, so they are released, the one due first first, and those
+ * that wait for their dead letter with them.
  */
 export function setPolicy(
   database: Database,
@@ -69,10 +78,8 @@ export function setPolicy(
   if (before !== null && policy !== null && samePolicy(before, policy)) return;
   database.touchGroup(entry, group);
   group.policy = policy;
-  if (before !== null) {
-    if (policy === null) releaseParked(group);
-    else if (policy.ackWait !== before.ackWait) shiftParked(group, before.ackWait - policy.ackWait);
-  }
+  if (before !== null && policy === null) releaseParked(group);
+  group.pending.recheckAside();
   if (engine.recording) {
     const record = beginGroupRecord(StreamRecord.GROUP_POLICY, database, entry, group);
     if (policy !== null) encodePolicy(policy, record);
@@ -81,16 +88,13 @@ export function setPolicy(
   database.wake(entry);
 }
 
-function shiftParked(group: ConsumerGroup, by: number): void {
-  let more = group.pending.seekConsumer(PARKED, FIRST_ID, cursor);
-  for (; more; more = cursor.nextOf(PARKED)) group.park(cursor, cursor.time + by, cursor.count);
-}
-
 function releaseParked(group: ConsumerGroup): void {
   const parked: { id: StreamId; time: number; count: number }[] = [];
-  let more = group.pending.seekConsumer(PARKED, FIRST_ID, cursor);
-  for (; more; more = cursor.nextOf(PARKED)) {
-    parked.push({ id: cursor.id.clone(), time: cursor.time, count: cursor.count });
+  for (const kind of [PARKED, CONDEMNED]) {
+    let more = group.pending.seekConsumer(kind, FIRST_ID, cursor);
+    for (; more; more = cursor.nextOf(kind)) {
+      parked.push({ id: cursor.id.clone(), time: cursor.time, count: cursor.count });
+    }
   }
   parked.sort((a, b) => a.time - b.time || a.id.compare(b.id));
   for (const { id, count } of parked) group.setReleased(id, count);
@@ -100,10 +104,12 @@ function releaseParked(group: ConsumerGroup): void {
 
 /**
  * Whether there is something due for `deliverDue`; spent entries that stand before it have gone then.
- * `minIdle` is the policy's ackWait, or what the reader itself asks for.
+ * `minIdle` is the policy's ackWait, or what the reader itself asks for. After `unfinished` the same
+ * call goes on where this one ended.
  */
-export function hasDue(turn: GroupTurn, minIdle: number, now: number): boolean {
+export function hasDue(turn: GroupTurn, minIdle: number, now: number): Search {
   begin(turn);
+  recheckAside(turn);
   const { group, value } = turn;
   const found = findDue(group, value.stream, minIdle, MOST_LOOKS, now, judge, NOBODY_LISTENS);
   recordAcknowledged(turn.database, turn.entry, group, leaving);
@@ -121,7 +127,17 @@ export function deliverDue(
   begin(turn);
   const claims = beginClaims(turn, sink);
   const { group, value, consumer } = turn;
-  const count = claimDue(group, value.stream, consumer, minIdle, limit, now, judge, claims);
+  const count = claimDue(
+    group,
+    value.stream,
+    consumer,
+    minIdle,
+    limit,
+    MOST_LOOKS,
+    now,
+    judge,
+    claims,
+  );
   recordAcknowledged(turn.database, turn.entry, group, leaving);
   endClaims(turn, now);
   return count;
@@ -130,15 +146,32 @@ export function deliverDue(
 function begin(turn: Pick<GroupTurn, 'database' | 'entry' | 'group'>): void {
   turn.database.touchGroup(turn.entry, turn.group);
   leaving.clear();
-  at = turn;
+  moved = 0;
+  movedBytes = 0;
+  const { database, entry, group } = turn;
+  at.database = database;
+  at.entry = entry;
+  at.group = group;
+}
+
+/** What was set aside may go now, if its destination takes it. */
+function recheckAside({ database, entry, group }: GroupTurn): void {
+  const { policy, pending } = group;
+  if (policy === null || !pending.order.hasAside) return;
+  const { deadLetter } = policy;
+  if (deadLetter === null || takesDeadLetters(database, entry, deadLetter)) pending.recheckAside();
 }
 
 function judge(pending: PendingCursor): Due {
   const policy = at.group.policy as GroupPolicy;
-  if (!isSpent(policy, pending.count)) return 'deliver';
-  return bury(pending, policy.deadLetter, `delivered ${pending.count} times ${NOT_SETTLED}`)
-    ? 'gone'
-    : 'leave';
+  const isCondemned = pending.consumer === CONDEMNED;
+  if (!isCondemned && !isSpent(policy, pending.count)) return 'deliver';
+  if (moved >= MOST_MOVED || movedBytes >= MOST_BYTES) return 'later';
+  const reason = isCondemned ? GIVEN_BACK : `delivered ${pending.count} times ${NOT_SETTLED}`;
+  if (!bury(pending, policy.deadLetter, reason)) return 'leave';
+  moved++;
+  if (policy.deadLetter !== null) movedBytes += deadLetterBytes();
+  return 'gone';
 }
 
 /** Takes the pending entry out of its group; to be recorded as acknowledged. False where it cannot go. */
@@ -191,12 +224,32 @@ export function giveBack(
   begin({ database, entry, group });
   parked.clear();
   released.clear();
-  for (let i = 0; i < ids.count; i++) giveBackOne(value, group, ids.get(i, scratch), options);
+  condemned.clear();
+  const distinct = options.force ? withoutRepeats(ids) : ids;
+  for (let i = 0; i < distinct.count; i++) {
+    giveBackOne(value, group, distinct.get(i, scratch), options);
+  }
   recordAcknowledged(database, entry, group, leaving);
   recordReleased(database, entry, group);
-  recordParked(database, entry, group);
+  recordTimed(StreamRecord.REST, parked, parkedTimes, parkedCounts);
+  recordTimed(StreamRecord.CONDEMN, condemned, condemnedTimes, condemnedCounts);
   if (released.count + parked.count > 0) database.wake(entry);
-  return leaving.count + released.count + parked.count;
+  return leaving.count + released.count + parked.count + condemned.count;
+}
+
+/** With FORCE an id whose entry has just become a dead letter would be made pending again. */
+function withoutRepeats(ids: IdList): IdList {
+  if (ids.count === 1) return ids;
+  const seen = new Set<string>();
+  unique.clear();
+  for (let i = 0; i < ids.count; i++) {
+    const id = ids.get(i, scratch);
+    const name = id.toString();
+    if (seen.has(name)) continue;
+    seen.add(name);
+    unique.push(id);
+  }
+  return unique;
 }
 
 function giveBackOne(
@@ -224,7 +277,10 @@ function giveBackOne(
     mode === 'DEADLETTER' ||
     (mode === 'FATAL' && (policy.deadLetter !== null || policy.maxDeliveries > 0)) ||
     (mode === 'FAIL' && isSpent(policy, count));
-  if (ends && bury(cursor, policy.deadLetter, options.reason ?? GIVEN_BACK)) return;
+  if (ends) {
+    if (!bury(cursor, policy.deadLetter, options.reason ?? GIVEN_BACK)) noteCondemned(group);
+    return;
+  }
   let rest = options.delay;
   if (rest < 0) {
     rest =
@@ -236,11 +292,21 @@ function giveBackOne(
     noteReleased(group, id, count);
     return;
   }
-  const time = engine.steady + rest - policy.ackWait;
+  const time = engine.steady + rest;
   group.park(cursor, time, count);
   parkedTimes[parked.count] = time;
   parkedCounts[parked.count] = count;
   parked.push(id);
+}
+
+/** Its count stays as it was: the dead letter tells it. */
+function noteCondemned(group: ConsumerGroup): void {
+  const { count } = cursor;
+  const time = at.database.engine.steady;
+  group.condemn(cursor, time, count);
+  condemnedTimes[condemned.count] = time;
+  condemnedCounts[condemned.count] = count;
+  condemned.push(cursor.id);
 }
 
 function noteReleased(group: ConsumerGroup, id: StreamId, count: number): void {
@@ -263,14 +329,20 @@ function recordReleased(database: Database, entry: KeyEntry, group: ConsumerGrou
   engine.journal.end();
 }
 
-function recordParked(database: Database, entry: KeyEntry, group: ConsumerGroup): void {
+function recordTimed(
+  type: number,
+  ids: IdList,
+  times: readonly number[],
+  deliveries: readonly number[],
+): void {
+  const { database, entry, group } = at;
   const { engine } = database;
-  if (parked.count === 0 || !engine.recording) return;
-  const record = beginGroupRecord(StreamRecord.PARK, database, entry, group);
-  parked.encode(record);
-  for (let i = 0; i < parked.count; i++) {
-    record.f64(parkedTimes[i]);
-    record.varint(parkedCounts[i]);
+  if (ids.count === 0 || !engine.recording) return;
+  const record = beginGroupRecord(type, database, entry, group);
+  ids.encode(record);
+  for (let i = 0; i < ids.count; i++) {
+    record.f64(times[i]);
+    record.varint(deliveries[i]);
   }
   engine.journal.end();
 }
@@ -320,8 +392,9 @@ const NOBODY_LISTENS: Pick<ClaimSink, 'deleted'> = { deleted: (id) => leaving.pu
 const FIRST_ID = StreamId.min();
 
 // Scratch: never held across calls.
-let at!: Pick<GroupTurn, 'database' | 'entry' | 'group'>;
-const cursor = new PendingCursor();
+/** Where the present call is at work. */
+const at = scratchRecord({} as Pick<GroupTurn, 'database' | 'entry' | 'group'>);
+const cursor = reused(new PendingCursor());
 const scratch = new StreamId();
 const leaving = new IdList();
 const released = new IdList();
@@ -330,3 +403,9 @@ const one = new IdList();
 const counts: number[] = [];
 const parkedTimes: number[] = [];
 const parkedCounts: number[] = [];
+const condemned = new IdList();
+const condemnedTimes: number[] = [];
+const condemnedCounts: number[] = [];
+const unique = new IdList();
+let moved = 0;
+let movedBytes = 0;

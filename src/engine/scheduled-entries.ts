@@ -11,6 +11,7 @@ import { StreamId } from '../stream/stream-id.ts';
 import { TrimRule, type TrimStrategy } from '../stream/trim.ts';
 import { Arguments } from '../util/arguments.ts';
 import { ByteReader, ByteWriter } from '../util/byte-writer.ts';
+import { scratch } from '../util/scratch.ts';
 import type { Database } from './database.ts';
 import type { Engine } from './engine.ts';
 import { beginRecord } from './records.ts';
@@ -184,7 +185,7 @@ const STRATEGIES: readonly TrimStrategy[] = ['none', 'maxlen', 'minid'];
 const REFERENCES: readonly References[] = ['keepref', 'delref', 'acked'];
 
 // Scratch: never held across calls.
-const body = new ByteWriter();
-const fields = new Arguments();
+const body = scratch(new ByteWriter());
+const fields = scratch(new Arguments());
 const rule = new TrimRule();
 const id = new StreamId();

@@ -73,6 +73,8 @@ export class Delivery {
   end(): void {
     const { database, entry, group, consumer } = this.#turn!;
     const { engine } = database;
+    this.#turn = undefined;
+    this.#stream = undefined;
     if (this.#count === 0 || !engine.recording) return;
     const record = beginGroupRecord(StreamRecord.DELIVER, database, entry, group);
     record.bytes(consumer.name);

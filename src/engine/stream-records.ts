@@ -68,6 +68,13 @@ export const StreamRecord = {
   CLAIM: 73,
   /** group, ids, then the delivery count of each. */
   RELEASE: 74,
-  /** group, ids, then for each: delivery time (f64), delivery count. */
+  /**
+   * group, ids, then for each: end of its rest less the group's ACKWAIT (f64), delivery count. Of the
+   * first version; REST took its place.
+   */
   PARK: 75,
+  /** group, ids, then for each: end of its rest (f64), delivery count. */
+  REST: 76,
+  /** group, ids, then for each: when it was given back (f64), delivery count: it waits for its dead letter. */
+  CONDEMN: 77,
 } as const;

@@ -14,6 +14,7 @@ import { StreamIterator } from '../stream/stream-iterator.ts';
 import { TrimRule } from '../stream/trim.ts';
 import { Arguments } from '../util/arguments.ts';
 import type { ByteReader } from '../util/byte-writer.ts';
+import { scratch } from '../util/scratch.ts';
 import { decodeRetention } from './checkpoint-values.ts';
 import type { Database } from './database.ts';
 import type { Engine } from './engine.ts';
@@ -217,13 +218,25 @@ export const streamReplayHandlers: Readonly<Record<number, RecordHandler>> = {
     for (let i = 0; i < ids.count; i++) group.setReleased(ids.get(i, id), record.varint());
   },
   [StreamRecord.PARK](engine, record) {
-    const { database, entry, value } = readTarget(engine, record);
-    const group = readGroup(value, record);
-    database.touchGroup(entry, group);
-    ids.decode(record);
+    const group = readTimed(engine, record);
+    const ackWait = group.policy?.ackWait ?? 0;
+    for (let i = 0; i < ids.count; i++) {
+      const time = record.f64() + ackWait;
+      group.setParked(ids.get(i, id), time, record.varint());
+    }
+  },
+  [StreamRecord.REST](engine, record) {
+    const group = readTimed(engine, record);
     for (let i = 0; i < ids.count; i++) {
       const time = record.f64();
       group.setParked(ids.get(i, id), time, record.varint());
+    }
+  },
+  [StreamRecord.CONDEMN](engine, record) {
+    const group = readTimed(engine, record);
+    for (let i = 0; i < ids.count; i++) {
+      const time = record.f64();
+      group.setCondemned(ids.get(i, id), time, record.varint());
     }
   },
 };
@@ -259,6 +272,15 @@ function readTarget(engine: Engine, record: ByteReader): Target {
   const database = readDatabase(engine, record);
   const entry = readEntry(database, record);
   return { database, entry, value: streamOf(entry) };
+}
+
+/** Reads group and ids; times and counts follow. */
+function readTimed(engine: Engine, record: ByteReader): ConsumerGroup {
+  const { database, entry, value } = readTarget(engine, record);
+  const group = readGroup(value, record);
+  database.touchGroup(entry, group);
+  ids.decode(record);
+  return group;
 }
 
 function readGroup(value: StreamValue, record: ByteReader): ConsumerGroup {
@@ -297,8 +319,8 @@ const SILENT = { delivered: () => {}, missing: () => {} };
 const id = new StreamId();
 const last = new StreamId();
 const ids = new IdList();
-const args = new Arguments();
+const args = scratch(new Arguments());
 const rule = new TrimRule();
-const iterator = new StreamIterator();
+const iterator = scratch(new StreamIterator());
 const delivery = new Delivery();
 const outcomes: Deletion[] = [];

@@ -10,11 +10,12 @@ import { StreamId } from './stream-id.ts';
 import { readVarint, readVarint64, varintEnd, varintHi } from './varint.ts';
 
 const U32_MAX = 0xffff_ffff;
+const EMPTY = new Uint8Array(0);
 
 export class BlockCursor {
   /** The current entry's id. */
   readonly id: StreamId = new StreamId();
-  bytes: Uint8Array = new Uint8Array(0);
+  bytes: Uint8Array = EMPTY;
   /** Where the next entry starts. */
   at = 0;
   end = 0;
@@ -24,6 +25,12 @@ export class BlockCursor {
   /** The current entry's body. */
   bodyAt = 0;
   bodyEnd = 0;
+
+  /** Lets go of the block's bytes. */
+  release(): void {
+    this.bytes = EMPTY;
+    this.at = this.end = 0;
+  }
 
   /** Stands before the first entry of `block`. */
   attach(block: Block): void {

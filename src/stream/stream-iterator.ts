@@ -70,6 +70,16 @@ export class StreamIterator {
     }
   }
 
+  /** Lets go of the stream and its bytes; `seek` before the next use (util/scratch.ts). */
+  release(): void {
+    this.#stream = null;
+    this.#block = undefined;
+    this.#pairsLeft = 0;
+    this.#left = 0;
+    this.fieldBuffer = this.valueBuffer = EMPTY;
+    this.#cursor.release();
+  }
+
   /** Moves to the next live entry; false at the end. */
   next(): boolean {
     return this.#reverse ? this.#nextBackward() : this.#nextForward();

@@ -2,6 +2,7 @@
  * What a checkpoint keeps of a stream beside its blocks, and its form as bytes.
  */
 import { ByteReader, ByteWriter } from '../util/byte-writer.ts';
+import { scratch } from '../util/scratch.ts';
 import { StreamId } from './stream-id.ts';
 
 export interface StreamMetadata {
@@ -129,4 +130,4 @@ function readSections(
 }
 
 /** One for all: a buffer per stream would be most of a checkpoint's garbage. */
-const writer = new ByteWriter(BYTES);
+const writer = scratch(new ByteWriter(BYTES));

@@ -32,6 +32,17 @@ export class Arguments {
     return args;
   }
 
+  /** Lets go of the buffer (util/scratch.ts). */
+  release(): void {
+    this.buffer = EMPTY;
+    this.count = 0;
+    // One command of a million arguments must not keep room for as many.
+    if (this.offsets.length > KEPT) {
+      this.offsets = [];
+      this.lengths = [];
+    }
+  }
+
   clear(buffer: Buffer): void {
     this.buffer = buffer;
     this.count = 0;
@@ -136,5 +147,7 @@ export class Arguments {
 }
 
 const EMPTY = Buffer.alloc(0);
+/** The most arguments for which `release` keeps room. */
+const KEPT = 1024;
 const INT64_MIN = -(2n ** 63n);
 const INT64_MAX = 2n ** 63n - 1n;

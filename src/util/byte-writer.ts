@@ -8,6 +8,8 @@
  */
 const LARGE = 16 * 1024 * 1024;
 const SLACK = 4096;
+/** The largest buffer that `release` keeps. */
+const KEPT = 64 * 1024;
 
 export class ByteWriter {
   buffer: Buffer;
@@ -19,6 +21,12 @@ export class ByteWriter {
 
   clear(): void {
     this.length = 0;
+  }
+
+  /** As `clear`, and gives back a buffer that one large value has grown (util/scratch.ts). */
+  release(): void {
+    this.length = 0;
+    if (this.buffer.length > KEPT) this.buffer = Buffer.allocUnsafeSlow(KEPT);
   }
 
   /** Makes room for `size` more bytes. */

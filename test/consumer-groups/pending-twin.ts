@@ -98,7 +98,7 @@ export class PendingTwin {
   checkOrder(): void {
     const { order } = this.group.pending;
     const seen: string[] = [];
-    for (let slot = order.first; slot !== 0; slot = order.after(slot)) {
+    for (const slot of order.slots()) {
       this.group.pending.at(slot, this.cursor);
       seen.push(this.cursor.id.toString());
     }

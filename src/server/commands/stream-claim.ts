@@ -12,6 +12,7 @@ import { autoClaimEntries, claimEntries, type GroupTurn } from '../../engine/str
 import { findGroup, seeConsumer, setGroupId } from '../../engine/stream-groups.ts';
 import { IdList } from '../../stream/id-list.ts';
 import { StreamId } from '../../stream/stream-id.ts';
+import { scratchRecord } from '../../util/scratch.ts';
 import type { Command } from '../command.ts';
 import { keyAt, UPDATED_KEY } from '../key-specs.ts';
 import type { Reply } from '../reply.ts';
@@ -212,7 +213,7 @@ const collector: ClaimSink = {
   claimed: (entry) => claimed.push(entry.id),
   deleted: (gone) => deleted.push(gone),
 };
-const turn = {} as GroupTurn;
+const turn = scratchRecord({} as GroupTurn);
 const options: ClaimOptions = {
   minIdle: 0,
   time: 0,

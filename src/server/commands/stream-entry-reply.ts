@@ -6,6 +6,7 @@
 import type { Stream } from '../../stream/stream.ts';
 import { StreamId } from '../../stream/stream-id.ts';
 import { StreamIterator } from '../../stream/stream-iterator.ts';
+import { scratch } from '../../util/scratch.ts';
 import type { Reply } from '../reply.ts';
 
 /** The entry at which the iterator stands. */
@@ -53,5 +54,5 @@ export const FIRST_ID: StreamId = StreamId.min();
 export const LAST_ID: StreamId = StreamId.max();
 
 // Scratch: never held across commands.
-const single = new StreamIterator();
-const range = new StreamIterator();
+const single = scratch(new StreamIterator());
+const range = scratch(new StreamIterator());

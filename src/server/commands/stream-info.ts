@@ -12,6 +12,7 @@ import { findGroup, groupsInOrder } from '../../engine/stream-groups.ts';
 import type { StreamValue } from '../../engine/stream-value.ts';
 import type { Stream } from '../../stream/stream.ts';
 import { StreamIterator } from '../../stream/stream-iterator.ts';
+import { scratch } from '../../util/scratch.ts';
 import type { Command } from '../command.ts';
 import { keyAt } from '../key-specs.ts';
 import type { Reply } from '../reply.ts';
@@ -234,8 +235,8 @@ function findValue(session: Session): StreamValue | undefined {
 }
 
 // Scratch: never held across commands.
-const iterator = new StreamIterator();
-const cursor = new PendingCursor();
+const iterator = scratch(new StreamIterator());
+const cursor = scratch(new PendingCursor());
 
 const KEY = keyAt(2, 'RO', 'access');
 

@@ -8,6 +8,7 @@ import type { ConsumerGroup } from '../../consumer-groups/group.ts';
 import { PendingCursor } from '../../consumer-groups/pending-cursor.ts';
 import { IdList } from '../../stream/id-list.ts';
 import { StreamId } from '../../stream/stream-id.ts';
+import { scratch } from '../../util/scratch.ts';
 import type { Session } from '../session.ts';
 
 /** Leaves in `ids` those that are pending for the consumer named by argument `at`. */
@@ -27,4 +28,4 @@ export function keepOwned(session: Session, group: ConsumerGroup, ids: IdList, a
 // Scratch: never held across commands.
 const given = new IdList();
 const id = new StreamId();
-const cursor = new PendingCursor();
+const cursor = scratch(new PendingCursor());

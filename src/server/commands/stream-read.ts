@@ -25,6 +25,7 @@ import type { Stream } from '../../stream/stream.ts';
 import { StreamId } from '../../stream/stream-id.ts';
 import { StreamIterator } from '../../stream/stream-iterator.ts';
 import { Arguments } from '../../util/arguments.ts';
+import { scratch, scratchRecord } from '../../util/scratch.ts';
 import type { Command } from '../command.ts';
 import type { Reply } from '../reply.ts';
 import type { BlockingWait, Session } from '../session.ts';
@@ -63,6 +64,7 @@ function resolve(session: Session, forGroup: boolean): boolean {
     const source = sources[i];
     source.entry = entry;
     source.group = undefined;
+    source.unfinished = false;
     if (forGroup) {
       const group =
         entry === undefined ? undefined : findGroup(valueIn(entry), args, options.groupAt);
@@ -123,6 +125,8 @@ class Source {
   group: ConsumerGroup | undefined;
   /** Wanted is what comes after it; the greatest id stands for `>`. */
   readonly after = new StreamId();
+  /** There may be more that is due than one search has seen. */
+  unfinished = false;
 }
 
 /** The scratch must not keep a stream in memory that may be deleted before the next call. */
@@ -176,12 +180,13 @@ function serveGroup(session: Session, i: number): void {
   turn.consumer = seeConsumer(session.database, entry, group, session.args, options.groupAt + 1);
   const { policy } = group;
   const minIdle = claim >= 0 || policy === null ? claim : policy.ackWait;
+  source.unfinished = false;
   const claims =
     !history &&
     minIdle >= 0 &&
     (policy === null
       ? canClaimIdle(group, value.stream, minIdle, engine.steady)
-      : hasDue(turn, minIdle, engine.steady));
+      : findDue(source, minIdle, engine.steady));
   const news = !history && hasEntriesAfter(value.stream, group.lastId);
   if (history) claim = -1;
   if (!history && !claims && !news) return;
@@ -194,6 +199,12 @@ function serveGroup(session: Session, i: number): void {
     if (news && !output.full) deliverNews(session);
   }
   output.endStream();
+}
+
+function findDue(source: Source, minIdle: number, now: number): boolean {
+  const found = hasDue(turn, minIdle, now);
+  source.unfinished = found === 'unfinished';
+  return found === 'due';
 }
 
 function deliverNews(session: Session): void {
@@ -415,7 +426,8 @@ function nextClaim(session: Session): number {
   const { steady: now, time } = session.engine;
   let next = Number.POSITIVE_INFINITY;
   for (let i = 0; i < options.streams; i++) {
-    const { group } = sources[i];
+    const { group, unfinished } = sources[i];
+    if (unfinished) return time.monotonic;
     const minIdle = options.claim >= 0 ? options.claim : (group?.policy?.ackWait ?? -1);
     if (group === undefined || minIdle < 0) continue;
     // What is delivered from now on is old enough only later.
@@ -432,11 +444,11 @@ function nextClaim(session: Session): number {
 const options = new ReadOptions();
 const sources: Source[] = [];
 const output = new Output();
-const iterator = new StreamIterator();
+const iterator = scratch(new StreamIterator());
 const delivery = new Delivery();
 const start = new StreamId();
 const last = new StreamId();
-const turn = {} as GroupTurn;
+const turn = scratchRecord({} as GroupTurn);
 let claim = -1;
 
 export const streamReadCommands: readonly Command[] = [
