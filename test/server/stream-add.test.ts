@@ -360,17 +360,17 @@ test('XCFGSET says what is wrong with its arguments', () => {
 
 test('XIDMPRECORD remembers an idempotent id of an entry that is there', () => {
   const { r } = begin();
-  r.call('XADD', 's', '1-1', 'f', 'v');
-  r.call('XADD', 's', '2-1', 'f', 'v');
-  assert.equal(r.call('XIDMPRECORD', 's', 'p', 'i', '1-1'), 'OK');
-  assert.equal(r.call('XIDMPRECORD', 's', 'p', 'i', '1-1'), 'OK');
+  r.call('XADD', 's', `${NOW}-1`, 'f', 'v');
+  r.call('XADD', 's', `${NOW}-2`, 'f', 'v');
+  assert.equal(r.call('XIDMPRECORD', 's', 'p', 'i', `${NOW}-1`), 'OK');
+  assert.equal(r.call('XIDMPRECORD', 's', 'p', 'i', `${NOW}-1`), 'OK');
   fails(
-    r.call('XIDMPRECORD', 's', 'p', 'i', '2-1'),
+    r.call('XIDMPRECORD', 's', 'p', 'i', `${NOW}-2`),
     'ERR IID already exists for this producer with a different stream ID',
   );
-  fails(r.call('XIDMPRECORD', 's', 'p', 'i', '3-1'), 'ERR No such message in stream');
-  fails(r.call('XIDMPRECORD', 'none', 'p', 'i', '3-1'), 'ERR no such key');
-  fails(r.call('XIDMPRECORD', 's', '', 'i', '1-1'), 'ERR producer ID must be non-empty');
-  fails(r.call('XIDMPRECORD', 's', 'p', '', '1-1'), 'ERR idempotent ID must be non-empty');
-  assert.equal(r.call('XADD', 's', 'IDMP', 'p', 'i', '*', 'f', 'v'), '1-1');
+  fails(r.call('XIDMPRECORD', 's', 'p', 'i', `${NOW}-3`), 'ERR No such message in stream');
+  fails(r.call('XIDMPRECORD', 'none', 'p', 'i', `${NOW}-3`), 'ERR no such key');
+  fails(r.call('XIDMPRECORD', 's', '', 'i', `${NOW}-1`), 'ERR producer ID must be non-empty');
+  fails(r.call('XIDMPRECORD', 's', 'p', '', `${NOW}-1`), 'ERR idempotent ID must be non-empty');
+  assert.equal(r.call('XADD', 's', 'IDMP', 'p', 'i', '*', 'f', 'v'), `${NOW}-1`);
 });
