@@ -42,7 +42,7 @@ export const errorTable = {
   CONNECTION_FAILED: { http: 503, rpc: 14, resp: 'ERR', retryable: true },
   CLOSED: { http: 503, rpc: 9, resp: 'ERR', retryable: false },
   WRITES_REFUSED: { http: 507, rpc: 8, resp: 'MISCONF', retryable: true },
-  STORAGE_DAMAGED: { http: 500, rpc: 15, resp: 'ERR', retryable: false },
+  STORAGE_DAMAGED: { http: 500, rpc: 15, resp: 'DAMAGED', retryable: false },
   INTERNAL: { http: 500, rpc: 13, resp: 'ERR', retryable: false },
 } as const satisfies Record<string, ErrorRow>;
 

@@ -12,6 +12,7 @@ import type { Consumer } from '../consumer-groups/consumer.ts';
 import type { ConsumerGroup } from '../consumer-groups/group.ts';
 import { PendingCursor } from '../consumer-groups/pending-cursor.ts';
 import type { BlockedReader } from '../engine/blocked-readers.ts';
+import { DAMAGE_RETRY_MS } from '../engine/damaged-streams.ts';
 import type { Database } from '../engine/database.ts';
 import { assignEntry, deliverDue, hasDue } from '../engine/group-policy.ts';
 import type { KeyEntry } from '../engine/key-entry.ts';
@@ -139,7 +140,15 @@ export class EmbeddedReader implements BlockedReader, GroupMember {
     if (dispatcher.stuck && exclusive && this.#coming === 0 && shell.yieldLead(this)) return false;
     let room = dispatcher.free - this.#coming;
     if (room > 0) {
-      const taken = this.#take(entry, entry.value, group, room);
+      let taken = 0;
+      const { value } = entry;
+      const sound = shell.engine.damaged.guard(entry, () => {
+        taken = this.#take(entry, value, group, room);
+      });
+      if (!sound) {
+        this.wakeAt = time.monotonic + DAMAGE_RETRY_MS;
+        return false;
+      }
       room -= taken;
       if (taken > 0) shell.engine.blocked.moveToEnd(this);
     }

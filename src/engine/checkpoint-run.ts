@@ -79,6 +79,11 @@ export class CheckpointRun {
 
   /** The key is about to change, or its turn has come. */
   captureEntry(entry: KeyEntry): void {
+    const { value } = entry;
+    // A closed stream lacks records that the log has: the log must stay.
+    if (this.open && value.type === 'stream' && value.damage !== null && !this.wasGone(entry)) {
+      throw value.damage;
+    }
     this.changes.entries.delete(entry);
     if (!this.open || this.wasGone(entry)) return;
     const uid = this.uidOf(entry);

@@ -20,6 +20,7 @@ import { releaseScratch } from '../util/scratch.ts';
 import { BlockedReaders } from './blocked-readers.ts';
 import { Channels } from './channels.ts';
 import type { Checkpointer } from './checkpointer.ts';
+import { DamagedStreams } from './damaged-streams.ts';
 import { Database } from './database.ts';
 import { DeadlineHeap } from './deadline-heap.ts';
 import type { BurialListener } from './group-policy.ts';
@@ -97,6 +98,8 @@ export class Engine {
   burials: BurialListener | null = null;
   /** For the caller of `tick`: there is something to do at this monotonic ms, earlier than was known. */
   onDue: ((at: number) => void) | null = null;
+  /** Streams that cannot be read whole. */
+  readonly damaged = new DamagedStreams();
   /** Which blocks of streams stay in memory. */
   readonly memory: MemoryBudget;
   /** For INFO and CONFIG RESETSTAT. */

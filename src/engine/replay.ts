@@ -5,6 +5,8 @@
  * that wrote the log. A record that does not fit the state (a key that is not there, a body that ends
  * early, an unknown type) is damage: it throws DamagedRecord, it is never skipped.
  */
+
+import { isDamage } from '../stream/block-damage.ts';
 import { ByteReader } from '../util/byte-writer.ts';
 import type { Database } from './database.ts';
 import type { Engine } from './engine.ts';
@@ -36,10 +38,13 @@ export class Replay {
     if (handler === undefined) throw new DamagedRecord(`unknown record type ${type}`);
     const record = body instanceof ByteReader ? body : new ByteReader(body);
     this.engine.setReplaying(true);
+    target = undefined;
     try {
       handler(this.engine, record);
       if (!record.done) throw new DamagedRecord(`${record.end - record.at} bytes too many`);
     } catch (cause) {
+      // The rest of the log is sound, and so are the other keys.
+      if (cause instanceof SkippedRecord || closeDamaged(this.engine, cause)) return;
       const reason = cause instanceof Error ? cause.message : String(cause);
       throw new DamagedRecord(`record of type ${type} cannot be applied: ${reason}`, { cause });
     } finally {
@@ -49,6 +54,20 @@ export class Replay {
   }
 }
 
+/** The record is of a stream that is closed because an earlier one met damage. */
+class SkippedRecord extends Error {}
+
+/** Closes the stream of the present record when the checkpoint has lost blocks of it. */
+function closeDamaged(engine: Engine, cause: unknown): boolean {
+  if (!isDamage(cause) || target?.value.type !== 'stream') return false;
+  target.value.close(cause);
+  engine.damaged.note(target, cause);
+  return true;
+}
+
+/** The key of the present record. */
+let target: KeyEntry | undefined;
+
 /** The database that a record begins with. */
 export function readDatabase(engine: Engine, record: ByteReader): Database {
   const index = record.varint();
@@ -57,12 +76,20 @@ export function readDatabase(engine: Engine, record: ByteReader): Database {
   return database;
 }
 
+/** As readEntry, for a record that changes what the key holds. */
+export function readOpenEntry(database: Database, record: ByteReader): KeyEntry {
+  const entry = readEntry(database, record);
+  if (entry.value.type === 'stream' && entry.value.damage !== null) throw new SkippedRecord();
+  return entry;
+}
+
 /** The entry of the key that a record names. */
 export function readEntry(database: Database, record: ByteReader): KeyEntry {
   const key = record.bytes();
   const entry = database.peekKey(key);
   if (entry === undefined)
     throw new DamagedRecord(`there is no key ${JSON.stringify(String(key))}`);
+  target = entry;
   return entry;
 }
 

@@ -19,7 +19,7 @@ import type { KeyEntry, Value } from './key-entry.ts';
 import { Keyspace } from './keyspace.ts';
 import { ScheduledEntry } from './schedule.ts';
 import { StoredBlocks } from './stored-blocks.ts';
-import { watchAgeLater } from './stream-aging.ts';
+import { watchAgeAt } from './stream-aging.ts';
 import { type StreamSource, StreamValue } from './stream-value.ts';
 
 export class CheckpointError extends Error {}
@@ -145,7 +145,7 @@ function restoreRetention(
     const stream = streamValue(streams, key);
     stream.retention = decodeRetention(new ByteReader(value));
     const entry = streams.get(names.uidIn(key)) as KeyEntry;
-    if (stream.retention.maxAge > 0) watchAgeLater(engine, entry, stream);
+    if (stream.retention.maxAge > 0) watchAgeAt(engine, entry, stream, 0);
   }
 }
 

@@ -14,11 +14,12 @@
  */
 import { TrimRule } from '../stream/trim.ts';
 import { encodeRetention } from './checkpoint-values.ts';
+import { DAMAGE_RETRY_MS } from './damaged-streams.ts';
 import type { Database } from './database.ts';
 import type { Engine } from './engine.ts';
 import type { KeyEntry } from './key-entry.ts';
 import { beginRecord } from './records.ts';
-import { watchAge } from './stream-aging.ts';
+import { watchAge, watchAgeAt } from './stream-aging.ts';
 import { trimStream } from './stream-entries.ts';
 import { StreamRecord } from './stream-records.ts';
 import type { Retention, StreamValue } from './stream-value.ts';
@@ -49,6 +50,19 @@ export function retain(database: Database, entry: KeyEntry, value: StreamValue):
   const { engine } = database;
   const { retention } = value;
   if (retention === null || engine.replaying) return;
+  // The append that called is done and recorded: damage at the stream's other end is not its failure.
+  if (!engine.damaged.guard(entry, () => trimToLimits(database, entry, value, retention))) {
+    watchAgeAt(engine, entry, value, engine.now + DAMAGE_RETRY_MS);
+  }
+}
+
+function trimToLimits(
+  database: Database,
+  entry: KeyEntry,
+  value: StreamValue,
+  retention: Retention,
+): void {
+  const { engine } = database;
   const { stream } = value;
   const { maxLen, maxAge, maxBytes } = retention;
   rule.approximate = false;

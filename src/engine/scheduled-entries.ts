@@ -116,14 +116,20 @@ function addScheduled(database: Database, scheduled: ScheduledEntry): boolean {
   const { engine } = database;
   const present = database.findKey(scheduled.key);
   if (present !== undefined && present.value.type !== 'stream') return false;
+  if (present?.value.type === 'stream' && present.value.damage !== null) return false;
   if (present?.value.type === 'stream' && present.value.stream.lastId.isMax()) return false;
   const entry = present ?? database.set(scheduled.key, engine.newStream(), 0);
   const { value } = entry;
   if (value.type !== 'stream') throw new Error('a stream was made');
   const references = readBody(scheduled.body);
-  nextId(value.stream, engine.now, id);
-  appendEntry(database, entry, value, id, fields, 0, fields.count);
-  if (rule.strategy !== 'none') trimStream(database, entry, value, rule, references);
+  const added = engine.damaged.guard(entry, () => {
+    nextId(value.stream, engine.now, id);
+    appendEntry(database, entry, value, id, fields, 0, fields.count);
+  });
+  if (!added) return false;
+  if (rule.strategy !== 'none') {
+    engine.damaged.guard(entry, () => trimStream(database, entry, value, rule, references));
+  }
   retain(database, entry, value);
   return true;
 }

@@ -5,6 +5,7 @@
  * of each stream, because readers of old entries come back to the block they were in.
  * Cost: one look-up in the checkpoint and one decoding per block that is not remembered.
  */
+import { RivuletError } from '../errors.ts';
 import type { Checkpoint } from '../storage/checkpoint.ts';
 import { StorageError } from '../storage/storage-error.ts';
 import { Block } from '../stream/block.ts';
@@ -40,9 +41,8 @@ export class BlockReader {
     try {
       return this.checkpoint.get(name);
     } catch (error) {
-      if (error instanceof StorageError)
-        throw damaged('a block of entries fails its checksum', error);
-      throw error;
+      if (!(error instanceof StorageError)) throw error;
+      throw new RivuletError('STORAGE_DAMAGED', error.message, { cause: error });
     }
   }
 

@@ -5,6 +5,7 @@
 import type { ConsumerGroup } from '../consumer-groups/group.ts';
 import type { PageStore } from '../consumer-groups/page-store.ts';
 import type { PendingPage } from '../consumer-groups/pending-page.ts';
+import { damaged } from '../stream/block-damage.ts';
 import { pageName } from './checkpoint-keys.ts';
 import type { Checkpointer } from './checkpointer.ts';
 import type { KeyEntry } from './key-entry.ts';
@@ -22,12 +23,8 @@ export class StoredPages implements PageStore {
 
   load(pageId: number): Buffer {
     const name = pageName(this.entry.uid, this.group.uid, pageId);
-    const bytes = this.checkpointer.checkpoint.get(name);
-    if (bytes === undefined) {
-      throw new Error(
-        `the checkpoint has no pending page ${pageId} of a group of ${this.entry.key}`,
-      );
-    }
+    const bytes = this.checkpointer.blocks.get(name);
+    if (bytes === undefined) throw damaged(`pending page ${pageId} of a group is not there`);
     return bytes;
   }
 

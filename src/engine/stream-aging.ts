@@ -40,8 +40,9 @@ export function watchAge(engine: Engine, entry: KeyEntry, value: StreamValue): v
   engine.dueAt(end);
 }
 
-/** As watchAge, without a look at the stream: the tick will look. */
-export function watchAgeLater(engine: Engine, entry: KeyEntry, value: StreamValue): void {
-  value.aging = { entry, expireAt: 0, heapIndex: -1 };
+/** As watchAge, without a look at the stream: the tick will look at this time. */
+export function watchAgeAt(engine: Engine, entry: KeyEntry, value: StreamValue, at: number): void {
+  if (value.aging !== null) engine.aging.remove(value.aging);
+  value.aging = { entry, expireAt: at, heapIndex: -1 };
   engine.aging.update(value.aging);
 }

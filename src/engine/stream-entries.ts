@@ -8,6 +8,7 @@
  * operations cost, plus for DELREF and ACKED a look into every group for every entry.
  */
 import type { ConsumerGroup } from '../consumer-groups/group.ts';
+import { isDamage } from '../stream/block-damage.ts';
 import { IdList } from '../stream/id-list.ts';
 import { Idempotency, type IdKind, SCHEDULED_BIT } from '../stream/idempotency.ts';
 import type { NodePlace, Stream } from '../stream/stream.ts';
@@ -80,16 +81,43 @@ export function trimStream(
 ): number {
   const { stream } = value;
   const blocks = stream.radixTreeKeys;
+  const before = stream.length;
   database.touch(entry);
-  let removed: number;
+  let damage: Error | null = null;
+  try {
+    trimOnly(database, entry, value, rule, references);
+  } catch (error) {
+    if (!isDamage(error)) throw error;
+    // What went before the damage is recorded, or memory would be ahead of the log.
+    damage = error;
+  }
+  const removed = before - stream.length;
+  // A block of nothing but tombstones may go, or be left, without an entry going.
+  if (removed > 0 || stream.radixTreeKeys !== blocks) {
+    if (database.engine.recording) recordTrim(database, entry, value, rule, references, damage);
+    database.changed(entry);
+    if (removed > 0) database.tell(EventClass.STREAM, 'xtrim', entry.key);
+  }
+  if (damage !== null) throw damage;
+  return removed;
+}
+
+function trimOnly(
+  database: Database,
+  entry: KeyEntry,
+  value: StreamValue,
+  rule: TrimRule,
+  references: References,
+): void {
+  const { stream } = value;
   if (references === 'keepref') {
-    removed = trim(stream, rule);
+    trim(stream, rule);
   } else if (references === 'delref') {
     touchGroups(database, entry, value);
-    removed = trim(stream, rule, null, (id) => unreference(value, id));
+    trim(stream, rule, null, (id) => unreference(value, id));
   } else {
     effective.clear();
-    removed = trim(
+    trim(
       stream,
       rule,
       (id) => !isReferenced(value, id),
@@ -97,12 +125,6 @@ export function trimStream(
       readByAll(value),
     );
   }
-  // A block of nothing but tombstones may go, or be left, without an entry going.
-  if (removed === 0 && stream.radixTreeKeys === blocks) return 0;
-  if (database.engine.recording) recordTrim(database, entry, value, rule, references);
-  database.changed(entry);
-  if (removed > 0) database.tell(EventClass.STREAM, 'xtrim', entry.key);
-  return removed;
 }
 
 function recordTrim(
@@ -111,13 +133,14 @@ function recordTrim(
   value: StreamValue,
   rule: TrimRule,
   references: References,
+  damage: Error | null,
 ): void {
   if (references === 'acked') {
     effective.encode(beginRecord(StreamRecord.TRIM_LIST, database, entry.key));
   } else {
     // What went is a head of the stream, so where the rest begins says it all; but an exact trim by
     // id may leave a block of tombstones before that, which the given id leaves again.
-    const byId = rule.strategy === 'minid' && !rule.approximate;
+    const byId = rule.strategy === 'minid' && !rule.approximate && damage === null;
     const all = value.stream.length === 0 && !byId;
     const type = all ? StreamRecord.TRIM_ALL : StreamRecord.TRIM;
     const record = beginRecord(type, database, entry.key);
@@ -163,12 +186,19 @@ export function deleteEntries(
   if (references === 'delref') touchGroups(database, entry, value);
   let deleted = 0;
   effective.clear();
-  for (let i = 0; i < ids.count; i++) {
-    const id = ids.get(i, scratch);
-    const outcome = deleteEntry(value, id, references);
-    outcomes[i] = outcome;
-    if (outcome === DELETED) deleted++;
-    if (outcome === DELETED || references === 'delref') effective.push(id);
+  let damage: Error | null = null;
+  try {
+    for (let i = 0; i < ids.count; i++) {
+      const id = ids.get(i, scratch);
+      const outcome = deleteEntry(value, id, references);
+      outcomes[i] = outcome;
+      if (outcome === DELETED) deleted++;
+      if (outcome === DELETED || references === 'delref') effective.push(id);
+    }
+  } catch (error) {
+    if (!isDamage(error)) throw error;
+    // What went before the damage is recorded, or memory would be ahead of the log.
+    damage = error;
   }
   if (effective.count > 0 && engine.recording) {
     const record = beginRecord(StreamRecord.DELETE, database, entry.key);
@@ -180,6 +210,7 @@ export function deleteEntries(
     database.changed(entry);
     database.tell(EventClass.STREAM, 'xdel', entry.key);
   }
+  if (damage !== null) throw damage;
   return deleted;
 }
 

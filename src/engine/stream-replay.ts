@@ -20,7 +20,7 @@ import type { Database } from './database.ts';
 import type { Engine } from './engine.ts';
 import { setPolicy } from './group-policy.ts';
 import type { KeyEntry } from './key-entry.ts';
-import { type RecordHandler, readDatabase, readEntry } from './replay.ts';
+import { type RecordHandler, readDatabase, readOpenEntry } from './replay.ts';
 import { setRetention } from './retention.ts';
 import { enterScheduled, unschedule } from './scheduled-entries.ts';
 import { watchAge } from './stream-aging.ts';
@@ -270,7 +270,7 @@ function replayIdempotent(
 
 function readTarget(engine: Engine, record: ByteReader): Target {
   const database = readDatabase(engine, record);
-  const entry = readEntry(database, record);
+  const entry = readOpenEntry(database, record);
   return { database, entry, value: streamOf(entry) };
 }
 

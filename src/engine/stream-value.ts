@@ -6,6 +6,7 @@
  * Cost: `stream` is one check.
  */
 import type { ConsumerGroup } from '../consumer-groups/group.ts';
+import type { RivuletError } from '../errors.ts';
 import type { Idempotency } from '../stream/idempotency.ts';
 import type { Stream } from '../stream/stream.ts';
 import type { AgingStream } from './stream-aging.ts';
@@ -37,6 +38,8 @@ export class StreamValue {
   coldAttached = false;
   /** Its resident bytes when the memory budget counted them last. */
   countedBytes = 0;
+  /** Why a record of the stream could not be replayed; the stream is then closed. */
+  damage: RivuletError | null = null;
   private made: Stream | null;
   private ownGroups: Map<string, ConsumerGroup> | null = null;
   private source: StreamSource | null = null;
@@ -82,7 +85,14 @@ export class StreamValue {
     return this.made !== null;
   }
 
+  /** Closes the stream: what memory has of it lacks a record that the log has. */
+  close(damage: RivuletError): void {
+    this.damage = damage;
+    this.made = null;
+  }
+
   private make(): Stream {
+    if (this.damage !== null) throw this.damage;
     this.made = this.source!.load(this.uid, this.bytes!.subarray(this.bytesAt, this.bytesEnd));
     this.source = this.bytes = null;
     return this.made;

@@ -7,6 +7,7 @@
  * of a command becomes its reply.
  * Cost: per command one look-up, one clock reading and a few compares; no allocation.
  */
+import { isDamage } from '../stream/block-damage.ts';
 import type { Arguments } from '../util/arguments.ts';
 import { clientLine } from './client-info.ts';
 import { type CommandEntry, FLAG } from './command-table.ts';
@@ -201,10 +202,15 @@ export class CommandDispatcher {
     }
   }
 
-  /** A bug: the command threw. The client learns so, the operator learns where. */
+  /** The command threw: stored data is damaged, or it is a bug. The client learns so, the operator learns where. */
   failed(entry: CommandEntry | null, error: Error, start: number): void {
     const { reply } = this.#client;
     reply.truncate(start);
+    if (isDamage(error)) {
+      reply.error(`DAMAGED ${error.message}`);
+      this.#server.log.write('warning', `command ${entry?.name} failed: ${error.message}`);
+      return;
+    }
     reply.error(`ERR internal error: ${error.message}`);
     this.#server.log.write('warning', `command ${entry?.name} failed: ${error.message}`, {
       stack: error.stack,

@@ -76,6 +76,9 @@ class DirectoryData implements OpenData, Persistence {
       this.#lastMs = ms;
       log.write('verbose', 'checkpoint written', { ms: Math.round(ms) });
     };
+    this.engine.damaged.listen(({ key, message }) => {
+      log.write('warning', `stream ${JSON.stringify(String(key))}: ${message}`);
+    });
     durable.onCheckpointFailed = (error) => {
       log.write('warning', `checkpoint failed: ${error.message}`);
     };

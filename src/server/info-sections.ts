@@ -205,6 +205,7 @@ function persistenceSection(server: ServerState): Field[] {
     ['rdb_last_bgsave_status', ok(status.lastCheckpointFailed)],
     ['rdb_last_bgsave_time_sec', seconds(status.lastCheckpointMs)],
     ['rdb_current_bgsave_time_sec', status.checkpointing ? 0 : -1],
+    ['damaged_streams', engine.damaged.count],
     ['rdb_saves', status.checkpoints],
     ['rdb_last_cow_size', 0],
     ['rdb_last_load_keys_expired', 0],

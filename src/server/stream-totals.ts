@@ -52,7 +52,7 @@ export class StreamTotals {
   }
 
   #add({ key, value }: KeyEntry, labels: Readonly<Record<string, string>>): void {
-    if (value.type !== 'stream') return;
+    if (value.type !== 'stream' || value.damage !== null) return;
     this.streams++;
     this.entries += value.stream.length;
     for (const group of value.groups.values()) {

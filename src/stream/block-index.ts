@@ -79,6 +79,24 @@ export class BlockIndex {
     return this.#smaller(resident);
   }
 
+  /**
+   * Sets `into` to the first id of the first block after the one that begins with `id` (null: of the
+   * very first), without reading that block. False when there is none.
+   */
+  nextFirstId(id: StreamId | null, into: StreamId): boolean {
+    const resident = id === null ? this.tree.first() : this.tree.higher(id);
+    let found = false;
+    if (this.coldCount > 0 && (id === null || id.compare(this.coldLast) < 0)) {
+      found = id === null ? this.#locateUp(MIN) : this.#locateAbove(id);
+    }
+    if (found && (resident === undefined || compareToId(resident, located) > 0)) {
+      into.copy(located);
+      return true;
+    }
+    resident?.readFirstId(into);
+    return resident !== undefined;
+  }
+
   last(): Block | undefined {
     const resident = this.tree.last();
     if (this.coldCount === 0) return resident;
@@ -113,8 +131,7 @@ export class BlockIndex {
   higher(id: StreamId): Block | undefined {
     const resident = this.tree.higher(id);
     if (this.coldCount === 0 || id.compare(this.coldLast) >= 0) return resident;
-    const above = probe.copy(id);
-    return above.increment() && this.#locateUp(above) ? this.#smaller(resident) : resident;
+    return this.#locateAbove(id) ? this.#smaller(resident) : resident;
   }
 
   /** The last block whose first id is < `id`. */
@@ -295,6 +312,11 @@ export class BlockIndex {
       return true;
     }
     return false;
+  }
+
+  #locateAbove(id: StreamId): boolean {
+    const above = probe.copy(id);
+    return above.increment() && this.#locateUp(above);
   }
 
   /** Sets `located` to the first id of the last cold block at or before `id`; false = none. */

@@ -14,6 +14,7 @@
 import type { Arguments } from '../util/arguments.ts';
 import { Block, CLEAN } from './block.ts';
 import { BlockCursor } from './block-cursor.ts';
+import { isDamage } from './block-damage.ts';
 import { BlockIndex } from './block-index.ts';
 import { BlockLedger, type FrozenChanges } from './block-ledger.ts';
 import type { Section } from './block-sections.ts';
@@ -361,13 +362,33 @@ export class Stream {
     this.length--;
   }
 
-  /** @internal After the first live entry has gone. */
+  /**
+   * @internal After the first live entry has gone. Where the first block is damaged, `firstId` is
+   * where that block begins: what was removed before it is done, and who reads it meets the damage.
+   */
   refreshFirstId(): void {
     this.firstId.setMin();
     if (this.length === 0) {
       this.head?.forget();
       return;
     }
+    try {
+      this.#findFirst();
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      this.#guessFirst();
+    }
+  }
+
+  #guessFirst(): void {
+    try {
+      this.index.nextFirstId(null, this.firstId);
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+    }
+  }
+
+  #findFirst(): void {
     let block = this.index.first();
     while (block !== undefined && block.live === 0) {
       block = this.index.higher(block.readFirstId(scratch));

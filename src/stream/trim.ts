@@ -33,7 +33,8 @@ export class TrimRule {
 }
 
 /**
- * Trims and returns how many entries went.
+ * Trims and returns how many entries went. Where it meets damage it throws, and what went before
+ * that is gone: `stream.length` says how much.
  *
  * `mayGo` (ACKED) is asked for every live entry in reach: one that may not go stays, and the scan
  * goes on behind it, but never past the first node that could not go whole. `removed` (DELREF) is
@@ -52,11 +53,35 @@ export function trim(
 ): number {
   if (rule.strategy === 'none') return 0;
   const before = stream.length;
+  try {
+    trimBlocks(stream, rule, mayGo, removed, lastToGo);
+  } finally {
+    if (stream.length !== before) stream.refreshFirstId();
+  }
+  return before - stream.length;
+}
+
+function trimBlocks(
+  stream: Stream,
+  rule: TrimRule,
+  mayGo: ((id: StreamId) => boolean) | null,
+  removed: ((id: StreamId) => void) | null,
+  lastToGo: StreamId,
+): void {
   const oneByOne = mayGo !== null || removed !== null;
+  const before = stream.length;
   if (!oneByOne) trimColdSections(stream, rule);
-  let block = stream.index.first();
-  while (block !== undefined) {
-    if (rule.strategy === 'maxlen' && stream.length <= rule.maxlen) break;
+  let after: StreamId | null = null;
+  for (;;) {
+    // A node that stays is not read: it may be cold, or damaged.
+    if (rule.strategy === 'maxlen') {
+      if (stream.length <= rule.maxlen) break;
+    } else if (!stream.index.nextFirstId(after, next) || next.compare(rule.minid) >= 0) {
+      break;
+    }
+    const block: Block | undefined =
+      after === null ? stream.index.first() : stream.index.higher(after);
+    if (block === undefined) break;
     if (mayGo !== null && compareToId(block, lastToGo) > 0) break;
     if (rule.limit > 0 && before - stream.length + block.live > rule.limit) break;
     const whole =
@@ -64,16 +89,13 @@ export function trim(
         ? stream.length - block.live >= rule.maxlen
         : block.compareLast(rule.minid) < 0;
     if (!whole && rule.approximate && !oneByOne) break;
-    block.readFirstId(at);
+    after = block.readFirstId(at);
     if (whole && !oneByOne) {
       stream.removeBlock(block);
     } else if (trimInside(stream, block, rule, whole, mayGo, removed)) {
       break;
     }
-    block = stream.index.higher(at);
   }
-  if (stream.length !== before) stream.refreshFirstId();
-  return before - stream.length;
 }
 
 /** Removes sections of cold nodes where the loop over nodes would remove each of their nodes. */
@@ -125,5 +147,6 @@ function trimInside(
 
 const cursor = new BlockCursor();
 const at = new StreamId();
+const next = new StreamId();
 const scratch = new StreamId();
 const MAX = StreamId.max();
