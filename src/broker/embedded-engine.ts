@@ -111,6 +111,10 @@ export class EmbeddedEngine {
     try {
       engine.turn();
       return work(engine);
+    } catch (error) {
+      // What is thrown on purpose has changed nothing that is not recorded.
+      if (!(error instanceof RivuletError)) engine.threw(error);
+      throw error;
     } finally {
       this.#announce();
       engine.settle();
@@ -253,13 +257,13 @@ export class EmbeddedEngine {
   #release(): void {
     if (this.#releasing) return;
     this.#releasing = true;
-    const { durable } = this.#journal;
+    const { safe } = this.#journal;
     let count = 0;
     // What is told may make more turns, whose consequences line up behind.
     for (; count < this.#waiting.length; count++) {
       const { position, done } = this.#waiting[count] as Waiting;
-      if (position > durable && this.#failure === null && !this.#closed) break;
-      done(position > durable ? (this.#failure ?? CLOSED) : null);
+      if (position > safe && this.#failure === null && !this.#closed) break;
+      done(position > safe ? (this.#failure ?? CLOSED) : null);
     }
     this.#waiting.splice(0, count);
     this.#releasing = false;

@@ -260,11 +260,13 @@ export class Database {
 
   /** Before a change: the checkpointer may have to keep the value as it is. */
   touch(entry: KeyEntry): void {
+    this.engine.changing();
     if (entry.dirtyEpoch !== this.engine.epoch.current) this.engine.checkpointer?.touch(entry);
   }
 
   /** Before a change of a group (its position, its consumers, its pending list): the same for it. */
   touchGroup(entry: KeyEntry, group: ConsumerGroup): void {
+    this.engine.changing();
     if (group.dirtyEpoch !== this.engine.epoch.current) {
       this.engine.checkpointer?.touchGroup(entry, group);
     }
@@ -305,6 +307,7 @@ export class Database {
 
   /** FLUSHDB without its record. */
   clear(): void {
+    this.engine.changing();
     const flushed = this.keyspace;
     if (flushed.table.size > 0 || flushed.schedule.size > 0) {
       this.keyspace = new Keyspace(this.engine.nextUid(), this.engine.random);
@@ -318,6 +321,7 @@ export class Database {
 
   /** SWAPDB without its record: the keys of both change places; sessions keep their numbers. */
   exchange(other: Database): void {
+    this.engine.changing();
     const mine = this.keyspace;
     this.keyspace = other.keyspace;
     other.keyspace = mine;
@@ -360,6 +364,7 @@ export class Database {
 
   private place(key: Uint8Array, value: Value, expireAt: number): KeyEntry {
     const replaced = this.peekKey(key);
+    this.engine.changing();
     if (replaced !== undefined) this.discard(replaced);
     const entry = this.admit(key, value, expireAt);
     this.touch(entry);
@@ -370,6 +375,7 @@ export class Database {
   }
 
   private discard(entry: KeyEntry): void {
+    this.engine.changing();
     this.keyspace.detach(entry);
     entry.removed = true;
     if (entry.value.type === 'stream') this.engine.memory.remove(entry, entry.value);

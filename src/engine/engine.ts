@@ -103,12 +103,20 @@ export class Engine {
   /** Which blocks of streams stay in memory. */
   readonly memory: MemoryBudget;
   /** For INFO and CONFIG RESETSTAT. */
-  readonly statistics = { expiredKeys: 0, keyspaceHits: 0, keyspaceMisses: 0 };
+  readonly statistics = {
+    expiredKeys: 0,
+    keyspaceHits: 0,
+    keyspaceMisses: 0,
+    troubles: 0,
+    setAside: 0,
+  };
   /** The last uid given out; the checkpoint keeps it. */
   lastUid = 0;
   /** The last number given to a scheduled entry; records and the checkpoint keep it. */
   lastScheduled = 0;
   private databaseToTick = 0;
+  /** Where the log stood when memory was changed last; -1 = not since the last command. */
+  private changedAt = -1;
   private isStepUnrecorded = false;
 
   constructor(options: EngineOptions) {
@@ -144,6 +152,8 @@ export class Engine {
 
   /** After each command or EXEC: serves readers whose keys were signalled, as Redis's handleClientsBlockedOnKeys. */
   settle(): void {
+    this.changedAt = -1;
+    this.journal.boundary();
     this.blocked.settle();
     if (this.events !== null) this.events.publish();
     if (this.announcements.waiting) this.announcements.publish();
@@ -159,17 +169,36 @@ export class Engine {
   tick(): void {
     releaseScratch();
     this.turn();
-    this.expireKeys();
-    this.expireIdempotentIds();
-    addDue(this);
-    expireEntries(this);
-    this.responders.expire(this.clock.monotonic());
-    for (const database of this.databases) database.keyspace.table.step(BUCKETS_PER_TICK);
-    this.memory.tick();
-    this.settle();
-    this.blocked.expire(this.time.monotonic);
+    this.duty('expiring keys', () => this.expireKeys());
+    this.duty('forgetting idempotent ids', () => this.expireIdempotentIds());
+    this.duty('adding scheduled entries', () => addDue(this));
+    this.duty('retention', () => expireEntries(this));
+    this.duty('ending requests', () => this.responders.expire(this.clock.monotonic()));
+    this.duty('resizing tables', () => {
+      for (const database of this.databases) database.keyspace.table.step(BUCKETS_PER_TICK);
+    });
+    this.duty('keeping to the memory budget', () => this.memory.tick());
+    this.duty('serving blocked readers', () => this.settle());
+    this.duty('ending waits', () => this.blocked.expire(this.time.monotonic));
     // What a reader that was tried again has written (dead letters) may be what others wait for.
-    this.settle();
+    this.duty('serving blocked readers', () => this.settle());
+  }
+
+  /** A duty of the tick that throws does not keep the others from being done. */
+  private duty(what: string, work: () => void): void {
+    this.changedAt = -1;
+    try {
+      work();
+    } catch (error) {
+      this.trouble(what, error);
+    }
+  }
+
+  /** Something that no command waits for has failed: counted, and reported to the shell. */
+  trouble(what: string, error: unknown): void {
+    this.statistics.troubles++;
+    this.threw(error);
+    this.onTrouble?.(what, error);
   }
 
   /** Monotonic ms at which tick() has something to do; Infinity when nothing waits. */
@@ -187,6 +216,24 @@ export class Engine {
   /** Something is due at this unix ms. */
   dueAt(at: number): void {
     if (this.onDue !== null && !this.replaying) this.onDue(this.time.whenDate(at));
+  }
+
+  /** Memory is about to be changed. Each mutator calls it, most of them through `touch`. */
+  changing(): void {
+    this.changedAt = this.journal.appended;
+  }
+
+  /**
+   * A command or another operation threw what it should not. Where it had changed memory and not
+   * recorded the change, memory is ahead of the log: later records would not fit what a replay
+   * finds, so the log takes no more.
+   */
+  threw(error: unknown): void {
+    const { journal } = this;
+    if (!this.recording) return;
+    if (journal.unfinished || this.changedAt === journal.appended) {
+      journal.fail('record a change', error);
+    }
   }
 
   /** A number never given out before: names keyspaces and keys in the checkpoint. */

@@ -88,18 +88,24 @@ export class Schedule {
   }
 
   remove(entry: ScheduledEntry): void {
+    this.putAside(entry);
+    this.byNumber.delete(entry.number);
+    const key = latin1(entry.key);
+    const siblings = this.byKey.get(key);
+    siblings?.delete(entry);
+    if (siblings?.size === 0) this.byKey.delete(key);
+  }
+
+  /** It is not due any more, but listed and cancelled as before. */
+  putAside(entry: ScheduledEntry): void {
     const index = entry.heapIndex;
+    if (index < 0) return;
     const last = this.heap.pop() as ScheduledEntry;
     entry.heapIndex = -1;
     if (last !== entry) {
       this.rise(last, index);
       this.sink(last, last.heapIndex);
     }
-    this.byNumber.delete(entry.number);
-    const key = latin1(entry.key);
-    const siblings = this.byKey.get(key);
-    siblings?.delete(entry);
-    if (siblings?.size === 0) this.byKey.delete(key);
   }
 
   private rise(entry: ScheduledEntry, index: number): void {

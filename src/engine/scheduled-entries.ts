@@ -71,6 +71,7 @@ export function enterScheduled(
   const { engine, keyspace } = database;
   engine.lastScheduled = Math.max(engine.lastScheduled, number);
   const scheduled = new ScheduledEntry(number, key, due, bytes, keyspace);
+  engine.changing();
   keyspace.schedule.add(scheduled);
   engine.checkpointer?.addScheduled(scheduled);
   if (engine.recording) {
@@ -86,6 +87,7 @@ export function enterScheduled(
 /** XSCHEDULE CANCEL, and the end of every scheduled entry. */
 export function unschedule(database: Database, scheduled: ScheduledEntry): void {
   const { engine } = database;
+  engine.changing();
   database.keyspace.schedule.remove(scheduled);
   engine.checkpointer?.removeScheduled(scheduled);
   if (engine.recording) {
@@ -94,26 +96,46 @@ export function unschedule(database: Database, scheduled: ScheduledEntry): void 
   }
 }
 
-/** The tick: adds what is due to its stream, all databases' entries by turns. */
+/**
+ * The tick: adds what is due to its stream, all databases' entries by turns. An entry that cannot be
+ * added for a reason that will not pass is set aside: listed, kept on disk, and tried again by the
+ * next start.
+ */
 export function addDue(engine: Engine): void {
-  if (engine.journal.refusal !== null) return;
   let budget = ADDED_PER_TICK;
   for (const database of engine.databases) {
     const { schedule } = database.keyspace;
     for (; budget > 0; budget--) {
       const scheduled = schedule.first();
       if (scheduled === undefined || scheduled.due > engine.now) break;
-      const added = addScheduled(database, scheduled);
-      unschedule(database, scheduled);
-      if (added) continue;
-      const { number, key, body } = scheduled;
-      enterScheduled(database, number, key, engine.now + POSTPONED_MS, body);
+      if (engine.journal.refusalFor(scheduled.body.length) !== null) return;
+      addOne(database, scheduled);
+      // The append and the end of the waiting are on disk together; the next one is its own unit.
+      engine.journal.boundary();
     }
   }
 }
 
+function addOne(database: Database, scheduled: ScheduledEntry): void {
+  const { engine } = database;
+  let added: boolean;
+  try {
+    added = addScheduled(database, scheduled);
+  } catch (error) {
+    database.keyspace.schedule.putAside(scheduled);
+    engine.statistics.setAside++;
+    engine.trouble(`adding the scheduled entry s${scheduled.number}`, error);
+    return;
+  }
+  unschedule(database, scheduled);
+  if (added) return;
+  const { number, key, body } = scheduled;
+  enterScheduled(database, number, key, engine.now + POSTPONED_MS, body);
+}
+
 function addScheduled(database: Database, scheduled: ScheduledEntry): boolean {
   const { engine } = database;
+  const references = readBody(scheduled.body);
   const present = database.findKey(scheduled.key);
   if (present !== undefined && present.value.type !== 'stream') return false;
   if (present?.value.type === 'stream' && present.value.damage !== null) return false;
@@ -121,7 +143,6 @@ function addScheduled(database: Database, scheduled: ScheduledEntry): boolean {
   const entry = present ?? database.set(scheduled.key, engine.newStream(), 0);
   const { value } = entry;
   if (value.type !== 'stream') throw new Error('a stream was made');
-  const references = readBody(scheduled.body);
   const added = engine.damaged.guard(entry, () => {
     nextId(value.stream, engine.now, id);
     appendEntry(database, entry, value, id, fields, 0, fields.count);

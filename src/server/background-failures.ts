@@ -23,6 +23,8 @@ interface Kind {
 export class BackgroundFailures {
   /** Since the start. */
   count = 0;
+  /** Called with each error first: memory may be ahead of the log because of it. */
+  onNoted: (error: unknown) => void = () => {};
   readonly #log: Logger;
   readonly #monotonic: () => number;
   readonly #kinds = new Map<string, Kind>();
@@ -36,6 +38,7 @@ export class BackgroundFailures {
   note(what: string, error: unknown): void {
     this.count++;
     try {
+      this.onNoted(error);
       this.#write(what, error);
     } catch {
       // There is no other place to report it to.

@@ -205,6 +205,7 @@ export class CommandDispatcher {
   /** The command threw: stored data is damaged, or it is a bug. The client learns so, the operator learns where. */
   failed(entry: CommandEntry | null, error: Error, start: number): void {
     const { reply } = this.#client;
+    this.#server.engine.threw(error);
     reply.truncate(start);
     if (isDamage(error)) {
       reply.error(`DAMAGED ${error.message}`);

@@ -4,7 +4,7 @@
  *   reply ──flush──> outlet (which gate, how patient) ──> output queue (held to the gate) ──> socket
  *
  * Holds: up to where the reply tells of nothing that is stored, and up to where it may wait for company.
- * Invariant: a reply leaves only when the log is durable up to where it was when the reply was written,
+ * Invariant: a reply leaves only when the log is safe up to where it was when the reply was written,
  * unless it tells of nothing stored.
  * Cost: nothing per command; per flush one compare, and per piece handed over a few.
  */
@@ -75,7 +75,7 @@ export class Outlet {
     server.statistics.outputBytes += bytes.length;
     this.bytes += bytes.length;
     this.#connection.sentAt = server.mark;
-    if (this.queue.push(bytes, gate, journal.durable) && !this.#gated) {
+    if (this.queue.push(bytes, gate, journal.safe) && !this.#gated) {
       this.#gated = true;
       server.gate(this.#connection);
     }
@@ -84,7 +84,7 @@ export class Outlet {
 
   /** The log is durable further than before: true while output still waits. */
   release(): boolean {
-    this.#gated = this.queue.release(this.#connection.engine.journal.durable);
+    this.#gated = this.queue.release(this.#connection.engine.journal.safe);
     return this.#gated;
   }
 }

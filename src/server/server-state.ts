@@ -112,6 +112,8 @@ export class ServerState {
     this.log = options.log;
     this.timeOfDay = new TimeOfDay(options.engine.clock);
     this.failures = new BackgroundFailures(options.log, () => this.monotonic());
+    this.failures.onNoted = (error) => this.engine.threw(error);
+    this.engine.onTrouble = (what, error) => this.failures.note(what, error);
     this.persistence = options.persistence;
     this.table = new CommandTable(options.commands, options.config.renamedCommands);
     this.acl = new Acl(this.table);

@@ -1,27 +1,28 @@
 /**
- * The write-ahead log: gathers records, writes them as frames with group commit, rolls segments.
+ * The write-ahead log: writes gathered records as frames with group commit, rolls segments.
  *
- *   begin/end ──> gathering ByteWriter ──flush──> frame ──one write at a time──> segment file
- *                      │ swapped with the one being written      │
- *                      └──────────── gathers meanwhile           └─> durable rises, onDurable
+ *   begin/end ──> gathering ──flush──> frame ──one write at a time──> segment file
+ *                     │ batches of whole commands                │
+ *                     └──── gathers meanwhile                    └─> durable rises, onDurable
  *
  * Invariants: at most one frame is being written; `durable` rises only over bytes that a completed
  * write-through or sync covers; a segment is on disk completely before the next one gets a frame;
  * after a failed write or sync nothing is ever acknowledged again (`onFatal`), because the kernel may
- * have dropped the pages and said so only once.
- * Between two turns of the event loop only whole commands stand in the gathering buffer, so a frame
- * may be sealed by `flush` and by the completion of the frame before it.
- * Cost: a record is two stores beyond its bytes; a flush is one crc32 pass and one fs call. No
- * promise, closure or object per record; a bound callback and no allocation but Node's per frame.
+ * have dropped the pages and said so only once. The same holds once memory is ahead of the log (`fail`).
+ * Between two turns of the event loop only whole commands are gathered, so a frame may be sealed by
+ * `flush` and by the completion of the frame before it.
+ * Cost: a flush is one crc32 pass and one fs call. No promise or closure per record; a bound callback
+ * and one object per frame.
  */
-import { ByteWriter } from '../util/byte-writer.ts';
+import type { ByteWriter } from '../util/byte-writer.ts';
 import type { Clock } from '../util/clock.ts';
 import type { Random } from '../util/random.ts';
 import { type Disk, writeAll } from './disk.ts';
-import { FRAME_HEADER, frameSize, RECORD_HEADER, SECTOR, sealFrame } from './frame.ts';
+import { FRAME_HEADER, frameSize, MAX_BODY, SECTOR, sealFrame } from './frame.ts';
+import { type Batch, Gathering, newBuffer } from './gathering.ts';
 import type { Journal } from './journal.ts';
 import { LatencyHistogram } from './latency-histogram.ts';
-import { type OldSegment, type Segment, SegmentSupply } from './segment-supply.ts';
+import { NO_SPACE, type OldSegment, type Segment, SegmentSupply } from './segment-supply.ts';
 import { describe, isNoSpace, StorageError } from './storage-error.ts';
 
 /** Redis's `appendfsync`. */
@@ -44,18 +45,23 @@ export interface LogOptions {
   readonly reserveBytes?: number;
   /** Size to which the two buffers shrink again after a large frame. @default 4 MiB */
   readonly keepBufferBytes?: number;
+  /** Bytes from which a frame gets no further command. @default 16 MiB */
+  readonly splitBytes?: number;
 }
 
 /** A sync that takes longer is reported as lagging, as Redis's aof_delayed_fsync. */
 const SYNC_LAG_MS = 2000;
 const SYNC_INTERVAL_MS = 1000;
 const RETRY_MS = 1000;
-const FIRST_BUFFER = 64 * 1024;
+/** A frame of this size gets no further command. */
+const SPLIT_BYTES = 16 * 1024 * 1024;
+/** The most that one command, or one MULTI, may record: a frame and its buffer stay below 2 GiB. */
+const LARGEST_UNIT = 1.5 * 1024 ** 3;
+/** Larger commands get memory for their records before they change anything. */
+const RESERVED_FROM = 64 * 1024;
 
 export class Log implements Journal {
   readonly enabled = true;
-  /** The position after the last record that was ended. */
-  appended = 0;
   /** Everything before this position survives power loss. */
   durable = 0;
   /** Called when `durable` has risen. Set by the shell; it releases the replies that waited. */
@@ -75,7 +81,6 @@ export class Log implements Journal {
 
   readonly #clock: Clock;
   readonly #supply: SegmentSupply;
-  readonly #keepBytes: number;
   #policy: SyncPolicy;
 
   #started = false;
@@ -83,10 +88,7 @@ export class Log implements Journal {
   #fatal: StorageError | null = null;
   #refusal: string | null = 'the log has not been started';
 
-  #gather = newBuffer();
-  #idle = newBuffer();
-  #records = 0;
-  #recordAt = 0;
+  readonly #gathering: Gathering;
 
   #segment: Segment | null = null;
   /** Where the next frame goes in the current segment. */
@@ -97,9 +99,8 @@ export class Log implements Journal {
   #written = 0;
 
   /** The frame being written: null when none is. */
-  #frame: ByteWriter | null = null;
+  #frame: Batch | null = null;
   #frameBytes = 0;
-  #frameRecords = 0;
   #frameThrough = false;
   #frameStarted = 0;
   /** No room for the frame now; `tick` tries again. */
@@ -118,7 +119,10 @@ export class Log implements Journal {
   constructor(options: LogOptions) {
     this.#clock = options.clock;
     this.#policy = options.policy ?? 'always';
-    this.#keepBytes = options.keepBufferBytes ?? 4 * 1024 * 1024;
+    this.#gathering = new Gathering(
+      options.splitBytes ?? SPLIT_BYTES,
+      options.keepBufferBytes ?? 4 * 1024 * 1024,
+    );
     this.#supply = new SegmentSupply({
       disk: options.disk,
       directory: options.directory,
@@ -134,7 +138,8 @@ export class Log implements Journal {
    * there. With a full disk it resolves all the same, and `refusal` says so until there is room.
    */
   async start(position: number, segments: readonly OldSegment[] = []): Promise<void> {
-    this.appended = this.durable = this.#sealed = this.#written = this.#wanted = position;
+    this.#gathering.start(position);
+    this.durable = this.#sealed = this.#written = this.#wanted = position;
     this.#supply.adopt(segments);
     this.#started = true;
     this.#refusal = null;
@@ -149,8 +154,17 @@ export class Log implements Journal {
 
   // Journal.
 
+  /** The position after the last record that was ended. */
+  get appended(): number {
+    return this.#gathering.appended;
+  }
+
   get gate(): number {
-    return this.#policy === 'always' ? this.appended : 0;
+    return this.#gathering.appended;
+  }
+
+  get safe(): number {
+    return this.#policy === 'always' ? this.durable : this.#written;
   }
 
   get refusal(): string | null {
@@ -158,32 +172,59 @@ export class Log implements Journal {
   }
 
   /**
-   * Why a command with that many bytes of arguments cannot be recorded now; null when it can. What
-   * is already gathered, the command and a margin for effects that are larger than their commands
-   * have to fit into space that is ours already, or that the disk is known to have.
+   * Why a command with that many bytes of arguments cannot be recorded now; null when it can. The
+   * frame on its way, what is gathered, the command and a margin for effects that are larger than
+   * their commands have to fit into space that is ours already, or that the disk is known to have.
    */
   refusalFor(bytes: number): string | null {
     if (this.#refusal !== null) return this.#refusal;
-    if (this.#stuck) return this.#supply.trouble;
-    return this.#supply.refusal(this.#room(), this.#gather.length + bytes);
+    if (this.#stuck) return this.#supply.trouble ?? NO_SPACE;
+    const gathering = this.#gathering;
+    if (gathering.unitBytes + bytes > LARGEST_UNIT) {
+      return `a command records at most ${LARGEST_UNIT} bytes at once`;
+    }
+    if (bytes > RESERVED_FROM) {
+      try {
+        gathering.reserve(bytes);
+      } catch {
+        return `there is no memory to record ${bytes} bytes`;
+      }
+    }
+    const filling = gathering.fillingBytes + bytes;
+    const frame = this.#frame === null ? 0 : frameSize(this.#frame.writer.length - FRAME_HEADER);
+    const room = this.#room();
+    if (this.#supply.fits(room, frame + gathering.fullBytes + filling)) return null;
+    return this.#supply.refusal(room, [frame, ...gathering.fullSizes(), filling]);
+  }
+
+  get unfinished(): boolean {
+    return this.#gathering.unfinished;
+  }
+
+  get unitBytes(): number {
+    return this.#gathering.unitBytes;
   }
 
   begin(type: number): ByteWriter {
-    const writer = this.#gather;
-    writer.ensure(RECORD_HEADER);
-    this.#recordAt = writer.length;
-    writer.buffer[writer.length + 4] = type;
-    writer.length += RECORD_HEADER;
-    return writer;
+    const gathering = this.#gathering;
+    if (gathering.unfinished) {
+      this.fail('record a change', new Error('a record was not ended'));
+      throw this.#fatal;
+    }
+    return gathering.begin(type);
   }
 
   end(): void {
-    const writer = this.#gather;
-    const at = this.#recordAt;
-    const length = writer.length - at;
-    writer.buffer.writeUInt32LE(length - RECORD_HEADER, at);
-    this.#records++;
-    this.appended += length;
+    this.#gathering.end();
+  }
+
+  boundary(): void {
+    this.#gathering.boundary();
+    if (this.#gathering.fullBytes > 0) this.flush();
+  }
+
+  fail(what: string, cause: unknown): void {
+    this.#fail(what, cause, 'Memory holds what the log does not.');
   }
 
   // The shell's side.
@@ -195,7 +236,7 @@ export class Log implements Journal {
 
   /** Writes what was gathered, at once or when the frame on its way is done. Ends a loop turn. */
   flush(): void {
-    if (this.#records > 0 && this.#frame === null && this.#fatal === null) this.#seal();
+    if (this.#frame === null && this.#fatal === null) this.#seal();
   }
 
   /** Ten times a second or so: syncs under `everysec`, tries again when the disk was full. */
@@ -242,10 +283,14 @@ export class Log implements Journal {
     return this.#syncing !== null && this.#clock.monotonic() - this.#syncStarted > SYNC_LAG_MS;
   }
 
-  /** Resolves when everything appended so far is on disk, whatever the policy. */
+  /**
+   * Resolves when everything appended so far is on disk, whatever the policy. Rejects when the disk
+   * has failed, or has no room for it now.
+   */
   drain(): Promise<void> {
     if (this.#fatal !== null) return Promise.reject(this.#fatal);
     if (this.durable >= this.appended) return Promise.resolve();
+    if (this.#stuck) return Promise.reject(noRoom());
     this.#wanted = this.appended;
     const position = this.appended;
     const waiting = new Promise<void>((resolve, reject) => {
@@ -305,20 +350,27 @@ export class Log implements Journal {
     return this.#segment === null ? 0 : this.#segment.size - this.#offset - SECTOR;
   }
 
-  /** Takes everything gathered as the next frame. No frame is on its way. */
+  /** Takes the oldest batch as the next frame, where there is one. No frame is on its way. */
   #seal(): void {
-    this.#frame = this.#gather;
-    this.#frameRecords = this.#records;
-    this.#sealed = this.appended;
-    this.#gather = this.#idle;
-    this.#records = 0;
+    if (this.#gathering.unfinished) {
+      this.fail('record a change', new Error('a record was not ended'));
+      return;
+    }
+    const batch = this.#gathering.take();
+    if (batch === null) return;
+    if (batch.writer.length - FRAME_HEADER > MAX_BODY) {
+      this.fail('record a change', new Error(`${batch.writer.length} bytes are no frame`));
+      return;
+    }
+    this.#frame = batch;
+    this.#sealed = batch.end;
     this.#place();
   }
 
   /** Finds room for the frame: in this segment or, after opening it, in the next one. */
   #place(): void {
     const frame = this.#frame!;
-    const size = frameSize(frame.length - FRAME_HEADER);
+    const size = frameSize(frame.writer.length - FRAME_HEADER);
     const rotate = this.#rotateWanted && this.#offset > SECTOR;
     if (this.#segment !== null && !rotate && size <= this.#room()) {
       this.#write(this.#segment, frame);
@@ -330,19 +382,19 @@ export class Log implements Journal {
     );
   }
 
-  #write(segment: Segment, frame: ByteWriter): void {
+  #write(segment: Segment, { writer, records }: Batch): void {
     const through = this.#policy === 'always';
     this.#frameThrough = through;
     this.#frameStarted = this.#clock.monotonic();
     this.#frameBytes = sealFrame(
-      frame,
+      writer,
       segment.salt,
-      this.#frameRecords,
+      records,
       this.#written,
       this.durable,
       through,
     );
-    segment.file.write(frame.buffer, 0, this.#frameBytes, this.#offset, through, this.#frameDone);
+    segment.file.write(writer.buffer, 0, this.#frameBytes, this.#offset, through, this.#frameDone);
   }
 
   readonly #frameDone = (error: Error | null): void => {
@@ -350,6 +402,8 @@ export class Log implements Journal {
       this.#failed('write to the log', error);
       return;
     }
+    // Once it has failed, the log acknowledges nothing more.
+    if (this.#fatal !== null) return;
     const frame = this.#frame!;
     // A frame written through covers only itself: what an earlier policy left unsynced has to be
     // synced before `durable` may pass over it.
@@ -360,13 +414,13 @@ export class Log implements Journal {
     this.#supply.advance(this.#offset / this.#segment!.size);
     this.#written = this.#sealed;
     this.#frame = null;
-    this.#idle = frame.buffer.length > this.#keepBytes ? newBuffer() : emptied(frame);
+    this.#gathering.giveBack(frame.writer);
     if (covered) {
       this.syncTimes.record(this.#clock.monotonic() - this.#frameStarted);
       this.durable = this.#written;
     }
     // The next frame first: the disk should not wait while replies are written.
-    if (this.#records > 0) this.#seal();
+    this.#seal();
     if (covered) this.#announce();
     else this.onWritten();
     this.#settle();
@@ -381,14 +435,16 @@ export class Log implements Journal {
     this.#stuck = true;
     this.#stuckAt = this.#clock.monotonic();
     this.#supply.noteTrouble(error, this.#stuckAt);
+    // A checkpoint or a shutdown must not wait for room that may never come.
+    for (const waiter of this.#waiters.splice(0)) waiter.reject(noRoom());
   }
 
-  #fail(what: string, error: unknown): void {
+  #fail(what: string, error: unknown, advice = 'Check the disk.'): void {
     if (this.#fatal !== null) return;
     const fatal = new StorageError(
       'DISK_FAILED',
       `Could not ${what}: ${describe(error)}. Nothing that was not acknowledged yet will be. ` +
-        'Check the disk, then start again: everything acknowledged is recovered from the log.',
+        `${advice} Start again: everything acknowledged is recovered from the log.`,
       { cause: error },
     );
     this.#fatal = fatal;
@@ -471,16 +527,6 @@ interface Waiter {
   readonly position: number;
   resolve(): void;
   reject(error: StorageError): void;
-}
-
-function newBuffer(): ByteWriter {
-  return emptied(new ByteWriter(FIRST_BUFFER));
-}
-
-/** Ready to gather: the header's place kept free. */
-function emptied(writer: ByteWriter): ByteWriter {
-  writer.length = FRAME_HEADER;
-  return writer;
 }
 
 function noRoom(): StorageError {

@@ -9,7 +9,8 @@
  *   damage       what was safe on disk has changed: every sector of the frame is there and the
  *                checksum is wrong, or a later frame or segment proves that it had been written.
  *                Recovery refuses, because only a person may decide to lose data.
- * Invariant: after a cut the file ends at the last whole frame, so stale bytes never pass for frames.
+ * Invariants: after a cut the file ends at the last whole frame, so stale bytes never pass for frames;
+ * what was read is on disk, not only in the page cache, when recovery ends.
  * Damage before the checkpoint's position is harmless and only warned of.
  * Cost: one sequential read of the log after the checkpoint, two crc32 calls per frame.
  */
@@ -244,8 +245,10 @@ class Recovery {
     const how = await damage(reader, finding, remains, this.#position);
     if (how !== null) throw damaged(reader, how);
     if (remains.end > reader.offset) this.#noteCut(reader, finding, remains);
-    if (next === null && reader.size > reader.offset) {
-      await reader.file.truncate(reader.offset);
+    if (next === null) {
+      if (reader.size > reader.offset) await reader.file.truncate(reader.offset);
+      // A process that was killed may have left frames that only the page cache holds: they have
+      // been acknowledged, and what comes now relies on them.
       await reader.file.sync();
     }
   }

@@ -12,7 +12,7 @@
 import type { Random } from '../util/random.ts';
 import { type Disk, type DiskFile, writeAll } from './disk.ts';
 import { SECTOR, segmentHeader, segmentName } from './frame.ts';
-import { describe, StorageError } from './storage-error.ts';
+import { describe, isNoSpace, StorageError } from './storage-error.ts';
 
 /** A segment being written. */
 export interface Segment {
@@ -65,7 +65,7 @@ const MARGIN = 64 * 1024;
 
 /** A segment's header, and the mark of a clean end. */
 const OVERHEAD = 2 * SECTOR;
-const NO_SPACE = 'No space left on device';
+export const NO_SPACE = 'No space left on device';
 
 export const SPARE_NAME = /^spare-\d+\.tmp$/;
 
@@ -78,10 +78,14 @@ export class SegmentSupply {
   #spare: Spare | null = null;
   #preparing: Promise<void> | null = null;
   #preparingBytes = 0;
+  /** Size of the segment that `open` has taken and not yet returned; 0 = none. */
+  #openingBytes = 0;
   #trouble: string | null = null;
   #triedAt = 0;
   #lookedAt = 0;
+  /** What the disk has free, without what files that are being made are still to take of it. */
   #free = Number.POSITIVE_INFINITY;
+  #unfilled = 0;
   #closed = false;
   /** How much of the spare may be filled by now, in bytes, and who waits for that to rise. */
   #allowed = 0;
@@ -99,15 +103,38 @@ export class SegmentSupply {
     this.segments.push(...segments);
   }
 
-  /** Why `bytes` gathered bytes could not be written, with `room` left in the current segment. */
-  refusal(room: number, bytes: number): string | null {
-    const needed = bytes + this.#margin;
-    if (needed <= room) return null;
-    const size = needed + OVERHEAD;
-    if (this.#spare !== null && size <= this.#spare.size) return null;
-    if (this.#preparing !== null && size <= this.#preparingBytes) return null;
-    if (this.#trouble !== null) return this.#trouble;
-    return size + this.#options.reserveBytes <= this.#free ? null : NO_SPACE;
+  /** Whether so many bytes and a margin surely fit into the current segment, with `room` left in it. */
+  fits(room: number, bytes: number): boolean {
+    return bytes + this.#margin + 2 * SECTOR <= room;
+  }
+
+  /**
+   * Why these frames, which are to be written one after the other, could not be, with `room` left in
+   * the current segment. The last one is still growing: it gets the margin. Each frame that does not
+   * fit where the one before it went needs the next segment: first the spare, then one that is still
+   * to be made of what the disk has free.
+   */
+  refusal(room: number, frames: readonly number[]): string | null {
+    let left = room;
+    // A segment that is just being opened for the first of them is neither the spare nor free.
+    let spare =
+      this.#openingBytes || this.#spare?.size || (this.#preparing && this.#preparingBytes);
+    let free = this.#free - this.#options.reserveBytes;
+    for (const [i, frame] of frames.entries()) {
+      const size = i === frames.length - 1 ? sectors(frame + this.#margin) : frame;
+      if (size <= left) {
+        left -= size;
+      } else if (spare !== null && size + OVERHEAD <= spare) {
+        left = spare - OVERHEAD - size;
+        spare = null;
+      } else {
+        if (this.#trouble !== null) return this.#trouble;
+        free -= size + OVERHEAD;
+        if (free < 0) return NO_SPACE;
+        left = 0;
+      }
+    }
+    return null;
   }
 
   /** What hinders, while something does. */
@@ -149,8 +176,9 @@ export class SegmentSupply {
     }
     const { disk, directory, random } = this.#options;
     const fits = this.#spare !== null && this.#spare.size >= least;
-    const spare = fits ? this.#spare! : await this.#make(least);
+    const spare = fits ? this.#spare! : await this.#makeOrUseReserve(least, frameBytes > 0);
     if (fits) this.#spare = null;
+    this.#openingBytes = spare.size;
     const salt = random.uint32();
     const name = segmentName(start);
     try {
@@ -158,9 +186,11 @@ export class SegmentSupply {
       await disk.rename(spare.path, `${directory}/${name}`);
       await disk.syncDirectory(directory);
     } catch (error) {
+      this.#openingBytes = 0;
       await this.#discard(spare);
       throw error;
     }
+    this.#openingBytes = 0;
     this.#trouble = null;
     // A segment too small for its very first frame is replaced by one of the same name.
     if (this.segments.at(-1)?.start === start) this.segments.pop();
@@ -215,7 +245,7 @@ export class SegmentSupply {
 
   #prepareSpare(): void {
     if (this.#preparing !== null || this.#closed) return;
-    this.#preparingBytes = this.#nextBytes;
+    this.#preparingBytes = 0;
     this.#allowed = PER_TICK;
     this.#preparing = this.#make(OVERHEAD, true).then(
       (spare) => {
@@ -230,29 +260,63 @@ export class SegmentSupply {
     );
   }
 
-  async #make(least: number, paced = false): Promise<Spare> {
-    const { disk, directory, reserveBytes } = this.#options;
+  /**
+   * What commands were told that there is room for may use the reserve, when something else has taken
+   * that room meanwhile: while it is not written no client gets an answer.
+   */
+  async #makeOrUseReserve(least: number, isPromised: boolean): Promise<Spare> {
+    try {
+      return await this.#make(least);
+    } catch (error) {
+      if (!isNoSpace(error) || !isPromised) throw error;
+      return this.#make(least, false, 0);
+    }
+  }
+
+  async #make(
+    least: number,
+    paced = false,
+    reserveBytes = this.#options.reserveBytes,
+  ): Promise<Spare> {
+    const { disk, directory } = this.#options;
     await this.#look();
     const available = this.#free - reserveBytes;
     // Rather a smaller segment than none: half of what there is, so that another one follows.
-    const smallest = sectors(Math.max(least, OVERHEAD + 2 * this.#margin));
+    const usable = reserveBytes === 0 ? least : Math.max(least, OVERHEAD + 2 * this.#margin);
+    const smallest = sectors(usable);
     const half = Math.floor(available / 2 / SECTOR) * SECTOR;
     const wanted = Math.max(smallest, this.#nextBytes);
     const size = wanted <= available ? wanted : Math.max(smallest, half);
     if (size > available) throw diskFull(directory);
-    this.#preparingBytes = size;
+    if (paced) this.#preparingBytes = size;
+    this.#free -= size;
+    this.#unfilled += size;
     const path = `${directory}/spare-${this.#serial++}.tmp`;
-    const spare = { file: await disk.open(path), path, size };
+    let left = size;
+    const filled = (bytes: number): void => {
+      left -= bytes;
+      this.#unfilled -= bytes;
+    };
     try {
-      await this.#fill(spare.file, size, paced);
-    } catch (error) {
-      await this.#discard(spare);
-      throw error;
+      const spare = { file: await disk.open(path), path, size };
+      try {
+        await this.#fill(spare.file, size, paced, filled);
+      } catch (error) {
+        await this.#discard(spare);
+        throw error;
+      }
+      return spare;
+    } finally {
+      filled(left);
     }
-    return spare;
   }
 
-  async #fill(file: DiskFile, size: number, paced: boolean): Promise<void> {
+  async #fill(
+    file: DiskFile,
+    size: number,
+    paced: boolean,
+    filled: (bytes: number) => void,
+  ): Promise<void> {
     const zeros = Buffer.alloc(Math.min(paced ? PIECE : URGENT_PIECE, size));
     for (let at = 0; at < size && !this.#closed; at += zeros.length) {
       if (paced && at >= this.#allowed) {
@@ -262,6 +326,7 @@ export class SegmentSupply {
       }
       const length = Math.min(zeros.length, size - at);
       await writeAll(file, length === zeros.length ? zeros : zeros.subarray(0, length), at, true);
+      filled(length);
     }
   }
 
@@ -274,7 +339,9 @@ export class SegmentSupply {
   }
 
   async #look(): Promise<void> {
-    this.#free = await this.#options.disk.freeBytes(this.#options.directory);
+    const before = this.#unfilled;
+    const free = await this.#options.disk.freeBytes(this.#options.directory);
+    this.#free = free - Math.max(before, this.#unfilled);
   }
 
   async #discard(spare: Spare): Promise<void> {

@@ -3,8 +3,9 @@
  *
  * It keeps apart what programs see and what a crash would leave. `crash` takes, of every sector with
  * unsynced versions, any one of them or the old one, and of the changes to names that were not
- * synced a random prefix. It delays completions and runs them in random order, fails writes and
- * syncs, fills up, flips bits.
+ * synced a random prefix. `kill` ends the program alone: what it had handed over stays, because the
+ * page cache survives, and of writes that were not completed any part may be there. It delays
+ * completions and runs them in random order, fails writes and syncs, fills up, flips bits.
  * Invariant: nothing happens by itself. An operation completes when `step` (or `settle`) runs it, so
  * one seed is one run, and a crash can fall between any two completions.
  * Sectors (512 bytes) are written whole or not at all. Cost: memory for every byte ever written.
@@ -37,6 +38,13 @@ class Inode {
   readonly allocated = new Set<number>();
 }
 
+interface PendingWrite {
+  readonly inode: Inode;
+  readonly offset: number;
+  readonly before: Buffer;
+  readonly lengthBefore: number;
+}
+
 interface NameChange {
   readonly directory: string;
   apply(names: Map<string, Inode>): void;
@@ -53,6 +61,8 @@ export class SimulatedDisk implements Disk {
   #looseNames: NameChange[] = [];
   readonly #directories = new Set<string>();
   #queue: (() => void)[] = [];
+  /** Writes that were begun and not completed, with what was there before them. */
+  readonly #writing = new Set<PendingWrite>();
   #failNext: { operation: 'write' | 'sync'; code: string } | null = null;
 
   constructor(options: SimulatedDiskOptions) {
@@ -110,6 +120,7 @@ export class SimulatedDisk implements Disk {
     const random = this.#random;
     this.#life++;
     this.#queue = [];
+    this.#writing.clear();
     this.#failNext = null;
     const kept = random.below(this.#looseNames.length + 1);
     for (const change of this.#looseNames.slice(0, kept)) change.apply(this.#safeNames);
@@ -120,6 +131,27 @@ export class SimulatedDisk implements Disk {
       this.#loseUnsynced(inode);
       this.#used += inode.allocated.size * SECTOR;
     }
+  }
+
+  /**
+   * The program dies, as by kill -9: completed operations stay, of each write under way a random
+   * number of its first sectors, and waiting operations never complete. Power may be lost later.
+   */
+  async kill(): Promise<void> {
+    await microtasks();
+    this.#life++;
+    this.#queue = [];
+    this.#failNext = null;
+    for (const { inode, offset, before, lengthBefore } of [...this.#writing].reverse()) {
+      const sectors = this.#random.below(before.length / SECTOR + 1) * SECTOR;
+      const done = this.#random.pick([0, before.length, Math.min(sectors, before.length)]);
+      before.copy(inode.visible, offset + done, done);
+      inode.length = Math.max(lengthBefore, done === 0 ? 0 : offset + done);
+      inode.looseLengths.push(inode.length);
+      const last = Math.floor((offset + before.length - 1) / SECTOR);
+      for (let at = Math.floor(offset / SECTOR); at <= last; at++) loosen(inode, at);
+    }
+    this.#writing.clear();
   }
 
   #loseUnsynced(inode: Inode): void {
@@ -288,6 +320,15 @@ export class SimulatedDisk implements Disk {
     for (let sector = first; sector <= last; sector++) loosen(inode, sector);
   }
 
+  /** @internal A write begins: what stands there now. Returns what to call when it is completed. */
+  begin(inode: Inode, offset: number, length: number): () => void {
+    grow(inode, offset + length);
+    const before = Buffer.from(inode.visible.subarray(offset, offset + length));
+    const write = { inode, offset, before, lengthBefore: inode.length };
+    this.#writing.add(write);
+    return () => this.#writing.delete(write);
+  }
+
   /** @internal */
   maybeFail(operation: 'write' | 'sync'): void {
     this.#maybeFail(operation);
@@ -391,12 +432,14 @@ class SimulatedFile implements DiskFile {
     const disk = this.#disk;
     // From here on a crash may find any of its sectors written.
     let failure: Error | null = null;
+    const completed = disk.begin(this.#inode, offset, length);
     try {
       disk.store(this.#inode, source.subarray(from, from + length), offset);
     } catch (error) {
       failure = error as Error;
     }
     disk.enqueue(() => {
+      completed();
       if (failure === null) {
         try {
           disk.maybeFail('write');

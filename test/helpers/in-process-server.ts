@@ -45,9 +45,18 @@ export class MemoryJournal implements Journal {
   readonly enabled = true;
   readonly durable = 0;
   readonly gate = 0;
+  readonly safe = 0;
   readonly refusal = null;
+  readonly unitBytes = 0;
+  unfinished = false;
+  /** Why nothing may be recorded any more. */
+  failure: unknown = null;
   refusalFor(): null {
     return null;
+  }
+  boundary(): void {}
+  fail(_what: string, cause: unknown): void {
+    this.failure ??= cause;
   }
   appended = 0;
   readonly records: { type: number; body: Buffer }[] = [];
@@ -55,12 +64,15 @@ export class MemoryJournal implements Journal {
   readonly #writer = new ByteWriter();
 
   begin(type: number): ByteWriter {
+    if (this.unfinished) throw new Error('a record was not ended');
+    this.unfinished = true;
     this.#type = type;
     this.#writer.clear();
     return this.#writer;
   }
 
   end(): void {
+    this.unfinished = false;
     this.records.push({ type: this.#type, body: this.#writer.toBuffer() });
     this.appended += this.#writer.length;
   }

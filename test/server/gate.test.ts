@@ -20,15 +20,23 @@ import { RespSession } from '../helpers/resp-session.ts';
 class HeldJournal implements Journal {
   readonly enabled = true;
   readonly refusal = null;
+  readonly unfinished = false;
+  readonly unitBytes = 0;
   refusalFor(): null {
     return null;
   }
+  boundary(): void {}
+  fail(): void {}
   appended = 0;
   durable = 0;
   readonly #writer = new ByteWriter();
 
   get gate(): number {
     return this.appended;
+  }
+
+  get safe(): number {
+    return this.durable;
   }
 
   begin(): ByteWriter {

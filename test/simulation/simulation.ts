@@ -18,7 +18,10 @@ import { type Deed, DIRECTORY, type Life, newEngine, perform, World } from './wo
 /** What happened, so that a test can tell that the faults did. */
 export interface Events {
   deeds: number;
+  /** Power was lost. */
   crashes: number;
+  /** The process died and the page cache survived. */
+  kills: number;
   /** Starts cut short by a crash. */
   crashedStarts: number;
   /** Lives ended by a write or sync that failed. */
@@ -42,6 +45,7 @@ export function noEvents(): Events {
   return {
     deeds: 0,
     crashes: 0,
+    kills: 0,
     crashedStarts: 0,
     diskFailures: 0,
     refusals: 0,
@@ -79,6 +83,8 @@ class Run {
   #deeds: Deed[] = [];
   /** Everything before this position of the log was acknowledged. */
   #acknowledged = 0;
+  /** The same, should power be lost before the next process has recovered. */
+  #synced = 0;
   /** A bit was flipped before the present life, and its start was not refused. */
   #isFlipped = false;
   #isClockSet = false;
@@ -113,6 +119,7 @@ class Run {
       disk.step();
     }
     await disk.crash();
+    this.#acknowledged = Math.min(this.#acknowledged, this.#synced);
     this.#events.crashedStarts++;
   }
 
@@ -138,6 +145,7 @@ class Run {
       this.#trace(`start refused: ${error.message}`);
       this.#events.detectedFlips++;
       await disk.crash();
+      this.#acknowledged = Math.min(this.#acknowledged, this.#synced);
       disk.flipBit(path, offset, bit);
       this.#isFlipped = false;
       return this.#world.start();
@@ -160,7 +168,7 @@ class Run {
     assert.equal(recovered, kept.at(-1)?.position ?? 0, 'the log ends within a deed');
     this.#events.lostUnacknowledged += this.#deeds.length - kept.length;
     this.#deeds = kept;
-    this.#acknowledged = recovered;
+    this.#acknowledged = this.#synced = recovered;
     const model = this.#doAgain(kept);
     // Idempotent ids are forgotten by date and that is not recorded: a clock set back brings them again.
     const details = { idempotency: !this.#isClockSet };
@@ -268,7 +276,7 @@ class Run {
         assert.ok(!life.hasFailed, 'the disk failed meanwhile');
         // What was on disk before the process ended is there after it: power may go now.
         await disk.crash();
-        this.#acknowledged = appended;
+        this.#acknowledged = this.#synced = appended;
         this.#events.cleanEnds++;
         return;
       } catch (error) {
@@ -276,7 +284,15 @@ class Run {
         this.#trace(`could not end in order: ${(error as Error).message}`);
       }
     }
-    this.#acknowledged = Math.max(this.#acknowledged, log.durable);
+    this.#acknowledged = this.#synced = Math.max(this.#acknowledged, log.durable);
+    if (!life.hasFailed && random.chance(0.4)) {
+      // The process alone dies: its clients have seen replies up to here, synced or not.
+      this.#acknowledged = Math.max(this.#acknowledged, log.safe);
+      this.#events.kills++;
+      this.#trace(`kill; appended ${log.appended}, told up to ${log.safe}`);
+      await disk.kill();
+      return;
+    }
     this.#events.crashes++;
     this.#trace(`crash; appended ${log.appended}, durable ${log.durable}`);
     await disk.crash();

@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SimulatedDisk } from '../../src/storage/simulated-disk.ts';
 import type { StorageError } from '../../src/storage/storage-error.ts';
+import { Random } from '../../src/util/random.ts';
 import { assertConsecutive, DIRECTORY, readBack, Writer } from './storage-helpers.ts';
 
 test('records come back in order, with the positions that the log gave them', async () => {
@@ -145,15 +146,17 @@ test('rotate starts a new segment with the next frame', async () => {
   assert.equal(await disk.finish(writer.log.truncateBefore(position)), 1);
 });
 
-test('everysec acknowledges nothing by gate, syncs once a second, and reports a sync that lags', async () => {
+test('everysec lets replies leave with the write, syncs once a second, and reports a sync that lags', async () => {
   const disk = new SimulatedDisk({ seed: 6 });
   const writer = new Writer(disk, 6, { policy: 'everysec' });
   await writer.open();
   await disk.settle();
   writer.append();
   writer.log.flush();
-  assert.equal(writer.log.gate, 0);
+  assert.equal(writer.log.gate, writer.log.appended);
+  assert.equal(writer.log.safe, 0, 'the operating system has nothing yet');
   await disk.settle();
+  assert.equal(writer.log.safe, writer.log.appended);
   assert.equal(writer.log.durable, 0);
   writer.clock.advance(1000);
   writer.log.tick();
@@ -347,4 +350,143 @@ test('without writes the next segment is filled tick by tick', async () => {
     (await disk.finish(disk.list(DIRECTORY))).filter((name) => name.startsWith('spare-')),
     [],
   );
+});
+
+test('what clients were told survives the death of the process, under each policy', async () => {
+  for (let seed = 1; seed <= 60; seed++) {
+    const disk = new SimulatedDisk({ seed });
+    const random = new Random(seed);
+    const policy = random.pick(['always', 'everysec', 'no'] as const);
+    let told = 0;
+    for (let life = 0; life < 4; life++) {
+      const writer = new Writer(disk, seed + life, { policy });
+      const { report } = await writer.open();
+      assert.ok(report.position >= told, `seed ${seed}: told ${told}, left ${report.position}`);
+      for (let i = random.below(60); i > 0; i--) {
+        const choice = random.below(10);
+        if (choice < 5) writer.append();
+        else if (choice < 7) writer.log.flush();
+        else if (choice < 9) disk.step();
+        else {
+          writer.clock.advance(600);
+          writer.log.tick();
+        }
+        await new Promise(setImmediate);
+      }
+      told = writer.log.safe;
+      await disk.kill();
+      // Recovery has made it safe for power loss too: the next life begins with one.
+      if (random.chance(0.5)) {
+        told = (await new Writer(disk, seed, { policy }).open()).report.position;
+        await disk.crash();
+      }
+    }
+  }
+});
+
+test('a record that was begun and not ended is never written, and nothing after it is recorded', async () => {
+  for (const flushes of [true, false]) {
+    const disk = new SimulatedDisk({ seed: 21 });
+    const writer = new Writer(disk, 21);
+    await writer.open();
+    for (let i = 0; i < 3; i++) writer.append(50);
+    await disk.finish(writer.log.drain());
+    const durable = writer.log.durable;
+    writer.append(50);
+    const fatal: string[] = [];
+    writer.log.onFatal = (error: StorageError) => fatal.push(error.message);
+    writer.log.begin(7).f64(1234);
+    if (flushes) writer.log.flush();
+    assert.throws(() => writer.append(10), { code: 'DISK_FAILED' });
+    assert.equal(fatal.length, 1);
+    assert.match(String(fatal[0]), /^Could not record a change: .* Start again/);
+    assert.notEqual(writer.log.refusal, null);
+    writer.log.flush();
+    await disk.settle();
+    assert.equal(writer.log.durable, durable, 'nothing more is acknowledged');
+    await disk.kill();
+    const { report, records } = await readBack(disk);
+    assertConsecutive(records, 0);
+    assert.ok(report.position >= durable);
+  }
+});
+
+test('a growing frame is cut between units, never within one', async () => {
+  const disk = new SimulatedDisk({ seed: 22 });
+  const writer = new Writer(disk, 22, { splitBytes: 4096 });
+  await writer.open();
+  await disk.settle();
+  const ends = new Set<number>([0]);
+  for (let unit = 0; unit < 40; unit++) {
+    for (let i = 0; i < 7; i++) writer.append(100);
+    writer.log.boundary();
+    ends.add(writer.log.appended);
+  }
+  // No turn of the loop has ended: frames are written all the same.
+  assert.equal(disk.waiting, 1);
+  await disk.finish(writer.log.drain());
+  assert.ok(writer.log.frames >= 5, `${writer.log.frames} frames`);
+  let positions = 0;
+  for (const { name, start } of writer.log.segments) {
+    const { SegmentReader } = await import('../../src/storage/segment-reader.ts');
+    const reader = await disk.finish(SegmentReader.open(disk, DIRECTORY, name, start));
+    while ((await disk.finish(reader.find(() => true))) === 'frame') {
+      assert.ok(ends.has(reader.header.position), 'a frame begins where a unit does');
+      assert.ok(reader.header.bodyLength <= 4096 + 7 * 120, `${reader.header.bodyLength} bytes`);
+      positions++;
+      reader.offset += reader.frameBytes;
+    }
+  }
+  assert.ok(positions >= 5);
+});
+
+test('what refusalFor lets pass finds room, and each record is acknowledged in the end', async () => {
+  for (let seed = 1; seed <= 80; seed++) {
+    const random = new Random(seed);
+    const capacity = 20_000 + random.below(120_000);
+    const disk = new SimulatedDisk({ seed, capacity });
+    const writer = new Writer(disk, seed, { reserveBytes: 4096, splitBytes: 2048 });
+    await writer.open();
+    let refusals = 0;
+    for (let i = 0; i < 400; i++) {
+      const length = random.chance(0.1) ? random.below(6000) : random.below(300);
+      if (writer.log.refusalFor(length + 13) === null) {
+        writer.append(length);
+        writer.log.boundary();
+      } else refusals++;
+      if (random.chance(0.2)) writer.log.flush();
+      // Slow disk: many commands come while a frame is on its way.
+      if (random.chance(0.2)) disk.step();
+      if (random.chance(0.1)) {
+        writer.clock.advance(100);
+        writer.log.tick();
+      }
+      await new Promise(setImmediate);
+    }
+    assert.ok(refusals > 0, `seed ${seed}: the disk did not fill up`);
+    writer.log.flush();
+    for (let step = 0; step < 20 && writer.log.durable < writer.log.appended; step++) {
+      await disk.settle();
+      writer.clock.advance(1000);
+      writer.log.tick();
+    }
+    assert.equal(writer.log.durable, writer.log.appended, `seed ${seed}: a record found no room`);
+  }
+});
+
+test('a log whose disk is full lets a shutdown and a checkpoint fail, not wait', async () => {
+  const disk = new SimulatedDisk({ seed: 23, capacity: 40_000 });
+  const writer = new Writer(disk, 23);
+  await writer.open();
+  writer.append(60_000);
+  const waiting = writer.log.drain();
+  await assert.rejects(disk.finish(waiting), { code: 'DISK_FULL' });
+  await assert.rejects(writer.log.drain(), { code: 'DISK_FULL' });
+  assert.match(String(writer.log.refusal), /No space left/);
+  disk.capacity = 1_000_000;
+  writer.clock.advance(2000);
+  writer.log.tick();
+  await disk.settle();
+  assert.equal(writer.log.durable, writer.log.appended);
+  assert.equal(writer.log.refusal, null);
 });
