@@ -11,6 +11,7 @@
 import { ConsumerGroup } from '../consumer-groups/group.ts';
 import type { Epoch } from '../consumer-groups/page-store.ts';
 import type { Journal } from '../storage/journal.ts';
+import { isDamage } from '../stream/block-damage.ts';
 import { defaultNodeLimits, type NodeLimits } from '../stream/node-limits.ts';
 import { Stream } from '../stream/stream.ts';
 import type { StreamId } from '../stream/stream-id.ts';
@@ -100,6 +101,8 @@ export class Engine {
   onDue: ((at: number) => void) | null = null;
   /** Streams that cannot be read whole. */
   readonly damaged = new DamagedStreams();
+  /** A duty of the tick has failed, or an entry was set aside; it may only be noted. */
+  onTrouble: ((what: string, error: unknown) => void) | null = null;
   /** Which blocks of streams stay in memory. */
   readonly memory: MemoryBudget;
   /** For INFO and CONFIG RESETSTAT. */
@@ -230,7 +233,8 @@ export class Engine {
    */
   threw(error: unknown): void {
     const { journal } = this;
-    if (!this.recording) return;
+    // A damaged block is met before the stream that has it is changed.
+    if (!this.recording || (isDamage(error) && !journal.unfinished)) return;
     if (journal.unfinished || this.changedAt === journal.appended) {
       journal.fail('record a change', error);
     }

@@ -28,8 +28,9 @@ export class ScheduledEntry {
     this.space = space;
   }
 
+  /** It has neither been added nor cancelled. */
   get waiting(): boolean {
-    return this.heapIndex >= 0;
+    return this.space.schedule.get(this.number) === this;
   }
 }
 
