@@ -9,16 +9,28 @@
 import { RivuletError } from '../errors.ts';
 import type { Delivery } from './broker.ts';
 import type { Message } from './message.ts';
+import { checkExtension, checkNackOptions } from './option-rows.ts';
+import { reasonOf } from './reason.ts';
 
 /** What an implementation hands in. It may carry fields of its own; settling gets it back as it is. */
 export interface RawDelivery {
   readonly topic: string;
   readonly id: string;
   readonly message: Message;
-  /** 1 for the first. */
+  /** Hand-overs to a handler, this one included: 1 for the first. */
   readonly attempt: number;
   /** Unix time in milliseconds. */
   readonly publishedAt: number;
+  /**
+   * False when the broker has not counted this delivery as a hand-over yet: it was fetched ahead of
+   * its handler. Absent = it has.
+   */
+  readonly counted?: boolean;
+  /**
+   * True when its last consumer neither settled it nor gave it back: it may end the process. It is
+   * handed over alone, after `Settler.recount` has counted the hand-over.
+   */
+  readonly suspect?: boolean;
 }
 
 /**
@@ -32,15 +44,21 @@ export interface Settler<Raw extends RawDelivery = RawDelivery> {
    * acknowledged. Where it is missing, `ack` is called for each.
    */
   ackMany?(raws: readonly Raw[]): Promise<void>;
-  /** It comes again no sooner than in `delayMs`, to anyone of the group. */
+  /**
+   * It comes again no sooner than in `delayMs`, to any consumer of the group. The broker's count of
+   * hand-overs is `raw.attempt` then. Also called when a handler has missed its deadline.
+   */
   nack(raw: Raw, delayMs: number, reason: string): Promise<void>;
   /** To the dead-letter topic, together with its acknowledgement. */
   deadLetter(raw: Raw, topic: string, reason: string): Promise<void>;
   /** Moves the acknowledgement deadline to `ms` from now. */
   extend(raw: Raw, ms: number): Promise<void>;
-  /** Gives back what no handler saw, for others at once, uncounted where the broker can. */
+  /** Gives back what no handler got, for others at once: the count is `raw.attempt - 1` then. */
   release(raw: Raw): Promise<void>;
-  /** Counts one more attempt of a delivery that is retried in place, to keep order. */
+  /**
+   * Makes the broker's count of hand-overs `raw.attempt`: before a suspect is handed over, before a
+   * delivery is retried in place, and for one that was fetched ahead and is lost in its handler.
+   */
   recount(raw: Raw): Promise<void>;
 }
 
@@ -57,6 +75,10 @@ export interface DeliveryKeeper<Raw extends RawDelivery> {
   now(): number;
   /** It left this consumer's hands: settled or lost. */
   left(delivery: HeldDelivery<Raw>): void;
+  /** Its deadline has passed while its handler had it: gives it back, and loses it. */
+  expire(delivery: HeldDelivery<Raw>): void;
+  /** A settlement that the handler asked for has failed; the handler may not be waiting for it. */
+  settlementFailed(delivery: HeldDelivery<Raw>, error: unknown): void;
 }
 
 export class HeldDelivery<Raw extends RawDelivery = RawDelivery> implements Delivery {
@@ -73,6 +95,12 @@ export class HeldDelivery<Raw extends RawDelivery = RawDelivery> implements Deli
   taken = false;
   /** Its handler runs although its deadline has passed. */
   overdue = false;
+  /** The broker's count of hand-overs includes this one. */
+  counted: boolean;
+  /** The broker has to count it before a handler gets it. */
+  countFirst = false;
+  /** A handler has got it. */
+  handedOver = false;
   readonly #keeper: DeliveryKeeper<Raw>;
   #controller: AbortController | null = null;
   #lostFor: RivuletError | null = null;
@@ -82,6 +110,11 @@ export class HeldDelivery<Raw extends RawDelivery = RawDelivery> implements Deli
     this.sequence = sequence;
     this.#keeper = keeper;
     this.deadline = deadline;
+    this.counted = raw.counted !== false && raw.suspect !== true;
+  }
+
+  get suspect(): boolean {
+    return this.raw.suspect === true;
   }
 
   get topic(): string {
@@ -121,19 +154,25 @@ export class HeldDelivery<Raw extends RawDelivery = RawDelivery> implements Deli
   }
 
   nack(options: { delayMs?: number; reason?: string } = {}): Promise<void> {
-    const { delayMs, reason = 'given back by the handler' } = options;
-    if (delayMs !== undefined && !(delayMs >= 0)) {
-      return Promise.reject(new RivuletError('INVALID_ARGUMENT', 'delayMs may not be negative'));
+    try {
+      checkNackOptions(options);
+    } catch (error) {
+      return this.#watched(Promise.reject(error));
     }
-    return this.#settle({ kind: 'nack', delayMs, reason });
+    const { delayMs, reason = 'given back by the handler' } = options;
+    return this.#settle({ kind: 'nack', delayMs, reason: reasonOf(reason) });
   }
 
   deadLetter(reason: string): Promise<void> {
-    return this.#settle({ kind: 'dead letter', reason });
+    return this.#settle({ kind: 'dead letter', reason: reasonOf(reason) });
   }
 
-  async extend(ms: number): Promise<void> {
-    if (!(ms > 0)) throw new RivuletError('INVALID_ARGUMENT', 'extend needs milliseconds above 0');
+  extend(ms: number): Promise<void> {
+    return this.#watched(this.#extend(ms));
+  }
+
+  async #extend(ms: number): Promise<void> {
+    checkExtension(ms);
     this.#mustBeOpen();
     try {
       await this.#keeper.carryOut(this, { kind: 'extend', ms });
@@ -152,7 +191,18 @@ export class HeldDelivery<Raw extends RawDelivery = RawDelivery> implements Deli
     this.#keeper.left(this);
   }
 
-  async #settle(outcome: Outcome): Promise<void> {
+  #settle(outcome: Outcome): Promise<void> {
+    return this.#watched(this.settle(outcome));
+  }
+
+  /** A handler need not wait for a settlement: one that fails is reported and never unhandled. */
+  #watched(settlement: Promise<void>): Promise<void> {
+    settlement.catch((error) => this.#keeper.settlementFailed(this, error));
+    return settlement;
+  }
+
+  /** As the handler's own settlements, for the dispatcher, which sees to failures. */
+  async settle(outcome: Outcome): Promise<void> {
     this.#mustBeOpen();
     this.state = 'settling';
     try {
@@ -177,7 +227,7 @@ export class HeldDelivery<Raw extends RawDelivery = RawDelivery> implements Deli
         `message ${this.id} of ${this.topic} was settled before`,
       );
     }
-    if (this.state !== 'lost' && this.#keeper.now() >= this.deadline) this.lose(overdue(this.raw));
+    if (this.state !== 'lost' && this.#keeper.now() >= this.deadline) this.#keeper.expire(this);
     if (this.state === 'lost') {
       throw this.#lostFor ?? overdue(this.raw);
     }
@@ -191,6 +241,6 @@ export function overdue(raw: RawDelivery): RivuletError {
   );
 }
 
-function isLost(error: unknown): error is RivuletError {
+export function isLost(error: unknown): error is RivuletError {
   return error instanceof RivuletError && error.code === 'DELIVERY_LOST';
 }

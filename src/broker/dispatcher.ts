@@ -3,9 +3,11 @@
  *
  * Invariants: handlers run at most `concurrency` at once, and at most `maxInFlight` deliveries are
  * in hand (a source asks `free` before it fetches). In order by key or strictly, a message that
- * fails is retried in place and holds back its successors, nothing else. A failing message never
- * holds up others. A deadline counts from the moment a handler gets the message: while one waits
- * here for its turn, this extends it; once handed over, only the handler does.
+ * fails, or misses its deadline, is retried in place and holds back its successors, nothing else. A
+ * failing message never holds up others. A deadline counts from the moment a handler gets the
+ * message: while one waits here for its turn, this extends it; once handed over, only the handler
+ * does. An attempt is a hand-over (ARCHITECTURE.md): a suspect is counted at the broker first and
+ * then runs alone.
  * Cost: one object per delivery whose handler returns no promise, and one more promise for others;
  * acknowledgements of one turn go together; one timer per subscription.
  */
@@ -14,12 +16,14 @@ import type { BatchHandler, BrokerEvents, Delivery, Handler } from './broker.ts'
 import {
   type DeliveryKeeper,
   HeldDelivery,
+  isLost,
   type Outcome,
   overdue,
   type RawDelivery,
   type Settler,
 } from './delivery.ts';
 import type { Events } from './events.ts';
+import { HandOvers } from './hand-overs.ts';
 import { Lanes } from './lanes.ts';
 import { ONLY_GROUP } from './message.ts';
 import { backoffMs, deadLetterTopic, type ResolvedSubscribeOptions } from './options.ts';
@@ -38,9 +42,17 @@ export interface DispatcherSetup<Raw extends RawDelivery> {
   readonly scheduler: Scheduler;
   readonly events: Events<BrokerEvents>;
   readonly tracing: Tracing;
+  /**
+   * When the source may fetch more than the handlers take at once. `when trusted` (the default): after
+   * some deliveries are settled. `always`: where the messages end with the process.
+   */
+  readonly fetchAhead?: 'always' | 'when trusted';
   /** Called whenever `free` has grown. */
   readonly onFree?: () => void;
 }
+
+/** What was given back at the end of a close has at least this long to arrive, ms. */
+const LEAST_SETTLE_MS = 100;
 
 /** What a handler that succeeds fails with. */
 const NO_FAILURE = Symbol('no failure');
@@ -73,6 +85,13 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
   readonly #calls = new Set<Call<Raw>>();
   /** Whose handlers have succeeded, to be acknowledged at the end of this turn. */
   #succeeded: HeldDelivery<Raw>[] = [];
+  readonly #handOvers: HandOvers;
+  /** Deliveries in hand whose last consumer did not settle them. */
+  #suspects = 0;
+  /** A suspect is with its handler: nothing else starts. */
+  #alone = false;
+  /** Room that sources have taken for deliveries that are on their way. */
+  #reserved = 0;
   #sequence = 0;
   #running = 0;
   #settling = 0;
@@ -87,6 +106,7 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
   #cancelSweep: (() => void) | null = null;
   #closing: Promise<void> | null = null;
   #whenIdle: (() => void) | null = null;
+  #whenSettled: (() => void) | null = null;
 
   constructor(setup: DispatcherSetup<Raw>) {
     this.options = setup.options;
@@ -96,6 +116,7 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
     this.#events = setup.events;
     this.#tracing = setup.tracing;
     this.#onFree = setup.onFree ?? (() => {});
+    this.#handOvers = new HandOvers(setup.fetchAhead === 'always');
     const { ordered } = setup.options;
     const inBatches = setup.consume.batch !== undefined;
     this.#lanes = new Lanes((held) => {
@@ -109,10 +130,31 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
     return this.#held.size;
   }
 
-  /** How many more a source may push. */
+  /** How many more a source may push, or reserve. */
   get free(): number {
-    if (this.#closing || this.stuck) return 0;
-    return Math.max(0, this.options.maxInFlight - this.#held.size - this.#overdue);
+    if (this.#closing || this.stuck || this.#suspects > 0) return 0;
+    const { maxInFlight } = this.options;
+    const room = maxInFlight - this.#held.size - this.#overdue - this.#reserved;
+    return Math.max(0, this.#handOvers.trusted ? room : Math.min(room, this.idle));
+  }
+
+  /** Of the next deliveries, how many are handed over as soon as they are pushed. */
+  get idle(): number {
+    const { concurrency, batch, ordered } = this.options;
+    const size = this.#consume.batch === undefined ? 1 : batch.size;
+    const coming = this.#lanes.readyCount + this.#reserved;
+    if (ordered !== 'no') return this.#held.size === 0 && this.#reserved === 0 ? size : 0;
+    return Math.max(0, size * (concurrency - this.#running) - coming);
+  }
+
+  /** A source has taken so many and pushes them soon: for several sources of one dispatcher. */
+  reserve(count: number): void {
+    this.#reserved += count;
+  }
+
+  /** They come now, or never. */
+  unreserve(count: number): void {
+    this.#reserved -= count;
   }
 
   /** Every handler that may run holds a message past its deadline: nothing more can be handled. */
@@ -142,19 +184,37 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
       return;
     }
     const deadline = this.now() + this.options.ackWaitMs;
-    const held = new HeldDelivery(raw, this, deadline, this.#sequence++);
+    const attempt = this.#handOvers.attemptOf(raw);
+    const isSpent = attempt > this.options.attempts;
+    const known =
+      attempt === raw.attempt && !isSpent
+        ? raw
+        : // What is spent is not handed over once more.
+          { ...raw, attempt: isSpent ? attempt - 1 : attempt, counted: false };
+    const held = new HeldDelivery(known, this, deadline, this.#sequence++);
+    held.countFirst = raw.suspect === true || attempt !== raw.attempt;
+    if (held.suspect) this.#suspects++;
     this.#held.add(held);
     this.#watchDeadlines();
     const onlyGroup = raw.message.headers[ONLY_GROUP];
     if (onlyGroup !== undefined && onlyGroup !== this.options.group) {
-      void this.#settleOrLose(held, held.ack());
-    } else if (raw.attempt > this.options.attempts) {
-      const reason = `delivered ${raw.attempt - 1} times and never settled`;
-      void this.#settleOrLose(held, held.deadLetter(reason));
+      void this.#settleOrLose(held, held.settle({ kind: 'ack' }));
+    } else if (isSpent) {
+      const reason = `delivered ${attempt - 1} times and never settled`;
+      void this.#settleOrLose(held, held.settle({ kind: 'dead letter', reason }));
     } else {
       this.#lanes.add(held);
       this.#pump();
     }
+  }
+
+  /**
+   * Counts at the broker what handlers hold and what was fetched ahead of them: before others may
+   * take it, as when the lead of an ordered group passes on.
+   */
+  async countHandOvers(): Promise<void> {
+    const uncounted = [...this.#held].filter((held) => held.handedOver && !held.counted);
+    await Promise.all(uncounted.map((held) => this.#quietly(this.#count(held))));
   }
 
   /** The broker has taken it away: another consumer has it, or its group is gone. */
@@ -207,6 +267,41 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
     }
   }
 
+  /**
+   * The handler has missed the deadline: the message goes back while the broker still believes that
+   * it is this consumer's, so that the attempt is counted and no other consumer has to suspect it.
+   */
+  expire(held: HeldDelivery<Raw>): void {
+    if (!held.open) return;
+    const error = overdue(held.raw);
+    this.#events.emit('warning', { error });
+    const reason = `attempt ${held.attempt} was not settled within its deadline`;
+    const { attempts, ordered } = this.options;
+    const inPlace = ordered !== 'no' && !this.#closing && held.attempt < attempts;
+    this.#settling++;
+    // Its lane must know of the retry before the handler leaves it; elsewhere the handler's slot must
+    // be known to be taken before the message is there to be taken again.
+    const before = inPlace ? this.#giveBack(held, 0, reason) : null;
+    held.lose(error);
+    this.#countOverdue();
+    const given = before ?? this.#giveBack(held, 0, reason);
+    // Where it does not arrive, the broker's own deadline gives the message to another consumer.
+    given
+      .catch(() => {})
+      .finally(() => {
+        this.#settling--;
+        this.#checkIdle();
+      });
+  }
+
+  settlementFailed(_held: HeldDelivery<Raw>, cause: unknown): void {
+    const error =
+      cause instanceof RivuletError
+        ? cause
+        : new RivuletError('INTERNAL', 'a delivery could not be settled', { cause });
+    this.#events.emit('warning', { error });
+  }
+
   left(held: HeldDelivery<Raw>): void {
     if (!this.#forget(held)) return;
     if (!this.#closing) this.#onFree();
@@ -215,6 +310,9 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
 
   #forget(held: HeldDelivery<Raw>): boolean {
     if (!this.#held.delete(held)) return false;
+    if (held.suspect) this.#suspects--;
+    if (held.state !== 'lost') this.#handOvers.settled(held.raw);
+    else if (held.handedOver) this.#handOvers.lost(held.raw);
     this.#retries.get(held)?.();
     if (!held.taken) this.#lanes.remove(held);
     // While its handler still runs, its lane stays busy: its return frees it.
@@ -243,6 +341,7 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
       this.#pumping = true;
       try {
         while (this.#running < this.options.concurrency && !this.#closing) {
+          if (this.#mustWait()) break;
           const held = this.#lanes.take();
           if (held === null) break;
           held.taken = true;
@@ -261,12 +360,19 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
     }
   }
 
+  /** While a suspect runs, and before one that is next until the other handlers have returned. */
+  #mustWait(): boolean {
+    if (this.#suspects === 0) return this.#alone;
+    return this.#alone || (this.#lanes.peek()?.suspect === true && this.#running > this.#overdue);
+  }
+
   #pumpBatches(): void {
     const { batch, concurrency } = this.options;
     while (!this.#closing && !this.#paused && this.#running < concurrency) {
       const ready = this.#lanes.readyCount;
-      if (ready === 0) break;
-      if (ready < batch.size && batch.waitMs > 0 && !this.#flush) {
+      if (ready === 0 || this.#mustWait()) break;
+      const hurry = this.#flush || this.#suspects > 0;
+      if (ready < batch.size && batch.waitMs > 0 && !hurry) {
         this.#cancelFlush ??= this.#scheduler.after(batch.waitMs, () => {
           this.#cancelFlush = null;
           this.#flush = true;
@@ -279,6 +385,9 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
       this.#flush = false;
       const taken: HeldDelivery<Raw>[] = [];
       while (taken.length < batch.size) {
+        // A suspect is a batch by itself.
+        if (taken.some((held) => held.suspect)) break;
+        if (taken.length > 0 && this.#lanes.peek()?.suspect === true) break;
         const held = this.#lanes.take();
         if (held === null) break;
         held.taken = true;
@@ -291,13 +400,15 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
   /** Without a promise of its own where the handler needs none and the message is fresh. */
   #runOne(held: HeldDelivery<Raw>): void {
     const { each } = this.#consume;
-    if (each === undefined || this.options.ordered !== 'no' || this.#hasWaited(held)) {
+    const isPlain = this.options.ordered === 'no' && !this.#mustCount(held);
+    if (each === undefined || !isPlain || this.#hasWaited(held)) {
       void this.#run([held]);
       return;
     }
     this.#running++;
     held.inHandler = true;
     held.state = 'handed';
+    held.handedOver = true;
     let result: unknown;
     try {
       result = this.#tracing.run(held.message.headers, () => each(held));
@@ -323,8 +434,37 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
     }
     this.#running--;
     this.#outOfHandler(held);
+    this.#roomOfHandlers();
     this.#pump();
     this.#checkIdle();
+  }
+
+  /** Until it fetches ahead, a source waits for handlers to return, settled or not. */
+  #roomOfHandlers(): void {
+    if (!this.#handOvers.trusted && !this.#closing && this.#lanes.readyCount === 0) this.#onFree();
+  }
+
+  /** Whether the broker has to count the hand-over before it happens. */
+  #mustCount(held: HeldDelivery<Raw>): boolean {
+    return !held.counted && (held.countFirst || !this.#handOvers.trusted);
+  }
+
+  async #count(held: HeldDelivery<Raw>): Promise<void> {
+    await this.#settler.recount(held.raw);
+    held.counted = true;
+  }
+
+  /** What cannot be counted is not handed over: it comes again. */
+  async #countFirst(deliveries: readonly HeldDelivery<Raw>[]): Promise<void> {
+    await Promise.all(
+      deliveries.map(async (held) => {
+        try {
+          await this.#count(held);
+        } catch (cause) {
+          this.#couldNotSettle(held, cause);
+        }
+      }),
+    );
   }
 
   #outOfHandler(held: HeldDelivery<Raw>): void {
@@ -342,7 +482,7 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
   /** What succeeds in one turn is acknowledged together. */
   #acknowledgeLater(held: HeldDelivery<Raw>): void {
     if (this.#settler.ackMany === undefined || this.now() >= held.deadline) {
-      void this.#settleOrLose(held, held.ack());
+      void this.#settleOrLose(held, held.settle({ kind: 'ack' }));
       return;
     }
     held.state = 'settling';
@@ -386,13 +526,20 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
   async #run(deliveries: HeldDelivery<Raw>[]): Promise<void> {
     this.#running++;
     for (const held of deliveries) held.inHandler = true;
-    const ripe = deliveries.some((held) => this.#hasWaited(held))
-      ? await this.#freshen(deliveries)
-      : deliveries;
+    const alone = deliveries.some((held) => held.suspect);
+    if (alone) this.#alone = true;
+    const uncounted = deliveries.filter((held) => this.#mustCount(held));
+    if (uncounted.length > 0) await this.#countFirst(uncounted);
+    const waited = deliveries.some((held) => this.#hasWaited(held));
+    if (waited) await this.#freshen(deliveries);
+    const ripe = deliveries.filter((held) => held.open);
     let failed = false;
     let failure: unknown;
     if (ripe.length > 0) {
-      for (const held of ripe) held.state = 'handed';
+      for (const held of ripe) {
+        held.state = 'handed';
+        held.handedOver = true;
+      }
       const call: Call<Raw> = { deliveries: ripe, overdue: false };
       if (this.#consume.batch !== undefined) this.#calls.add(call);
       try {
@@ -413,7 +560,9 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
     // In order, the next one must not start before this one is settled.
     if (this.options.ordered !== 'no') await Promise.all(settlements);
     this.#running--;
+    if (alone) this.#alone = false;
     for (const held of deliveries) this.#outOfHandler(held);
+    this.#roomOfHandlers();
     this.#pump();
     this.#checkIdle();
   }
@@ -430,7 +579,7 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
   #succeed(held: HeldDelivery<Raw>): Promise<void> | undefined {
     const { ack, ordered } = this.options;
     if (ack !== 'auto') return undefined;
-    if (ordered !== 'no') return this.#settleOrLose(held, held.ack());
+    if (ordered !== 'no') return this.#settleOrLose(held, held.settle({ kind: 'ack' }));
     this.#acknowledgeLater(held);
     return undefined;
   }
@@ -438,7 +587,8 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
   #fail(held: HeldDelivery<Raw>, error: unknown): Promise<void> {
     const { topic, id, attempt } = held;
     this.#events.emit('handlerError', { topic, id, attempt, error });
-    return this.#settleOrLose(held, held.nack({ reason: reasonOf(error) }));
+    const outcome = { kind: 'nack', delayMs: undefined, reason: reasonOf(error) } as const;
+    return this.#settleOrLose(held, held.settle(outcome));
   }
 
   /** A settlement that nobody else waits for: its failure is reported, and the place freed. */
@@ -483,13 +633,15 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
     const delay = delayMs ?? backoffMs(backoff, held.attempt, this.#scheduler.fraction());
     if (ordered === 'no' || this.#closing) return this.#settler.nack(held.raw, delay, reason);
     const next = new HeldDelivery<Raw>(
-      { ...held.raw, attempt: held.attempt + 1 },
+      { ...held.raw, attempt: held.attempt + 1, counted: true, suspect: false },
       this,
       held.deadline,
       held.sequence,
     );
     this.#held.add(next);
     next.taken = true;
+    // One that is retried because its deadline has passed is about to go to another consumer.
+    if (this.now() >= next.deadline - this.options.ackWaitMs / 4) void this.#prolong(next);
     if (this.#consume.batch !== undefined) this.#paused = true;
     this.#successors.set(held, () => this.#retryInPlace(next, delay));
   }
@@ -500,7 +652,12 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
       return;
     }
     const cancel = this.#scheduler.after(delayMs, async () => {
-      await this.#quietly(this.#settler.recount(held.raw));
+      try {
+        await this.#count(held);
+      } catch (error) {
+        if (isLost(error)) held.lose(error);
+        else this.settlementFailed(held, error);
+      }
       if (!this.#retries.delete(held)) return;
       held.deadline = this.now() + this.options.ackWaitMs;
       this.#ripe.push(held);
@@ -531,10 +688,9 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
   }
 
   /** A handler gets the whole of its time, however long the message waited here. */
-  async #freshen(deliveries: HeldDelivery<Raw>[]): Promise<HeldDelivery<Raw>[]> {
+  async #freshen(deliveries: readonly HeldDelivery<Raw>[]): Promise<void> {
     const waited = deliveries.filter((held) => held.open && this.#hasWaited(held));
     await Promise.all(waited.map((held) => this.#prolong(held)));
-    return deliveries.filter((held) => held.open);
   }
 
   async #prolong(held: HeldDelivery<Raw>): Promise<void> {
@@ -543,7 +699,7 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
       await this.#settler.extend(held.raw, ackWaitMs);
       held.deadline = this.now() + ackWaitMs;
     } catch (error) {
-      if (error instanceof RivuletError && error.code === 'DELIVERY_LOST') held.lose(error);
+      if (isLost(error)) held.lose(error);
       else if (this.now() >= held.deadline) held.lose(overdue(held.raw));
     }
   }
@@ -567,11 +723,19 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
       if (held.state === 'waiting' && !held.inHandler) {
         if (held.deadline - now < this.options.ackWaitMs / 2) void this.#prolong(held);
       } else if (held.state === 'handed' && now >= held.deadline) {
-        const error = overdue(held.raw);
-        this.#events.emit('warning', { error });
-        held.lose(error);
+        this.expire(held);
+      } else if (held.handedOver && !held.counted && held.open) {
+        // It takes its time: should the process end, the broker knows what was handed over.
+        void this.#quietly(this.#count(held));
       }
     }
+    this.#countOverdue();
+    // What waits behind handlers that do not return is for others.
+    if (this.stuck) for (const held of this.#lanes.clear()) this.#giveAway(held);
+  }
+
+  /** Handlers that run on although all their messages are lost. */
+  #countOverdue(): void {
     for (const call of this.#calls) {
       if (call.overdue || !call.deliveries.every(({ state }) => state === 'lost')) continue;
       call.overdue = true;
@@ -584,8 +748,6 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
         this.#overdue++;
       }
     }
-    // What waits behind handlers that do not return is for others.
-    if (this.stuck) for (const held of this.#lanes.clear()) this.#giveAway(held);
   }
 
   #loseOne(held: HeldDelivery<Raw>, reason: string): void {
@@ -604,25 +766,40 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
     }
     waiting.push(...this.#ripe.splice(0));
     for (const held of waiting) this.#giveAway(held);
+    const end = this.now() + timeoutMs;
     await this.#idle(timeoutMs);
     const closed = new RivuletError('CLOSED', 'the subscriber is closed');
+    const counted = this.countHandOvers();
     for (const held of [...this.#held]) {
       if (held.state === 'handed' && !held.inHandler) this.#giveAway(held);
       held.lose(closed);
     }
-    await this.#idle(timeoutMs);
+    this.#settling++;
+    void counted.finally(() => {
+      this.#settling--;
+      this.#checkIdle();
+    });
+    // Handlers that are still running are left to their deadlines: only settlements are waited for.
+    await this.#settled(Math.max(LEAST_SETTLE_MS, end - this.now()));
     this.#cancelSweep?.();
     this.#cancelSweep = null;
   }
 
-  /** Back to the broker, for another consumer. */
+  /** Back to the broker, for another consumer; counted where a handler has had it. */
   #giveAway(held: HeldDelivery<Raw>): void {
     this.#settling++;
-    void this.#quietly(this.#settler.release(held.raw)).then(() => {
+    const given = held.handedOver ? this.#giveBackHanded(held) : this.#settler.release(held.raw);
+    void this.#quietly(given).then(() => {
       this.#settling--;
       this.#checkIdle();
     });
     held.lose(new RivuletError('CLOSED', 'the subscriber is closed'));
+  }
+
+  async #giveBackHanded(held: HeldDelivery<Raw>): Promise<void> {
+    const reason = 'its consumer left without settling it';
+    if (held.attempt >= this.options.attempts) await this.#bury(held, reason);
+    else await this.#settler.nack(held.raw, 0, reason);
   }
 
   #idle(timeoutMs: number): Promise<void> {
@@ -637,21 +814,32 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
     });
   }
 
+  #settled(timeoutMs: number): Promise<void> {
+    if (this.#settling === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      const cancel = this.#scheduler.after(timeoutMs, () => this.#whenSettled?.());
+      this.#whenSettled = () => {
+        this.#whenSettled = null;
+        cancel();
+        resolve();
+      };
+    });
+  }
+
   #checkIdle(): void {
+    if (this.#settling === 0) this.#whenSettled?.();
     if (this.#running === 0 && this.#settling === 0) this.#whenIdle?.();
   }
 
   async #quietly(work: Promise<void>): Promise<void> {
     try {
       await work;
-    } catch (error) {
-      if (error instanceof RivuletError) this.#events.emit('warning', { error });
-      else
-        this.#events.emit('warning', {
-          error: new RivuletError('INTERNAL', 'a delivery could not be given back', {
-            cause: error,
-          }),
-        });
+    } catch (cause) {
+      const error =
+        cause instanceof RivuletError
+          ? cause
+          : new RivuletError('INTERNAL', 'a delivery could not be given back', { cause });
+      this.#events.emit('warning', { error });
     }
   }
 }

@@ -57,6 +57,8 @@ export class EmbeddedBroker extends BrokerBase {
   #publisher: EmbeddedPublisher | null = null;
   #caller: LocalCaller | null = null;
   #subscriptions = 0;
+  /** Brokers of one directory may have one client name, this one and one that was killed. */
+  readonly #unique = this.options.scheduler.uniqueName();
 
   constructor(addresses: readonly string[], options: Partial<BrokerOptions> = {}) {
     super(addresses, options);
@@ -253,7 +255,7 @@ export class EmbeddedBroker extends BrokerBase {
           pattern,
           consume,
           options,
-          consumer: `${this.options.clientName}/${this.#subscriptions++}`,
+          consumer: `${this.options.clientName}/${this.#subscriptions++}-${this.#unique}`,
           events: this.events,
           tracing: this.tracing,
         }),

@@ -29,6 +29,8 @@ export interface GroupMember {
   lead(leads: boolean): void;
   /** Everything that it holds of the topic is no longer its. */
   loseAll(reason: string): void;
+  /** An entry was trimmed away before the group had settled it. */
+  trimmed(id: string): void;
   /** An entry has left the group without a handler. */
   buried(id: string, reason: string, moved: boolean): void;
 }
@@ -85,7 +87,10 @@ export class EmbeddedEngine {
       if (database === this.database) this.#appeared.push(entry);
     };
     engine.burials = {
-      buried: (entry, group, id, reason, moved) => this.#buried(entry, group, id, reason, moved),
+      buried: (entry, group, id, reason, moved) =>
+        this.#tell(entry, group, id, (member, name) => member.buried(name, reason, moved)),
+      trimmed: (entry, group, id) =>
+        this.#tell(entry, group, id, (member, name) => member.trimmed(name)),
     };
     engine.turn();
     this.#arm();
@@ -93,6 +98,11 @@ export class EmbeddedEngine {
 
   get database(): Database {
     return this.engine.databases[0] as Database;
+  }
+
+  /** Whether messages outlive this process. */
+  get isDurable(): boolean {
+    return this.#durable !== null;
   }
 
   /** Why no change can be made now; null when one can. */
@@ -276,17 +286,17 @@ export class EmbeddedEngine {
     this.#release();
   }
 
-  #buried(
+  /** Reports an entry that left its group to one member of the group, once that is durable. */
+  #tell(
     entry: KeyEntry,
     group: ConsumerGroup,
     id: StreamId,
-    reason: string,
-    moved: boolean,
+    tell: (member: GroupMember, id: string) => void,
   ): void {
     const [member] = this.members(entry.key.toString(), group.name.toString());
     if (member === undefined) return;
     const name = id.toString();
-    this.whenSafe(() => member.buried(name, reason, moved));
+    this.whenSafe(() => tell(member, name));
   }
 
   #arm(): void {

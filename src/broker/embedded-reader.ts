@@ -5,12 +5,15 @@
  * what the dispatcher has room for: what is due first, then what is new. Deliveries reach the
  * dispatcher when the log holds them.
  * In an ordered group only the leader takes; a new leader begins with everything that is pending.
- * Invariant: what is taken and has not reached the dispatcher yet counts against its room.
+ * Invariants: what is taken and has not reached the dispatcher yet counts against its room, which all
+ * readers of a subscription share. What its handlers do not take at once is fetched ahead, and its
+ * delivery count stays as it is. What a consumer left unsettled is handed over as a suspect.
  */
-import type { ClaimSink } from '../consumer-groups/claim.ts';
+import type { ClaimSink, HandOverBudget } from '../consumer-groups/claim.ts';
 import type { Consumer } from '../consumer-groups/consumer.ts';
 import type { ConsumerGroup } from '../consumer-groups/group.ts';
 import { PendingCursor } from '../consumer-groups/pending-cursor.ts';
+import { NOBODY, PARKED } from '../consumer-groups/pending-page.ts';
 import type { BlockedReader } from '../engine/blocked-readers.ts';
 import { DAMAGE_RETRY_MS } from '../engine/damaged-streams.ts';
 import type { Database } from '../engine/database.ts';
@@ -51,6 +54,7 @@ export interface ReaderSetup {
   /** Gives a group that was just made (again) what the subscription wants of it. */
   readonly prepare: (entry: KeyEntry, group: ConsumerGroup) => void;
   readonly onLost: () => void;
+  readonly onTrimmed: (topic: string, id: string) => void;
   readonly onBuried: (topic: string, id: string, reason: string, moved: boolean) => void;
 }
 
@@ -109,6 +113,7 @@ export class EmbeddedReader implements BlockedReader, GroupMember {
       const { shell } = this.#setup;
       shell.run(() => shell.engine.blocked.again(this));
     } else {
+      void this.#setup.dispatcher.countHandOvers();
       this.loseAll('another consumer leads the ordered group');
     }
   }
@@ -116,6 +121,10 @@ export class EmbeddedReader implements BlockedReader, GroupMember {
   loseAll(reason: string): void {
     const { dispatcher } = this.#setup;
     for (const id of dispatcher.heldIds(this.topic)) dispatcher.lose(this.topic, id, reason);
+  }
+
+  trimmed(id: string): void {
+    this.#setup.onTrimmed(this.topic, id);
   }
 
   buried(id: string, reason: string, moved: boolean): void {
@@ -138,7 +147,7 @@ export class EmbeddedReader implements BlockedReader, GroupMember {
     }
     const group = entry.value.groups.get(this.#groupName) ?? this.#restore(entry);
     if (dispatcher.stuck && exclusive && this.#coming === 0 && shell.yieldLead(this)) return false;
-    let room = dispatcher.free - this.#coming;
+    let room = dispatcher.free;
     if (room > 0) {
       let taken = 0;
       const { value } = entry;
@@ -177,7 +186,7 @@ export class EmbeddedReader implements BlockedReader, GroupMember {
       if (group !== undefined && consumer !== undefined) {
         // One whose handler still runs is left to its deadline.
         const busy = new Set(dispatcher.idsInHandlers(this.topic));
-        releaseAll(this.database, entry, group, consumer, busy, 'SILENT');
+        releaseAll(this.database, entry, group, consumer, busy);
         if (consumer.pendingCount === 0) deleteConsumer(this.database, entry, group, consumer);
       }
     }
@@ -210,6 +219,7 @@ export class EmbeddedReader implements BlockedReader, GroupMember {
     turn.consumer = this.#consumerOf(entry, group);
     turn.consumer.seenTime = engine.steady;
     taken.length = 0;
+    budget.left = this.#setup.dispatcher.idle;
     if (this.#takeOverAfter !== null) this.#takeOver(room);
     if (this.#takeOverAfter === null) {
       const ackWait = group.policy?.ackWait ?? NEVER;
@@ -217,12 +227,13 @@ export class EmbeddedReader implements BlockedReader, GroupMember {
       const found = hasDue(turn, ackWait, engine.steady);
       this.#unfinished = found === 'unfinished';
       if (found === 'due') {
-        deliverDue(turn, ackWait, room - taken.length, engine.steady, sink);
+        deliverDue(turn, ackWait, room - taken.length, engine.steady, sink, budget);
       }
       if (taken.length < room) this.#takeNew(room);
     }
-    if (taken.length > 0) this.#handOver(taken.splice(0));
-    return this.#coming;
+    const count = taken.length;
+    if (count > 0) this.#handOver(taken.splice(0));
+    return count;
   }
 
   /** `>`: up to `room` deliveries in all. */
@@ -231,9 +242,16 @@ export class EmbeddedReader implements BlockedReader, GroupMember {
     if (stream.length === 0 || stream.lastId.compare(turn.group.lastId) <= 0) return;
     start.copy(turn.group.lastId).increment();
     iterator.seek(stream, start, LAST_ID);
-    delivery.begin(turn, false, this.#setup.shell.engine.steady);
+    const { steady } = this.#setup.shell.engine;
+    let counted = true;
+    delivery.begin(turn, false, steady);
     while (taken.length < room && iterator.next()) {
-      taken.push(this.#read(iterator, 1));
+      if (counted && budget.left-- <= 0) {
+        counted = false;
+        delivery.end();
+        delivery.begin(turn, false, steady, 0);
+      }
+      taken.push(this.#read(iterator, 1, counted, false));
       delivery.deliver(iterator.id);
     }
     delivery.end();
@@ -255,21 +273,30 @@ export class EmbeddedReader implements BlockedReader, GroupMember {
         gone.push(cursor.id);
         continue;
       }
-      const count = cursor.count + (cursor.consumer === consumer.index ? 0 : 1);
-      taken.push(this.#read(iterator, count));
+      const { count, consumer: owner } = cursor;
+      const isOwn = owner === consumer.index;
+      const suspect = !isOwn && owner !== NOBODY && owner !== PARKED;
+      const attempt = isOwn ? Math.max(1, count) : count + 1;
+      taken.push(this.#read(iterator, attempt, count === attempt, suspect));
       assignEntry(turn, cursor.id, engine.steady, count);
     }
     if (gone.count > 0) acknowledge(this.database, turn.entry, group, gone);
     if (!more) this.#takeOverAfter = null;
   }
 
-  /** A due entry is delivered again. */
-  takeDue(pending: PendingCursor): void {
+  /** A due entry is delivered again. `before` is its delivery count until then. */
+  takeDue(pending: PendingCursor, before: number, suspect: boolean): void {
     iterator.seek(turn.value.stream, pending.id, pending.id);
-    if (iterator.next()) taken.push(this.#read(iterator, pending.count));
+    if (!iterator.next()) return;
+    taken.push(this.#read(iterator, before + 1, pending.count > before, suspect));
   }
 
-  #read(from: StreamIterator, attempt: number): EmbeddedDelivery {
+  #read(
+    from: StreamIterator,
+    attempt: number,
+    counted: boolean,
+    suspect: boolean,
+  ): EmbeddedDelivery {
     fields.length = 0;
     while (from.nextField()) {
       fields.push(
@@ -284,6 +311,8 @@ export class EmbeddedReader implements BlockedReader, GroupMember {
       // The stream's own bytes may move.
       message: { ...message, body: Buffer.from(message.body) },
       attempt,
+      counted,
+      suspect,
       publishedAt: from.id.ms,
       entryId: from.id.clone(),
       groupAtDelivery: turn.group,
@@ -293,8 +322,10 @@ export class EmbeddedReader implements BlockedReader, GroupMember {
   #handOver(deliveries: EmbeddedDelivery[]): void {
     const { shell, dispatcher } = this.#setup;
     this.#coming += deliveries.length;
+    dispatcher.reserve(deliveries.length);
     shell.whenSafe((error) => {
       this.#coming -= deliveries.length;
+      dispatcher.unreserve(deliveries.length);
       if (error !== null) return;
       for (const each of deliveries) {
         // Whoever in this process had it before has it no longer.
@@ -345,7 +376,6 @@ export function releaseAll(
   group: ConsumerGroup,
   consumer: Consumer,
   kept: ReadonlySet<string>,
-  mode: 'SILENT' | 'FAIL',
 ): void {
   if (consumer.pendingCount === 0 || entry.value.type !== 'stream') return;
   const ids = new IdList();
@@ -354,14 +384,37 @@ export function releaseAll(
     if (!kept.has(cursor.id.toString())) ids.push(cursor.id);
   }
   if (ids.count === 0) return;
-  release(database, entry, entry.value, group, ids, { mode, retryCount: -1, force: false });
+  // What was counted for handlers that never got it is counted no longer.
+  release(database, entry, entry.value, group, ids, {
+    mode: 'SILENT',
+    retryCount: -1,
+    force: false,
+  });
+}
+
+/** Makes due what a consumer that is gone has left unsettled; it stays that consumer's. */
+export function expireAll(
+  database: Database,
+  entry: KeyEntry,
+  group: ConsumerGroup,
+  consumer: Consumer,
+): void {
+  if (consumer.pendingCount === 0 || entry.value.type !== 'stream') return;
+  const left: { readonly id: StreamId; readonly count: number }[] = [];
+  let more = group.pending.seekConsumer(consumer.index, FIRST_ID, cursor);
+  for (; more; more = cursor.nextOf(consumer.index)) {
+    left.push({ id: cursor.id.clone(), count: cursor.count });
+  }
+  const place = { database, entry, value: entry.value, group, consumer };
+  for (const { id, count } of left) assignEntry(place, id, 0, count);
+  database.wake(entry);
 }
 
 class DueSink implements ClaimSink {
   reader!: EmbeddedReader;
 
-  claimed(pending: PendingCursor): void {
-    this.reader.takeDue(pending);
+  claimed(pending: PendingCursor, _idle: number, before: number, unsettled: boolean): void {
+    this.reader.takeDue(pending, before, unsettled);
   }
 
   deleted(): void {}
@@ -379,3 +432,4 @@ const iterator = scratch(new StreamIterator());
 const cursor = scratch(new PendingCursor());
 const delivery = new Delivery();
 const sink = new DueSink();
+const budget: HandOverBudget = { left: 0 };

@@ -21,6 +21,7 @@ import { scratch } from '../util/scratch.ts';
 import type { Settler } from './delivery.ts';
 import type { EmbeddedEngine } from './embedded-engine.ts';
 import type { EmbeddedDelivery } from './embedded-reader.ts';
+import { deadlineGraceMs } from './options.ts';
 
 interface Place {
   readonly entry: KeyEntry;
@@ -61,17 +62,19 @@ export class EmbeddedSettlements implements Settler<EmbeddedDelivery> {
   }
 
   nack(raw: EmbeddedDelivery, delayMs: number, reason: string): Promise<void> {
-    return this.#giveBack(raw, 'FAIL', Math.round(delayMs), reason);
+    return this.#giveBack(raw, raw.attempt, Math.round(delayMs), reason);
   }
 
   release(raw: EmbeddedDelivery): Promise<void> {
-    return this.#giveBack(raw, 'SILENT', 0, null);
+    return this.#giveBack(raw, raw.attempt - 1, 0, null);
   }
 
   deadLetter(raw: EmbeddedDelivery, topic: string, reason: string): Promise<void> {
     return this.#change(raw, ({ entry, group }) => {
       const { database } = this.#shell;
-      if (buryEntry(database, entry, group, raw.entryId, Buffer.from(topic), reason, true)) return;
+      const { entryId, attempt } = raw;
+      const destination = Buffer.from(topic);
+      if (buryEntry(database, entry, group, entryId, destination, reason, true, attempt)) return;
       throw new RivuletError('WRITES_REFUSED', `${topic} holds something else than messages`);
     });
   }
@@ -80,7 +83,9 @@ export class EmbeddedSettlements implements Settler<EmbeddedDelivery> {
     return this.#change(raw, (place) => {
       const { engine } = this.#shell;
       // As if it had been delivered when its deadline, seen from there, is the wanted one.
-      const time = Math.max(0, engine.steady + Math.round(ms) - (place.group.policy?.ackWait ?? 0));
+      const grace = deadlineGraceMs(ms);
+      const ackWait = place.group.policy?.ackWait ?? 0;
+      const time = Math.max(0, engine.steady + Math.round(ms) + grace - ackWait);
       this.#assign(place, raw, time, cursor.count);
     });
   }
@@ -102,12 +107,12 @@ export class EmbeddedSettlements implements Settler<EmbeddedDelivery> {
 
   #giveBack(
     raw: EmbeddedDelivery,
-    mode: 'FAIL' | 'SILENT',
+    count: number,
     delay: number,
     reason: string | null,
   ): Promise<void> {
     return this.#change(raw, ({ entry, value, group }) => {
-      options.mode = mode;
+      options.retryCount = count;
       options.delay = delay;
       options.reason = reason;
       giveBack(this.#shell.database, entry, value, group, one(raw), options);
@@ -155,7 +160,8 @@ function lost(raw: EmbeddedDelivery): RivuletError {
 const cursor = scratch(new PendingCursor());
 const ids = new IdList();
 const options: PolicyNackOptions = {
-  mode: 'FAIL',
+  // Whether attempts are used up is the dispatcher's to say.
+  mode: 'SILENT',
   retryCount: -1,
   force: false,
   delay: -1,

@@ -14,10 +14,10 @@ import type { BrokerEvents, Position } from './broker.ts';
 import type { Attachment } from './broker-base.ts';
 import { type Consume, Dispatcher } from './dispatcher.ts';
 import type { EmbeddedEngine } from './embedded-engine.ts';
-import { type EmbeddedDelivery, EmbeddedReader, releaseAll } from './embedded-reader.ts';
+import { type EmbeddedDelivery, EmbeddedReader, expireAll } from './embedded-reader.ts';
 import { EmbeddedSettlements } from './embedded-settlements.ts';
 import type { Events } from './events.ts';
-import { deadLetterTopic, type ResolvedSubscribeOptions } from './options.ts';
+import { deadLetterTopic, deadlineGraceMs, type ResolvedSubscribeOptions } from './options.ts';
 import { afterId } from './positions.ts';
 import { checkTopic, compilePattern, isPattern } from './topics.ts';
 import type { Tracing } from './trace.ts';
@@ -56,6 +56,7 @@ export class EmbeddedSubscription implements Attachment {
       scheduler: shell.scheduler,
       events,
       tracing,
+      fetchAhead: shell.isDurable ? 'when trusted' : 'always',
       onFree: () => this.#free(),
     });
     const matches = compilePattern(pattern);
@@ -118,6 +119,7 @@ export class EmbeddedSubscription implements Attachment {
       exclusive: options.ordered !== 'no' && options.group !== null,
       prepare: (of, made) => this.#prepare(of, made),
       onLost: () => events.emit('groupLost', { topic, group: this.#group }),
+      onTrimmed: (of, id) => events.emit('warning', { error: trimmed(of, id, this.#group) }),
       onBuried: (of, id, reason, moved) => {
         if (moved) events.emit('deadLettered', { topic: of, id, reason });
         else events.emit('warning', { error: dropped(of, id, reason) });
@@ -134,7 +136,7 @@ export class EmbeddedSubscription implements Attachment {
     const topic = entry.key.toString();
     const dead = deadLetterTopic(topic, options);
     setPolicy(shell.database, entry, group, {
-      ackWait: Math.ceil(options.ackWaitMs),
+      ackWait: Math.ceil(options.ackWaitMs) + deadlineGraceMs(options.ackWaitMs),
       maxDeliveries: Math.floor(options.attempts),
       backoff: { minMs: Math.round(minMs), maxMs: Math.round(maxMs), factor, jitter },
       deadLetter: dead === null ? null : Buffer.from(dead),
@@ -150,8 +152,8 @@ export class EmbeddedSubscription implements Attachment {
     const { shell } = this.#setup;
     const { database } = shell;
     for (const consumer of [...group.consumers()]) {
-      releaseAll(database, entry, group, consumer, NOTHING, 'FAIL');
-      deleteConsumer(database, entry, group, consumer);
+      if (consumer.pendingCount === 0) deleteConsumer(database, entry, group, consumer);
+      else expireAll(database, entry, group, consumer);
     }
     if (entry.value.type !== 'stream') return;
     for (const other of [...entry.value.groups.values()]) {
@@ -196,8 +198,6 @@ export class EmbeddedSubscription implements Attachment {
   }
 }
 
-const NOTHING: ReadonlySet<string> = new Set();
-
 function isLegal(topic: string): boolean {
   try {
     checkTopic(topic);
@@ -205,6 +205,11 @@ function isLegal(topic: string): boolean {
   } catch {
     return false;
   }
+}
+
+function trimmed(topic: string, id: string, group: string): RivuletError {
+  const text = `message ${id} of ${topic} was trimmed away before group ${group} had settled it`;
+  return new RivuletError('DELIVERY_LOST', text);
 }
 
 function dropped(topic: string, id: string, reason: string): RivuletError {

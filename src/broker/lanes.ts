@@ -38,6 +38,11 @@ export class Lanes<Item> {
     this.#ready.unshift(item);
   }
 
+  /** What `take` would give; it stays. */
+  peek(): Item | null {
+    return this.#ready[0] ?? null;
+  }
+
   take(): Item | null {
     return this.#ready.shift() ?? null;
   }
@@ -66,11 +71,19 @@ export class Lanes<Item> {
     this.done(item);
   }
 
-  /** Everything that has not been taken, which then is forgotten here. */
+  /** Everything that has not been taken, which then is forgotten here. Taken items keep their lanes. */
   clear(): Item[] {
-    const items = [...this.#ready, ...[...this.#waiting.values()].flat()];
+    const ready = this.#ready;
     this.#ready = [];
-    this.#waiting.clear();
+    const items = [...ready];
+    // The lane of a ready item is free now; that of a taken one stays busy until `done`.
+    for (const item of ready) {
+      const lane = this.#laneOf(item);
+      if (lane === null) continue;
+      items.push(...(this.#waiting.get(lane) ?? []));
+      this.#waiting.delete(lane);
+    }
+    for (const queue of this.#waiting.values()) items.push(...queue.splice(0));
     return items;
   }
 }

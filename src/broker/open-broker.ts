@@ -5,6 +5,7 @@
  * loaded when their scheme is first asked for; anybody can register a scheme.
  */
 import { RivuletError } from '../errors.ts';
+import { nearestName } from '../util/nearest-name.ts';
 import { withoutPassword } from './addresses.ts';
 import type { Broker } from './broker.ts';
 import type { BrokerOptions } from './options.ts';
@@ -114,26 +115,7 @@ async function loadAdapter(name: string, scheme: string): Promise<BrokerModule> 
 
 function unknownScheme(scheme: string): RivuletError {
   const known = [...schemes.keys()].sort();
-  const nearest = known
-    .map((name) => ({ name, steps: distance(scheme, name) }))
-    .sort((a, b) => a.steps - b.steps)[0];
-  const hint =
-    nearest !== undefined && nearest.steps <= 3
-      ? `did you mean ${nearest.name}:?`
-      : `there are ${known.join(', ')}`;
+  const nearest = nearestName(scheme, known);
+  const hint = nearest === null ? `there are ${known.join(', ')}` : `did you mean ${nearest}:?`;
   return new RivuletError('UNKNOWN_SCHEME', `no broker has the scheme ${scheme}: ${hint}`);
-}
-
-/** Levenshtein's: how many letters to insert, delete or replace. */
-function distance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const replaced = row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(row[j] + 1, next[j - 1] + 1, replaced));
-    }
-    row = next;
-  }
-  return row[b.length];
 }

@@ -1,13 +1,13 @@
 /**
- * The options of brokers, publishes and subscriptions, with units and defaults; and the one function
- * that fills the defaults in and rejects nonsense.
+ * The options of brokers, publishes and subscriptions, with units and defaults; and the functions
+ * that fill the defaults in and reject nonsense. What an option may be stands in option-rows.ts.
  */
 import { hostname } from 'node:os';
-import { RivuletError } from '../errors.ts';
 import type { Position } from './broker.ts';
+import { brokerTable, MOST_IN_FLIGHT, subscribeTable } from './option-rows.ts';
+import { checkOptions, given, invalid } from './option-table.ts';
 import type { Scheduler } from './scheduler.ts';
 import { systemScheduler } from './system-scheduler.ts';
-import { checkGroup, checkTopic } from './topics.ts';
 
 export interface BrokerOptions {
   /** [Addrs] One or more URLs of one broker or cluster. */
@@ -105,6 +105,7 @@ export interface ResolvedSubscribeOptions {
   readonly signal: AbortSignal | null;
 }
 
+const RECONNECT: Backoff = { minMs: 50, maxMs: 5000, factor: 2, jitter: true };
 const DEFAULT_BACKOFF: Backoff = { minMs: 100, maxMs: 60_000, factor: 2, jitter: true };
 
 /** Broker options with every default filled in. `previous` are those that `init` changes. */
@@ -112,6 +113,7 @@ export function resolveBrokerOptions(
   options: Partial<BrokerOptions>,
   previous?: BrokerOptions,
 ): BrokerOptions {
+  checkOptions(brokerTable, options);
   const scheduler = options.scheduler ?? previous?.scheduler ?? systemScheduler;
   const resolved: BrokerOptions = {
     addresses: [],
@@ -119,61 +121,68 @@ export function resolveBrokerOptions(
     publishTimeoutMs: 10_000,
     maxPendingPublishes: 10_000,
     connectTimeoutMs: 10_000,
-    reconnect: { minMs: 50, maxMs: 5000, factor: 2, jitter: true },
     drainTimeoutMs: 30_000,
     maxBodyBytes: 8 * 1024 * 1024,
     idWindowMs: 120_000,
     goMicro: false,
     ...previous,
-    ...options,
+    ...given(options),
+    reconnect: { ...(previous?.reconnect ?? RECONNECT), ...given(options.reconnect ?? {}) },
     scheduler,
   };
-  positive('publishTimeoutMs', resolved.publishTimeoutMs);
-  positive('maxPendingPublishes', resolved.maxPendingPublishes);
-  positive('connectTimeoutMs', resolved.connectTimeoutMs);
-  positive('maxBodyBytes', resolved.maxBodyBytes);
-  positive('idWindowMs', resolved.idWindowMs);
-  if (!(resolved.drainTimeoutMs >= 0)) invalid('drainTimeoutMs may not be negative');
-  if (resolved.clientName === '') invalid('clientName is empty');
+  checkBackoff('reconnect', resolved.reconnect);
   return resolved;
 }
 
 /** Subscribe options with every default filled in; rejects nonsense with INVALID_ARGUMENT. */
 export function resolveSubscribeOptions(options: SubscribeOptions = {}): ResolvedSubscribeOptions {
+  checkOptions(subscribeTable, options);
   const ordered = options.ordered ?? 'no';
   const concurrency = options.concurrency ?? 1;
-  const batch = options.batch ?? { size: 1, waitMs: 0 };
+  const batch = { size: options.batch?.size ?? 1, waitMs: options.batch?.waitMs ?? 0 };
   const resolved: ResolvedSubscribeOptions = {
     group: options.group ?? null,
     ack: options.ack ?? 'auto',
     from: options.from ?? 'new',
     concurrency,
-    maxInFlight: options.maxInFlight ?? 2 * concurrency * batch.size,
+    maxInFlight: options.maxInFlight ?? Math.min(MOST_IN_FLIGHT, 2 * concurrency * batch.size),
     ordered,
     ackWaitMs: options.ackWaitMs ?? 30_000,
     attempts: options.retry?.attempts ?? 10,
-    backoff: { ...DEFAULT_BACKOFF, ...options.retry?.backoff },
+    backoff: backoffOf(options.retry?.backoff ?? {}),
     deadLetter: options.deadLetter ?? null,
     batch,
     signal: options.signal ?? null,
   };
-  positive('concurrency', concurrency);
-  positive('maxInFlight', resolved.maxInFlight);
-  positive('ackWaitMs', resolved.ackWaitMs);
-  positive('retry.attempts', resolved.attempts);
-  positive('batch.size', batch.size);
-  if (options.group !== undefined) checkGroup(options.group);
-  if (typeof resolved.deadLetter === 'string') checkTopic(resolved.deadLetter);
+  checkBackoff('retry.backoff', resolved.backoff);
   if (ordered === 'strictly' && concurrency > 1) {
-    invalid('ordered: "strictly" and concurrency above 1 exclude each other: use "by-key"');
+    throw invalid('ordered: "strictly" and concurrency above 1 exclude each other: use "by-key"');
   }
   if (ordered !== 'no' && batch.size > 1 && concurrency > 1) {
-    invalid('batches in order are handled one at a time: leave concurrency at 1');
+    throw invalid('batches in order are handled one at a time: leave concurrency at 1');
   }
   if (batch.size > resolved.maxInFlight) {
-    invalid(`a batch of ${batch.size} never fills while maxInFlight is ${resolved.maxInFlight}`);
+    throw invalid(
+      `a batch of ${batch.size} never fills while maxInFlight is ${resolved.maxInFlight}`,
+    );
   }
   return resolved;
+}
+
+function backoffOf(options: Partial<Backoff>): Backoff {
+  const resolved = { ...DEFAULT_BACKOFF, ...given(options) };
+  // One bound that was given alone moves the default of the other, never itself.
+  if (options.maxMs === undefined && resolved.minMs > resolved.maxMs) {
+    return { ...resolved, maxMs: resolved.minMs };
+  }
+  if (options.minMs === undefined && resolved.minMs > resolved.maxMs) {
+    return { ...resolved, minMs: resolved.maxMs };
+  }
+  return resolved;
+}
+
+function checkBackoff(name: string, { minMs, maxMs }: Backoff): void {
+  if (minMs > maxMs) throw invalid(`${name}: minMs (${minMs}) is above maxMs (${maxMs})`);
 }
 
 /** Where a message that came on `topic` goes when its attempts are used up; null = nowhere. */
@@ -191,10 +200,10 @@ export function backoffMs(backoff: Backoff, attempt: number, fraction: number): 
   return Math.round(backoff.jitter ? full * (0.5 + fraction / 2) : full);
 }
 
-function positive(name: string, value: number): void {
-  if (!Number.isFinite(value) || value < 1) invalid(`${name} must be at least 1, not ${value}`);
-}
-
-function invalid(message: string): never {
-  throw new RivuletError('INVALID_ARGUMENT', message);
+/**
+ * How much longer than `ackWaitMs` the broker waits before it gives a message to another consumer. A
+ * live consumer gives it back itself at the deadline, and then its count of hand-overs is exact.
+ */
+export function deadlineGraceMs(ackWaitMs: number): number {
+  return Math.ceil(Math.min(1000, Math.max(100, ackWaitMs / 10)));
 }

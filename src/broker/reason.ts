@@ -1,7 +1,16 @@
-/** The reason that travels with a dead letter: an error's text, bounded. */
+/** The reason that travels with a dead letter: an error's text, bounded. Never throws. */
 const LONGEST_REASON = 1000;
 
 export function reasonOf(error: unknown): string {
-  const text = error instanceof Error ? error.message || error.name : String(error);
-  return text.slice(0, LONGEST_REASON);
+  const text = error instanceof Error ? error.message || error.name : textOf(error);
+  return String(text).slice(0, LONGEST_REASON);
+}
+
+/** Objects without a prototype have no text. */
+function textOf(value: unknown): string {
+  try {
+    return String(value);
+  } catch {
+    return Object.prototype.toString.call(value);
+  }
 }

@@ -21,7 +21,7 @@ import { messageOf } from './entry.ts';
 import type { Events } from './events.ts';
 import { type BrokerOptions, backoffMs } from './options.ts';
 import { outage, type RemoteLink } from './remote-link.ts';
-import { type RemoteTopic, timeOf } from './remote-topic.ts';
+import { type RemoteTopic, serverAckWaitMs, timeOf } from './remote-topic.ts';
 import { pause } from './scheduler.ts';
 
 /** Well below the time after which proxies and firewalls forget a silent connection. */
@@ -156,7 +156,9 @@ export class RemoteReader {
         'BLOCK',
         blockMs,
         'CLAIM',
-        Math.ceil(dispatcher.options.ackWaitMs),
+        serverAckWaitMs(dispatcher.options),
+        'HANDOVER',
+        dispatcher.idle,
       ],
       'STREAMS',
     ];
@@ -176,28 +178,40 @@ export class RemoteReader {
     const { dispatcher } = this.#setup;
     const from = this.topics.find((each) => each.topic === topic);
     if (from === undefined) return;
-    for (const [name, fields, , before] of entries) {
+    for (const [name, fields, idleMs, before, flags] of entries) {
       const id = name.toString('latin1');
-      if (before === 0) from.lastId = id;
+      // New entries have never been idle.
+      if (before === 0 && idleMs === 0 && (flags & UNSETTLED) === 0) from.lastId = id;
       else dispatcher.lose(topic, id, 'its deadline has passed');
-      this.#push(topic, id, Number(before) + 1, fields);
+      const counted = (flags & COUNTED) !== 0;
+      this.#push(topic, id, Number(before) + 1, fields, counted, (flags & UNSETTLED) !== 0);
     }
   }
 
-  #push(topic: string, id: string, attempt: number, fields: readonly Buffer[]): void {
+  #push(
+    topic: string,
+    id: string,
+    attempt: number,
+    fields: readonly Buffer[],
+    counted: boolean,
+    suspect: boolean,
+  ): void {
     const { dispatcher } = this.#setup;
     dispatcher.push({
       topic,
       id,
       attempt,
+      counted,
+      suspect,
       message: messageOf(fields),
       publishedAt: timeOf(id),
     });
   }
 
   /**
-   * Takes again, in order of id, what this consumer (a new leader: anybody) was given and this
-   * process does not hold. What was this consumer's keeps its delivery count: nobody has seen it.
+   * Takes again, in order of id, what this consumer (a new leader: any consumer) was given and this
+   * process does not hold. What was this consumer's came in a reply that was lost, so no handler has
+   * had it; what another consumer left is a suspect.
    */
   async #recover(each: RemoteTopic): Promise<void> {
     const { link, consumer, dispatcher, exclusive } = this.#setup;
@@ -207,17 +221,20 @@ export class RemoteReader {
     const rows = (await link.call(...query, ...(exclusive ? [] : [consumer]))) as PendingRow[];
     const missing = rows.filter(([id]) => !held.has(id.toString('latin1')));
     const taken = missing.slice(0, dispatcher.free);
-    const claims = taken.map(([id, owner, , count]) => {
-      const attempt = owner.toString('latin1') === consumer ? count : count + 1;
-      return ['XCLAIM', topic, group, consumer, 0, id, 'RETRYCOUNT', attempt] as const;
-    });
+    const claims = taken.map(
+      ([id, , , count]) => ['XCLAIM', topic, group, consumer, 0, id, 'RETRYCOUNT', count] as const,
+    );
     const replies = await link.pipeline(claims);
     replies.forEach((reply, index) => {
       if (reply instanceof ReplyError) throw reply;
       const [entry] = reply as Entry[];
       if (entry === undefined) return;
-      const attempt = (claims[index] as (typeof claims)[number])[7];
-      this.#push(topic, entry[0].toString('latin1'), attempt, entry[1]);
+      const [, owner, , count] = taken[index] as PendingRow;
+      const isOwn = owner.equals(Buffer.from(consumer));
+      const attempt = isOwn ? Math.max(1, count) : count + 1;
+      const suspect = !isOwn && owner.length > 0;
+      const id = entry[0].toString('latin1');
+      this.#push(topic, id, attempt, entry[1], count === attempt, suspect);
     });
     each.recovering = taken.length < missing.length;
   }
@@ -227,6 +244,7 @@ export class RemoteReader {
     const { dispatcher } = this.#setup;
     if (dispatcher.stuck) {
       // Handlers that do not return must not keep the group from its other members.
+      await dispatcher.countHandOvers();
       for (const each of this.topics) if (each.leading) await this.#yieldLead(each);
       return false;
     }
@@ -337,8 +355,12 @@ export class RemoteReader {
   }
 }
 
-/** With CLAIM: how long it was pending, and how often it was delivered before. */
-type Entry = [id: Buffer, fields: Buffer[], idleMs: number, before: number];
+/** With CLAIM and HANDOVER: how long it was pending, how often it was handed over before, flags. */
+type Entry = [id: Buffer, fields: Buffer[], idleMs: number, before: number, flags: number];
+/** The server has counted this delivery as a hand-over. */
+const COUNTED = 1;
+/** Its last consumer neither settled it nor gave it back. */
+const UNSETTLED = 2;
 type PendingRow = [id: Buffer, consumer: Buffer, idleMs: number, count: number];
 
 function ask(

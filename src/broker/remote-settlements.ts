@@ -64,20 +64,22 @@ export class RemoteSettlements implements Settler {
   }
 
   nack(raw: RawDelivery, delayMs: number, reason: string): Promise<void> {
-    return this.#giveBack(raw, 'FAIL', ['DELAY', Math.round(delayMs), 'REASON', reason]);
+    const delay = ['DELAY', Math.round(delayMs), 'REASON', reason];
+    return this.#giveBack(raw, 'SILENT', [...delay, 'RETRYCOUNT', raw.attempt]);
   }
 
   deadLetter(raw: RawDelivery, _topic: string, reason: string): Promise<void> {
     // Where to is in the group's policy.
-    return this.#giveBack(raw, 'DEADLETTER', ['REASON', reason]);
+    return this.#giveBack(raw, 'DEADLETTER', ['REASON', reason, 'RETRYCOUNT', raw.attempt]);
   }
 
   release(raw: RawDelivery): Promise<void> {
-    return this.#giveBack(raw, 'SILENT', ['DELAY', 0]);
+    return this.#giveBack(raw, 'SILENT', ['DELAY', 0, 'RETRYCOUNT', raw.attempt - 1]);
   }
 
   extend(raw: RawDelivery, ms: number): Promise<void> {
-    // Idle for less than nothing where the deadline is to lie further off than ackWait.
+    // Idle for less than nothing where the deadline is to lie further off than ackWait. The policy's
+    // deadline has the grace on top, and so has this one.
     return this.#claim(raw, ['IDLE', Math.round(this.#options.ackWaitMs - ms)]);
   }
 

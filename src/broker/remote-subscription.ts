@@ -61,7 +61,8 @@ export class RemoteSubscription implements Attachment {
     const { options, broker, events, tracing, link } = setup;
     this.#isMeant = compilePattern(setup.pattern);
     this.#group = options.group ?? `${OWN_GROUP}${broker.scheduler.uniqueName()}`;
-    const consumer = `${broker.clientName}/${setup.number}`;
+    // A process that was killed may have had the same name; its messages are not this one's.
+    const consumer = `${broker.clientName}/${setup.number}-${broker.scheduler.uniqueName()}`;
     this.#dispatcher = new Dispatcher({
       options,
       consume: setup.consume,

@@ -3,7 +3,7 @@
  */
 import { type Reply, ReplyError, ReplyMap } from '../client/reply.ts';
 import type { Position } from './broker.ts';
-import { deadLetterTopic, type ResolvedSubscribeOptions } from './options.ts';
+import { deadLetterTopic, deadlineGraceMs, type ResolvedSubscribeOptions } from './options.ts';
 import type { Command, RemoteLink } from './remote-link.ts';
 
 /** `*` would stand for any message's id and `$` for the last one's. */
@@ -63,11 +63,18 @@ function policyCommand(topic: string, group: string, options: ResolvedSubscribeO
   const dead = deadLetterTopic(topic, options);
   return [
     ...['XGROUP', 'SETPOLICY', topic, group],
-    ...['ACKWAIT', Math.ceil(options.ackWaitMs), 'MAXDELIVERIES', Math.floor(options.attempts)],
+    ...['ACKWAIT', serverAckWaitMs(options), 'MAXDELIVERIES', options.attempts],
     ...['BACKOFF', Math.round(minMs), Math.max(Math.round(minMs), Math.round(maxMs)), factor],
     ...(jitter ? ['JITTER'] : []),
     ...(dead === null ? ['NODEADLETTER'] : ['DEADLETTER', dead]),
   ];
+}
+
+/** After how long the server gives an unsettled message to another consumer. */
+export function serverAckWaitMs({
+  ackWaitMs,
+}: Pick<ResolvedSubscribeOptions, 'ackWaitMs'>): number {
+  return Math.ceil(ackWaitMs) + deadlineGraceMs(ackWaitMs);
 }
 
 /** A position as the id after which a group begins. */

@@ -8,6 +8,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { Capabilities } from '../broker/capabilities.ts';
+import { attempts } from './cases/attempts.ts';
 import { batches } from './cases/batches.ts';
 import { closing } from './cases/closing.ts';
 import { deadLetters } from './cases/dead-letters.ts';
@@ -60,6 +61,7 @@ export const cases: Readonly<Record<string, readonly Case[]>> = {
   publishing,
   groups,
   retries,
+  attempts,
   'dead letters': deadLetters,
   order,
   flow,
@@ -127,8 +129,10 @@ export function conformance(setup: ConformanceSetup): void {
 
 async function reasonToSkip(each: Case, backing: Backing): Promise<string | null> {
   for (const use of each.uses ?? []) {
+    if (use === 'processUrl' && backing.url !== undefined) continue;
     if (backing[use] === undefined) return `the backing has no ${String(use)}`;
   }
+  if (backing.notYet?.includes(each.name)) return 'not yet';
   if (each.needs === undefined) return null;
   await using broker = await backing.open(each.options);
   const missing = each.needs(broker.capabilities);

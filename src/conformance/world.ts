@@ -15,6 +15,11 @@ export interface Backing extends AsyncDisposable {
   open(options?: Partial<BrokerOptions>): Promise<Broker>;
   /** For processes of their own, which use `openBroker`. */
   readonly url?: string;
+  /**
+   * For one process at a time: no other broker is open while a child uses it. Left out where `url`
+   * may be used for that.
+   */
+  readonly processUrl?: string;
   /** A proxy before it, and how to open a broker through that. */
   behindProxy?(): Promise<{
     readonly proxy: FaultyProxy;
@@ -27,6 +32,8 @@ export interface Backing extends AsyncDisposable {
   killNodeOf?(topic: string): Promise<void>;
   /** Forgets everything, groups too, as a flush or a failover to an empty node does. */
   flush?(): Promise<void>;
+  /** Names of cases that its broker does not pass yet. */
+  readonly notYet?: readonly string[];
   /** How many client connections the server sees. */
   connections?(): Promise<number>;
 }
@@ -44,6 +51,11 @@ export class World {
     this.#prefix = prefix;
   }
 
+  /** Where a child process connects to, while no broker of this process is open. */
+  get processUrl(): string {
+    return this.backing.processUrl ?? this.backing.url ?? '';
+  }
+
   /** A topic that no other case has. */
   topic(suffix = 'topic'): string {
     return `${this.#prefix}.${suffix}${this.#topics++}`;
@@ -57,6 +69,12 @@ export class World {
   keep(broker: Broker): Broker {
     this.#brokers.push(broker);
     return broker;
+  }
+
+  /** Work with a broker that is closed afterwards, so that a child process may have its place. */
+  async briefly<T>(work: (broker: Broker) => Promise<T>): Promise<T> {
+    await using broker = await this.backing.open();
+    return await work(broker);
   }
 
   async end(): Promise<void> {

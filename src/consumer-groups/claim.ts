@@ -26,9 +26,10 @@ export interface ClaimSink {
   /**
    * The entry is now the consumer's; the cursor shows its new time and count. `idle` (ms, 0 where
    * the clock went back) and `count` are those from before. An entry of nobody has the delivery time
-   * 0, so its `idle` is `now`, as Redis replies it.
+   * 0, so its `idle` is `now`, as Redis replies it. `unsettled`: a consumer had it and neither
+   * acknowledged it nor gave it back.
    */
-  claimed(entry: PendingCursor, idle: number, count: number): void;
+  claimed(entry: PendingCursor, idle: number, count: number, unsettled: boolean): void;
   /** A dangling entry was dropped from the pending list. */
   deleted(id: StreamId): void;
 }
@@ -135,6 +136,15 @@ export function claimIdle(
   return claimed;
 }
 
+/**
+ * Which deliveries count. A consumer that fetches ahead of its handlers says how many of the entries
+ * it hands over at once; the delivery count of the others stays as it is. So does that of an entry
+ * that a consumer had and did not settle: it is handed over alone, and counted by a claim of its own.
+ */
+export interface HandOverBudget {
+  left: number;
+}
+
 /** What becomes of a due entry of a group with a policy; `later` = not in this turn. */
 export type Due = 'deliver' | 'leave' | 'gone' | 'later';
 
@@ -157,6 +167,7 @@ export function claimDue(
   now: number,
   judge: (entry: PendingCursor) => Due,
   sink: ClaimSink,
+  budget: HandOverBudget | null = null,
 ): number {
   const at = claimCursor;
   const walk = new IdleWalk(group.pending, minIdle, now);
@@ -169,7 +180,8 @@ export function claimDue(
     }
     const due = judge(at);
     if (due === 'deliver') {
-      take(group, at, consumer, now, -1, false, now, sink);
+      const counts = budget === null || (isUnowned(at) && budget.left-- > 0);
+      take(group, at, consumer, now, counts ? -1 : at.count, false, now, sink);
       claimed++;
       continue;
     }
@@ -357,10 +369,11 @@ function take(
 ): void {
   const idle = isUnowned(at) ? now : idleOf(at, now);
   const before = at.count;
+  const unsettled = !isUnowned(at);
   const count = retryCount >= 0 ? retryCount : justId ? before : countUp(before);
   group.assign(at, consumer, time, count);
   consumer.activeTime = now;
-  sink.claimed(at, idle, before);
+  sink.claimed(at, idle, before, unsettled);
 }
 
 function isUnowned({ consumer }: PendingCursor): boolean {

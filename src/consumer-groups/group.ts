@@ -150,11 +150,17 @@ export class ConsumerGroup {
    * entry becomes pending with delivery count 1. An entry that is pending already, which happens
    * after XGROUP SETID back, changes hands. Without a consumer (NOACK) only the position moves.
    */
-  deliver(stream: StreamCounters, id: StreamId, consumer: Consumer | null, now: number): void {
+  deliver(
+    stream: StreamCounters,
+    id: StreamId,
+    consumer: Consumer | null,
+    now: number,
+    count = 1,
+  ): void {
     advance(stream, this, id);
     if (consumer === null) return;
     consumer.activeTime = now;
-    this.setPending(id, consumer, now, 1);
+    this.setPending(id, consumer, now, count);
   }
 
   /** Makes the entry pending for the consumer, wherever it was before. True when it is new here. */

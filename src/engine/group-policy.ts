@@ -20,6 +20,7 @@ import {
   claimDue,
   type Due,
   findDue,
+  type HandOverBudget,
   type NackMode,
   nackedCount,
   type Search,
@@ -57,6 +58,8 @@ const GIVEN_BACK = 'given back by its consumer';
 export interface BurialListener {
   /** `moved` is false for one that was dropped, as its group has no dead letter. */
   buried(entry: KeyEntry, group: ConsumerGroup, id: StreamId, reason: string, moved: boolean): void;
+  /** The entry was deleted or trimmed from its stream while the group had not acknowledged it. */
+  trimmed?(entry: KeyEntry, group: ConsumerGroup, id: StreamId): void;
 }
 
 // --- The policy itself ---
@@ -111,21 +114,23 @@ export function hasDue(turn: GroupTurn, minIdle: number, now: number): Search {
   begin(turn);
   recheckAside(turn);
   const { group, value } = turn;
-  const found = findDue(group, value.stream, minIdle, MOST_LOOKS, now, judge, NOBODY_LISTENS);
+  const found = findDue(group, value.stream, minIdle, MOST_LOOKS, now, judge, DANGLING);
   recordAcknowledged(turn.database, turn.entry, group, leaving);
   return found;
 }
 
-/** Delivers up to `limit` due entries again. Returns how many. */
+/** Delivers up to `limit` due entries again; `budget` says which deliveries count. Returns how many. */
 export function deliverDue(
   turn: GroupTurn,
   minIdle: number,
   limit: number,
   now: number,
   sink: ClaimSink,
+  budget: HandOverBudget | null = null,
 ): number {
   begin(turn);
-  const claims = beginClaims(turn, sink);
+  reporting.sink = sink;
+  const claims = beginClaims(turn, reporting);
   const { group, value, consumer } = turn;
   const count = claimDue(
     group,
@@ -137,6 +142,7 @@ export function deliverDue(
     now,
     judge,
     claims,
+    budget,
   );
   recordAcknowledged(turn.database, turn.entry, group, leaving);
   endClaims(turn, now);
@@ -180,11 +186,12 @@ function bury(
   destination: Uint8Array | null,
   reason: string,
   silent = false,
+  count = pending.count,
 ): boolean {
   const { database, entry, group } = at;
   if (
     destination !== null &&
-    !appendDeadLetter(database, entry, group, pending.id, pending.count, destination, reason)
+    !appendDeadLetter(database, entry, group, pending.id, count, destination, reason)
   ) {
     return false;
   }
@@ -278,7 +285,9 @@ function giveBackOne(
     (mode === 'FATAL' && (policy.deadLetter !== null || policy.maxDeliveries > 0)) ||
     (mode === 'FAIL' && isSpent(policy, count));
   if (ends) {
-    if (!bury(cursor, policy.deadLetter, options.reason ?? GIVEN_BACK)) noteCondemned(group);
+    const deliveries = retryCount >= 0 ? count : cursor.count;
+    const why = options.reason ?? GIVEN_BACK;
+    if (!bury(cursor, policy.deadLetter, why, false, deliveries)) noteCondemned(group);
     return;
   }
   let rest = options.delay;
@@ -316,7 +325,7 @@ function noteReleased(group: ConsumerGroup, id: StreamId, count: number): void {
 }
 
 function dropDangling(): void {
-  leaving.push(cursor.id);
+  DANGLING.deleted(cursor.id);
   at.group.drop(cursor);
 }
 
@@ -350,8 +359,9 @@ function recordTimed(
 // --- For a broker in the same process ---
 
 /**
- * Moves a pending entry to a dead-letter stream of the caller's choice, or drops it (null). False
- * where it is not pending, or cannot be moved. `silent` = the listener is not told.
+ * Moves a pending entry, delivered `count` times, to a dead-letter stream of the caller's choice, or
+ * drops it (null). False where it is not pending, or cannot be moved. `silent` = the listener is not
+ * told.
  */
 export function buryEntry(
   database: Database,
@@ -361,9 +371,10 @@ export function buryEntry(
   destination: Uint8Array | null,
   reason: string,
   silent: boolean,
+  count: number,
 ): boolean {
   begin({ database, entry, group });
-  const gone = group.pending.find(id, cursor) && bury(cursor, destination, reason, silent);
+  const gone = group.pending.find(id, cursor) && bury(cursor, destination, reason, silent, count);
   recordAcknowledged(database, entry, group, leaving);
   return gone;
 }
@@ -388,12 +399,36 @@ export function assignEntry(turn: GroupTurn, id: StreamId, time: number, count: 
   }
 }
 
-const NOBODY_LISTENS: Pick<ClaimSink, 'deleted'> = { deleted: (id) => leaving.push(id) };
+const DANGLING: Pick<ClaimSink, 'deleted'> = {
+  deleted(id) {
+    leaving.push(id);
+    at.database.engine.burials?.trimmed?.(at.entry, at.group, id);
+  },
+};
+/** As DANGLING, between a reader's sink and what claims. */
+class Reporting implements ClaimSink {
+  sink!: ClaimSink;
+
+  get full(): boolean {
+    return this.sink.full === true;
+  }
+
+  claimed(entry: PendingCursor, idle: number, count: number, unsettled: boolean): void {
+    this.sink.claimed(entry, idle, count, unsettled);
+  }
+
+  deleted(id: StreamId): void {
+    at.database.engine.burials?.trimmed?.(at.entry, at.group, id);
+    this.sink.deleted(id);
+  }
+}
+
 const FIRST_ID = StreamId.min();
 
 // Scratch: never held across calls.
 /** Where the present call is at work. */
 const at = scratchRecord({} as Pick<GroupTurn, 'database' | 'entry' | 'group'>);
+const reporting = scratchRecord(new Reporting());
 const cursor = reused(new PendingCursor());
 const scratch = new StreamId();
 const leaving = new IdList();

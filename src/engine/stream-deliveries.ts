@@ -50,16 +50,21 @@ export class Delivery {
   #stream: Stream | undefined;
   #consumer: Consumer | null = null;
   #count = 0;
+  #deliveries = 1;
   #now = 0;
   readonly #first = new StreamId();
   readonly #last = new StreamId();
 
-  /** With `noAck` nothing becomes pending; only the group's position moves. */
-  begin(turn: GroupTurn, noAck: boolean, now: number): void {
+  /**
+   * With `noAck` nothing becomes pending; only the group's position moves. `deliveries` is the count
+   * that the entries get: 1, or 0 for what is fetched ahead of its handler.
+   */
+  begin(turn: GroupTurn, noAck: boolean, now: number, deliveries: 0 | 1 = 1): void {
     this.#turn = turn;
     this.#stream = turn.value.stream;
     this.#consumer = noAck ? null : turn.consumer;
     this.#count = 0;
+    this.#deliveries = deliveries;
     this.#now = now;
     turn.database.touchGroup(turn.entry, turn.group);
   }
@@ -67,7 +72,7 @@ export class Delivery {
   deliver(id: StreamId): void {
     if (this.#count++ === 0) this.#first.copy(id);
     this.#last.copy(id);
-    this.#turn!.group.deliver(this.#stream!, id, this.#consumer, this.#now);
+    this.#turn!.group.deliver(this.#stream!, id, this.#consumer, this.#now, this.#deliveries);
   }
 
   end(): void {
@@ -76,10 +81,12 @@ export class Delivery {
     this.#turn = undefined;
     this.#stream = undefined;
     if (this.#count === 0 || !engine.recording) return;
-    const record = beginGroupRecord(StreamRecord.DELIVER, database, entry, group);
+    const ahead = this.#deliveries === 0 && this.#consumer !== null;
+    const type = ahead ? StreamRecord.DELIVER_AHEAD : StreamRecord.DELIVER;
+    const record = beginGroupRecord(type, database, entry, group);
     record.bytes(consumer.name);
     record.varint(this.#now);
-    record.u8(this.#consumer === null ? 1 : 0);
+    if (!ahead) record.u8(this.#consumer === null ? 1 : 0);
     record.varint(this.#count);
     this.#first.encode(record);
     this.#last.encode(record);
@@ -212,11 +219,11 @@ class Claims implements ClaimSink {
     return this.sink!.full === true;
   }
 
-  claimed(entry: PendingCursor, idle: number, count: number): void {
+  claimed(entry: PendingCursor, idle: number, count: number, unsettled: boolean): void {
     times[taken.count] = entry.time;
     counts[taken.count] = entry.count;
     taken.push(entry.id);
-    this.sink!.claimed(entry, idle, count);
+    this.sink!.claimed(entry, idle, count, unsettled);
   }
 
   deleted(id: StreamId): void {

@@ -77,4 +77,6 @@ export const StreamRecord = {
   REST: 76,
   /** group, ids, then for each: when it was given back (f64), delivery count: it waits for its dead letter. */
   CONDEMN: 77,
+  /** group, consumer, time, number of entries, first id, last id: fetched ahead, delivery count 0. */
+  DELIVER_AHEAD: 78,
 } as const;

@@ -176,13 +176,16 @@ export const streamReplayHandlers: Readonly<Record<number, RecordHandler>> = {
     const consumer = readConsumer(group, record);
     const time = seen(consumer, record.varint());
     const noAck = record.u8() === 1;
-    let count = record.varint();
-    id.decode(record);
-    iterator.seek(value.stream, id, last.decode(record));
     delivery.begin({ database, entry, value, group, consumer }, noAck, time);
-    for (; iterator.next(); count--) delivery.deliver(iterator.id);
-    delivery.end();
-    if (count !== 0) throw new RangeError(`${count} delivered entries are not there`);
+    replayDelivery(value, record);
+  },
+  [StreamRecord.DELIVER_AHEAD](engine, record) {
+    const { database, entry, value } = readTarget(engine, record);
+    const group = readGroup(value, record);
+    const consumer = readConsumer(group, record);
+    const time = seen(consumer, record.varint());
+    delivery.begin({ database, entry, value, group, consumer }, false, time, 0);
+    replayDelivery(value, record);
   },
   [StreamRecord.REDELIVER](engine, record) {
     const { database, entry, value } = readTarget(engine, record);
@@ -311,6 +314,16 @@ function trimBefore(first: StreamId): void {
 function trimAll(): void {
   rule.strategy = 'maxlen';
   rule.maxlen = 0;
+}
+
+/** The number of entries and the range of a delivery that has begun. */
+function replayDelivery(value: StreamValue, record: ByteReader): void {
+  let count = record.varint();
+  id.decode(record);
+  iterator.seek(value.stream, id, last.decode(record));
+  for (; iterator.next(); count--) delivery.deliver(iterator.id);
+  delivery.end();
+  if (count !== 0) throw new RangeError(`${count} delivered entries are not there`);
 }
 
 const SILENT = { delivered: () => {}, missing: () => {} };

@@ -39,7 +39,11 @@ class Recorder implements Settler {
   recount = (raw: RawDelivery) => this.#note('recount', raw);
 }
 
-function setUp(consume: Consume, options: SubscribeOptions = {}) {
+function setUp(
+  consume: Consume,
+  options: SubscribeOptions = {},
+  fetchAhead: 'always' | 'when trusted' = 'always',
+) {
   const scheduler = new VirtualScheduler();
   const settler = new Recorder();
   const events = new Events<BrokerEvents>();
@@ -51,12 +55,20 @@ function setUp(consume: Consume, options: SubscribeOptions = {}) {
     scheduler,
     events,
     tracing: passingOn(),
+    fetchAhead,
     onFree: () => {
       freed++;
     },
   });
-  const push = (id: string, key?: string, attempt = 1, headers: Record<string, string> = {}) =>
+  const push = (
+    id: string,
+    key?: string,
+    attempt = 1,
+    headers: Record<string, string> = {},
+    kind: { counted?: boolean; suspect?: boolean } = {},
+  ) =>
     dispatcher.push({
+      ...kind,
       topic: 't',
       id,
       attempt,
@@ -255,7 +267,7 @@ test('settling twice is ALREADY_SETTLED, settling after the deadline DELIVERY_LO
   assert.equal(signal.aborted, true);
   assert.equal(dispatcher.inFlight, 0);
   await assert.rejects(second.ack(), { code: 'DELIVERY_LOST' });
-  assert.deepEqual(settler.log, ['ack 1']);
+  assert.deepEqual(settler.log, ['ack 1', 'nack+0 2'], 'the broker hears of the missed deadline');
 });
 
 test('extend moves the deadline, and only the handler does so once it has the message', async () => {
@@ -407,4 +419,121 @@ test('close does not wait for ever for a handler that never returns, and tells i
   await closing;
   assert.equal(signal?.aborted, true);
   assert.equal(scheduler.pendingTimers, 0);
+});
+
+test('a subscription that has just begun takes no more than its handlers do', async () => {
+  const { each, calls } = gate();
+  const { push, dispatcher, scheduler } = setUp(
+    { each },
+    { concurrency: 2, maxInFlight: 20 },
+    'when trusted',
+  );
+  assert.deepEqual([dispatcher.free, dispatcher.idle], [2, 2]);
+  push('1');
+  assert.deepEqual([dispatcher.free, dispatcher.idle], [1, 1]);
+  calls.get('1#1')?.end();
+  await scheduler.settle();
+  for (let i = 2; i <= 50; i++) {
+    push(`${i}`);
+    calls.get(`${i}#1`)?.end();
+    await scheduler.settle();
+  }
+  assert.deepEqual([dispatcher.free, dispatcher.idle], [20, 2]);
+});
+
+test('a suspect is counted first and handed over alone; what waits behind it waits', async () => {
+  const { each, calls, running } = gate();
+  const { push, dispatcher, scheduler, settler } = setUp(
+    { each },
+    { concurrency: 3, maxInFlight: 20 },
+  );
+  push('good');
+  push('poison', undefined, 2, {}, { suspect: true });
+  push('next');
+  await scheduler.settle();
+  assert.deepEqual([running(), settler.log, dispatcher.free], [['good#1'], [], 0]);
+  calls.get('good#1')?.end();
+  await scheduler.settle();
+  assert.deepEqual(running(), ['good#1', 'poison#2']);
+  assert.deepEqual(settler.log.toSorted(), ['ack good', 'recount poison']);
+  calls.get('poison#2')?.end();
+  await scheduler.settle();
+  assert.deepEqual(running(), ['good#1', 'poison#2', 'next#1']);
+  assert.ok(dispatcher.free > 0);
+});
+
+test('a suspect that cannot be counted is not handed over', async () => {
+  const { each, running } = gate();
+  const { push, dispatcher, scheduler, settler } = setUp({ each });
+  settler.lost.add('poison');
+  push('poison', undefined, 2, {}, { suspect: true });
+  push('next');
+  await scheduler.settle();
+  assert.deepEqual(running(), ['next#1']);
+  assert.equal(dispatcher.inFlight, 1);
+});
+
+test('in batches a suspect is a batch by itself', async () => {
+  const sizes: string[][] = [];
+  const { push, scheduler } = setUp(
+    { batch: (deliveries) => sizes.push(deliveries.map(({ id }) => id)) },
+    { batch: { size: 10, waitMs: 0 }, maxInFlight: 20 },
+  );
+  push('a');
+  push('b');
+  push('poison', undefined, 2, {}, { suspect: true });
+  push('c');
+  await scheduler.settle();
+  assert.deepEqual(sizes, [['a', 'b'], ['poison'], ['c']]);
+});
+
+test('a missed deadline counts: used up, it is a dead letter, and its key waits for the handler', async () => {
+  const { each, calls, running } = gate();
+  const { push, scheduler, settler } = setUp(
+    { each },
+    { ordered: 'by-key', concurrency: 2, maxInFlight: 6, ackWaitMs: 1000 },
+  );
+  push('slow', 'k');
+  push('next', 'k');
+  push('other', 'j');
+  await scheduler.settle();
+  calls.get('other#1')?.end();
+  for (const attempt of [1, 2, 3]) {
+    await scheduler.advance(1100);
+    assert.ok(!running().includes('next#1'), 'nothing passes it');
+    calls.get(`slow#${attempt}`)?.end();
+    await scheduler.settle();
+  }
+  assert.deepEqual(
+    running().filter((each) => !each.startsWith('other')),
+    ['slow#1', 'slow#2', 'slow#3', 'next#1'],
+  );
+  assert.ok(settler.log.some((each) => each.startsWith('dead(t.dead, attempt 3 was not settled')));
+});
+
+test('what was lost in its handler is never handed over with a lower attempt', async () => {
+  const { each, running } = gate();
+  const { push, dispatcher, settler } = setUp({ each }, { concurrency: 3, maxInFlight: 9 });
+  push('a');
+  dispatcher.lose('t', 'a', 'its connection was lost');
+  push('a');
+  await Promise.resolve();
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual(running(), ['a#1', 'a#2']);
+  assert.deepEqual(settler.log, ['recount a']);
+});
+
+test('a settlement that fails and is not awaited is a warning, not an unhandled rejection', async () => {
+  const { push, settler, events, scheduler } = setUp({
+    each: (delivery) => {
+      void delivery.ack();
+    },
+  });
+  const warnings: string[] = [];
+  events.on('warning', ({ error }) => warnings.push((error as RivuletError).code));
+  settler.lost.add('a');
+  push('a');
+  await scheduler.settle();
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual(warnings, ['DELIVERY_LOST']);
 });

@@ -16,11 +16,25 @@ export async function memoryBacking(shared: Partial<BrokerOptions> = {}): Promis
 
 export async function fileBacking(): Promise<Backing> {
   const directory = temporaryDirectory('embedded');
-  const backing = await embedded(`file:${join(directory.path, 'data')}`, {});
+  const address = `file:${join(directory.path, 'data')}`;
+  const brokers = new Set<EmbeddedBroker>();
+  const open = async (options: Partial<BrokerOptions> = {}) => {
+    const broker = new EmbeddedBroker([address], options);
+    await broker.connect();
+    brokers.add(broker);
+    return broker;
+  };
   return {
-    ...backing,
+    open,
+    // The directory is one process's at a time.
+    processUrl: address,
+    async flush() {
+      await using broker = await open();
+      await broker.flush();
+    },
+    connections: async () => 0,
     async [Symbol.asyncDispose]() {
-      await backing[Symbol.asyncDispose]();
+      for (const broker of brokers) await broker.disconnect();
       await directory[Symbol.asyncDispose]();
     },
   };

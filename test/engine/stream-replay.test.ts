@@ -63,6 +63,7 @@ function command(random: Random, now: number): Argument[] {
     () => read('NOACK', 'COUNT', 1 + random.below(3), 'STREAMS', key, '>'),
     () => read('COUNT', random.below(4), 'STREAMS', key, id()),
     () => read('CLAIM', random.below(30), 'COUNT', 1 + random.below(5), 'STREAMS', key, '>'),
+    () => read('CLAIM', 9, 'HANDOVER', random.below(4), 'COUNT', 8, 'STREAMS', key, '>'),
     () => ['XACK', key, group, ...ids()],
     () => ['XNACK', key, group, random.pick(['SILENT', 'FAIL', 'FATAL']), ...counted(), 'FORCE'],
     () => ['XCLAIM', key, group, consumer, random.below(20), ...ids(), 'IDLE', random.below(50)],

@@ -20,6 +20,11 @@ export class ReadOptions {
   block = -1;
   /** Least idle time of pending entries to claim, -1 = claim none. */
   claim = -1;
+  /**
+   * How many entries the consumer hands to its handlers at once; the delivery count of the others does
+   * not rise, because they are fetched ahead. -1 = all count. An addition to Redis, with CLAIM alone.
+   */
+  handover = -1;
   noAck = false;
   /** Where the group's name stands, the consumer's behind it; 0 = none given. */
   groupAt = 0;
@@ -54,6 +59,13 @@ export class ReadOptions {
       } else if (more > 0 && args.is(i, 'CLAIM')) {
         if (!forGroup) return fail(session, onlyForGroups('CLAIM'));
         if (!this.#readClaim(session, ++i)) return false;
+      } else if (more > 0 && args.is(i, 'HANDOVER')) {
+        if (!forGroup) return fail(session, onlyForGroups('HANDOVER'));
+        const handover = args.integer(++i);
+        if (handover === null || handover < 0) {
+          return fail(session, 'ERR HANDOVER must be a whole number, 0 or more');
+        }
+        this.handover = handover;
       } else if (more > 0 && args.is(i, 'MAXCOUNT')) {
         this.maxCount = args.integer(++i) ?? 0;
         if (this.maxCount <= 0) return fail(session, 'ERR MAXCOUNT must be a positive integer');
@@ -76,6 +88,7 @@ export class ReadOptions {
     this.maxSize = 0;
     this.block = -1;
     this.claim = -1;
+    this.handover = -1;
     this.noAck = false;
     this.groupAt = 0;
     this.keysAt = 0;
@@ -116,6 +129,7 @@ export class ReadOptions {
     if (forGroup && this.groupAt === 0) {
       return fail(session, 'ERR Missing GROUP option for XREADGROUP');
     }
+    if (this.handover >= 0 && this.claim < 0) return fail(session, 'ERR HANDOVER needs CLAIM');
     if (this.maxCount > 0 && this.count > this.maxCount) {
       return fail(session, 'ERR MAXCOUNT must be greater than or equal to COUNT');
     }
@@ -148,7 +162,7 @@ function findReadKeys(args: Arguments): number[] {
   return [];
 }
 
-const TAKES_ONE = ['BLOCK', 'COUNT', 'CLAIM', 'MAXCOUNT', 'MAXSIZE'];
+const TAKES_ONE = ['BLOCK', 'COUNT', 'CLAIM', 'HANDOVER', 'MAXCOUNT', 'MAXSIZE'];
 const LARGEST_INTEGER = 2 ** 63;
 
 function onlyForGroups(option: string): string {

@@ -8,7 +8,12 @@
  * allocated per entry.
  * Source: xreadCommand.
  */
-import { type ClaimSink, canClaimIdle, type HistorySink } from '../../consumer-groups/claim.ts';
+import {
+  type ClaimSink,
+  canClaimIdle,
+  type HandOverBudget,
+  type HistorySink,
+} from '../../consumer-groups/claim.ts';
 import { countValue } from '../../consumer-groups/delivery-count.ts';
 import type { ConsumerGroup } from '../../consumer-groups/group.ts';
 import type { PendingCursor } from '../../consumer-groups/pending-cursor.ts';
@@ -142,6 +147,7 @@ function forget(): void {
 /** Replies with what there is; false, with nothing written, where there is nothing. */
 function serve(session: Session, forGroup: boolean): boolean {
   output.begin(session);
+  handOvers.left = options.handover < 0 ? Number.POSITIVE_INFINITY : options.handover;
   // As in Redis a history read ends claiming for the streams after it, too.
   claim = options.claim;
   for (let i = 0; i < options.streams && !output.full && !output.complete; i++) {
@@ -194,8 +200,12 @@ function serveGroup(session: Session, i: number): void {
   if (history) {
     redeliver(turn, source.after, output.limit, engine.steady, output);
   } else {
-    const claimDue = policy === null ? claimIdleEntries : deliverDue;
-    if (claims) claimDue(turn, minIdle, output.limit || Infinity, engine.steady, output);
+    const limit = output.limit || Number.POSITIVE_INFINITY;
+    if (claims && policy === null) claimIdleEntries(turn, minIdle, limit, engine.steady, output);
+    else if (claims) {
+      const budget = options.handover < 0 ? null : handOvers;
+      deliverDue(turn, minIdle, limit, engine.steady, output, budget);
+    }
     if (news && !output.full) deliverNews(session);
   }
   output.endStream();
@@ -211,12 +221,18 @@ function deliverNews(session: Session): void {
   const { reply } = session;
   start.copy(turn.group.lastId).increment();
   iterator.seek(turn.value.stream, start, LAST_ID);
+  let counts = true;
   delivery.begin(turn, options.noAck, session.engine.steady);
   while (!output.full && iterator.next()) {
+    if (counts && handOvers.left-- <= 0) {
+      counts = false;
+      delivery.end();
+      delivery.begin(turn, options.noAck, session.engine.steady, 0);
+    }
     if (claim < 0) {
       writeEntry(reply, iterator);
     } else {
-      writeClaimed(reply, iterator, 0, 0);
+      writeClaimed(reply, iterator, 0, 0, counts ? COUNTED : 0);
     }
     delivery.deliver(iterator.id);
     output.count();
@@ -224,18 +240,28 @@ function deliverNews(session: Session): void {
   delivery.end();
 }
 
-/** With CLAIM an entry also tells how long it was pending and how often it was delivered before. */
+/** With HANDOVER: this delivery has raised the delivery count. */
+const COUNTED = 1;
+/** With HANDOVER: a consumer had it, and neither acknowledged it nor gave it back. */
+const UNSETTLED = 2;
+
+/**
+ * With CLAIM an entry also tells how long it was pending and how often it was delivered before; with
+ * HANDOVER, in `flags`, what kind of delivery it is.
+ */
 function writeClaimed(
   reply: Reply,
   entry: StreamIterator,
   idle: number,
   count: number | bigint,
+  flags: number,
 ): void {
-  reply.array(4);
+  reply.array(options.handover < 0 ? 4 : 5);
   reply.id(entry.id);
   writeFields(reply, entry);
   reply.integer(idle);
   reply.integer(count);
+  if (options.handover >= 0) reply.integer(flags);
 }
 
 function hasEntriesAfter(stream: Stream, id: StreamId): boolean {
@@ -310,12 +336,15 @@ class Output implements ClaimSink, HistorySink {
     return true;
   }
 
-  claimed(entry: PendingCursor, idle: number, count: number): void {
+  claimed(entry: PendingCursor, idle: number, count: number, unsettled: boolean): void {
     const found = findEntry(turn.value.stream, entry.id);
     // What a group's policy delivers again looks like any other entry, unless CLAIM asks for more.
     if (found !== undefined) {
       if (claim < 0) writeEntry(this.#reply!, found);
-      else writeClaimed(this.#reply!, found, idle, countValue(count));
+      else {
+        const flags = (entry.count === count ? 0 : COUNTED) | (unsettled ? UNSETTLED : 0);
+        writeClaimed(this.#reply!, found, idle, countValue(count), flags);
+      }
     }
     this.count();
   }
@@ -449,6 +478,8 @@ const delivery = new Delivery();
 const start = new StreamId();
 const last = new StreamId();
 const turn = scratchRecord({} as GroupTurn);
+/** What is left of HANDOVER over all streams of the call. */
+const handOvers: HandOverBudget = { left: 0 };
 let claim = -1;
 
 export const streamReadCommands: readonly Command[] = [
