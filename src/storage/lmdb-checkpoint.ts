@@ -47,7 +47,7 @@ const FIRST_USER_KEY = Buffer.from([1]);
 export class LmdbCheckpoint implements Checkpoint {
   position: number;
   readonly #directory: string;
-  readonly #environment: Environment;
+  #environment: Environment;
   readonly #slab: ValueSlab;
   #changes: ChangeWriter | null = null;
   #writer: Writer | null = null;
@@ -99,7 +99,7 @@ export class LmdbCheckpoint implements Checkpoint {
 
   begin(): void {
     if (this.#changes !== null) throw new Error('a checkpoint transaction is open already');
-    if (this.#writer === null || this.#writer.ended) this.#writer = new Writer(this.#directory);
+    if (this.#writer === null || this.#writer.hasFailed) this.#writer = new Writer(this.#directory);
     this.#writer.begin();
     this.#changes = new ChangeWriter(SLICE, this.#writer.spares.pop());
   }
@@ -135,18 +135,28 @@ export class LmdbCheckpoint implements Checkpoint {
     try {
       await this.#writer!.commit(position);
     } catch (error) {
+      this.#reopen();
       throw new StorageError(
         'CHECKPOINT_FAILED',
         `The checkpoint could not be written: ${this.#reason(error)}. The log is kept and the next ` +
           'checkpoint will try again.',
         { file: this.#directory, cause: error },
       );
-    } finally {
-      // The snapshot that this thread reads from may be older than the commit.
-      this.#environment.resetReadTxn();
     }
+    // The snapshot that this thread reads from may be older than the commit.
+    this.#environment.resetReadTxn();
     this.position = position;
     this.#measure();
+  }
+
+  /**
+   * After a failure, for which the writer has closed its environment: LMDB may refuse to go on with
+   * the present one, and what the disk has now is found out by looking.
+   */
+  #reopen(): void {
+    this.#environment.close();
+    this.#environment = openEnvironment(this.#directory, this.#slab);
+    this.position = this.#environment.getBinary(POSITION_KEY)?.readDoubleLE() ?? 0;
   }
 
   // LMDB takes a write cut short by a full disk for an I/O error.
@@ -302,6 +312,8 @@ class Writer {
   #failure: Error | null = null;
   #started = false;
   #ended = false;
+  /** It could not commit: it has closed the environment and ends. */
+  #broken = false;
   /** Transactions whose end the worker has not answered yet, oldest first. */
   readonly #ends: { resolve(): void; reject(error: Error): void }[] = [];
   #waiting: (() => void)[] = [];
@@ -322,9 +334,9 @@ class Writer {
     });
   }
 
-  /** The thread is gone (it failed to open the environment, say) and a new one is needed. */
-  get ended(): boolean {
-    return this.#ended;
+  /** The thread is gone or about to go (it failed to commit, say) and a new one is needed. */
+  get hasFailed(): boolean {
+    return this.#ended || this.#broken;
   }
 
   begin(): void {
@@ -385,6 +397,7 @@ class Writer {
     }
     const end = this.#ends.shift();
     if (this.#ends.length === 0) this.#worker.unref();
+    if (answer.kind === 'failed') this.#broken = true;
     if (answer.kind === 'failed') end?.reject(workerError(answer.message, answer.code));
     else end?.resolve();
   }

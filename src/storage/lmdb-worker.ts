@@ -7,7 +7,9 @@
  * commit.
  * Slices go back to the main thread once they are written: kept here they would be garbage of a thread
  * that rarely collects any, tens of megabytes that no setting bounds.
- * Invariant: after a failure everything up to that transaction's commit or abort is passed over.
+ * Invariant: after a failure everything up to that transaction's commit or abort is passed over, the
+ * environment is closed and the thread ends: once LMDB could not write its meta page it refuses every
+ * later transaction, until all who have the environment open in this process have closed it.
  */
 import {
   type MessagePort,
@@ -48,6 +50,9 @@ const port = parentPort as MessagePort;
 const { directory, signal } = workerData as WorkerData;
 const environment = openEnvironment(directory);
 
+/** Keys of a range that are in memory at a time. */
+const REMOVED_AT_ONCE = 1000;
+
 const target: ChangeTarget = {
   put(key, slot) {
     sealValue(key, slot);
@@ -57,11 +62,17 @@ const target: ChangeTarget = {
     environment.removeSync(key);
   },
   removeRange(from, to) {
-    for (const key of [...environment.getKeys({ start: from, end: to })]) {
-      environment.removeSync(key);
+    // A batch at a time: a stream's range may hold millions of keys.
+    for (;;) {
+      const range = { start: from, end: to, limit: REMOVED_AT_ONCE };
+      const keys = [...environment.getKeys(range)];
+      for (const key of keys) environment.removeSync(key);
+      if (keys.length < REMOVED_AT_ONCE) return;
     }
   },
 };
+
+let hasFailed = false;
 
 port.on('message', (order: Order) => {
   if (order.kind === 'close') {
@@ -89,9 +100,12 @@ port.on('message', (order: Order) => {
       last = nextOrder();
     }
     const { message, code } = error as { message?: string; code?: unknown };
+    hasFailed = true;
+    environment.close();
     answer({ kind: 'failed', message: String(message ?? error), code: String(code ?? '') });
   }
   if (last.kind === 'close') environment.close().then(() => port.close());
+  else if (hasFailed) port.close();
 });
 
 function apply(bytes: Uint8Array): void {

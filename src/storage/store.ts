@@ -12,6 +12,7 @@
  * Invariant: after `recover` the records visited, on top of the checkpoint, are exactly what was
  * acknowledged before (and possibly whole frames that were written and not acknowledged yet).
  */
+import { dirname } from 'node:path';
 import type { Clock } from '../util/clock.ts';
 import type { Random } from '../util/random.ts';
 import type { Checkpoint } from './checkpoint.ts';
@@ -20,7 +21,7 @@ import { Log, type SyncPolicy } from './log.ts';
 import { type RecordVisitor, type RecoveryReport, recoverLog } from './recovery.ts';
 import { newerFormat } from './segment-reader.ts';
 import { SPARE_NAME } from './segment-supply.ts';
-import { isNoSpace, StorageError } from './storage-error.ts';
+import { isNoSpace, StorageError, systemCode } from './storage-error.ts';
 
 export interface StoreOptions {
   readonly disk: Disk;
@@ -59,7 +60,12 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     }
     const place = `${directory}/${CHECKPOINT_DIRECTORY}`;
     await disk.makeDirectory(place);
-    return new Store(options, lock, await options.openCheckpoint(place));
+    const checkpoint = await options.openCheckpoint(place);
+    // The names of LMDB's files, of its directory, and of the data directory itself.
+    await disk.syncDirectory(place);
+    await disk.syncDirectory(directory);
+    await disk.syncDirectory(dirname(directory)).catch(ignoreRefusal);
+    return new Store(options, lock, checkpoint);
   } catch (error) {
     await lock?.release();
     throw error;
@@ -122,6 +128,11 @@ export class Store {
       }
     }
   }
+}
+
+/** A directory above ours may be one that this user cannot open. */
+function ignoreRefusal(error: unknown): void {
+  if (!['EACCES', 'EPERM', 'EINVAL', 'EROFS'].includes(systemCode(error))) throw error;
 }
 
 /** Makes the file FORMAT where there is none. Rejects with NEWER_FORMAT or FOREIGN_FILE. */

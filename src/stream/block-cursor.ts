@@ -46,6 +46,28 @@ export class BlockCursor {
     }
   }
 
+  /** Stands before the first entry of a stretch of `block`, which ends where the next one begins. */
+  attachStretch(block: Block, stretch: number): void {
+    this.attach(block);
+    const { steps } = block;
+    if (steps === null) return;
+    if (stretch > 0) {
+      this.at = block.start + steps.offset(stretch - 1);
+      steps.readPrevious(stretch - 1, this.id);
+    }
+    if (stretch < steps.count) this.end = block.start + steps.offset(stretch);
+  }
+
+  /** Moves on, towards `target`, past whole stretches of entries that are before it. */
+  skipTo(block: Block, target: StreamId): void {
+    const step = block.steps === null ? -1 : block.steps.before(target);
+    if (step < 0 || block.steps === null) return;
+    const at = block.start + block.steps.offset(step);
+    if (at <= this.at) return;
+    this.at = at;
+    block.steps.readPrevious(step, this.id);
+  }
+
   /** The block's bytes, which were at `start` in others, have moved. */
   moved(block: Block, start: number): void {
     const by = block.start - start;

@@ -6,6 +6,7 @@
  */
 import type { Arguments } from '../util/arguments.ts';
 import type { Block } from './block.ts';
+import { stretchLimits } from './block-steps.ts';
 import { MAX_SHORT_MS_DELTA, OWN_FIELDS } from './entry-format.ts';
 import {
   EMPTY_LISTPACK_BYTES,
@@ -14,7 +15,7 @@ import {
   SMALL_INTEGER_BYTES,
   stringElementBytes,
 } from './listpack-size.ts';
-import type { StreamId } from './stream-id.ts';
+import { StreamId } from './stream-id.ts';
 import { readVarint, varintBytes, varintEnd, writeVarint, writeVarint64 } from './varint.ts';
 
 /** Up to 64 bytes V8 keeps a typed array's bytes on its own heap, without a separate allocation. */
@@ -66,7 +67,11 @@ export function writeEntry(
     body += i === last ? length : varintBytes(length) + length;
     listpack += stringElementBytes(buffer, offsets[i], length);
   }
-  const isFirst = block.live + block.deleted === 0;
+  const count = block.live + block.deleted;
+  const isFirst = count === 0;
+  if (!isFirst && count % stretchLimits.entries === 0) {
+    block.addStep(block.length, block.readLastId(previous));
+  }
   reserve(block, body + (isFirst ? FIRST_ENTRY_OVERHEAD : ENTRY_OVERHEAD));
   const bytes = block.bytes;
   let at = block.start + block.length;
@@ -198,3 +203,5 @@ function grownCapacity(needed: number, capacity: number): number {
   while (size < needed) size *= 2;
   return size;
 }
+
+const previous = new StreamId();

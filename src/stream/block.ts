@@ -7,10 +7,12 @@
  * A block does not own its bytes: while it is the stream's last one they are a growing buffer of its
  * own, later a stretch of a chunk shared with its neighbours (chunk-store.ts), because a typed array
  * of its own would cost more than all else about it.
- * Cost: about 150 bytes a block; finding an entry scans half of the block on average.
+ * Cost: about 160 bytes a block; finding an entry scans half of the block on average, and at most
+ * 128 entries (block-steps.ts).
  */
 import { ByteReader, ByteWriter } from '../util/byte-writer.ts';
 import { BlockCursor } from './block-cursor.ts';
+import { BlockSteps, stretchLimits } from './block-steps.ts';
 import { OWN_FIELDS, TOMBSTONE } from './entry-format.ts';
 import { integerElementBytes } from './listpack-size.ts';
 import type { RadixLeaf } from './radix-tree.ts';
@@ -56,6 +58,8 @@ export class Block implements RadixLeaf {
   epoch = CLEAN;
   /** Whether some checkpoint may hold a version of it. */
   stored = false;
+  /** Where its stretches begin; null with up to 128 entries. */
+  steps: BlockSteps | null = null;
 
   constructor(first: StreamId) {
     this.last0 = this.key0 = first.msHi | 0;
@@ -97,6 +101,12 @@ export class Block implements RadixLeaf {
     this.deleted++;
   }
 
+  /** The entry that begins at `offset` from the start follows one with the id `previous`. */
+  addStep(offset: number, previous: StreamId): void {
+    this.steps ??= new BlockSteps();
+    this.steps.add(offset, previous.msHi, previous.msLo, previous.seqHi, previous.seqLo);
+  }
+
   /** A block of the same content on bytes of its own. */
   clone(): Block {
     const copy = new Block(this.readFirstId(scratch));
@@ -110,6 +120,7 @@ export class Block implements RadixLeaf {
     copy.live = this.live;
     copy.deleted = this.deleted;
     copy.listpackBytes = this.listpackBytes;
+    copy.steps = this.steps === null ? null : this.steps.clone();
     return copy;
   }
 
@@ -188,7 +199,10 @@ function validate(block: Block, last: StreamId): void {
   cursor.attach(block);
   while (cursor.at < end) {
     if (!cursor.next() || !(cursor.bodyEnd <= end)) throw damaged('an entry runs over the end');
-    if (live + deleted > 0 && cursor.id.compare(previous) <= 0) throw damaged('ids do not ascend');
+    const count = live + deleted;
+    if (count > 0 && cursor.id.compare(previous) <= 0) throw damaged('ids do not ascend');
+    if (count > 0 && count % stretchLimits.entries === 0)
+      block.addStep(cursor.headerAt - start, previous);
     previous.copy(cursor.id);
     if ((cursor.header & TOMBSTONE) === 0) live++;
     else deleted++;

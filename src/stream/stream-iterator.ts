@@ -3,9 +3,9 @@
  *
  * Invariant: a cursor is valid as long as the stream does not change; `seek` again after a change.
  * (A stale cursor may read old bytes; it never reads outside of the arrays it holds.)
- * Backwards, ids cannot be told from what follows them, so a block is first walked forwards and its
- * entries' places are noted.
- * Cost: seek O(log blocks) + one block's scan; next O(1), no allocation per entry. One scratch
+ * Backwards, ids cannot be told from what follows them, so a stretch of a block (block-steps.ts) is
+ * first walked forwards and its entries' places are noted.
+ * Cost: seek O(log blocks) + the scan of one stretch; next O(1), no allocation per entry. One scratch
  * instance can serve a whole server.
  */
 import type { Block } from './block.ts';
@@ -39,6 +39,8 @@ export class StreamIterator {
   /** Forwards: whether the current block has entries before the start, or after the end. */
   #skips = false;
   #stops = false;
+  /** Backwards: the stretch of the block that is noted. */
+  #stretch = 0;
   /** Backwards: how many noted entries are still to come, and the notes. */
   #left = 0;
   readonly #notes: Notes = new Notes();
@@ -156,6 +158,11 @@ export class StreamIterator {
         this.#stand(notes.header[this.#left], notes.bodyAt[this.#left], notes.bodyEnd[this.#left]);
         return true;
       }
+      if (this.#stretch > 0) {
+        this.#stretch--;
+        this.#note(this.#block);
+        continue;
+      }
       this.#enter(this.#skips ? undefined : this.#stream?.index.lower(this.#blockId));
     }
     return false;
@@ -184,19 +191,31 @@ export class StreamIterator {
     this.#fieldsAt = varintEnd;
     this.#skips = this.#blockId.compare(this.#start) < 0;
     this.#stops = block.compareLast(this.#end) > 0;
+    const { steps } = block;
+    if (this.#reverse) {
+      this.#stretch = steps === null ? 0 : this.#stops ? steps.before(this.#end) + 1 : steps.count;
+      this.#note(block);
+      return;
+    }
     this.#cursor.attach(block);
-    if (this.#reverse) this.#left = this.#notes.take(this.#cursor);
+    if (this.#skips) this.#cursor.skipTo(block, this.#start);
+  }
+
+  /** Notes the present stretch. */
+  #note(block: Block): void {
+    this.#cursor.attachStretch(block, this.#stretch);
+    this.#left = this.#notes.take(this.#cursor);
   }
 }
 
-/** The places of one block's live entries. */
+/** The places of one stretch's live entries. */
 class Notes {
   ids = new Uint32Array(4 * 128);
   header = new Uint8Array(128);
   bodyAt = new Int32Array(128);
   bodyEnd = new Int32Array(128);
 
-  /** Walks to the end of the block and returns how many live entries it passed. */
+  /** Walks to the end of the stretch and returns how many live entries it passed. */
   take(cursor: BlockCursor): number {
     let count = 0;
     while (cursor.next()) {

@@ -157,14 +157,26 @@ export class Stream {
       if (block.live > 0) {
         if (block.deleted === 0) block.readLastId(into);
         else {
-          cursor.attach(block);
-          while (cursor.next()) if ((cursor.header & TOMBSTONE) === 0) into.copy(cursor.id);
+          this.#lastLive(block, into);
         }
         return true;
       }
       block = this.index.lower(block.readFirstId(into));
     }
     throw new Error(`a stream of ${this.length} entries has none`);
+  }
+
+  #lastLive(block: Block, into: StreamId): void {
+    for (let stretch = block.steps?.count ?? 0; stretch >= 0; stretch--) {
+      let found = false;
+      cursor.attachStretch(block, stretch);
+      while (cursor.next()) {
+        if ((cursor.header & TOMBSTONE) !== 0) continue;
+        into.copy(cursor.id);
+        found = true;
+      }
+      if (found) return;
+    }
   }
 
   /** Redis's streamRangeHasTombstones: whether maxDeletedId lies in [start, end] and may matter. */
@@ -414,6 +426,7 @@ export class Stream {
     if (block.compareLast(id) < 0) return false;
     if (this.head === null) cursor.attach(block);
     else this.head.attach(cursor, block);
+    cursor.skipTo(block, id);
     return cursor.seek(id) && cursor.id.equals(id) && (cursor.header & TOMBSTONE) === 0;
   }
 

@@ -11,6 +11,7 @@ import { join } from 'node:path';
 export const PYTHON = '/usr/bin/python3';
 
 export type Requirement =
+  | 'gcc'
   | 'redis-server'
   | 'redis-cli'
   | 'redis-benchmark'

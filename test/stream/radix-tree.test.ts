@@ -52,15 +52,21 @@ const nearId = fc
   .tuple(fc.integer({ min: 0, max: 3000 }), fc.integer({ min: 0, max: 3 }))
   .map(([ms, seq]) => StreamId.of(1_700_000_000_000 + ms, seq));
 
-for (const [name, id] of [
-  ['ids of any shape', anyId],
-  ['ids of one moment', nearId],
+// One byte apart, in any order: branchings of up to 256 children, which grow in their middle.
+const siblingId = fc
+  .integer({ min: 0, max: 255 })
+  .map((seq) => StreamId.of(1_700_000_000_000, seq));
+
+for (const [name, id, least] of [
+  ['ids of any shape', anyId, 0],
+  ['ids of one moment', nearId, 0],
+  ['siblings of one branching', siblingId, 120],
 ] as const) {
   test(`finds, seeks both ways, inserts and removes as a sorted list does: ${name}`, () => {
     const step = fc.record({ insert: fc.boolean(), id });
     fc.assert(
       fc.property(
-        fc.array(step, { maxLength: 120 }),
+        fc.array(step, { minLength: least, maxLength: Math.max(120, least * 2) }),
         fc.array(id, { maxLength: 10 }),
         (steps, probes) => {
           const tree = new RadixTree<RadixLeaf>();
@@ -106,7 +112,7 @@ for (const [name, id] of [
           }
         },
       ),
-      { numRuns: 300 },
+      { numRuns: least > 0 ? 40 : 300 },
     );
   });
 }

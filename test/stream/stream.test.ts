@@ -4,7 +4,10 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
+import type { Block } from '../../src/stream/block.ts';
+import { BlockCursor } from '../../src/stream/block-cursor.ts';
 import { sectionLimits } from '../../src/stream/block-sections.ts';
+import { stretchLimits } from '../../src/stream/block-steps.ts';
 import { noColdBlocks } from '../../src/stream/cold-blocks.ts';
 import type { NodeLimits } from '../../src/stream/node-limits.ts';
 import { Stream } from '../../src/stream/stream.ts';
@@ -250,16 +253,19 @@ class World {
 
 const step = fc.record({ op: fc.nat(99), a: fc.nat(10_000), b: fc.nat(10_000) });
 
-for (const [limits, sectionBlocks] of [
-  [{ maxEntries: 4, maxBytes: 4096 }, 256],
-  [{ maxEntries: 100, maxBytes: 150 }, 256],
-  [{ maxEntries: 4, maxBytes: 4096 }, 3],
-  [{ maxEntries: 2, maxBytes: 4096 }, 2],
+for (const [limits, sectionBlocks, stretch] of [
+  [{ maxEntries: 4, maxBytes: 4096 }, 256, 128],
+  [{ maxEntries: 100, maxBytes: 150 }, 256, 2],
+  [{ maxEntries: 4, maxBytes: 4096 }, 3, 1],
+  [{ maxEntries: 2, maxBytes: 4096 }, 2, 128],
+  [{ maxEntries: 60, maxBytes: 0 }, 2, 3],
 ] as const) {
   test(`a stream does what its naive twin does, evicted, reloaded and restored: ${JSON.stringify(limits)}, sections of ${sectionBlocks}`, (t) => {
     sectionLimits.blocks = sectionBlocks;
+    stretchLimits.entries = stretch;
     t.after(() => {
       sectionLimits.blocks = 256;
+      stretchLimits.entries = 128;
     });
     fc.assert(
       fc.property(fc.array(step, { minLength: 10, maxLength: 120 }), (steps) => {
@@ -468,6 +474,61 @@ describe('stream', () => {
     assert.equal(changes.removedBelow?.toString(), '51-1');
     assert.deepEqual(changes.removed.map(String), ['81-0']);
     assert.equal(stream.nextFrozen()?.readFirstId(new StreamId()).toString(), '71-0');
+  });
+
+  test('in a block of very many entries the ends and any entry are found by a look at few', (t) => {
+    const count = 100_000;
+    const stream = filled({ maxEntries: 0, maxBytes: 0 }, count);
+    for (let i = 1; i <= 1000; i++) stream.remove(StreamId.of(count - 10 - i));
+    assert.equal(stream.radixTreeKeys, 1);
+    const steps = t.mock.method(BlockCursor.prototype, 'next');
+    const seeks = t.mock.method(BlockCursor.prototype, 'seek');
+    const iterator = new StreamIterator();
+    const first = (start: StreamId, end: StreamId, reverse: boolean) => {
+      iterator.seek(stream, start, end, reverse);
+      return iterator.next() ? iterator.id.toString() : undefined;
+    };
+    assert.equal(first(StreamId.min(), StreamId.max(), true), `${count}-0`);
+    assert.equal(first(StreamId.min(), StreamId.of(50_000), true), '50000-0');
+    assert.equal(first(StreamId.of(50_001), StreamId.max(), false), '50001-0');
+    assert.equal(first(StreamId.of(7), StreamId.of(count - 500), true), `${count - 1011}-0`);
+    const last = new StreamId();
+    assert.ok(stream.lastNonDeletedId(last) && last.ms === count);
+    assert.ok(steps.mock.callCount() < 2500, `${steps.mock.callCount()} entries were passed`);
+    // A seek passes entries within one call: what it may pass is where the cursor stands before it.
+    assert.ok(seeks.mock.callCount() <= 4);
+    const cursor = new BlockCursor();
+    const block = stream.index.first() as Block;
+    cursor.attach(block);
+    cursor.skipTo(block, StreamId.of(77_777));
+    assert.ok(cursor.id.ms >= 77_777 - 129 && cursor.id.ms < 77_777, cursor.id.toString());
+  });
+
+  test('blocks removed in any order from the middle, very many of them, stay removed', () => {
+    // One entry a block, one byte apart: the tree of removed blocks has branchings of 256 children.
+    const limits = { maxEntries: 1, maxBytes: 0 };
+    const checkpoint = new TwinCheckpoint();
+    const stream = new Stream(limits);
+    for (let i = 0; i < 250; i++) append(stream, StreamId.of(1, i + 1), 'field', `${i}`);
+    checkpoint.begin(stream);
+    checkpoint.advance(stream, Number.POSITIVE_INFINITY);
+    checkpoint.commit(stream);
+    const restored = Stream.restore(stream.export(), checkpoint, limits);
+    const left = new Set(Array.from({ length: 250 }, (_, i) => i + 1));
+    for (let k = 0; k < 200; k++) {
+      const seq = 2 + ((k * 101) % 248);
+      assert.ok(restored.remove(StreamId.of(1, seq)));
+      left.delete(seq);
+    }
+    assert.deepEqual(
+      readAll(restored).map((text) => Number(text.split(' ')[0].slice(2))),
+      [...left],
+    );
+    checkpoint.begin(restored);
+    checkpoint.commit(restored);
+    assert.equal(checkpoint.committed.size, left.size);
+    const again = Stream.restore(restored.export(), checkpoint, limits);
+    assert.equal(readAll(again).length, left.size);
   });
 
   test('damaged metadata is refused', () => {
