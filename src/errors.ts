@@ -13,6 +13,10 @@ interface ErrorRow {
   readonly resp: string;
   /** Whether the same call may succeed later without a change. */
   readonly retryable: boolean;
+  /** go-micro's code where it is not the HTTP status. */
+  readonly micro?: number;
+  /** True where the code proves that no handler ran. */
+  readonly notSent?: true;
 }
 
 export const errorTable = {
@@ -31,18 +35,48 @@ export const errorTable = {
   ALREADY_SETTLED: { http: 409, rpc: 9, resp: 'ERR', retryable: false },
   DELIVERY_LOST: { http: 409, rpc: 10, resp: 'ERR', retryable: false },
   GROUP_LOST: { http: 503, rpc: 14, resp: 'NOGROUP', retryable: true },
-  NO_RESPONDERS: { http: 503, rpc: 14, resp: 'ERR', retryable: true },
+  NO_RESPONDERS: { http: 503, rpc: 14, resp: 'ERR', retryable: true, notSent: true },
   RESPONDER_LOST: { http: 502, rpc: 14, resp: 'ERR', retryable: true },
   RESPONDER_FAILED: { http: 500, rpc: 2, resp: 'ERR', retryable: false },
   HANDLER_FAILED: { http: 500, rpc: 2, resp: 'ERR', retryable: true },
-  TIMEOUT: { http: 504, rpc: 4, resp: 'ERR', retryable: true },
+  TIMEOUT: { http: 504, rpc: 4, resp: 'ERR', retryable: true, micro: 408 },
   ABORTED: { http: 499, rpc: 1, resp: 'ERR', retryable: false },
-  LIMIT_EXCEEDED: { http: 429, rpc: 8, resp: 'ERR', retryable: true },
+  LIMIT_EXCEEDED: { http: 429, rpc: 8, resp: 'ERR', retryable: true, notSent: true },
   NOT_CONNECTED: { http: 503, rpc: 14, resp: 'ERR', retryable: true },
-  CONNECTION_FAILED: { http: 503, rpc: 14, resp: 'ERR', retryable: true },
+  CONNECTION_FAILED: { http: 503, rpc: 14, resp: 'ERR', retryable: true, notSent: true },
   CLOSED: { http: 503, rpc: 9, resp: 'ERR', retryable: false },
   WRITES_REFUSED: { http: 507, rpc: 8, resp: 'MISCONF', retryable: true },
   STORAGE_DAMAGED: { http: 500, rpc: 15, resp: 'DAMAGED', retryable: false },
+  SERVICE_NOT_FOUND: {
+    http: 503,
+    rpc: 14,
+    resp: 'ERR',
+    retryable: true,
+    micro: 500,
+    notSent: true,
+  },
+  METHOD_NOT_FOUND: {
+    http: 501,
+    rpc: 12,
+    resp: 'ERR',
+    retryable: false,
+    micro: 404,
+    notSent: true,
+  },
+  UNAVAILABLE: { http: 503, rpc: 14, resp: 'ERR', retryable: true },
+  FAILED_PRECONDITION: { http: 412, rpc: 9, resp: 'ERR', retryable: false },
+  CONFLICT: { http: 409, rpc: 10, resp: 'ERR', retryable: false },
+  CIRCUIT_OPEN: { http: 503, rpc: 14, resp: 'ERR', retryable: true, notSent: true },
+  REGISTRY_UNAVAILABLE: {
+    http: 503,
+    rpc: 14,
+    resp: 'ERR',
+    retryable: true,
+    micro: 500,
+    notSent: true,
+  },
+  DECODING_FAILED: { http: 400, rpc: 3, resp: 'ERR', retryable: false },
+  PROTOCOL: { http: 500, rpc: 13, resp: 'ERR', retryable: false },
   INTERNAL: { http: 500, rpc: 13, resp: 'ERR', retryable: false },
 } as const satisfies Record<string, ErrorRow>;
 
@@ -51,13 +85,25 @@ export type ErrorCode = keyof typeof errorTable;
 // A registered symbol, so that two copies of this package in one process know each other's errors.
 const BRAND = Symbol.for('rivulet.error');
 
+export interface RivuletErrorOptions extends ErrorOptions {
+  /** `no` where the request provably never left this process or was refused before any handler. */
+  readonly sent?: 'no' | 'maybe';
+}
+
 export class RivuletError extends Error {
   readonly code: ErrorCode;
+  /**
+   * Whether a failed request can have run: `no` proves that it did not, so a retry is always safe;
+   * `maybe` says that nothing is known, so only an idempotent request may be retried.
+   */
+  readonly sent: 'no' | 'maybe';
 
-  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+  constructor(code: ErrorCode, message: string, options?: RivuletErrorOptions) {
     super(message, options);
     this.name = 'RivuletError';
     this.code = code;
+    const row: ErrorRow = errorTable[code];
+    this.sent = options?.sent ?? (row.notSent === true ? 'no' : 'maybe');
     Object.defineProperty(this, BRAND, { value: true });
   }
 
@@ -67,6 +113,12 @@ export class RivuletError extends Error {
 
   get httpStatus(): number {
     return errorTable[this.code].http;
+  }
+
+  /** go-micro's code: the HTTP status but for the codes to which go-micro gives another. */
+  get microCode(): number {
+    const row: ErrorRow = errorTable[this.code];
+    return row.micro ?? row.http;
   }
 
   static override [Symbol.hasInstance](value: unknown): boolean {

@@ -145,7 +145,8 @@ class Waiting {
     }
     if (this.#nextNumber >= this.#total) this.#finish();
     else if (this.#ready.length + this.#early.size > MOST_UNREAD) {
-      this.fail(new RivuletError('LIMIT_EXCEEDED', `${MOST_UNREAD} replies are waiting unread`));
+      const text = `${MOST_UNREAD} replies are waiting unread`;
+      this.fail(new RivuletError('LIMIT_EXCEEDED', text, { sent: 'maybe' }));
     }
     this.#wake?.();
   }

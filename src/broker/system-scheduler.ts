@@ -1,18 +1,2 @@
-/** The system's own time, timers and randomness: the shell of this folder. */
-import { randomBytes } from 'node:crypto';
-import { systemClock } from '../util/clock.ts';
-import type { Scheduler } from './scheduler.ts';
-
-export const systemScheduler: Scheduler = {
-  ...systemClock,
-  after(ms, run, keepsAlive = true) {
-    const timer = setTimeout(run, Math.min(Math.max(0, ms), LONGEST_MS));
-    if (!keepsAlive) timer.unref();
-    return () => clearTimeout(timer);
-  },
-  fraction: () => Math.random(),
-  uniqueName: () => BigInt(`0x${randomBytes(8).toString('hex')}`).toString(36),
-};
-
-/** setTimeout fires at once when asked for more. Whoever waits longer looks again when woken. */
-const LONGEST_MS = 2 ** 31 - 1;
+/** The system scheduler: the file is in src/util; this name remains for the imports of this folder. */
+export * from '../util/system-scheduler.ts';

@@ -1,0 +1,140 @@
+/**
+ * The nodes that a registry knows, with their deadlines: what memory holds of services.
+ *
+ * Holds: per service and version the latest description, per node its record and its deadline.
+ * Invariants: a node is there until its TTL has passed since it was last put; every change is
+ * reported once, expiry as a delete; a node that is put again unchanged is no event. Used by every
+ * registry that keeps nodes itself. Cost: O(nodes of the service) per look-up, one timer in all.
+ */
+import type { Scheduler } from '../util/scheduler.ts';
+import { mergeRecords, sameRecord } from './record.ts';
+import type { RegistryEvent, ServiceNode, ServiceRecord } from './registry.ts';
+
+interface Held {
+  /** The record with this one node. */
+  record: ServiceRecord;
+  /** Monotonic milliseconds; infinite for nodes that do not expire. */
+  deadline: number;
+}
+
+export class NodeTable {
+  readonly #scheduler: Scheduler;
+  readonly #listeners = new Set<(event: RegistryEvent) => void>();
+  /** Service name, then node id. */
+  readonly #services = new Map<string, Map<string, Held>>();
+  #cancel: (() => void) | null = null;
+  #armedFor = Number.POSITIVE_INFINITY;
+
+  constructor(scheduler: Scheduler) {
+    this.#scheduler = scheduler;
+  }
+
+  /** Calls the listener at every change; the returned function ends that. */
+  onChange(listener: (event: RegistryEvent) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Adds or renews every node of the record. */
+  put(record: ServiceRecord, ttlMs: number): void {
+    const deadline = this.#scheduler.monotonic() + ttlMs;
+    let nodes = this.#services.get(record.name);
+    if (nodes === undefined) {
+      nodes = new Map();
+      this.#services.set(record.name, nodes);
+    }
+    for (const node of record.nodes) {
+      const single = withNode(record, node);
+      const held = nodes.get(node.id);
+      if (held === undefined) {
+        nodes.set(node.id, { record: single, deadline });
+        this.#notify({ action: 'create', service: single });
+      } else {
+        const changed = !sameRecord(held.record, single);
+        const before = held.record;
+        held.record = single;
+        held.deadline = deadline;
+        if (!changed) continue;
+        // A node that changed its version left the old one.
+        if (before.version !== single.version) this.#notify({ action: 'delete', service: before });
+        const action = before.version === single.version ? 'update' : 'create';
+        this.#notify({ action, service: single });
+      }
+    }
+    if (Number.isFinite(deadline)) this.#arm(deadline);
+  }
+
+  remove(name: string, nodeId: string): void {
+    const nodes = this.#services.get(name);
+    const held = nodes?.get(nodeId);
+    if (nodes === undefined || held === undefined) return;
+    nodes.delete(nodeId);
+    if (nodes.size === 0) this.#services.delete(name);
+    this.#notify({ action: 'delete', service: held.record });
+  }
+
+  /** Makes the nodes of one service exactly these, as after a fresh read. */
+  replace(name: string, records: readonly ServiceRecord[], ttlMs: number): void {
+    const present = new Set(records.flatMap(({ nodes }) => nodes.map(({ id }) => id)));
+    for (const id of [...(this.#services.get(name)?.keys() ?? [])]) {
+      if (!present.has(id)) this.remove(name, id);
+    }
+    for (const record of records) this.put(record, ttlMs);
+  }
+
+  get(name: string): ServiceRecord[] {
+    return mergeRecords(this.#alive(this.#services.get(name)));
+  }
+
+  list(): ServiceRecord[] {
+    const all = [...this.#services.values()].flatMap((nodes) => [...this.#alive(nodes)]);
+    return mergeRecords(all);
+  }
+
+  /** The names of the services that have nodes. */
+  names(): string[] {
+    return [...this.#services.keys()];
+  }
+
+  close(): void {
+    this.#cancel?.();
+    this.#cancel = null;
+    this.#armedFor = Number.NEGATIVE_INFINITY;
+  }
+
+  *#alive(nodes: Map<string, Held> | undefined): Iterable<ServiceRecord> {
+    if (nodes === undefined) return;
+    const now = this.#scheduler.monotonic();
+    for (const { record, deadline } of nodes.values()) if (deadline > now) yield record;
+  }
+
+  #notify(event: RegistryEvent): void {
+    for (const listener of [...this.#listeners]) listener(event);
+  }
+
+  #arm(deadline: number): void {
+    if (deadline >= this.#armedFor) return;
+    this.#cancel?.();
+    this.#armedFor = deadline;
+    const wait = Math.max(1, deadline - this.#scheduler.monotonic());
+    this.#cancel = this.#scheduler.after(wait, () => this.#expire());
+  }
+
+  #expire(): void {
+    this.#cancel = null;
+    this.#armedFor = Number.POSITIVE_INFINITY;
+    const now = this.#scheduler.monotonic();
+    let next = Number.POSITIVE_INFINITY;
+    for (const [name, nodes] of [...this.#services]) {
+      for (const [id, { deadline }] of [...nodes]) {
+        if (deadline <= now) this.remove(name, id);
+        else next = Math.min(next, deadline);
+      }
+    }
+    if (Number.isFinite(next)) this.#arm(next);
+  }
+}
+
+function withNode(record: ServiceRecord, node: ServiceNode): ServiceRecord {
+  return record.nodes.length === 1 ? record : { ...record, nodes: [node] };
+}
