@@ -17,7 +17,7 @@ import { Keyspace } from './keyspace.ts';
 import { EventClass } from './keyspace-events.ts';
 import { beginRecord, RecordType } from './records.ts';
 import { watchAge } from './stream-aging.ts';
-import { cloneValue, decodeValue } from './value-codec.ts';
+import { cloneValue, encodeValue } from './value-codec.ts';
 import { type Watcher, Watches } from './watches.ts';
 
 export class Database {
@@ -234,14 +234,17 @@ export class Database {
     return copy;
   }
 
-  /** Creates or replaces a key from the bytes of `encodeValue`; throws RangeError on bad bytes. */
-  restore(key: Uint8Array, expireAt: number, payload: Uint8Array): KeyEntry {
-    const entry = this.place(key, decodeValue(this.engine, payload), expireAt);
-    if (this.engine.recording) {
+  /** Creates or replaces a key with a whole value, which becomes the key's own. */
+  restore(key: Uint8Array, expireAt: number, value: Value): KeyEntry {
+    const { engine } = this;
+    // Before anything is changed: nothing is when this fails.
+    const bytes = engine.recording ? encodeValue(value) : null;
+    const entry = this.place(key, value, expireAt);
+    if (bytes !== null) {
       const record = beginRecord(RecordType.RESTORE, this, key);
       record.varint(expireAt);
-      record.bytes(payload);
-      this.engine.journal.end();
+      record.bytes(bytes);
+      engine.journal.end();
     }
     this.appeared(entry);
     if (this.engine.events !== null) this.tell(EventClass.GENERIC, 'restore', entry.key);

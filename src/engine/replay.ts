@@ -12,6 +12,7 @@ import type { Database } from './database.ts';
 import type { Engine } from './engine.ts';
 import type { KeyEntry } from './key-entry.ts';
 import { RecordType } from './records.ts';
+import { decodeValue } from './value-codec.ts';
 
 /** Decodes one record's body, which stands at the reader, and applies it. */
 export type RecordHandler = (engine: Engine, record: ByteReader) => void;
@@ -145,7 +146,7 @@ const keyHandlers: Record<number, RecordHandler> = {
     const database = readDatabase(engine, record);
     const key = record.bytes();
     const expireAt = record.varint();
-    database.restore(key, expireAt, record.bytes());
+    database.restore(key, expireAt, decodeValue(engine, record.bytes()));
   },
   [RecordType.MKSTREAM](engine, record) {
     const database = readDatabase(engine, record);

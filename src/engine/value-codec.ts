@@ -1,12 +1,13 @@
 /**
- * Values as bytes and back: what DUMP, RESTORE and COPY share.
+ * Values as bytes and back, for the log's record of RESTORE, and copies of values. (DUMP and RESTORE
+ * speak Redis's form: dump.ts.)
  *
  *     type u8 (1 string, 2 stream), then
  *     string   its bytes
  *     stream   bytes metadata · varint n, n blocks (bytes) · bytes idempotent ids (none: empty)
  *              bytes what is kept (none: empty) · varint n, n groups: bytes group · varint m, m pages: varint id · bytes page
  *
- * Invariant: decoding checks everything, because RESTORE's bytes come from anywhere; what is wrong
+ * Invariant: decoding checks everything, because the log may come from anywhere; what is wrong
  * throws RangeError, and nothing half made is left behind.
  */
 import type { ConsumerGroup } from '../consumer-groups/group.ts';

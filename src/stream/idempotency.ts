@@ -95,6 +95,11 @@ export class Idempotency {
     return this.#tracked;
   }
 
+  /** Producers, and of each its iids from oldest to newest with the entries that they became. */
+  *producers(): Generator<[string, ReadonlyMap<string, StreamId>], void, undefined> {
+    for (const [pid, { ids }] of this.#producers) yield [pid, ids];
+  }
+
   /** Sets `into` to the id that this iid became; false when it is not known. Changes nothing. */
   find(pid: string, iid: string, into: StreamId): boolean {
     const id = this.#producers.get(pid)?.ids.get(iid);

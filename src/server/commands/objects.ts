@@ -3,7 +3,7 @@
  *
  * Source: Redis 7.0 cluster.c (dumpCommand, restoreCommand) and object.c.
  */
-import { dumpValue, openDump } from '../../engine/dump.ts';
+import { dumpValue, loadValue, openDump, UnsupportedValueError } from '../../engine/dump.ts';
 import type { KeyEntry, Value } from '../../engine/key-entry.ts';
 import { Arguments } from '../../util/arguments.ts';
 import type { Command } from '../command.ts';
@@ -22,7 +22,7 @@ const stored = new Arguments();
 function dump(session: Session): void {
   const entry = session.database.find(session.args, 1);
   if (entry === undefined) session.reply.null();
-  else session.reply.bulk(dumpValue(entry.value));
+  else session.reply.bulk(dumpValue(session.engine, entry.value));
 }
 
 interface RestoreOptions {
@@ -92,15 +92,26 @@ function restore(session: Session): void {
   if (time !== 0 && time <= engine.now) {
     if (present !== undefined) database.remove(present);
   } else {
-    try {
-      database.restore(args.view(1), time, payload);
-    } catch (error) {
-      if (!(error instanceof RangeError)) throw error;
-      reply.error('ERR Bad data format');
-      return;
-    }
+    const value = readValue(session, payload);
+    if (value === null) return;
+    database.restore(args.view(1), time, value);
   }
   reply.ok();
+}
+
+/** The value in an opened dump; null, with the error replied, where there is none. */
+function readValue(session: Session, payload: Buffer): Value | null {
+  try {
+    return loadValue(session.engine, payload);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    session.reply.error(
+      error instanceof UnsupportedValueError
+        ? `ERR Bad data format: it is a ${error.message}; this server holds strings and streams only`
+        : 'ERR Bad data format',
+    );
+    return null;
+  }
 }
 
 /** The entry named by argument 2, looked at without being used; null replied where there is none. */
@@ -176,7 +187,7 @@ export const objectCommands: readonly Command[] = [
     keys: READ_KEY,
     group: 'generic',
     since: '2.6.0',
-    summary: 'Gives the value of a key as bytes for RESTORE, in a format of this server.',
+    summary: 'Gives the value of a key as bytes for RESTORE, here or on a Redis.',
     complexity: 'O(N) of the value',
     run: dump,
   },

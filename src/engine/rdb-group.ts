@@ -1,0 +1,167 @@
+/**
+ * A consumer group in Redis's RDB encoding.
+ *
+ *     name · last id · [from 19: entries read]
+ *     pending entries, each: id (16 bytes) · time (8) · deliveries
+ *     consumers, each: name · seen time · [from 21: active time] · its entries, each: id (16 bytes)
+ *     [from 27: released entries in their order, each: id (16 bytes)]
+ *
+ * Entries that rest until their retry (PARKED) stand last among those released.
+ * Invariant: when reading, each pending entry belongs to exactly one consumer or is released; what is
+ * wrong throws RangeError.
+ * Cost: O(n log n) of pending entries.
+ */
+import type { Consumer } from '../consumer-groups/consumer.ts';
+import { countFrom, countValue } from '../consumer-groups/delivery-count.ts';
+import { ConsumerGroup } from '../consumer-groups/group.ts';
+import { UNKNOWN_READ } from '../consumer-groups/lag.ts';
+import { type Epoch, NO_EPOCH } from '../consumer-groups/page-store.ts';
+import { PendingCursor } from '../consumer-groups/pending-cursor.ts';
+import { NOBODY, PARKED } from '../consumer-groups/pending-page.ts';
+import { StreamId } from '../stream/stream-id.ts';
+import type { RdbReader } from './rdb-reader.ts';
+import { StreamType } from './rdb-stream-type.ts';
+import type { RdbWriter } from './rdb-writer.ts';
+
+const ID_BYTES = 16;
+/** Id, time, and a count of at least one byte. */
+const PENDING_BYTES = ID_BYTES + 8 + 1;
+/** In place of a consumer's number. */
+const NOT_OWNED = -1;
+const RELEASED = -2;
+
+export function writeGroup(group: ConsumerGroup, type: number, writer: RdbWriter): void {
+  // A copy has all its pages in memory, wherever the group's own are.
+  const { pending } = group.copy(NO_EPOCH);
+  writer.string(group.name);
+  writer.id(group.lastId);
+  writer.count(group.entriesRead);
+  writer.count(pending.size);
+  const released: { id: StreamId; parked: boolean; place: number }[] = [];
+  for (let more = pending.seek(ZERO, cursor); more; more = cursor.next()) {
+    cursor.id.encode(writer);
+    writer.time(cursor.time);
+    writeDeliveries(writer);
+    if (cursor.consumer !== NOBODY && cursor.consumer !== PARKED) continue;
+    const place = cursor.page!.columns!.time[cursor.at];
+    released.push({ id: cursor.id.clone(), parked: cursor.consumer === PARKED, place });
+  }
+  writer.count(group.consumerCount);
+  for (const consumer of group.consumers()) {
+    writer.string(consumer.name);
+    writer.time(consumer.seenTime);
+    if (type >= StreamType.LISTPACKS_3) writer.time(consumer.activeTime);
+    writer.count(consumer.pendingCount);
+    let more = pending.seekConsumer(consumer.index, ZERO, cursor);
+    for (; more; more = cursor.nextOf(consumer.index)) cursor.id.encode(writer);
+  }
+  if (type < StreamType.LISTPACKS_5) return;
+  released.sort((a, b) => Number(a.parked) - Number(b.parked) || a.place - b.place);
+  writer.count(released.length);
+  for (const { id } of released) id.encode(writer);
+}
+
+function writeDeliveries(writer: RdbWriter): void {
+  const value = countValue(cursor.count);
+  writer.count(typeof value === 'bigint' ? 2 ** 63 : value);
+}
+
+export function readGroup(reader: RdbReader, type: number, epoch: Epoch): ConsumerGroup {
+  const name = Buffer.from(reader.string());
+  const lastId = reader.id(new StreamId());
+  const read = type >= StreamType.LISTPACKS_2 ? reader.signed() : UNKNOWN_READ;
+  const group = new ConsumerGroup(name, lastId, read, epoch);
+  const rows = new PendingRows(reader);
+  const consumers: Consumer[] = [];
+  for (let left = reader.count(ID_BYTES / 2 + 2); left > 0; left--) {
+    const consumer = readConsumer(reader, group, type);
+    consumers.push(consumer);
+    for (let more = reader.count(ID_BYTES); more > 0; more--) {
+      rows.take(reader.rawId(id), consumers.length - 1);
+    }
+  }
+  const released: number[] = [];
+  if (type >= StreamType.LISTPACKS_5) {
+    for (let left = reader.count(ID_BYTES); left > 0; left--) {
+      released.push(rows.take(reader.rawId(id), RELEASED));
+    }
+  }
+  for (let i = 0; i < rows.size; i++) {
+    const owner = rows.owners[i];
+    if (owner === NOT_OWNED) throw new RangeError('a pending entry that belongs to no consumer');
+    if (owner === RELEASED) continue;
+    group.setPending(rows.readId(i, id), consumers[owner], rows.times[i], rows.counts[i]);
+  }
+  for (const i of released) group.setReleased(rows.readId(i, id), rows.counts[i]);
+  return group;
+}
+
+function readConsumer(reader: RdbReader, group: ConsumerGroup, type: number): Consumer {
+  const name = Buffer.from(reader.string());
+  if (group.findConsumer(name.toString('latin1')) !== undefined) {
+    throw new RangeError('a consumer twice');
+  }
+  const consumer = group.createConsumer(name, reader.time(0));
+  // Before there was an active time, Redis takes the seen time for it.
+  consumer.activeTime = type >= StreamType.LISTPACKS_3 ? reader.time(-1) : consumer.seenTime;
+  return consumer;
+}
+
+/** The pending entries of a group as the payload lists them: in the order of ids. */
+class PendingRows {
+  readonly size: number;
+  readonly times: Float64Array;
+  readonly counts: Float64Array;
+  /** Number of the consumer, or NOT_OWNED, or RELEASED. */
+  readonly owners: Int32Array;
+  readonly #buffer: Buffer;
+  /** Where its id stands in the payload. */
+  readonly #places: Uint32Array;
+
+  constructor(reader: RdbReader) {
+    const size = reader.count(PENDING_BYTES);
+    this.size = size;
+    this.times = new Float64Array(size);
+    this.counts = new Float64Array(size);
+    this.owners = new Int32Array(size).fill(NOT_OWNED);
+    this.#buffer = reader.buffer;
+    this.#places = new Uint32Array(size);
+    const previous = new StreamId();
+    for (let i = 0; i < size; i++) {
+      this.#places[i] = reader.at;
+      reader.rawId(id);
+      if (i > 0 && id.compare(previous) <= 0) throw new RangeError('pending ids do not ascend');
+      previous.copy(id);
+      this.times[i] = reader.time(0);
+      const count = reader.signed();
+      if (count < 0) throw new RangeError('a negative count of deliveries');
+      this.counts[i] = countFrom(count);
+    }
+  }
+
+  readId(i: number, into: StreamId): StreamId {
+    return into.fromKey(this.#buffer, this.#places[i]);
+  }
+
+  /** Gives the entry with this id to an owner; returns its number. */
+  take(wanted: StreamId, owner: number): number {
+    let from = 0;
+    let to = this.size;
+    while (from < to) {
+      const middle = (from + to) >>> 1;
+      if (this.readId(middle, found).compare(wanted) < 0) from = middle + 1;
+      else to = middle;
+    }
+    if (from === this.size || !this.readId(from, found).equals(wanted)) {
+      throw new RangeError('a consumer has an entry that is not pending');
+    }
+    if (this.owners[from] !== NOT_OWNED) throw new RangeError('a pending entry with two owners');
+    this.owners[from] = owner;
+    return from;
+  }
+}
+
+const ZERO = StreamId.min();
+const cursor = new PendingCursor();
+const id = new StreamId();
+const found = new StreamId();
