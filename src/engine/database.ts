@@ -124,6 +124,8 @@ export class Database {
   /** Creates or replaces a string, or a stream that has no entry yet. `expireAt` 0 = none. */
   set(key: Uint8Array, value: Value, expireAt: number): KeyEntry {
     const entry = this.place(key, value, expireAt);
+    // A stream is made for what comes next, which counts.
+    if (value.type === 'string') this.engine.changes++;
     if (this.engine.recording) {
       const isString = value.type === 'string';
       const record = beginRecord(isString ? RecordType.SET : RecordType.MKSTREAM, this, key);
@@ -142,6 +144,7 @@ export class Database {
       return;
     }
     this.touch(entry);
+    this.engine.changes++;
     entry.value.bytes = bytes;
     this.keyspace.setExpiry(entry, expireAt);
     if (this.engine.recording) {
@@ -156,6 +159,7 @@ export class Database {
   /** Appends to a string; the record holds only what was appended. */
   append(entry: KeyEntry, value: StringValue, bytes: Uint8Array): void {
     this.touch(entry);
+    this.engine.changes++;
     value.bytes = joined(value.bytes, bytes);
     if (this.engine.recording) {
       beginRecord(RecordType.APPEND, this, entry.key).bytes(bytes);
@@ -165,6 +169,7 @@ export class Database {
   }
 
   remove(entry: KeyEntry): void {
+    this.engine.changes++;
     this.deleteEntry(entry);
     if (this.engine.events !== null) this.tell(EventClass.GENERIC, 'del', entry.key);
   }
@@ -172,6 +177,7 @@ export class Database {
   /** 0 = never expires. */
   setExpiry(entry: KeyEntry, expireAt: number): void {
     this.touch(entry);
+    this.engine.changes++;
     this.keyspace.setExpiry(entry, expireAt);
     if (this.engine.recording) {
       beginRecord(RecordType.EXPIRE, this, entry.key).varint(expireAt);
@@ -187,6 +193,7 @@ export class Database {
     if (replaced === entry) return;
     if (replaced !== undefined) this.discard(replaced);
     this.touch(entry);
+    this.engine.changes++;
     this.keyspace.table.remove(entry);
     this.keyspace.table.adopt(entry, to);
     if (this.engine.recording) {
@@ -204,6 +211,7 @@ export class Database {
   /** Takes the key to another database, which must not have one of that name. */
   move(entry: KeyEntry, destination: Database): void {
     this.touch(entry);
+    this.engine.changes++;
     this.keyspace.detach(entry);
     entry.space = destination.keyspace;
     destination.keyspace.table.adopt(entry, entry.key);
@@ -223,6 +231,7 @@ export class Database {
   /** Copies value and expiry to a name, which may be in another database; replaces what has it. */
   copy(entry: KeyEntry, destination: Database, to: Uint8Array): KeyEntry {
     const copy = destination.place(to, cloneValue(this.engine, entry.value), entry.expireAt);
+    this.engine.changes++;
     if (this.engine.recording) {
       const record = beginRecord(RecordType.COPY, this, entry.key);
       record.varint(destination.index);
@@ -240,6 +249,7 @@ export class Database {
     // Before anything is changed: nothing is when this fails.
     const bytes = engine.recording ? encodeValue(value) : null;
     const entry = this.place(key, value, expireAt);
+    engine.changes++;
     if (bytes !== null) {
       const record = beginRecord(RecordType.RESTORE, this, key);
       record.varint(expireAt);
@@ -252,6 +262,7 @@ export class Database {
   }
 
   flush(): void {
+    this.engine.changes += this.keyspace.table.size;
     this.clear();
     if (this.engine.recording) {
       this.engine.journal.begin(RecordType.FLUSHDB).varint(this.index);

@@ -74,6 +74,10 @@ export class Engine {
   steady: number;
   /** The same in whole seconds, as KeyEntry.accessed holds them. */
   seconds: number;
+  /** Changes since the start, counted as Redis counts them (INFO rdb_changes_since_last_save). */
+  changes = 0;
+  /** Those of them that a checkpoint holds. */
+  savedChanges = 0;
   /** True while records are being replayed: mutators then journal nothing and wake nobody. */
   replaying = false;
   /** False while replaying and with `appendonly no`: mutators then write no record. */
@@ -272,7 +276,10 @@ export class Engine {
   // ---- Mutators over all databases
 
   flushAll(): void {
-    for (const database of this.databases) database.clear();
+    for (const database of this.databases) {
+      this.changes += database.keyspace.table.size;
+      database.clear();
+    }
     if (!this.recording) return;
     this.journal.begin(RecordType.FLUSHALL).varint(0);
     this.journal.end();
@@ -280,6 +287,7 @@ export class Engine {
 
   swap(a: Database, b: Database): void {
     if (a === b) return;
+    this.changes++;
     a.exchange(b);
     if (!this.recording) return;
     const record = this.journal.begin(RecordType.SWAPDB);

@@ -78,6 +78,7 @@ export async function openDurableEngine(options: DurableEngineOptions): Promise<
       (type, body) => replay.apply(type, body.raw(body.end - body.at)),
       options.onProgress,
     );
+    engine.changes = 0;
     engine.turn();
     return new DurableEngine(engine, checkpointer, store, keys, recovery);
   } catch (error) {
@@ -142,7 +143,10 @@ export class DurableEngine {
   async checkpoint(): Promise<void> {
     const { clock } = this.engine;
     const started = clock.monotonic();
-    await this.checkpointer.write();
+    const { engine, checkpointer } = this;
+    const changes = checkpointer.running ? 0 : engine.changes;
+    await checkpointer.write();
+    engine.savedChanges = Math.max(engine.savedChanges, changes);
     this.onCheckpoint(clock.monotonic() - started);
     await this.trimLog();
   }

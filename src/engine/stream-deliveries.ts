@@ -80,7 +80,10 @@ export class Delivery {
     const { engine } = database;
     this.#turn = undefined;
     this.#stream = undefined;
-    if (this.#count === 0 || !engine.recording) return;
+    if (this.#count === 0) return;
+    // One, however many entries were delivered.
+    engine.changes++;
+    if (!engine.recording) return;
     const ahead = this.#deliveries === 0 && this.#consumer !== null;
     const type = ahead ? StreamRecord.DELIVER_AHEAD : StreamRecord.DELIVER;
     const record = beginGroupRecord(type, database, entry, group);
@@ -132,6 +135,7 @@ export function acknowledge(
     if (group.acknowledge(id)) acknowledged.push(id);
   }
   recordAcknowledged(database, entry, group, acknowledged);
+  database.engine.changes += acknowledged.count;
   return acknowledged.count;
 }
 
@@ -154,6 +158,7 @@ export function release(
     taken.push(id);
   }
   if (taken.count === 0) return 0;
+  engine.changes += taken.count;
   if (engine.recording) {
     const record = beginGroupRecord(StreamRecord.RELEASE, database, entry, group);
     taken.encode(record);
@@ -245,6 +250,7 @@ export function endClaims(turn: GroupTurn, now: number): void {
   const { database, entry, group, consumer } = turn;
   const { engine } = database;
   recordAcknowledged(database, entry, group, gone);
+  engine.changes += taken.count + gone.count;
   if (taken.count === 0 || !engine.recording) return;
   const record = beginGroupRecord(StreamRecord.CLAIM, database, entry, group);
   record.bytes(consumer.name);

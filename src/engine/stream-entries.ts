@@ -49,6 +49,7 @@ export function appendEntry(
   const { engine } = database;
   database.touch(entry);
   const place = value.stream.append(id, args, from, to, where);
+  engine.changes++;
   if (engine.recording) {
     const type =
       place === 'new node' ? StreamRecord.ADD_TO_NEW_NODE : StreamRecord.ADD_TO_LAST_NODE;
@@ -200,6 +201,7 @@ export function deleteEntries(
     // What went before the damage is recorded, or memory would be ahead of the log.
     damage = error;
   }
+  engine.changes += deleted;
   if (effective.count > 0 && engine.recording) {
     const record = beginRecord(StreamRecord.DELETE, database, entry.key);
     writeReferences(record, references);
@@ -233,6 +235,7 @@ export function setStreamId(
   const { stream } = value;
   database.touch(entry);
   stream.setId(lastId, entriesAdded, maxDeletedId);
+  engine.changes++;
   if (engine.recording) {
     const record = beginRecord(StreamRecord.SET_ID, database, entry.key);
     stream.lastId.encode(record);
@@ -327,6 +330,7 @@ export function configureIdempotency(
   database.touch(entry);
   if (value.idempotency === null) value.idempotency = new Idempotency(duration, maxsize);
   else if (!value.idempotency.configure(duration, maxsize)) return;
+  database.engine.changes++;
   recordWindow(database, entry, duration, maxsize);
 }
 

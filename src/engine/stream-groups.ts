@@ -68,6 +68,7 @@ export function createGroup(
 ): ConsumerGroup {
   const { engine } = database;
   database.touch(entry);
+  engine.changes++;
   const group = engine.newGroup(name, lastId, entriesRead);
   database.touchGroup(entry, group);
   streamOf(entry).groups.set(name.toString('latin1'), group);
@@ -91,6 +92,7 @@ export function setGroupId(
   const { engine } = database;
   database.touchGroup(entry, group);
   group.setId(id, entriesRead);
+  engine.changes++;
   if (engine.recording) {
     const record = beginGroupRecord(StreamRecord.GROUP_SET_ID, database, entry, group);
     id.encode(record);
@@ -105,6 +107,7 @@ export function destroyGroup(database: Database, entry: KeyEntry, group: Consume
   database.touch(entry);
   database.touchGroup(entry, group);
   streamOf(entry).groups.delete(group.name.toString('latin1'));
+  engine.changes++;
   engine.checkpointer?.removeGroup(entry, group);
   if (engine.recording) {
     beginGroupRecord(StreamRecord.GROUP_DESTROY, database, entry, group);
@@ -125,6 +128,7 @@ export function createConsumer(
   const { engine } = database;
   database.touchGroup(entry, group);
   const consumer = group.createConsumer(name, now);
+  engine.changes++;
   if (engine.recording) {
     const record = beginGroupRecord(StreamRecord.CONSUMER_CREATE, database, entry, group);
     record.bytes(name);
@@ -144,6 +148,7 @@ export function deleteConsumer(
 ): number {
   const { engine } = database;
   database.touchGroup(entry, group);
+  engine.changes++;
   if (engine.recording) {
     beginGroupRecord(StreamRecord.CONSUMER_DELETE, database, entry, group).bytes(consumer.name);
     engine.journal.end();

@@ -199,7 +199,7 @@ function persistenceSection(server: ServerState): Field[] {
     ['current_fork_perc', '0.00'],
     ['current_save_keys_processed', 0],
     ['current_save_keys_total', 0],
-    ['rdb_changes_since_last_save', status.logBytes],
+    ['rdb_changes_since_last_save', engine.changes - engine.savedChanges],
     ['rdb_bgsave_in_progress', status.checkpointing ? 1 : 0],
     ['rdb_last_save_time', Math.floor(status.lastCheckpointAt / 1000)],
     ['rdb_last_bgsave_status', ok(status.lastCheckpointFailed)],

@@ -19,8 +19,6 @@ export interface RedisServer extends AsyncDisposable {
 }
 
 export interface RedisServerOptions {
-  /** Another program than the machine's redis-server. */
-  readonly program?: string;
   /** Further options in the form of the command line: `['--appendonly', 'yes']`. */
   readonly args?: readonly string[];
   /** Where the data is; kept at the end. A temporary directory when absent. */

@@ -1,23 +1,18 @@
 /**
  * Streams and strings go from a real redis-server into Rivulet and back, by DUMP, RESTORE and MIGRATE.
  *
- * RIVULET_REFERENCE names further redis-server programs, separated by colons; each is tried as well.
+ * The same with the newer redis-server that RIVULET_REFERENCE names.
  */
 import assert from 'node:assert/strict';
-import { basename } from 'node:path';
 import { test } from 'node:test';
 import { Random } from '../../src/util/random.ts';
 import { hideClockIds, normalise } from '../differential/normalise.ts';
 import { fieldsOf, parseTree, removeFields, serialiseTree } from '../differential/reply-tree.ts';
 import { startRedis } from '../helpers/redis-server.ts';
-import { missing } from '../helpers/requirements.ts';
+import { references } from '../helpers/references.ts';
 import { RespSession } from '../helpers/resp-session.ts';
 import { startRivulet } from '../helpers/rivulet-server.ts';
 
-const skip = missing('redis-server');
-const PROGRAMS = ['redis-server', ...(process.env.RIVULET_REFERENCE ?? '').split(':')].filter(
-  (name) => name !== '',
-);
 const SEED = Number(process.env.STREAM_SEED ?? Math.floor(Math.random() * 1e9));
 
 /** Fills key `s` with a stream of random shape, its groups and pending entries; on any version. */
@@ -81,8 +76,8 @@ async function pictureOf(r: RespSession, key: string, withActive: boolean): Prom
   return serialiseTree(tree);
 }
 
-for (const program of PROGRAMS) {
-  test(`streams go from ${basename(program)} into Rivulet and back`, { skip }, async (t) => {
+for (const { program, label, skip } of references()) {
+  test(`streams go from ${label} into Rivulet and back`, { skip }, async (t) => {
     await using redis = await startRedis({ program });
     await using rivulet = await startRivulet({ args: ['--appendonly', 'no'] });
     await using theirs = await RespSession.open(redis.port);
@@ -106,7 +101,7 @@ for (const program of PROGRAMS) {
     }
   });
 
-  test(`strings go from ${basename(program)} into Rivulet and back`, { skip }, async () => {
+  test(`strings go from ${label} into Rivulet and back`, { skip }, async () => {
     await using redis = await startRedis({ program });
     await using rivulet = await startRivulet({ args: ['--appendonly', 'no'] });
     await using theirs = await RespSession.open(redis.port);
@@ -128,7 +123,7 @@ for (const program of PROGRAMS) {
     }
   });
 
-  test(`MIGRATE of ${basename(program)} moves a stream and its groups into Rivulet`, {
+  test(`MIGRATE of ${label} moves a stream and its groups into Rivulet`, {
     skip,
   }, async () => {
     await using redis = await startRedis({ program });

@@ -185,11 +185,15 @@ function trim(session: Session): void {
   if (!options.read(session, false, session.engine.nodeLimits.maxEntries)) return;
   const entry = findStream(session, 1);
   if (entry === null) return;
-  session.reply.integer(
-    entry === undefined
-      ? 0
-      : trimStream(session.database, entry, valueIn(entry), options, options.references),
-  );
+  if (entry === undefined) {
+    session.reply.integer(0);
+    return;
+  }
+  const { database, engine, reply } = session;
+  const removed = trimStream(database, entry, valueIn(entry), options, options.references);
+  // The trim of an XADD is a part of that one change.
+  engine.changes += removed;
+  reply.integer(removed);
 }
 
 // Scratch: never held across commands.
