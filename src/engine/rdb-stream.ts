@@ -151,6 +151,7 @@ function readEntries(reader: RdbReader, type: number, limits: NodeLimits): Strea
     nodeBytes,
     blocks: blocks.length,
     nodes: 0,
+    sections: [],
   };
   return Stream.assemble(writeMetadata(metadata), blocks, limits);
 }
