@@ -47,7 +47,7 @@ export async function compareExchanged(
     }
     if (isTooNew) continue;
     const back = await redis.call(...look, MOVED, ...more);
-    if (!comparer.areSame(back, own, [...look, key, ...more], ['active-time'])) {
+    if (!comparer.areSame(own, back, [...look, key, ...more], ['active-time'])) {
       return {
         redis: `${key} moved: ${back.toString('latin1')}`,
         rivulet: `own: ${own.toString('latin1')}`,

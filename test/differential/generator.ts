@@ -122,6 +122,12 @@ export class Generator {
     return this.maybeSince(8.2, probability, this.word('KEEPREF', 'DELREF', 'ACKED'));
   }
 
+  /** As `references`, with a trim: 8.2 and 8.4 remove nothing then when it is approximate. */
+  referencesOf(trimming: Command, probability: number): Command {
+    const isApproximate = trimming.includes('~');
+    return isApproximate && this.reference.version < 8.6 ? [] : this.references(probability);
+  }
+
   /** `IDS n id...`, at times with a wrong count. */
   countedIds(): Command {
     const ids = this.ids();
@@ -237,7 +243,7 @@ export class Generator {
     const approximately = this.maybe(0.6, this.pick(['~', '~', '=']));
     const threshold = isById ? this.oldId() : this.integer(60);
     const limit = this.maybe(0.15, 'LIMIT', this.integer(60));
-    const references = this.references(0.3);
+    const references = this.referencesOf(approximately, 0.3);
     return [
       this.word(isById ? 'MINID' : 'MAXLEN'),
       ...approximately,
@@ -276,16 +282,19 @@ const TRIMMABLE = (g: Generator) => g.maybe(0.2, ...g.trimming());
 const STREAM_RECIPES: Recipe[] = [
   [
     30,
-    (g) => [
-      'XADD',
-      g.stream(),
-      ...g.maybe(0.1, 'NOMKSTREAM'),
-      ...g.references(0.1),
-      ...g.maybeSince(8.6, 0.15, 'IDMP', g.pick(['p1', 'p2']), `i${g.below(20)}`),
-      ...TRIMMABLE(g),
-      g.newId(),
-      ...g.fields(),
-    ],
+    (g) => {
+      const trimming = TRIMMABLE(g);
+      return [
+        'XADD',
+        g.stream(),
+        ...g.maybe(0.1, 'NOMKSTREAM'),
+        ...g.referencesOf(trimming, 0.1),
+        ...g.maybeSince(8.6, 0.15, 'IDMP', g.pick(['p1', 'p2']), `i${g.below(20)}`),
+        ...trimming,
+        g.newId(),
+        ...g.fields(),
+      ];
+    },
   ],
   [
     3,
