@@ -34,7 +34,7 @@ const OUTPUT_NOTICE = 256 * 1024;
 /** How long a reply that is in no hurry waits for other bytes to leave with. */
 const COMPANY_MS = 1;
 /** Log bytes not yet on disk beyond which no client's input is read; less where memory is limited. */
-const BACKLOG_MAX = 256 * 1024 * 1024;
+const BACKLOG_MAX = 64 * 1024 * 1024;
 const BACKLOG_SHARE = 1 / 16;
 
 export interface Pause {
