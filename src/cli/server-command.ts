@@ -7,6 +7,7 @@
 import { resolve } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { Config } from '../server/config.ts';
+import type { LoadingProgress } from '../server/loading.ts';
 import type { Logger } from '../server/logger.ts';
 import { PinoLogger } from '../server/pino-logger.ts';
 import { RivuletServer } from '../server/rivulet-server.ts';
@@ -71,7 +72,9 @@ async function runServer(config: Config): Promise<void> {
   process.on('SIGHUP', () => {});
   nameWithoutEffect(config, log);
   try {
-    server = await RivuletServer.start({ config, log, onEnd: end });
+    const progress = progressLine();
+    server = await RivuletServer.start({ config, log, onEnd: end, onProgress: progress.show });
+    progress.clear();
   } catch (error) {
     const why = `can't start: ${(error as Error).message}`;
     await log.flush();
@@ -112,6 +115,21 @@ function stopOnSignal(
       end(1);
     },
   );
+}
+
+/** On a terminal: one line that says how far the data is loaded, rewritten ten times a second. */
+function progressLine(): { show(progress: LoadingProgress): void; clear(): void } {
+  let shownAt = 0;
+  return {
+    show(progress) {
+      if (process.stderr.isTTY !== true || performance.now() - shownAt < 100) return;
+      shownAt = performance.now();
+      process.stderr.write(`\r\x1b[Kloading: ${progress.text}`);
+    },
+    clear() {
+      if (shownAt > 0) process.stderr.write('\r\x1b[K');
+    },
+  };
 }
 
 /** What file and flags ask for and this server has no use for: said once. */

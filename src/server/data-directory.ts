@@ -28,6 +28,7 @@ export async function openDirectory(
   config: Config,
   log: Logger,
   onFatal: (error: Error) => void,
+  onProgress: (read: number, total: number) => void,
 ): Promise<OpenData> {
   const started = systemClock.monotonic();
   const durable = await openDurableEngine({
@@ -40,6 +41,7 @@ export async function openDirectory(
     pause: () => new Promise((done) => setImmediate(done)),
     databases: config.number('databases'),
     configure: (engine) => applyEngineSettings(engine, config),
+    onProgress,
     checkpointLogBytes: config.number('checkpoint-log-size'),
     policy: config.get('appendfsync') as SyncPolicy,
     segmentBytes: config.number('log-segment-size'),

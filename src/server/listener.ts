@@ -23,14 +23,22 @@ export interface Address {
   readonly port: number;
 }
 
+/** Listening sockets that others opened: see loading.ts. */
+export interface PortsToTake {
+  take(host: string | undefined, port: number | undefined): Server | null;
+}
+
 export class Listeners {
   readonly addresses: Address[] = [];
   readonly #server: ServerState;
+  readonly #loading: PortsToTake | null;
   readonly #listening: Server[] = [];
   readonly #readBuffer = Buffer.allocUnsafeSlow(READ_BUFFER);
 
-  constructor(server: ServerState) {
+  /** `loading`: the ports that answered while the data was loaded; they are taken over. */
+  constructor(server: ServerState, loading: PortsToTake | null = null) {
     this.#server = server;
+    this.#loading = loading;
   }
 
   /** Opens everything that the configuration names. Rejects with a sentence. */
@@ -46,6 +54,12 @@ export class Listeners {
     if (this.#listening.length === 0) {
       throw new Error('nothing to listen on: give a port, a tls-port or a unixsocket');
     }
+  }
+
+  /** A connection that was made while the data was loaded. */
+  adopt(socket: Socket): void {
+    this.#welcome(socket, false);
+    socket.resume();
   }
 
   /** Accepts nobody any more. */
@@ -91,7 +105,9 @@ export class Listeners {
     server.on('tlsClientError', () => {});
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
-      server.listen(options, () => {
+      const open = tls === null ? this.#loading?.take(options.host, options.port) : undefined;
+      // The listening socket itself changes its owner: nothing is refused in between.
+      server.listen(open ?? options, () => {
         server.off('error', reject);
         resolve();
       });
@@ -262,11 +278,11 @@ const TLS_CONTEXT = [
 const bind = new WeakMap<Socket, (connection: Connection) => void>();
 
 /** `*` means every IPv4 address, as in Redis. */
-function hostOf(word: string): string {
+export function hostOf(word: string): string {
   return word === '*' ? '0.0.0.0' : word === '::*' ? '::' : word;
 }
 
-function reason(error: NodeJS.ErrnoException, where: string): string {
+export function reason(error: NodeJS.ErrnoException, where: string): string {
   switch (error.code) {
     case 'EADDRINUSE':
       return `can't listen on ${where}: the port is in use`;

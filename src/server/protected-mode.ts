@@ -24,7 +24,7 @@ export function isLocal(address: string | undefined): boolean {
   return address === '::1' || /^(::ffff:)?127\./.test(address);
 }
 
-const PROTECTED =
+export const PROTECTED =
   'DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the default user. ' +
   'In this mode connections are only accepted from the loopback interface. ' +
   'If you want to connect from external computers to Redis you may adopt one of the following solutions: ' +

@@ -1,7 +1,8 @@
 /**
  * A whole server: data directory, engine, listeners; started, and stopped in order.
  *
- *   start:  configuration -> (HTTP) -> data directory recovered -> RESP listeners -> ready
+ *   start:  configuration -> (HTTP) -> ports that answer LOADING -> data directory recovered ->
+ *           RESP listeners on the same ports -> ready
  *   stop:   accept nobody -> finish replies -> checkpoint -> close the directory
  */
 import { randomInt } from 'node:crypto';
@@ -14,6 +15,7 @@ import { type Config, shown } from './config.ts';
 import { Housekeeping } from './housekeeping.ts';
 import type { HttpListener } from './http.ts';
 import { type Address, Listeners } from './listener.ts';
+import { LoadingPorts, LoadingProgress } from './loading.ts';
 import type { Logger } from './logger.ts';
 import { memoryInUse } from './memory-use.ts';
 import { NoPersistence } from './persistence.ts';
@@ -24,6 +26,8 @@ export interface StartOptions {
   readonly log: Logger;
   /** The server wants to end the process: SHUTDOWN, or a disk that has failed. */
   readonly onEnd?: (code: number) => void;
+  /** Data is being loaded; called after each part of the log. */
+  readonly onProgress?: (progress: LoadingProgress) => void;
 }
 
 export class RivuletServer {
@@ -51,15 +55,24 @@ export class RivuletServer {
   }
 
   /** Rejects with an Error whose message is one sentence. */
-  static async start({ config, log, onEnd }: StartOptions): Promise<RivuletServer> {
+  static async start({ config, log, onEnd, onProgress }: StartOptions): Promise<RivuletServer> {
     config.checkObeyed();
     const health: Health = { reason: 'recovering the data directory' };
     const http = await openHttp(config, health);
+    const progress = new LoadingProgress(() => systemClock.monotonic(), systemClock.now());
+    const loading = config.yes('appendonly') ? new LoadingPorts(config, progress) : null;
     let data: OpenData | null = null;
     try {
-      data = await openData(config, log, (error) => {
+      await loading?.open();
+      const onFatal = (error: Error): void => {
         log.write('warning', error.message);
         onEnd?.(1);
+      };
+      data = await openData(config, log, onFatal, (read, total) => {
+        progress.read = read;
+        progress.total = total;
+        health.reason = `recovering the data directory: ${progress.text}`;
+        onProgress?.(progress);
       });
       const state = new ServerState({
         engine: data.engine,
@@ -70,7 +83,7 @@ export class RivuletServer {
       });
       data.attach(state);
       loadUsers(state);
-      const listeners = new Listeners(state);
+      const listeners = new Listeners(state, loading);
       await listeners.open();
       state.startMemory = memoryInUse().used;
       const housekeeping = new Housekeeping(state, data.tick);
@@ -86,8 +99,11 @@ export class RivuletServer {
       };
       health.reason = null;
       http?.serve(state);
+      for (const socket of loading?.takeClients() ?? []) listeners.adopt(socket);
+      loading?.close();
       return server;
     } catch (error) {
+      loading?.close();
       await http?.close();
       await data?.close();
       throw error;
@@ -169,10 +185,11 @@ async function openData(
   config: Config,
   log: Logger,
   onFatal: (error: Error) => void,
+  onProgress: (read: number, total: number) => void,
 ): Promise<OpenData> {
   if (config.yes('appendonly')) {
     const { openDirectory } = await import('./data-directory.ts');
-    return openDirectory(config, log, onFatal);
+    return openDirectory(config, log, onFatal, onProgress);
   }
   const engine = new Engine({
     clock: systemClock,

@@ -1,0 +1,144 @@
+/**
+ * A server that loads its data: the port is open, answers LOADING and INFO, and goes over to the server
+ * without a refused connection.
+ */
+import assert from 'node:assert/strict';
+import { connect, createServer, type Socket } from 'node:net';
+import { test } from 'node:test';
+import { Config } from '../../src/server/config.ts';
+import { LoadingPorts, LoadingProgress } from '../../src/server/loading.ts';
+import { freePort } from '../helpers/free-port.ts';
+import { RespSession } from '../helpers/resp-session.ts';
+import { startRivulet } from '../helpers/rivulet-server.ts';
+import { temporaryDirectory } from '../helpers/temporary-directory.ts';
+
+async function openPorts(parameters: Record<string, string> = {}) {
+  const config = new Config();
+  const port = await freePort();
+  for (const [name, value] of Object.entries({ port: String(port), ...parameters })) {
+    config.assign(name, [value]);
+  }
+  let now = 1000;
+  const progress = new LoadingProgress(() => now, 1_700_000_000_000);
+  const ports = new LoadingPorts(config, progress);
+  await ports.open();
+  return {
+    port,
+    ports,
+    progress,
+    advance: (ms: number) => {
+      now += ms;
+    },
+  };
+}
+
+test('commands are answered LOADING, and INFO with the progress', async () => {
+  const { port, ports, progress, advance } = await openPorts();
+  try {
+    await using session = await RespSession.open(port);
+    assert.equal(await session.text('PING'), '-LOADING Redis is loading the dataset in memory\r\n');
+    assert.match(await session.text('INFO'), /loading:1\r\n.*loading_loaded_perc:0\.00/s);
+    progress.total = 4_000_000;
+    progress.read = 1_000_000;
+    advance(10_000);
+    const info = await session.text('info', 'persistence');
+    assert.match(info, /loading_start_time:1700000000\r\n/);
+    assert.match(info, /loading_total_bytes:4000000\r\n/);
+    assert.match(info, /loading_loaded_bytes:1000000\r\n/);
+    assert.match(info, /loading_loaded_perc:25\.00\r\n/);
+    assert.match(info, /loading_eta_seconds:30\r\n/);
+    assert.equal(progress.text, '25% of 4 MB of log read');
+    const replies = await session.pipeline([['GET', 'a'], ['XADD', 's', '*', 'f', 'v'], ['QUIT']]);
+    assert.match(replies.join(''), /^-LOADING.*\r\n-LOADING.*\r\n\+OK\r\n$/);
+  } finally {
+    ports.close();
+  }
+});
+
+test('with a password nothing is told, and a client that sends endlessly is ended', async () => {
+  const { port, ports } = await openPorts({ requirepass: 'secret' });
+  try {
+    await using session = await RespSession.open(port);
+    assert.equal(await session.text('INFO'), '-NOAUTH Authentication required.\r\n');
+    const socket = connect({ port, host: '127.0.0.1' });
+    socket.on('error', () => {});
+    const closed = new Promise((resolve) => socket.once('close', resolve));
+    socket.resume();
+    socket.write(`*2\r\n$3\r\nGET\r\n$60000\r\n${'x'.repeat(50_000)}`);
+    socket.write(Buffer.alloc(200_000, 'x'));
+    await closed;
+  } finally {
+    ports.close();
+  }
+});
+
+test('a port that is in use is told before anything is loaded', async () => {
+  const taken = createServer();
+  await new Promise<void>((resolve) => taken.listen(0, '127.0.0.1', resolve));
+  const { port } = taken.address() as { port: number };
+  await assert.rejects(openPorts({ port: String(port) }), /the port is in use/);
+  taken.close();
+});
+
+test('the listening socket and the waiting connections are handed over', async () => {
+  const { port, ports } = await openPorts();
+  const waiting = connect({ port, host: '127.0.0.1' });
+  const reply = new Promise<string>((resolve) =>
+    waiting.once('data', (chunk) => resolve(String(chunk))),
+  );
+  // A whole command, and half of the next one.
+  waiting.write('*1\r\n$4\r\nPING\r\n*2\r\n$4\r\nEC');
+  assert.match(await reply, /^-LOADING/);
+  const server = createServer((socket) => socket.end('later'));
+  const taken = ports.take('127.0.0.1', port);
+  assert.ok(taken);
+  await new Promise<void>((resolve) => server.listen(taken, resolve));
+  const late = connect({ port, host: '127.0.0.1' });
+  assert.equal(await text(late), 'later', 'the port is the same and never closed');
+  const [socket, ...others] = ports.takeClients();
+  assert.ok(socket && others.length === 0);
+  const received = new Promise<string>((resolve) =>
+    socket.once('data', (chunk) => resolve(String(chunk))),
+  );
+  socket.resume();
+  assert.equal(await received, '*2\r\n$4\r\nEC', 'what was unfinished is read by the next owner');
+  waiting.destroy();
+  socket.destroy();
+  ports.close();
+  server.close();
+});
+
+async function text(socket: Socket): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of socket) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks).toString();
+}
+
+test('a restart answers from its first moment on, and the same connection is served', async () => {
+  await using place = temporaryDirectory('loading');
+  const port = await freePort();
+  const args = ['--port', String(port), '--appendfsync', 'no'];
+  const first = await startRivulet({ directory: place.path, args });
+  const writer = await RespSession.open(first.port);
+  const value = Buffer.alloc(1024 * 1024, 'v');
+  for (let i = 0; i < 100; i++) await writer.call('SET', `k${i}`, value);
+  await first.stop('SIGKILL');
+  const restart = startRivulet({ directory: place.path, args });
+  let session: RespSession | null = null;
+  for (let i = 0; i < 4000 && session === null; i++) {
+    session = await RespSession.open(port).catch(() => null);
+    if (session === null) await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  assert.ok(session, 'the port opens');
+  for (let i = 0; i < 4000; i++) {
+    const reply = await session.text('DBSIZE');
+    if (!reply.startsWith('-LOADING')) {
+      assert.equal(reply, ':100\r\n');
+      break;
+    }
+    assert.match(await session.text('INFO', 'persistence'), /loading:[01]\r\n/);
+  }
+  assert.equal(await session.text('DBSIZE'), ':100\r\n');
+  await session.close();
+  await using _second = await restart;
+});
