@@ -2,10 +2,17 @@
  * One client as CLIENT LIST, CLIENT INFO and ACL LOG show it.
  */
 import { commandBytes, heldBytes, multiBytes, outputBytes } from './client-memory.ts';
+import { shown } from './config.ts';
 import type { Connection } from './connection.ts';
 
 /** The line without its line break. */
+/** For people, as the log shows it. */
 export function clientLine(client: Connection): string {
+  return shown(clientBytes(client));
+}
+
+/** As CLIENT LIST replies it: bytes as latin1, since names of users are any bytes. */
+export function clientBytes(client: Connection): string {
   const { server, transaction, subscriptions, output, reply } = client;
   const now = server.monotonic();
   const age = Math.floor(Math.max(0, now - client.createdAt) / 1000);

@@ -17,7 +17,7 @@ import type { Engine } from '../engine/engine.ts';
 import type { Arguments } from '../util/arguments.ts';
 import type { User } from './acl-user.ts';
 import { Blocking, type Waiter, type WaitOptions } from './blocking.ts';
-import { clientLine, shownAddress } from './client-info.ts';
+import { clientBytes, clientLine, shownAddress } from './client-info.ts';
 import { heldBytes, outputBytes, unrunBytes } from './client-memory.ts';
 import { CommandDispatcher, codeOf } from './command-dispatcher.ts';
 import type { CommandEntry } from './command-table.ts';
@@ -526,7 +526,7 @@ export class Connection implements Waiter {
 
   /** As CLIENT LIST shows it. */
   get line(): string {
-    return clientLine(this);
+    return clientBytes(this);
   }
 
   get localAddress(): string {

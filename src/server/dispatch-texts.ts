@@ -4,7 +4,7 @@
  */
 import type { Arguments } from '../util/arguments.ts';
 import type { Refusal } from './acl-permissions.ts';
-import { clientLine } from './client-info.ts';
+import { clientBytes } from './client-info.ts';
 import { type CommandEntry, FLAG } from './command-table.ts';
 import type { Connection } from './connection.ts';
 import { shownArguments } from './secret-arguments.ts';
@@ -48,7 +48,7 @@ export function noteDenied(client: Connection, entry: CommandEntry, refusal: Ref
     object: refusal.reason === 'command' ? entry.name : client.args.latin1(refusal.argument),
     username: client.user.name,
     createdAt: client.engine.now,
-    clientInfo: clientLine(client),
+    clientInfo: clientBytes(client),
   });
   switch (refusal.reason) {
     case 'command':

@@ -257,16 +257,21 @@ export class ReplyWriter implements Reply {
     else this.integer(value ? 1 : 0);
   }
 
-  verbatim(text: string, format: 'txt' | 'mkd' = 'txt'): void {
+  /** `latin1`: the text is bytes, one per character. */
+  verbatim(
+    text: string,
+    format: 'txt' | 'mkd' = 'txt',
+    encoding: 'utf8' | 'latin1' = 'utf8',
+  ): void {
     if (this.protocol === 2) {
-      this.bulkText(text);
+      this.bulk(Buffer.from(text, encoding));
       return;
     }
-    const length = Buffer.byteLength(text);
+    const length = Buffer.byteLength(text, encoding);
     this.#header(61, length + 4);
     const at = this.#room(length + 6);
     this.buffer.write(`${format}:`, at, 'latin1');
-    this.buffer.write(text, at + 4);
+    this.buffer.write(text, at + 4, encoding);
     this.#endLine(at + 4 + length);
   }
 

@@ -50,5 +50,5 @@ export interface Reply {
   doubleText(text: string): void;
   boolean(value: boolean): void;
   /** RESP3 `=txt:`; RESP2 a bulk string. */
-  verbatim(text: string, format?: 'txt' | 'mkd'): void;
+  verbatim(text: string, format?: 'txt' | 'mkd', encoding?: 'utf8' | 'latin1'): void;
 }

@@ -234,6 +234,10 @@ for (const { program, label, old, skip } of references()) {
       await say('ACL', 'WHOAMI');
       await say('AUTH', Buffer.from('späť'), Buffer.from('zluť'));
       await say('AUTH', Buffer.from('späť'), Buffer.from('žluť'));
+      const info = await session.text('CLIENT', 'INFO');
+      said.push(/ user=(\S+) /.exec(info)?.[1] ?? info);
+      const entries = await session.text('ACL', 'LOG', '1');
+      said.push(/ user=(\S+) /.exec(entries)?.[1] ?? entries);
       await say('ACL', 'WHOAMI');
       await say('CONFIG', 'SET', 'requirepass', Buffer.from([0xe9, 0xff, 0x20, 0x22]));
       await say('CONFIG', 'GET', 'requirepass');

@@ -273,7 +273,7 @@ function logEntry(session: Session, entry: AclLogEntry): void {
   reply.bulkText('age-seconds');
   reply.double(Math.max(0, engine.now - entry.createdAt) / 1000);
   reply.bulkText('client-info');
-  reply.bulkText(entry.clientInfo);
+  reply.bulk(bytes(entry.clientInfo));
   reply.bulkText('entry-id');
   reply.integer(entry.id);
   reply.bulkText('timestamp-created');

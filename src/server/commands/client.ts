@@ -71,7 +71,7 @@ export const clientCommands: readonly Command[] = [
         session.reply.integer(session.id),
       ),
       sub('info', 2, '6.2.0', PLAIN, 'Returns information about the connection.', (session) =>
-        session.reply.verbatim(`${connectionOf(session).line}\n`),
+        session.reply.verbatim(`${connectionOf(session).line}\n`, 'txt', 'latin1'),
       ),
       sub('kill', -3, '2.4.0', ADMIN, 'Terminates open connections.', kill),
       sub('list', -2, '2.4.0', ADMIN, 'Lists open connections.', list),
@@ -306,7 +306,7 @@ function list(session: Session): void {
   for (const connection of connectionOf(session).server.connections.values()) {
     if (filter(connection)) text += `${connection.line}\n`;
   }
-  session.reply.verbatim(text);
+  session.reply.verbatim(text, 'txt', 'latin1');
 }
 
 function kill(session: Session): void {

@@ -5,6 +5,7 @@
 import { Arguments } from '../../util/arguments.ts';
 import { globMatches } from '../../util/glob.ts';
 import type { Command } from '../command.ts';
+import { type Argument, commandArguments } from '../command-syntax.ts';
 import type { CommandEntry } from '../command-table.ts';
 import { connectionOf } from '../connection-of.ts';
 import { keyFlags, keyIndices } from '../key-specs.ts';
@@ -105,8 +106,13 @@ function docsReplies(session: Session, entries: readonly CommandEntry[]): void {
   const { reply } = session;
   reply.map(entries.length);
   for (const { name, row, subcommands } of entries) {
+    const given = commandArguments(name);
+    let fields = 3;
+    if (row.complexity !== undefined) fields++;
+    if (given.length > 0) fields++;
+    if (subcommands !== null) fields++;
     reply.bulkText(name);
-    reply.map(3 + (row.complexity === undefined ? 0 : 1) + (subcommands === null ? 0 : 1));
+    reply.map(fields);
     reply.bulkText('summary');
     reply.bulkText(row.summary);
     reply.bulkText('since');
@@ -117,9 +123,42 @@ function docsReplies(session: Session, entries: readonly CommandEntry[]): void {
       reply.bulkText('complexity');
       reply.bulkText(row.complexity);
     }
+    if (given.length > 0) {
+      reply.bulkText('arguments');
+      argumentReplies(session, given);
+    }
     if (subcommands !== null) {
       reply.bulkText('subcommands');
       docsReplies(session, subcommands.all);
+    }
+  }
+}
+
+function argumentReplies(session: Session, given: readonly Argument[]): void {
+  const { reply } = session;
+  reply.array(given.length);
+  for (const { name, type, token, optional, multiple, parts } of given) {
+    const flags = [...(optional ? ['optional'] : []), ...(multiple ? ['multiple'] : [])];
+    const isValue = parts === undefined && type !== 'pure-token';
+    const texts: [string, string][] = [
+      ['name', name],
+      ['type', type],
+    ];
+    if (isValue) texts.push(['display_text', name]);
+    if (token !== undefined) texts.push(['token', token]);
+    reply.map(texts.length + (flags.length > 0 ? 1 : 0) + (parts === undefined ? 0 : 1));
+    for (const [field, text] of texts) {
+      reply.bulkText(field);
+      reply.bulkText(text);
+    }
+    if (flags.length > 0) {
+      reply.bulkText('flags');
+      reply.set(flags.length);
+      for (const flag of flags) reply.simple(flag);
+    }
+    if (parts !== undefined) {
+      reply.bulkText('arguments');
+      argumentReplies(session, parts);
     }
   }
 }

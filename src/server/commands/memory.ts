@@ -85,6 +85,7 @@ export const memoryCommands: readonly Command[] = [
 
 // What objects cost beside their bytes, measured on V8 12 (64-bit, pointer compression off).
 const KEY_BYTES = 250;
+const EXPIRY_BYTES = 40;
 const STREAM_BYTES = 1200;
 const GROUP_BYTES = 1000;
 const CONSUMER_BYTES = 200;
@@ -132,7 +133,8 @@ function streamMemory(value: StreamValue): number {
 function stats(session: Session): void {
   const { reply, engine } = session;
   const { server } = connectionOf(session);
-  const { used, rss } = memoryInUse();
+  const { used, rss, heap, heapTotal } = memoryInUse();
+  const active = used + heapTotal - heap;
   let keys = 0;
   for (const database of engine.databases) keys += database.size;
   const { clients, log, total: overhead } = memoryOverhead(server);
@@ -148,16 +150,39 @@ function stats(session: Session): void {
     ['aof.buffer', log, 'integer'],
     ['lua.caches', 0, 'integer'],
     ['functions.caches', 0, 'integer'],
+    ['overhead.db.hashtable.lut', 0, 'integer'],
+    ['overhead.db.hashtable.rehashing', 0, 'integer'],
     ['overhead.total', overhead, 'integer'],
+    ['db.dict.rehashing.count', 0, 'integer'],
     ['keys.count', keys, 'integer'],
     ['keys.bytes-per-key', keys === 0 ? 0 : Math.round(data / keys), 'integer'],
     ['dataset.bytes', data, 'integer'],
     ['dataset.percentage', (100 * data) / Math.max(1, used - server.startMemory), 'double'],
     ['peak.percentage', (100 * used) / Math.max(used, server.statistics.peakMemory), 'double'],
+    // V8 is the allocator: its pages are what is active, the whole process what is resident.
+    ['allocator.allocated', used, 'integer'],
+    ['allocator.active', active, 'integer'],
+    ['allocator.resident', rss, 'integer'],
+    ['allocator.muzzy', 0, 'integer'],
+    ['allocator-fragmentation.ratio', active / used, 'double'],
+    ['allocator-fragmentation.bytes', active - used, 'integer'],
+    ['allocator-rss.ratio', rss / active, 'double'],
+    ['allocator-rss.bytes', rss - active, 'integer'],
+    ['rss-overhead.ratio', 1, 'double'],
+    ['rss-overhead.bytes', 0, 'integer'],
     ['fragmentation', rss / used, 'double'],
     ['fragmentation.bytes', rss - used, 'integer'],
   ];
-  reply.map(fields.length);
+  const databases = engine.databases.filter(({ size }) => size > 0);
+  reply.map(fields.length + databases.length);
+  for (const { index, size, keyspace } of databases) {
+    reply.bulkText(`db.${index}`);
+    reply.map(2);
+    reply.bulkText('overhead.hashtable.main');
+    reply.integer(size * KEY_BYTES);
+    reply.bulkText('overhead.hashtable.expires');
+    reply.integer(keyspace.expiring.size * EXPIRY_BYTES);
+  }
   for (const [name, value, kind] of fields) {
     reply.bulkText(name);
     if (kind === 'integer') reply.integer(value);
