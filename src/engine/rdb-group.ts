@@ -14,10 +14,11 @@
 import type { Consumer } from '../consumer-groups/consumer.ts';
 import { countFrom, countValue } from '../consumer-groups/delivery-count.ts';
 import { ConsumerGroup } from '../consumer-groups/group.ts';
-import { UNKNOWN_READ } from '../consumer-groups/lag.ts';
+import { estimateRead } from '../consumer-groups/lag.ts';
 import { type Epoch, NO_EPOCH } from '../consumer-groups/page-store.ts';
 import { PendingCursor } from '../consumer-groups/pending-cursor.ts';
 import { NOBODY, PARKED } from '../consumer-groups/pending-page.ts';
+import type { StreamCounters } from '../consumer-groups/stream-view.ts';
 import { StreamId } from '../stream/stream-id.ts';
 import type { RdbReader } from './rdb-reader.ts';
 import { StreamType } from './rdb-stream-type.ts';
@@ -66,10 +67,18 @@ function writeDeliveries(writer: RdbWriter): void {
   writer.count(typeof value === 'bigint' ? 2 ** 63 : value);
 }
 
-export function readGroup(reader: RdbReader, type: number, epoch: Epoch): ConsumerGroup {
+/** `stream` has its entries already. */
+export function readGroup(
+  reader: RdbReader,
+  type: number,
+  stream: StreamCounters,
+  epoch: Epoch,
+): ConsumerGroup {
   const name = Buffer.from(reader.string());
   const lastId = reader.id(new StreamId());
-  const read = type >= StreamType.LISTPACKS_2 ? reader.signed() : UNKNOWN_READ;
+  // Before the count was kept, Redis takes what the ids tell.
+  const counted = type >= StreamType.LISTPACKS_2;
+  const read = counted ? reader.signed() : estimateRead(stream, lastId);
   const group = new ConsumerGroup(name, lastId, read, epoch);
   const rows = new PendingRows(reader);
   const consumers: Consumer[] = [];

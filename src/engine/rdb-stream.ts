@@ -106,7 +106,7 @@ export function readStream(
 ): StreamValue {
   const value = new StreamValue(readEntries(reader, type, limits));
   for (let left = reader.count(1); left > 0; left--) {
-    const group = readGroup(reader, type, epoch);
+    const group = readGroup(reader, type, value.stream, epoch);
     const name = group.name.toString('latin1');
     if (value.groups.has(name)) throw new RangeError('a group twice');
     value.groups.set(name, group);

@@ -233,6 +233,8 @@ test('a string that Redis compressed is read, and one that says too much is not'
 
 /** Where a defect of meaning goes: a payload written by hand, one part of it wrong. */
 interface Written {
+  type?: number;
+  groupId?: number;
   length?: number;
   lastId?: number;
   added?: number;
@@ -255,7 +257,8 @@ function written(parts: Written): Buffer {
     [2, 2],
     [3, 3],
   ];
-  writer.u8(27);
+  const type = parts.type ?? 27;
+  writer.u8(type);
   writer.count(1);
   writer.count(16);
   id(1);
@@ -275,15 +278,17 @@ function written(parts: Written): Buffer {
   writer.raw(node.buffer, 0, node.length);
   writer.count(parts.length ?? 2);
   writer.id(StreamId.of(parts.lastId ?? 3, 0));
-  writer.id(StreamId.of(1, 0));
-  writer.id(StreamId.of(3, 0));
-  writer.count(parts.added ?? 3);
+  if (type > 15) {
+    writer.id(StreamId.of(1, 0));
+    writer.id(StreamId.of(3, 0));
+    writer.count(parts.added ?? 3);
+  }
   const groups = parts.groups ?? ['g'];
   writer.count(groups.length);
   for (const name of groups) {
     writer.string(Buffer.from(name));
-    writer.id(StreamId.of(3, 0));
-    writer.count(3);
+    writer.id(StreamId.of(parts.groupId ?? 3, 0));
+    if (type > 15) writer.count(3);
     const pending = parts.pending ?? [
       [1, 1000],
       [2, 2000],
@@ -299,14 +304,16 @@ function written(parts: Written): Buffer {
     for (const [consumer, seen, active, owned] of consumers) {
       writer.string(Buffer.from(consumer));
       writer.time(seen);
-      writer.time(active);
+      if (type > 19) writer.time(active);
       writer.count(owned.length);
       for (const ms of owned) id(ms);
     }
+    if (type < 27) continue;
     const zone = parts.zone ?? [2];
     writer.count(zone.length);
     for (const ms of zone) id(ms);
   }
+  if (type < 26) return writer.toBuffer();
   const [duration, maxsize] = parts.window ?? [100, 2];
   const ids = parts.ids ?? [['p', 'one']];
   writer.count(duration);
@@ -415,6 +422,25 @@ test('a payload written by hand is restored when all of it agrees', () => {
     ['2-0', '', -1, 1],
   ]);
   assertSound(server);
+});
+
+test('each type of stream is read, and what an older one lacks is what Redis takes for it', () => {
+  const fact = (server: InProcessServer, ...args: string[]): unknown => {
+    const group = (server.session().call('XINFO', ...args) as unknown[][])[0] as unknown[];
+    return (name: string) => group[group.indexOf(name) + 1];
+  };
+  for (const type of [15, 19, 21, 26, 27]) {
+    const owned = type === 27 ? [1] : [1, 2];
+    const consumers: Written['consumers'] = [['c', 1000, 500, owned]];
+    const { server, reply } = restore(written({ type, groupId: 1, consumers }), 11);
+    assert.equal(reply, 'OK', `type ${type}`);
+    const group = fact(server, 'GROUPS', 's') as (name: string) => unknown;
+    assert.equal(group('entries-read'), type === 15 ? 1 : 3, `type ${type}`);
+    const consumer = fact(server, 'CONSUMERS', 's', 'g') as (name: string) => unknown;
+    const active = type < 21 ? 1000 : 500;
+    assert.equal(consumer('inactive'), server.clock.now() - active, `type ${type}`);
+    assertSound(server);
+  }
 });
 
 for (const [defect, parts] of Object.entries(DEFECTS)) {
