@@ -50,8 +50,8 @@ export function dumpValue(engine: Engine, value: Value): Buffer {
     if (type === StreamType.LISTPACKS_4) version = 13;
     if (type === StreamType.LISTPACKS_5) version = 14;
     writer.u8(type);
-    writeStream(value, type, engine.idempotencyWindow, writer);
-    writeExtension(value, type, writer);
+    writeStream(engine, value, type, writer);
+    writeExtension(value, type, engine.time.stepped, writer);
   }
   return sealed(writer, version);
 }
@@ -90,8 +90,8 @@ export function loadValue(engine: Engine, opened: Buffer): Value {
     if (name === undefined) throw new RangeError(`unknown type of value ${type}`);
     throw new UnsupportedValueError(name);
   }
-  const value = readStream(reader, type, engine.nodeLimits, engine.epoch);
-  readExtension(value, opened.subarray(reader.at));
+  const value = readStream(engine, reader, type);
+  readExtension(value, opened.subarray(reader.at), engine.time.stepped);
   return value;
 }
 

@@ -21,6 +21,7 @@ import { Idempotency } from '../stream/idempotency.ts';
 import { StreamId } from '../stream/stream-id.ts';
 import { ByteReader, ByteWriter } from '../util/byte-writer.ts';
 import { decodeRetention, encodeRetention } from './checkpoint-values.ts';
+import { dateOf } from './rdb-group.ts';
 import { checkWindow } from './rdb-stream.ts';
 import { StreamType } from './rdb-stream-type.ts';
 import type { Retention, StreamValue } from './stream-value.ts';
@@ -30,7 +31,12 @@ const VERSION = 1;
 const NOTHING = Buffer.alloc(0);
 
 /** Appends the part where the stream needs it. */
-export function writeExtension(value: StreamValue, type: number, writer: ByteWriter): void {
+export function writeExtension(
+  value: StreamValue,
+  type: number,
+  stepped: number,
+  writer: ByteWriter,
+): void {
   if (!isNeeded(value, type)) return;
   writer.raw(MAGIC, 0, MAGIC.length);
   writer.u8(VERSION);
@@ -38,7 +44,7 @@ export function writeExtension(value: StreamValue, type: number, writer: ByteWri
   writePart(writer, retention === null ? null : (part) => encodeRetention(retention, part));
   const apart = idempotency !== null && type < StreamType.LISTPACKS_4;
   writer.bytes(apart ? idempotency.export() : NOTHING);
-  for (const group of value.groups.values()) writeGroupExtension(group, writer);
+  for (const group of value.groups.values()) writeGroupExtension(group, stepped, writer);
 }
 
 function isNeeded(value: StreamValue, type: number): boolean {
@@ -52,8 +58,8 @@ function isNeeded(value: StreamValue, type: number): boolean {
   return false;
 }
 
-function writeGroupExtension(group: ConsumerGroup, writer: ByteWriter): void {
-  for (const { activeTime } of group.consumers()) writer.varint(activeTime + 1);
+function writeGroupExtension(group: ConsumerGroup, stepped: number, writer: ByteWriter): void {
+  for (const { activeTime } of group.consumers()) writer.varint(dateOf(activeTime, stepped) + 1);
   const { policy } = group;
   writePart(writer, policy === null ? null : (part) => encodePolicy(policy, part));
   writer.varint(group.parkedCount);
@@ -62,7 +68,7 @@ function writeGroupExtension(group: ConsumerGroup, writer: ByteWriter): void {
   let more = pending.seekConsumer(PARKED, ZERO, cursor);
   for (; more; more = cursor.nextOf(PARKED)) {
     cursor.id.encode(writer);
-    writer.f64(cursor.time);
+    writer.f64(dateOf(cursor.time, stepped));
   }
 }
 
@@ -73,14 +79,14 @@ function writePart(writer: ByteWriter, write: ((part: ByteWriter) => void) | nul
 }
 
 /** Adds to the stream what the bytes behind its value say. Throws RangeError where they are damaged. */
-export function readExtension(value: StreamValue, bytes: Buffer): void {
+export function readExtension(value: StreamValue, bytes: Buffer, stepped: number): void {
   if (bytes.length === 0) return;
   try {
     const reader = new ByteReader(bytes);
     if (!reader.raw(MAGIC.length).equals(MAGIC)) throw new RangeError('bytes left over');
     const version = reader.u8();
     if (version !== VERSION) throw new RangeError(`its version ${version} is not known`);
-    readParts(value, reader);
+    readParts(value, reader, stepped);
     if (!reader.done) throw new RangeError('bytes left over');
   } catch (cause) {
     throw new RangeError(`what follows the value is damaged: ${(cause as Error).message}`, {
@@ -89,7 +95,7 @@ export function readExtension(value: StreamValue, bytes: Buffer): void {
   }
 }
 
-function readParts(value: StreamValue, reader: ByteReader): void {
+function readParts(value: StreamValue, reader: ByteReader, stepped: number): void {
   const retention = reader.bytes();
   if (retention.length > 0) value.retention = checkedRetention(new ByteReader(retention));
   const ids = reader.bytes();
@@ -98,7 +104,7 @@ function readParts(value: StreamValue, reader: ByteReader): void {
     value.idempotency = Idempotency.import(ids);
     checkWindow(value.idempotency.duration, value.idempotency.maxsize);
   }
-  for (const group of value.groups.values()) readGroupExtension(group, reader);
+  for (const group of value.groups.values()) readGroupExtension(group, reader, stepped);
 }
 
 function checkedRetention(reader: ByteReader): Retention {
@@ -110,12 +116,12 @@ function checkedRetention(reader: ByteReader): Retention {
   return retention;
 }
 
-function readGroupExtension(group: ConsumerGroup, reader: ByteReader): void {
+function readGroupExtension(group: ConsumerGroup, reader: ByteReader, stepped: number): void {
   // In the order of the value, which is that of names.
   for (const consumer of group.consumers()) {
     const time = reader.varint() - 1;
     if (!Number.isSafeInteger(time)) throw new RangeError('a time out of range');
-    consumer.activeTime = time;
+    consumer.activeTime = dateOf(time, -stepped);
   }
   const policy = reader.bytes();
   if (policy.length > 0) group.policy = checkedPolicy(new ByteReader(policy));
@@ -127,7 +133,7 @@ function readGroupExtension(group: ConsumerGroup, reader: ByteReader): void {
     if (!group.pending.find(id, cursor) || cursor.consumer !== NOBODY) {
       throw new RangeError('an entry rests that was not released');
     }
-    group.park(cursor, time, cursor.count);
+    group.park(cursor, dateOf(time, -stepped), cursor.count);
   }
 }
 

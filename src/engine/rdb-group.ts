@@ -7,6 +7,8 @@
  *     [from 27: released entries in their order, each: id (16 bytes)]
  *
  * Entries that rest until their retry (PARKED) stand last among those released.
+ * Times are dates here; in a group they are those of a clock that was never set (turn-clock.ts), so
+ * `stepped` is added to them, and taken from them when reading.
  * Invariant: when reading, each pending entry belongs to exactly one consumer or is released; what is
  * wrong throws RangeError.
  * Cost: O(n log n) of pending entries.
@@ -31,7 +33,12 @@ const PENDING_BYTES = ID_BYTES + 8 + 1;
 const NOT_OWNED = -1;
 const RELEASED = -2;
 
-export function writeGroup(group: ConsumerGroup, type: number, writer: RdbWriter): void {
+export function writeGroup(
+  group: ConsumerGroup,
+  type: number,
+  stepped: number,
+  writer: RdbWriter,
+): void {
   // A copy has all its pages in memory, wherever the group's own are.
   const { pending } = group.copy(NO_EPOCH);
   writer.string(group.name);
@@ -41,7 +48,7 @@ export function writeGroup(group: ConsumerGroup, type: number, writer: RdbWriter
   const released: { id: StreamId; parked: boolean; place: number }[] = [];
   for (let more = pending.seek(ZERO, cursor); more; more = cursor.next()) {
     cursor.id.encode(writer);
-    writer.time(cursor.time);
+    writer.time(dateOf(cursor.time, stepped));
     writeDeliveries(writer);
     if (cursor.consumer !== NOBODY && cursor.consumer !== PARKED) continue;
     const place = cursor.page!.columns!.time[cursor.at];
@@ -50,8 +57,8 @@ export function writeGroup(group: ConsumerGroup, type: number, writer: RdbWriter
   writer.count(group.consumerCount);
   for (const consumer of group.consumers()) {
     writer.string(consumer.name);
-    writer.time(consumer.seenTime);
-    if (type >= StreamType.LISTPACKS_3) writer.time(consumer.activeTime);
+    writer.time(dateOf(consumer.seenTime, stepped));
+    if (type >= StreamType.LISTPACKS_3) writer.time(dateOf(consumer.activeTime, stepped));
     writer.count(consumer.pendingCount);
     let more = pending.seekConsumer(consumer.index, ZERO, cursor);
     for (; more; more = cursor.nextOf(consumer.index)) cursor.id.encode(writer);
@@ -60,6 +67,11 @@ export function writeGroup(group: ConsumerGroup, type: number, writer: RdbWriter
   released.sort((a, b) => Number(a.parked) - Number(b.parked) || a.place - b.place);
   writer.count(released.length);
   for (const { id } of released) id.encode(writer);
+}
+
+/** The date of a time; 0 and -1 are none. */
+export function dateOf(time: number, stepped: number): number {
+  return time > 0 ? Math.max(1, time + stepped) : time;
 }
 
 function writeDeliveries(writer: RdbWriter): void {
@@ -72,6 +84,7 @@ export function readGroup(
   reader: RdbReader,
   type: number,
   stream: StreamCounters,
+  stepped: number,
   epoch: Epoch,
 ): ConsumerGroup {
   const name = Buffer.from(reader.string());
@@ -83,7 +96,7 @@ export function readGroup(
   const rows = new PendingRows(reader);
   const consumers: Consumer[] = [];
   for (let left = reader.count(ID_BYTES / 2 + 2); left > 0; left--) {
-    const consumer = readConsumer(reader, group, type);
+    const consumer = readConsumer(reader, group, type, stepped);
     consumers.push(consumer);
     for (let more = reader.count(ID_BYTES); more > 0; more--) {
       rows.take(reader.rawId(id), consumers.length - 1);
@@ -99,20 +112,27 @@ export function readGroup(
     const owner = rows.owners[i];
     if (owner === NOT_OWNED) throw new RangeError('a pending entry that belongs to no consumer');
     if (owner === RELEASED) continue;
-    group.setPending(rows.readId(i, id), consumers[owner], rows.times[i], rows.counts[i]);
+    const time = dateOf(rows.times[i], -stepped);
+    group.setPending(rows.readId(i, id), consumers[owner], time, rows.counts[i]);
   }
   for (const i of released) group.setReleased(rows.readId(i, id), rows.counts[i]);
   return group;
 }
 
-function readConsumer(reader: RdbReader, group: ConsumerGroup, type: number): Consumer {
+function readConsumer(
+  reader: RdbReader,
+  group: ConsumerGroup,
+  type: number,
+  stepped: number,
+): Consumer {
   const name = Buffer.from(reader.string());
   if (group.findConsumer(name.toString('latin1')) !== undefined) {
     throw new RangeError('a consumer twice');
   }
-  const consumer = group.createConsumer(name, reader.time(0));
+  const consumer = group.createConsumer(name, dateOf(reader.time(0), -stepped));
   // Before there was an active time, Redis takes the seen time for it.
-  consumer.activeTime = type >= StreamType.LISTPACKS_3 ? reader.time(-1) : consumer.seenTime;
+  const hasActive = type >= StreamType.LISTPACKS_3;
+  consumer.activeTime = hasActive ? dateOf(reader.time(-1), -stepped) : consumer.seenTime;
   return consumer;
 }
 

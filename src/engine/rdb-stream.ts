@@ -12,7 +12,6 @@
  * is touched. The first id is not read but found.
  * Source of the format: Redis 7.0 and 8.x rdb.c (rdbSaveObject, rdbLoadObject).
  */
-import type { Epoch } from '../consumer-groups/page-store.ts';
 import type { Block } from '../stream/block.ts';
 import { Idempotency } from '../stream/idempotency.ts';
 import { LARGEST_NODE, type NodeLimits } from '../stream/node-limits.ts';
@@ -20,6 +19,7 @@ import { Stream } from '../stream/stream.ts';
 import { StreamId } from '../stream/stream-id.ts';
 import { writeMetadata } from '../stream/stream-metadata.ts';
 import { ByteWriter } from '../util/byte-writer.ts';
+import type { Engine } from './engine.ts';
 import { readGroup, writeGroup } from './rdb-group.ts';
 import { readNode, writeNode } from './rdb-node.ts';
 import type { RdbReader } from './rdb-reader.ts';
@@ -49,9 +49,9 @@ export function typeOfStream(value: StreamValue, window: IdempotencyWindow): num
 }
 
 export function writeStream(
+  engine: Engine,
   value: StreamValue,
   type: number,
-  window: IdempotencyWindow,
   writer: RdbWriter,
 ): void {
   const { stream } = value;
@@ -74,9 +74,9 @@ export function writeStream(
   writer.id(stream.maxDeletedId);
   writer.count(stream.entriesAdded);
   writer.count(value.groups.size);
-  for (const group of value.groups.values()) writeGroup(group, type, writer);
+  for (const group of value.groups.values()) writeGroup(group, type, engine.time.stepped, writer);
   if (type >= StreamType.LISTPACKS_4) {
-    const { duration, maxsize } = window;
+    const { duration, maxsize } = engine.idempotencyWindow;
     writeIdempotency(value.idempotency ?? new Idempotency(duration, maxsize), writer);
   }
 }
@@ -98,15 +98,11 @@ function writeIdempotency(ids: Idempotency, writer: RdbWriter): void {
 }
 
 /** Reads a stream of one of the types above. */
-export function readStream(
-  reader: RdbReader,
-  type: number,
-  limits: NodeLimits,
-  epoch: Epoch,
-): StreamValue {
-  const value = new StreamValue(readEntries(reader, type, limits));
+export function readStream(engine: Engine, reader: RdbReader, type: number): StreamValue {
+  const { epoch, nodeLimits, time } = engine;
+  const value = new StreamValue(readEntries(reader, type, nodeLimits));
   for (let left = reader.count(1); left > 0; left--) {
-    const group = readGroup(reader, type, value.stream, epoch);
+    const group = readGroup(reader, type, value.stream, time.stepped, epoch);
     const name = group.name.toString('latin1');
     if (value.groups.has(name)) throw new RangeError('a group twice');
     value.groups.set(name, group);

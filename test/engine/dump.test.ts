@@ -92,6 +92,29 @@ test('what DUMP gives, RESTORE makes into the same value: streams with groups an
   }
 });
 
+test('idle times survive a move between servers whose clocks were set', () => {
+  for (const step of [-3_600_000, 0, 3_600_000]) {
+    const from = new InProcessServer();
+    const r = from.session();
+    r.call('XADD', 's', '1-1', 'a', 'b');
+    r.call('XGROUP', 'CREATE', 's', 'g', '0');
+    r.call('XREADGROUP', 'GROUP', 'g', 'c', 'STREAMS', 's', '>');
+    // The date moves, but no time passes.
+    from.clock.setNow(from.clock.now() + step);
+    from.engine.tick();
+    from.advance(60_000);
+    const dump = Buffer.from(r.call('DUMP', 's') as string, 'latin1');
+    const to = new InProcessServer(from.clock.now() + step);
+    const target = to.session();
+    to.clock.setNow(from.clock.now());
+    to.engine.tick();
+    assert.equal(target.call('RESTORE', 's', 0, dump), 'OK');
+    const expected = [['1-1', 'c', 60_000, 1]];
+    assert.deepEqual(r.call('XPENDING', 's', 'g', '-', '+', 10), expected, `step ${step}`);
+    assert.deepEqual(target.call('XPENDING', 's', 'g', '-', '+', 10), expected, `step ${step}`);
+  }
+});
+
 test('a payload in which any byte was changed is refused', () => {
   const server = busy(3);
   const random = new Random(1);
