@@ -5,7 +5,8 @@
  *   --count N       changes to try (default 20)
  *   --minutes N     begin no further change after so many minutes (default 60)
  *   --seed N        the same seed, on the same build, tries the same changes; printed
- *   --only PATH     only modules below it: src/engine
+ *   --only PATH     only modules whose path begins so: src/engine, src/engine/rdb-
+ *   --depth N       folders of tests to run at most (default all), after the tests that import the module
  *   --timeout S     seconds that the tests of one folder may take (default 300); longer: noticed
  *
  * A run that was ended goes on where it was when it is started with its seed again: what is known is kept
@@ -52,12 +53,15 @@ const { values: options } = parseArgs({
     minutes: { type: 'string', default: '60' },
     seed: { type: 'string' },
     only: { type: 'string', default: 'src' },
+    depth: { type: 'string', default: '9' },
     timeout: { type: 'string', default: '300' },
   },
 });
 const seed = Number(options.seed ?? Date.now() % 1_000_000_000);
 const endsAt = performance.now() + Number(options.minutes) * 60_000;
-const modules = modulesBelow(join(root, 'dist', options.only));
+const modules = modulesBelow(join(root, 'dist', 'src')).filter((path) =>
+  path.startsWith(join(root, 'dist', options.only)),
+);
 if (modules.length === 0) fail(`there is no compiled module below dist/${options.only}`);
 const build = createHash('sha256');
 for (const path of modules) build.update(readFileSync(path));
@@ -152,11 +156,12 @@ async function tryMutation(mutation) {
   const target = join(copy, relative(root, mutation.path));
   const { source, from, to, text } = mutation;
   const folder = relative(join(root, 'dist', 'src'), dirname(mutation.path)).split('/')[0];
-  for (const tests of COVERED_BY[folder] ?? [folder]) {
+  const folders = (COVERED_BY[folder] ?? [folder]).slice(0, Number(options.depth));
+  for (const tests of [importersOf(mutation.path), ...folders.map(testsIn)]) {
     if (!(await isSound(tests))) continue;
     writeFileSync(target, source.slice(0, from) + text + source.slice(to));
     try {
-      if (!(await passes(tests))) return { noticedBy: `test/${tests}` };
+      if (!(await passes(tests))) return { noticedBy: tests.name };
     } finally {
       writeFileSync(target, source);
     }
@@ -164,20 +169,32 @@ async function tryMutation(mutation) {
   return { noticedBy: null };
 }
 
-/** Whether a folder's tests pass without a change; those that do not cannot notice anything. */
-async function isSound(folder) {
-  let sound = soundFolders.get(folder);
+function testsIn(folder) {
+  const files = modulesBelow(join(copy, 'dist', 'test', folder));
+  return { name: `test/${folder}`, files: files.filter((path) => path.endsWith('.test.js')) };
+}
+
+/** The test files that import the module themselves: the quickest to notice. */
+function importersOf(path) {
+  const wanted = relative(join(root, 'dist'), path);
+  const files = modulesBelow(join(copy, 'dist', 'test')).filter(
+    (file) => file.endsWith('.test.js') && readFileSync(file, 'utf8').includes(`/${wanted}'`),
+  );
+  return { name: files.map((file) => relative(join(copy, 'dist'), file)).join(', '), files };
+}
+
+/** Whether tests pass without a change; those that do not cannot notice anything. */
+async function isSound(tests) {
+  let sound = soundFolders.get(tests.name);
   if (sound === undefined) {
-    sound = await passes(folder);
-    soundFolders.set(folder, sound);
-    if (!sound) say(`test/${folder} fails without any change: left out`);
+    sound = await passes(tests);
+    soundFolders.set(tests.name, sound);
+    if (!sound) say(`${tests.name} fails without any change: left out`);
   }
   return sound;
 }
 
-function passes(folder) {
-  const directory = join(copy, 'dist', 'test', folder);
-  const files = modulesBelow(directory).filter((path) => path.endsWith('.test.js'));
+function passes({ files }) {
   if (files.length === 0) return true;
   const args = ['--expose-gc', '--test', '--test-timeout=120000', ...files];
   return new Promise((resolve) => {
