@@ -2,10 +2,12 @@
  * `micro server`: configuration from file and flags, the server, signals, the ready line.
  *
  * The first SIGTERM or SIGINT ends it in order (replies, log, checkpoint; exit code 0), a second one
- * at once. Whatever keeps it from starting is said in one line; the exit code then is 1.
+ * at once. SIGHUP opens the log file again. Whatever keeps it from starting is said in one line; the
+ * exit code then is 1.
  */
 import { resolve } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
+import { BackgroundFailures } from '../server/background-failures.ts';
 import { Config } from '../server/config.ts';
 import type { LoadingProgress } from '../server/loading.ts';
 import type { Logger } from '../server/logger.ts';
@@ -53,6 +55,22 @@ async function runServer(config: Config): Promise<void> {
   const log = new PinoLogger(config.path('logfile'));
   config.watch('loglevel', (level) => log.setLevel(level));
   let removePidFile = (): void => {};
+  const failures = new BackgroundFailures(log, () => performance.now());
+  // A terminal that closes is no reason to end (Redis ignores it too); log rotation sends it as well.
+  process.on('SIGHUP', () => {
+    if (failures.attempt('reopening the log file', () => log.reopen())) {
+      log.write('notice', 'SIGHUP received: the log file was opened again');
+    }
+  });
+  let ready = false;
+  process.on('uncaughtException', (error) => {
+    if (ready) {
+      failures.note('work outside a command', error);
+      return;
+    }
+    fail(`can't start: ${error.message}`);
+    process.exit(1);
+  });
   const end = (code: number): void => {
     removePidFile();
     log.flush().finally(() => process.exit(code));
@@ -68,10 +86,9 @@ async function runServer(config: Config): Promise<void> {
       else stopOnSignal(server, signal, config, log, end);
     });
   }
-  // A terminal that closes is no reason to end; Redis ignores it too.
-  process.on('SIGHUP', () => {});
   nameWithoutEffect(config, log);
   try {
+    log.open();
     const progress = progressLine();
     server = await RivuletServer.start({ config, log, onEnd: end, onProgress: progress.show });
     progress.clear();
@@ -88,10 +105,7 @@ async function runServer(config: Config): Promise<void> {
   } catch (error) {
     log.write('warning', `Failed to write PID file: ${(error as Error).message}`);
   }
-  process.on('uncaughtException', (error) => {
-    log.write('warning', `uncaught: ${error.message}`, { stack: error.stack });
-    end(1);
-  });
+  ready = true;
   const line = readyLine(server, config);
   console.log(line);
   await report({ ready: line });

@@ -5,14 +5,24 @@
  *   /readyz   200 when it serves; 503 with the reason while it recovers, stops, cannot write to its
  *             disk, or its loop is stuck
  *   /metrics  Prometheus's text format (metrics.ts)
+ *
+ * Invariants: one scrape runs at a time, and every request that comes meanwhile gets its text; connections
+ * and the requests that wait on one of them are bounded; a request that fails ends no process.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks';
+import { BackgroundFailures } from './background-failures.ts';
 import { infoText } from './info-sections.ts';
+import type { Logger } from './logger.ts';
 import { metricsText } from './metrics.ts';
 import type { Health } from './rivulet-server.ts';
 import type { ServerState } from './server-state.ts';
+
+/** Connections at a time; further ones are closed at once. */
+const HTTP_CONNECTIONS = 64;
+/** Requests that may wait for their answers on one connection. */
+const PIPELINED = 16;
 
 /** The loop is stuck when it was late by this much within the last ten seconds. */
 const STUCK_MS = 2000;
@@ -27,10 +37,17 @@ export class HttpListener {
   readonly #window: NodeJS.Timeout;
   #previousMax = 0;
   #state: ServerState | null = null;
+  readonly #failures: BackgroundFailures;
+  /** The scrape that runs. */
+  #scrape: Promise<Buffer> | null = null;
+  /** Requests not answered yet; Infinity = it will be closed. */
+  readonly #unanswered = new WeakMap<Socket, number>();
 
-  private constructor(server: Server, host: string, health: Health) {
+  private constructor(server: Server, host: string, health: Health, log: Logger) {
     this.#server = server;
     this.#health = health;
+    this.#failures = new BackgroundFailures(log, () => performance.now());
+    server.maxConnections = HTTP_CONNECTIONS;
     this.port = (server.address() as AddressInfo).port;
     this.address = `http://${host.includes(':') ? `[${host}]` : host}:${this.port}`;
     this.#delay = monitorEventLoopDelay({ resolution: 20 });
@@ -40,11 +57,22 @@ export class HttpListener {
       this.#delay.reset();
     }, WINDOW_MS);
     this.#window.unref();
-    server.on('request', (request, response) => this.#answer(request, response));
+    server.on('request', (request, response) => this.#request(request, response));
+    server.on('error', (error) => this.#failures.note('the HTTP listener', error));
+  }
+
+  /** Connections that it may have at a time. */
+  get connections(): number {
+    return HTTP_CONNECTIONS;
   }
 
   /** Rejects with a sentence. */
-  static async open(host: string, port: number, health: Health): Promise<HttpListener> {
+  static async open(
+    host: string,
+    port: number,
+    health: Health,
+    log: Logger,
+  ): Promise<HttpListener> {
     const server = createServer({ keepAliveTimeout: 5000, requestTimeout: 10_000 });
     await new Promise<void>((resolve, reject) => {
       server.once('error', (error: NodeJS.ErrnoException) => {
@@ -53,7 +81,7 @@ export class HttpListener {
       });
       server.listen(port, host, resolve);
     });
-    return new HttpListener(server, host, health);
+    return new HttpListener(server, host, health, log);
   }
 
   /** The server is ready: metrics have something to tell. */
@@ -83,6 +111,34 @@ export class HttpListener {
     return null;
   }
 
+  #request(request: IncomingMessage, response: ServerResponse): void {
+    const { socket } = request;
+    const unanswered = (this.#unanswered.get(socket) ?? 0) + 1;
+    if (unanswered === Number.POSITIVE_INFINITY) return;
+    response.on('error', () => {});
+    if (unanswered > PIPELINED) {
+      this.#unanswered.set(socket, Number.POSITIVE_INFINITY);
+      const text = `at most ${PIPELINED} requests may wait on one connection\n`;
+      send(response, 503, text, { connection: 'close' });
+      return;
+    }
+    this.#unanswered.set(socket, unanswered);
+    response.once('close', () => {
+      this.#unanswered.set(socket, (this.#unanswered.get(socket) ?? 1) - 1);
+    });
+    try {
+      this.#answer(request, response);
+    } catch (error) {
+      this.#fail(response, error as Error);
+    }
+  }
+
+  #fail(response: ServerResponse, error: Error): void {
+    this.#failures.note('answering an HTTP request', error);
+    if (response.headersSent) response.destroy();
+    else send(response, 500, `${error.message}\n`);
+  }
+
   #answer(request: IncomingMessage, response: ServerResponse): void {
     request.resume();
     if (request.method !== 'GET' && request.method !== 'HEAD') {
@@ -109,11 +165,20 @@ export class HttpListener {
       send(response, 503, `${this.unready}\n`);
       return;
     }
-    metricsText(this.#state, this.#delay, this.unready === null).then(
-      (text) =>
-        send(response, 200, text, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' }),
-      (error: Error) => send(response, 500, `${error.message}\n`),
+    this.#scrape ??= this.#startScrape(this.#state);
+    const headers = { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' };
+    this.#scrape.then(
+      (text) => send(response, 200, text, headers),
+      (error: Error) => this.#fail(response, error),
     );
+  }
+
+  async #startScrape(state: ServerState): Promise<Buffer> {
+    try {
+      return Buffer.from(await metricsText(state, this.#delay, this.unready === null));
+    } finally {
+      this.#scrape = null;
+    }
   }
 
   #statusPage(response: ServerResponse): void {
@@ -134,9 +199,10 @@ export class HttpListener {
 function send(
   response: ServerResponse,
   status: number,
-  body: string,
+  body: string | Buffer,
   headers: Record<string, string> = {},
 ): void {
+  if (response.destroyed) return;
   response.writeHead(status, {
     'content-type': 'text/plain; charset=utf-8',
     'content-length': Buffer.byteLength(body),

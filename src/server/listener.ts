@@ -10,12 +10,15 @@ import { chmodSync, lstatSync, readFileSync, unlinkSync } from 'node:fs';
 import { createServer, isIP, type ListenOptions, type Server, Socket } from 'node:net';
 import { createServer as createTlsServer, type TlsOptions } from 'node:tls';
 import { Connection } from './connection.ts';
-import { connectionRefusal } from './protected-mode.ts';
+import { connectionRefusal, isFull } from './protected-mode.ts';
 import type { ServerState } from './server-state.ts';
 import { showsUnknownCertificate } from './tls-peer.ts';
 
 /** What one read may bring; libuv never reads more at a time than this. */
 const READ_BUFFER = 64 * 1024;
+
+/** How long a TLS handshake may take, ms. */
+const HANDSHAKE_MS = 5000;
 
 /** `127.0.0.1:7488`, `tls://127.0.0.1:7490`, `unix:/run/rivulet.sock`. */
 export interface Address {
@@ -102,7 +105,7 @@ export class Listeners {
             this.#accept(socket),
           )
         : this.#tlsServer(tls);
-    server.on('tlsClientError', () => {});
+    server.on('tlsClientError', (_error: Error, socket: Socket) => this.#noHandshake(socket));
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
       const open = tls === null ? this.#loading?.take(options.host, options.port) : undefined;
@@ -129,10 +132,13 @@ export class Listeners {
 
   /** Certificates can be renewed with CONFIG SET; connections that exist keep theirs. */
   #tlsServer(options: TlsOptions): Server {
-    const server = createTlsServer({ ...options, allowHalfOpen: true }, (socket) => {
+    const settings = { ...options, allowHalfOpen: true, handshakeTimeout: HANDSHAKE_MS };
+    const server = createTlsServer(settings, (socket) => {
+      this.#server.handshaking.delete(beneath(socket));
       if (showsUnknownCertificate(socket)) socket.destroy();
       else this.#welcome(socket, false);
     });
+    server.prependListener('connection', (raw: Socket) => this.#beforeHandshake(raw));
     let first = true;
     const renew = (): void => {
       if (!first) server.setSecureContext(this.#tlsOptions());
@@ -140,6 +146,25 @@ export class Listeners {
     for (const name of TLS_CONTEXT) this.#server.config.watch(name, renew);
     first = false;
     return server;
+  }
+
+  /** A connection counts from here on: a handshake that never ends takes a client's place. */
+  #beforeHandshake(raw: Socket): void {
+    const { handshaking, statistics } = this.#server;
+    if (isFull(this.#server)) {
+      statistics.connections++;
+      statistics.rejectedConnections++;
+      raw.on('error', () => {});
+      raw.destroy();
+      return;
+    }
+    handshaking.add(raw);
+    raw.once('close', () => handshaking.delete(raw));
+  }
+
+  #noHandshake(socket: Socket): void {
+    this.#server.handshaking.delete(beneath(socket));
+    socket.destroy();
   }
 
   async #openUnix(path: string): Promise<void> {
@@ -194,8 +219,13 @@ export class Listeners {
     return options;
   }
 
-  /** A plain socket, paused and not yet read from: rebuilt around the shared read buffer. */
   #accept(accepted: Socket): void {
+    const taken = this.#server.failures.attempt('accepting a client', () => this.#take(accepted));
+    if (!taken) accepted.destroy();
+  }
+
+  /** A plain socket, paused and not yet read from: rebuilt around the shared read buffer. */
+  #take(accepted: Socket): void {
     const shared = this.#withSharedBuffer(accepted);
     if (shared === null) {
       this.#welcome(accepted, false);
@@ -273,6 +303,11 @@ const TLS_CONTEXT = [
   'tls-protocols',
   'tls-prefer-server-ciphers',
 ];
+
+/** The socket that a TLS socket was made of. */
+function beneath(socket: Socket): object {
+  return (socket as unknown as { _parent?: Socket })._parent ?? socket;
+}
 
 /** Sockets with the shared buffer, until they are told their connection. */
 const bind = new WeakMap<Socket, (connection: Connection) => void>();

@@ -113,17 +113,20 @@ function writeServer(
   metric(out, 'rivulet_memory_limit_bytes', 'gauge', 'maxmemory; 0 = no limit.', [
     [{}, server.config.number('maxmemory')],
   ]);
-  metric(
-    out,
-    'rivulet_event_loop_delay_seconds',
-    'gauge',
-    'How late the event loop was in the last seconds.',
-    [
-      [{ quantile: '0.5' }, loopDelay.percentile(50) / 1e9],
-      [{ quantile: '0.99' }, loopDelay.percentile(99) / 1e9],
-      [{ quantile: '1' }, loopDelay.max / 1e9],
-    ],
-  );
+  const delays = [
+    ['median', 'Half of the time', loopDelay.percentile(50)],
+    ['p99', 'In 99 % of the time', loopDelay.percentile(99)],
+    ['max', 'At most', loopDelay.max],
+  ] as const;
+  for (const [name, share, nanoseconds] of delays) {
+    metric(
+      out,
+      `rivulet_event_loop_delay_${name}_seconds`,
+      'gauge',
+      `${share} the event loop was late by less than this, in the last seconds.`,
+      one(nanoseconds / 1e9),
+    );
+  }
   metric(
     out,
     'rivulet_database_keys',
@@ -178,29 +181,45 @@ async function writeStreams(out: string[], server: ServerState): Promise<void> {
   metric(out, 'rivulet_pending', 'gauge', 'Entries delivered and not acknowledged.', [
     [{}, totals.pending],
   ]);
-  metric(
+  await manySamples(
     out,
     'rivulet_stream_entries',
-    'gauge',
     'Entries of a stream (up to metrics-series-limit of them).',
     totals.listed.map(({ labels, length }) => [labels, length]),
   );
   const groups = totals.listed.flatMap((stream) => stream.groups);
-  metric(
+  await manySamples(
     out,
     'rivulet_group_pending',
-    'gauge',
     'Entries delivered to a group and not acknowledged.',
     groups.map(({ labels, pending }) => [labels, pending]),
   );
-  metric(
+  await manySamples(
     out,
     'rivulet_group_lag',
-    'gauge',
     'Entries a group has yet to be delivered; absent where it is not known.',
     groups.flatMap(({ labels, lag }): Sample[] => (lag === null ? [] : [[labels, lag]])),
   );
 }
+
+/** A gauge with as many samples as metrics-series-limit allows: between slices others are served. */
+async function manySamples(
+  out: string[],
+  name: string,
+  help: string,
+  samples: readonly Sample[],
+): Promise<void> {
+  for (let at = 0; at < samples.length; at += SAMPLES_PER_SLICE) {
+    if (at > 0) await new Promise((resolve) => setImmediate(resolve));
+    const slice: string[] = [];
+    metric(slice, name, 'gauge', help, samples.slice(at, at + SAMPLES_PER_SLICE));
+    // The description comes once.
+    if (at > 0) slice.shift();
+    out.push(...slice);
+  }
+}
+
+const SAMPLES_PER_SLICE = 1000;
 
 function writePersistence(out: string[], server: ServerState): void {
   const { persistence, engine } = server;
@@ -244,11 +263,24 @@ function writeHistogram(out: string[], name: string, help: string, data: SyncHis
 
 let registry: Promise<Registry> | null = null;
 
+/** These walk all connections at each scrape, and half of them are gauges named `_total`. */
+const LEFT_OUT = ['handles', 'requests', 'resources'].flatMap((what) => [
+  `nodejs_active_${what}`,
+  `nodejs_active_${what}_total`,
+]);
+
 async function nodeMetrics(): Promise<string> {
   registry ??= import('prom-client').then(({ default: client }) => {
     const own = new client.Registry();
     client.collectDefaultMetrics({ register: own });
+    for (const name of LEFT_OUT) own.removeSingleMetric(name);
     return own;
   });
-  return (await registry).metrics();
+  try {
+    return await (await registry).metrics();
+  } catch {
+    // It could not be loaded, or read (no file descriptor is left): tried again at the next scrape.
+    registry = null;
+    return '';
+  }
 }

@@ -9,13 +9,18 @@ import type { ServerState } from './server-state.ts';
 
 /** The error to send before closing, without `-`; null = welcome. */
 export function connectionRefusal(server: ServerState, socket: Socket): string | null {
-  if (server.connections.size >= server.config.number('maxclients')) {
+  if (isFull(server)) {
     return 'ERR max number of clients reached';
   }
   if (server.config.yes('protected-mode') && server.acl.open && !isLocal(socket.remoteAddress)) {
     return PROTECTED;
   }
   return null;
+}
+
+/** There are as many clients as may be, those in a TLS handshake included. */
+export function isFull({ connections, handshaking, config }: ServerState): boolean {
+  return connections.size + handshaking.size >= config.number('maxclients');
 }
 
 /** Loopback, or a unix socket (which has no address). */

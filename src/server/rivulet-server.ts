@@ -12,6 +12,7 @@ import { systemClock } from '../util/clock.ts';
 import { Random } from '../util/random.ts';
 import { allCommands } from './commands/index.ts';
 import { type Config, shown } from './config.ts';
+import { fitMaxClients } from './file-descriptors.ts';
 import { Housekeeping } from './housekeeping.ts';
 import type { HttpListener } from './http.ts';
 import { type Address, Listeners } from './listener.ts';
@@ -58,7 +59,7 @@ export class RivuletServer {
   static async start({ config, log, onEnd, onProgress }: StartOptions): Promise<RivuletServer> {
     config.checkObeyed();
     const health: Health = { reason: 'recovering the data directory' };
-    const http = await openHttp(config, health);
+    const http = await openHttp(config, health, log);
     const progress = new LoadingProgress(() => systemClock.monotonic(), systemClock.now());
     const loading = config.yes('appendonly') ? new LoadingPorts(config, progress) : null;
     let data: OpenData | null = null;
@@ -85,6 +86,7 @@ export class RivuletServer {
       loadUsers(state);
       const listeners = new Listeners(state, loading);
       await listeners.open();
+      fitMaxClients(config, log, http === null ? 0 : http.connections);
       state.startMemory = memoryInUse().used;
       const housekeeping = new Housekeeping(state, data.tick);
       const server = new RivuletServer(state, listeners, housekeeping, data, http);
@@ -213,10 +215,10 @@ export interface Health {
   reason: string | null;
 }
 
-async function openHttp(config: Config, health: Health): Promise<HttpListener | null> {
+async function openHttp(config: Config, health: Health, log: Logger): Promise<HttpListener | null> {
   const port = config.number('http-port');
   if (port === 0) return null;
   const { HttpListener } = await import('./http.ts');
   const host = config.get('http-bind') || config.get('bind').split(/\s+/)[0]!.replace(/^-/, '');
-  return HttpListener.open(host === '*' ? '0.0.0.0' : host, port, health);
+  return HttpListener.open(host === '*' ? '0.0.0.0' : host, port, health, log);
 }

@@ -69,6 +69,8 @@ export class ServerState {
   /** Bytes in use when the server was ready. */
   startMemory = 0;
   readonly connections = new Map<number, Connection>();
+  /** Accepted by a TLS listener, and no clients yet. */
+  readonly handshaking = new Set<object>();
 
   // Copies of configuration values that the dispatch loop reads.
   readonly parserLimits = { bulkMax: 0 };

@@ -4,6 +4,7 @@
  * Cost: O(keys) per scrape, in slices between which the loop serves its clients; so a key that comes
  * or goes meanwhile may be counted or not. Per-stream rows are limited, totals are complete.
  */
+import { isUtf8 } from 'node:buffer';
 import { lagOf } from '../consumer-groups/lag.ts';
 import type { Engine } from '../engine/engine.ts';
 import type { KeyEntry } from '../engine/key-entry.ts';
@@ -21,8 +22,10 @@ export interface StreamRow {
   readonly groups: GroupRow[];
 }
 
-/** Buckets of the key table per slice: about half a millisecond. */
-const SLICE = 1000;
+/** Keys between two looks at the clock. */
+const STEP = 64;
+/** How long a slice may take, ms. */
+const SLICE_MS = 2;
 
 export class StreamTotals {
   streams = 0;
@@ -44,9 +47,12 @@ export class StreamTotals {
       const labels = { db: String(database.index) };
       let cursor = 0;
       if (database.size === 0) continue;
+      let until = engine.clock.monotonic() + SLICE_MS;
       do {
-        cursor = database.scan(cursor, SLICE, (entry) => this.#add(entry, labels));
-        if (cursor !== 0) await new Promise((resolve) => setImmediate(resolve));
+        cursor = database.scan(cursor, STEP, (entry) => this.#add(entry, labels));
+        if (cursor === 0 || engine.clock.monotonic() < until) continue;
+        await new Promise((resolve) => setImmediate(resolve));
+        until = engine.clock.monotonic() + SLICE_MS;
       } while (cursor !== 0);
     }
   }
@@ -61,18 +67,44 @@ export class StreamTotals {
       this.pending += group.pending.size;
     }
     if (this.#series >= this.#limit) return;
-    const row = rowOf(value, { ...labels, stream: key.toString() });
-    row.groups.length = Math.min(row.groups.length, this.#limit - this.#series - 1);
+    const row = rowOf(value, { ...labels, stream: shownName(key) }, this.#limit - this.#series - 1);
     this.#series += 1 + row.groups.length;
     this.listed.push(row);
   }
 }
 
-function rowOf(value: StreamValue, labels: Readonly<Record<string, string>>): StreamRow {
-  const groups = [...value.groups].map(([name, group]) => ({
-    labels: { ...labels, group: Buffer.from(name, 'latin1').toString() },
-    pending: group.pending.size,
-    lag: lagOf(value.stream, group),
-  }));
+function rowOf(value: StreamValue, labels: StreamRow['labels'], maxGroups: number): StreamRow {
+  const groups: GroupRow[] = [];
+  for (const [name, group] of value.groups) {
+    if (groups.length >= maxGroups) break;
+    groups.push({
+      labels: { ...labels, group: shownName(Buffer.from(name, 'latin1')) },
+      pending: group.pending.size,
+      lag: lagOf(value.stream, group),
+    });
+  }
   return { labels, length: value.stream.length, groups };
 }
+
+/**
+ * A name as a label: UTF-8, with `\xNN` for a control character or a byte that is no UTF-8, and two
+ * backslashes for one. So different names are different labels.
+ */
+export function shownName(name: Buffer): string {
+  let shown = '';
+  for (let at = 0; at < name.length; ) {
+    const code = name[at]!;
+    const length = code < 0x80 ? 1 : code >= 0xf0 ? 4 : code >= 0xe0 ? 3 : 2;
+    const character = name.subarray(at, at + length);
+    if (code === BACKSLASH) shown += '\\\\';
+    else if (code < 0x20 || code === 0x7f || !isUtf8(character)) {
+      shown += `\\x${code.toString(16).padStart(2, '0')}`;
+      at++;
+      continue;
+    } else shown += character.toString();
+    at += length;
+  }
+  return shown;
+}
+
+const BACKSLASH = 92;

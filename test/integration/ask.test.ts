@@ -65,7 +65,8 @@ test('a request that was given up before its handler could begin is not begun', 
   });
   await using caller = await RespSession.open(server.port, { protocol: 3 });
   const asked = Number((await caller.text('REQUEST', 't', 5000, 'first')).slice(1));
-  await caller.nextPush();
+  // A generator's answer and its end: two pushes. The end left over was taken for the answer to the last.
+  for (const kind of ['more', 'end']) assert.match(String(await caller.nextPush()), RegExp(kind));
   for (let id = asked + 1; id <= asked + 20; id++) {
     const [taken, cancelled] = await caller.pipeline([
       ['REQUEST', 't', 5000, 'given up'],
@@ -74,7 +75,7 @@ test('a request that was given up before its handler could begin is not begun', 
     assert.deepEqual([`${taken}`, `${cancelled}`], [`:${id}\r\n`, ':1\r\n']);
   }
   await caller.call('REQUEST', 't', 5000, 'last');
-  await caller.nextPush();
+  assert.match(String(await caller.nextPush()), /more\r\n[\s\S]*last/);
   assert.deepEqual(
     begun.filter((text) => text.endsWith('too late')),
     [],
