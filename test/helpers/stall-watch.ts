@@ -1,0 +1,56 @@
+/**
+ * Watches a server's event loop for turns that hold it: preloaded into its process by `--import`.
+ *
+ * A turn counts by the processor time that the main thread took, not by the clock, so that a machine
+ * that runs other work at the same time changes nothing. Linux tells that time per thread.
+ * A turn that took too long is one line on standard error: `stall: 240 ms`.
+ */
+import { readFileSync } from 'node:fs';
+import { isMainThread } from 'node:worker_threads';
+import type { RivuletServer } from './rivulet-server.ts';
+
+/** For `nodeArgs` of `startRivulet`. */
+export const STALL_WATCH: readonly string[] = ['--import', import.meta.url];
+
+/** A turn may take as much processor time, ms. */
+const LONGEST_TURN_MS = 100;
+const EVERY_MS = 10;
+
+/** Turns of the loop that took too long since the server was ready, in ms. */
+export function stallsOf(server: RivuletServer): number[] {
+  const lines = server.output().split('\n');
+  const ready = lines.findIndex((line) => /\bready on\b/.test(line));
+  return lines
+    .slice(ready)
+    .map((line) => Number(/^stall: (\d+) ms$/.exec(line)?.[1] ?? 0))
+    .filter((ms) => ms > 0);
+}
+
+/** Processor time of the main thread, ms; null where the system does not tell. */
+function processorTime(): number | null {
+  try {
+    const path = `/proc/self/task/${process.pid}/schedstat`;
+    return Number(readFileSync(path, 'latin1').split(' ')[0]) / 1e6;
+  } catch {
+    return null;
+  }
+}
+
+function watch(): void {
+  let used = processorTime();
+  let at = performance.now();
+  setInterval(() => {
+    const now = performance.now();
+    const usedNow = processorTime();
+    if (used !== null && usedNow !== null) {
+      // A timer that is late by so much, and a thread that worked all that time: one long turn.
+      const turn = Math.min(now - at - EVERY_MS, usedNow - used);
+      if (turn > LONGEST_TURN_MS) process.stderr.write(`stall: ${Math.round(turn)} ms\n`);
+    }
+    used = processorTime();
+    at = performance.now();
+  }, EVERY_MS).unref();
+}
+
+const preloaded = process.execArgv.some((arg) => arg === import.meta.url);
+if (preloaded && isMainThread) watch();
