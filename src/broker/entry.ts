@@ -29,17 +29,22 @@ export function pushFields(
 
 /** The message of an entry; `fields` are names and values, alternating. Never throws. */
 export function messageOf(fields: readonly Uint8Array[]): Message {
-  let headers = NO_HEADERS;
+  let found: [string, string][] | null = null;
   let key: string | undefined;
   let body: Uint8Array = EMPTY;
   for (let i = 0; i + 1 < fields.length; i += 2) {
     const name = fields[i] as Uint8Array;
     const value = fields[i + 1] as Uint8Array;
     if (is(name, BODY)) body = value;
-    else if (is(name, HEADERS)) headers = { ...headers, ...readHeaders(value) };
     else if (is(name, KEY)) key = textOf(value);
-    else headers = { ...headers, [textOf(name)]: textOf(value) };
+    else {
+      found ??= [];
+      if (is(name, HEADERS)) readHeaders(value, found);
+      else found.push([textOf(name), textOf(value)]);
+    }
   }
+  // One called __proto__ is a header like any other.
+  let headers = found === null ? NO_HEADERS : Object.fromEntries(found);
   // A dead letter is for whoever looks after them, even when the message was for one group alone.
   if (headers[deadLetterHeaders.topic] !== undefined && headers[ONLY_GROUP] !== undefined) {
     const { [ONLY_GROUP]: _, ...others } = headers;
@@ -53,14 +58,22 @@ function is(name: Uint8Array, ours: Buffer): boolean {
   return name.length === ours.length && ours.equals(name);
 }
 
-function readHeaders(json: Uint8Array): Record<string, string> {
+/** Another program's field of that name is a header called so. */
+function readHeaders(json: Uint8Array, found: [string, string][]): void {
+  const text = textOf(json);
   try {
-    const value = JSON.parse(textOf(json));
-    if (typeof value === 'object' && value !== null) return value;
+    const value: unknown = JSON.parse(text);
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
+      const headers = Object.entries(value);
+      if (headers.every(([, each]) => typeof each === 'string')) {
+        for (const header of headers) found.push(header);
+        return;
+      }
+    }
   } catch {
-    // Another program's field of that name.
+    // It is no JSON.
   }
-  return { headers: textOf(json) };
+  found.push(['headers', text]);
 }
 
 function textOf(bytes: Uint8Array): string {

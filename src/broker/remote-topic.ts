@@ -25,7 +25,8 @@ export class RemoteTopic {
     this.topic = topic;
     this.group = group;
     this.#options = options;
-    this.leaderKey = `rivulet:leader:${group}:${topic}`;
+    // No topic has a brace and no group a colon here, so no two groups share a leader.
+    this.leaderKey = `{rivulet}:leader:${encodeURIComponent(group)}:${topic}`;
   }
 
   /**

@@ -8,6 +8,7 @@
  */
 import { Cluster, type ClusterOptions, Redis, type RedisOptions } from 'ioredis';
 import { type BrokerOptions, backoffMs, RivuletError, Timeouts } from 'rivulet';
+import { type Address, readAddress } from './address.ts';
 import { toRivulet } from './failures.ts';
 import { type Script, scripts } from './scripts.ts';
 
@@ -52,6 +53,8 @@ export class Connector {
       ...this.#extra,
       lazyConnect: true,
       enableOfflineQueue: false,
+      // What is listened to is asked for again here, so that it is known when that is done.
+      autoResubscribe: this.cluster,
       autoResendUnfulfilledCommands: false,
       maxRetriesPerRequest: 0,
       connectTimeout: Math.min(this.#options.connectTimeoutMs, 5000),
@@ -69,7 +72,21 @@ export class Connector {
 
   #makeOne(shared: ConnectionOptions): Client {
     if (this.#given !== null) return (this.#given as Redis).duplicate(shared);
-    return new Redis(this.#addresses[this.#address] ?? 'redis://127.0.0.1:6379', shared);
+    const { host, port, username, password, database, tls } = this.current;
+    return new Redis({
+      host,
+      port,
+      db: database,
+      ...(username === undefined ? {} : { username }),
+      ...(password === undefined ? {} : { password }),
+      ...(tls ? { tls: {} } : {}),
+      ...shared,
+    });
+  }
+
+  /** The address that is tried. */
+  get current(): Address {
+    return readAddress(this.#addresses[this.#address] ?? 'redis://127.0.0.1');
   }
 
   /** Of several single servers the next one is tried. */
@@ -97,20 +114,20 @@ export class Connector {
         redisOptions: { ...this.#given.options.redisOptions, ...redisOptions },
       } as ClusterConstructorOptions);
     }
-    const nodes = this.#addresses.map((address) => {
-      const url = new URL(address);
-      return { host: url.hostname || '127.0.0.1', port: Number(url.port || 6379) };
-    });
-    const [first] = this.#addresses.map((address) => new URL(address));
-    return new Cluster(nodes, {
-      ...options,
-      redisOptions: {
-        ...redisOptions,
-        ...(first?.username ? { username: decodeURIComponent(first.username) } : {}),
-        ...(first?.password ? { password: decodeURIComponent(first.password) } : {}),
-        ...(first?.protocol === 'rediss:' ? { tls: {} } : {}),
-      },
-    } as ClusterConstructorOptions);
+    const nodes = this.#addresses.map(readAddress);
+    const { username, password, tls } = this.current;
+    return new Cluster(
+      nodes.map(({ host, port }) => ({ host, port })),
+      {
+        ...options,
+        redisOptions: {
+          ...(username === undefined ? {} : { username }),
+          ...(password === undefined ? {} : { password }),
+          ...(tls ? { tls: {} } : {}),
+          ...redisOptions,
+        },
+      } as ClusterConstructorOptions,
+    );
   }
 }
 
@@ -136,13 +153,16 @@ export class Connection {
   /** Commands of this turn of the loop. */
   #gathered = 0;
   #closed = false;
+  /** What last went wrong while connecting. */
+  lastError: Error | null = null;
 
   constructor(client: Client, timeouts: Timeouts, limitMs: number) {
     this.client = client;
     this.#timeouts = timeouts;
     this.#limitMs = limitMs;
     for (const { name, keys, lua } of Object.values(scripts) as Script[]) {
-      client.defineCommand(name, { numberOfKeys: keys, lua });
+      // Where it says 'all', the number of keys comes before them.
+      client.defineCommand(name, keys === 'all' ? { lua } : { numberOfKeys: keys, lua });
     }
     // Commands in flight get their error; what happens while connecting is told only here.
     client.on('error', (error) => this.#noteRefusal(error));
@@ -191,6 +211,7 @@ export class Connection {
   }
 
   #noteRefusal(error: Error): void {
+    this.lastError = error;
     const { code } = toRivulet(error);
     if (code === 'AUTHENTICATION_FAILED' || code === 'PERMISSION_DENIED') {
       this.#refusal = toRivulet(error);
@@ -205,6 +226,14 @@ export class Connection {
   run(script: Script, ...args: Argument[]): Promise<unknown> {
     const client = this.client as unknown as Scripted;
     return this.#bounded(client[`${script.name}Buffer`](...args));
+  }
+
+  /**
+   * A script that publishes: sent whole each time. A server that has forgotten a script would make it
+   * wait for a second exchange, and what was published later would pass.
+   */
+  evaluate({ lua, keys }: Script, ...args: Argument[]): Promise<unknown> {
+    return this.call('EVAL', lua, keys, ...args);
   }
 
   /**

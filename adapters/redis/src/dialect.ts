@@ -26,7 +26,20 @@ export interface Hold {
 }
 
 /** A message that was taken over from another, or from before. */
-export type Taken = readonly [id: Buffer, attempts: number | Buffer, fields: Buffer[]];
+export type Taken = readonly [
+  id: Buffer,
+  attempts: number | Buffer,
+  fields: Buffer[],
+  /** 1 when its last consumer has vanished with it. */
+  suspect?: number,
+];
+
+/** What a read of many streams has brought, stream by stream. */
+export interface Sweep {
+  readonly found: readonly (readonly [id: Buffer, fields: Buffer[]][])[];
+  /** Up to where the group has been given what each stream holds. */
+  readonly upTo: readonly string[];
+}
 
 export interface Look {
   /** How long until the next one, in milliseconds. */
@@ -47,14 +60,16 @@ export interface Dialect {
   readonly capabilities: Pick<Capabilities, 'delayedNack' | 'delayedPublish' | 'dedup'>;
   /** Whether a reader has to look for what is due; false = reading brings it. */
   readonly looks: boolean;
-  /** In whose name messages wait for their retry, as XPENDING shows it. */
-  readonly nobody: string;
+  /** Whether one read keeps to one bound for all its streams; false = the bound is each stream's. */
+  readonly boundsAll: boolean;
+  /** In whose names messages wait for their next consumer, as XPENDING shows them. */
+  readonly nobody: ReadonlySet<string>;
 
   start(): void;
   stop(): Promise<void>;
 
-  /** Makes the topic known to whoever looks for topics. */
-  announce(topic: string): Promise<void>;
+  /** Makes topics known to the clients that look for topics. */
+  announce(topics: readonly string[]): Promise<void>;
   topics(): Promise<string[]>;
   publishOnce(topic: string, message: Message, plan: PublishPlan): Promise<Receipt>;
   publishLater(topic: string, messages: readonly Message[], plan: PublishPlan): Promise<Receipt[]>;
@@ -68,6 +83,13 @@ export interface Dialect {
   adopt(at: GroupTopic, options: ResolvedSubscribeOptions): Promise<void>;
   /** Options of XREADGROUP beside group, consumer and streams. `perStream` bounds each, `room` all. */
   readOptions(perStream: number, room: number, ackWaitMs: number): Argument[];
+  /** New messages of topics of one group, not more than `room` of all together; does not wait. */
+  sweep(
+    topics: readonly GroupTopic[],
+    consumer: string,
+    room: number,
+    connection: Connection,
+  ): Promise<Sweep>;
   take(at: GroupTopic, consumer: string, ackWaitMs: number, count: number): Promise<Look>;
   /**
    * Takes again, in order of id and after `at.recoverAfter`, what the group has been given and this

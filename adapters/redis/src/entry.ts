@@ -49,7 +49,9 @@ export const goMicroForm: EntryForm = {
     if (at < 0) return messageOf(fields);
     try {
       const event = JSON.parse(fields[at + 1].toString());
+      if (!isTexts(event.Metadata ?? {})) return messageOf(fields);
       const { [KEY_METADATA]: key, ...metadata } = event.Metadata ?? {};
+      if (typeof (event.Payload ?? '') !== 'string') return messageOf(fields);
       const headers = { ...metadata, ...addedByServer(fields) };
       const body = Buffer.from(event.Payload ?? '', 'base64');
       return key === undefined ? { headers, body } : { headers, body, key };
@@ -90,12 +92,20 @@ export function toFrame({ headers, key, body }: Message): Buffer {
   return frame;
 }
 
-/** null when the bytes are no frame. */
+/** null when the bytes are no frame: another program may send anything. */
 export function fromFrame(frame: Buffer): Message | null {
   try {
     const end = 4 + frame.readUInt32LE();
-    return { ...JSON.parse(frame.toString('utf8', 4, end)), body: frame.subarray(end) };
+    const { headers, key } = JSON.parse(frame.toString('utf8', 4, end));
+    if (!isTexts(headers) || (key !== undefined && typeof key !== 'string')) return null;
+    const body = frame.subarray(end);
+    return key === undefined ? { headers, body } : { headers, body, key };
   } catch {
     return null;
   }
+}
+
+function isTexts(value: unknown): value is Record<string, string> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
+  return Object.values(value).every((text) => typeof text === 'string');
 }

@@ -20,8 +20,34 @@ const BY_WORD: Readonly<Record<string, ErrorCode>> = {
   ASK: 'NOT_CONNECTED',
 };
 
+/** What Node calls a certificate that it does not trust: trying again does not help. */
+const CERTIFICATE =
+  /^(CERT_|DEPTH_ZERO_SELF_SIGNED_CERT|SELF_SIGNED_CERT|UNABLE_TO_(GET|VERIFY)|ERR_TLS_CERT|HOSTNAME_MISMATCH|INVALID_CA)/;
+
+/** Why the server's certificate was refused; null when that is not what failed. */
+export function certificateFault(error: unknown): string | null {
+  for (let each = error, depth = 0; each instanceof Error && depth < 5; depth++) {
+    const { code, message, lastNodeError } = each as Error & {
+      code?: unknown;
+      lastNodeError?: Error;
+    };
+    if (typeof code === 'string' && CERTIFICATE.test(code)) return message;
+    each = each.cause ?? lastNodeError;
+  }
+  return null;
+}
+
+/** Commands that carry secrets: ioredis hangs each command with its arguments on its error. */
+const SECRET = /^(auth|hello|config|acl|migrate)$/i;
+
+function withoutSecrets(error: unknown): void {
+  const { command } = error as { command?: { name?: string; args?: unknown } };
+  if (command?.args !== undefined && SECRET.test(command.name ?? '')) command.args = [];
+}
+
 export function toRivulet(error: unknown): RivuletError {
   if (error instanceof RivuletError) return error;
+  withoutSecrets(error);
   const { name, message } = error as Error;
   // ioredis says "ReplyError" for what the server answered; everything else happened on the way.
   if (name !== 'ReplyError') {
@@ -36,6 +62,7 @@ export function toRivulet(error: unknown): RivuletError {
 }
 
 function codeOf(message: string): ErrorCode {
+  if (/invalid bulk length|Protocol error: too big/i.test(message)) return 'BODY_TOO_LARGE';
   // Redis before 6 and its default user: "ERR invalid password", "ERR AUTH <password> called ...".
   if (/invalid password|called without any password/.test(message)) return 'AUTHENTICATION_FAILED';
   const word = /-?(\w+)/.exec(message.replace(/^EXECABORT.*previous errors/, ''))?.[1] ?? '';
@@ -44,4 +71,9 @@ function codeOf(message: string): ErrorCode {
   // Errors inside scripts name the command's error in the middle of their text.
   const inner = /\b(OOM|MISCONF|NOGROUP|READONLY|NOREPLICAS)\b/.exec(message)?.[1];
   return inner === undefined ? 'INTERNAL' : BY_WORD[inner];
+}
+
+/** An error that the server has answered as part of another answer. */
+export class ServerError extends Error {
+  override readonly name = 'ReplyError';
 }

@@ -20,6 +20,10 @@ export class GroupTopic {
   /** What was delivered before this connection has still to be taken over; after this id. */
   recoverAfter: string | null = '';
   leading = false;
+  /** Monotonic time until which it is left alone, because the server refuses to read it. */
+  restsUntil = 0;
+  /** Up to where the group has been given what the stream holds, as the last sweep has seen it. */
+  upTo = '0';
 
   constructor(keys: Keys, topic: string, group: string) {
     this.topic = topic;
@@ -29,22 +33,31 @@ export class GroupTopic {
     this.leader = keys.leader(topic, group);
   }
 
-  /** Makes the group where it is missing; an existing one keeps its place. True when it was missing. */
-  async ensure(commands: Connection, from: string): Promise<boolean> {
+  /**
+   * Makes the group where it is missing; an existing one keeps its place. Answers what it did: `there`,
+   * `made`, or `no topic` where there is no stream and none is to be made.
+   */
+  async ensure(
+    commands: Connection,
+    from: string,
+    makeStream: boolean,
+  ): Promise<'there' | 'made' | 'no topic'> {
     try {
-      await commands.call('XGROUP', 'CREATE', this.stream, this.group, from, 'MKSTREAM');
-      return true;
+      const how = makeStream ? ['MKSTREAM'] : [];
+      await commands.call('XGROUP', 'CREATE', this.stream, this.group, from, ...how);
+      return 'made';
     } catch (error) {
-      if ((error as Error).message.startsWith('BUSYGROUP')) return false;
+      const { message } = error as Error;
+      if (message.startsWith('BUSYGROUP')) return 'there';
+      if (!makeStream && /requires the key to exist|no such key/.test(message)) return 'no topic';
       throw error;
     }
   }
 
   /**
    * Makes a lost group anew where it stood, or from the start when the stream is a new one too.
-   * True when it was lost indeed.
    */
-  async restore(commands: Connection): Promise<boolean> {
+  async restore(commands: Connection, makeStream: boolean): Promise<'there' | 'made' | 'no topic'> {
     let from = this.lastId ?? '0';
     if (this.lastId !== null) {
       try {
@@ -56,7 +69,7 @@ export class GroupTopic {
         from = '0';
       }
     }
-    return this.ensure(commands, from);
+    return this.ensure(commands, from, makeStream);
   }
 }
 

@@ -4,8 +4,12 @@
  * Invariant: a topic, its dead letters, its schedule and its groups' deadlines hash to one slot of
  * Redis Cluster, so that one script or transaction may touch them together. The stream of
  * `orders.created` is the key `orders.created`; what belongs to it is `{orders.created}...`, whose
- * hash tag makes it the same slot. The names are the same on a single server.
+ * hash tag makes it the same slot. The names are the same on a single server. Topics and groups have
+ * no braces, so no key beside a stream is a stream, and what follows the first colon after a brace is
+ * one word that says what the key is: different parts make different keys.
  */
+import { checkTopic } from 'rivulet';
+
 const DEAD = '.dead';
 
 export class Keys {
@@ -30,7 +34,9 @@ export class Keys {
   /** The topic of a stream's key; null when the key is not one of ours. */
   topic(key: string): string | null {
     const plain = key.startsWith('{') ? key.slice(1).replace('}', '') : key;
-    return plain.startsWith(this.#prefix) ? plain.slice(this.#prefix.length) : null;
+    if (!plain.startsWith(this.#prefix)) return null;
+    const topic = plain.slice(this.#prefix.length);
+    return isTopic(topic) && this.stream(topic) === key ? topic : null;
   }
 
   /** Sorted set: ids of pending messages that have a time of their own, by that time. */
@@ -43,14 +49,19 @@ export class Keys {
     return this.#beside(topic, 'schedule');
   }
 
-  /** String that lives as long as a publish id is remembered. */
-  publishId(topic: string, id: string): string {
-    return this.#beside(topic, `id:${id}`);
+  /** Hash: the publish ids that are remembered, and which entry each has. */
+  publishIds(topic: string): string {
+    return this.#beside(topic, 'ids');
+  }
+
+  /** Sorted set: the same ids, by the time until which they are remembered. */
+  publishIdTimes(topic: string): string {
+    return this.#beside(topic, 'ids-until');
   }
 
   /** String: which consumer of an ordered group is the one that works. */
   leader(topic: string, group: string): string {
-    if (this.#plain) return `rivulet:leader:${group}:${this.stream(topic)}`;
+    if (this.#plain) return `{rivulet}:leader:${encodeURIComponent(group)}:${this.stream(topic)}`;
     return this.#beside(topic, `leader:${group}`);
   }
 
@@ -65,10 +76,20 @@ export class Keys {
   }
 }
 
-/** Set of all topics ever published to through this adapter. */
-export const TOPICS = 'rivulet:topics';
+/** Set of all topics ever published to through this adapter. No topic has a brace in its name. */
+export const TOPICS = '{rivulet}:topics';
 /** Set of the topics that have had delayed messages. */
-export const SCHEDULED = 'rivulet:scheduled';
+export const SCHEDULED = '{rivulet}:scheduled';
+
+/** Another program's stream may have a name that no topic can have. */
+function isTopic(name: string): boolean {
+  try {
+    checkTopic(name);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 function rootOf(topic: string): string {
   let root = topic;

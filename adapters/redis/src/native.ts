@@ -12,9 +12,10 @@ import {
   type RawDelivery,
   type Receipt,
   type ResolvedSubscribeOptions,
+  RivuletError,
 } from 'rivulet';
 import type { Argument, Connection } from './connection.ts';
-import type { Dialect, Hold, Look, Recovery, Taken } from './dialect.ts';
+import type { Dialect, Hold, Look, Recovery, Sweep, Taken } from './dialect.ts';
 import type { EntryForm } from './entry.ts';
 import type { GroupTopic } from './group-topic.ts';
 import type { Keys } from './keys.ts';
@@ -39,7 +40,8 @@ export class Native implements Dialect {
     dedup: { windowMs: ID_WINDOW_MS, maxIds: (IDS_OF_A_PRODUCER * PRODUCERS) / 2 },
   };
   readonly looks = false;
-  readonly nobody = '';
+  readonly boundsAll = true;
+  readonly nobody: ReadonlySet<string> = new Set(['']);
   readonly #commands: Connection;
   readonly #keys: Keys;
   readonly #form: EntryForm;
@@ -157,6 +159,10 @@ export class Native implements Dialect {
   readOptions(_perStream: number, room: number, ackWaitMs: number): Argument[] {
     const bounds = ['COUNT', room, 'MAXCOUNT', room, 'MAXSIZE', MOST_BYTES];
     return [...bounds, 'CLAIM', Math.ceil(ackWaitMs)];
+  }
+
+  async sweep(): Promise<Sweep> {
+    throw new RivuletError('INTERNAL', 'one read bounds all its streams here');
   }
 
   async take(): Promise<Look> {

@@ -2,12 +2,13 @@
  * The reading side of one subscription: one connection of its own that blocks for new messages.
  *
  * In turn it (1) takes again what it had been given before its connection broke, (2) where the server
- * does not do so by itself, looks for messages that are due or that nobody works on, (3) waits for new ones, never longer than
- * `BLOCK_MS`. Whatever fails, it reports, waits a little longer each time and begins anew with a new
- * connection; so it cannot look alive and not be.
- * Invariant: what it asks for, and what it takes over meanwhile, together never exceed what the
- * dispatcher has room for. In an ordered group only the leader reads; a leader that falls silent
- * loses its lead, and the next one begins with everything that is pending.
+ * does not do so by itself, looks for messages that are due or that nobody works on, (3) waits for
+ * new ones, never longer than `BLOCK_MS`. Whatever fails, it reports, waits a little longer each time
+ * and begins anew with a new connection; so it cannot look alive and not be.
+ * Invariants: what it asks for, and what it takes over meanwhile, together never exceed the room that
+ * the subscription has. In an ordered group a topic is read by the member that leads it; a leader that
+ * falls silent loses its lead, and the next one begins with everything that is pending. A topic that
+ * the server refuses to read (a key of another type, say) rests and keeps no other from being read.
  */
 import {
   type BrokerEvents,
@@ -15,6 +16,7 @@ import {
   backoffMs,
   type Dispatcher,
   type Events,
+  isOutage,
   pause,
   RivuletError,
 } from 'rivulet';
@@ -22,6 +24,7 @@ import { type Connection, type Connector, isGroupLost } from './connection.ts';
 import type { Dialect, Taken } from './dialect.ts';
 import type { EntryForm } from './entry.ts';
 import { type GroupTopic, timeOf } from './group-topic.ts';
+import type { Room } from './room.ts';
 import type { Delivered } from './settlements.ts';
 
 /** Well below the time after which proxies and firewalls forget a silent connection. */
@@ -32,6 +35,10 @@ const GATHER_MS = 1;
 const LEAD_MS = 5000;
 /** How often one who waits for the lead asks for it. */
 const ASK_FOR_LEAD_MS = 250;
+/** How long a topic rests that the server refuses to read. */
+const REFUSED_MS = 5000;
+/** An id that no entry reaches: a read from there brings nothing, or the error. */
+const BEYOND = '18446744073709551615-18446744073709551615';
 
 export interface ReaderSetup {
   readonly connector: Connector;
@@ -44,21 +51,22 @@ export interface ReaderSetup {
   readonly events: Events<BrokerEvents>;
   /** One consumer of the group at a time. */
   readonly exclusive: boolean;
-  /** How many topics share the dispatcher. */
+  readonly room: Room;
+  /** How many topics share the room. */
   readonly sharers: () => number;
+  /** A topic is there no more. Where this is missing, it is made again. */
+  readonly onDeleted?: (topic: GroupTopic) => void;
 }
 
 /** The last two where the server says them: how long it was pending, how often delivered before. */
 type Entry = [id: Buffer, fields: Buffer[], idleMs?: number, before?: number];
 
 export class Reader {
-  readonly topics: GroupTopic[] = [];
+  topics: GroupTopic[] = [];
   readonly #setup: ReaderSetup;
   readonly #stop = new AbortController();
   #connection: Connection | null = null;
   #running: Promise<void> | null = null;
-  /** What the blocked read may still bring. */
-  #asked = 0;
   #looking: Promise<void> | null = null;
   #cancelLook: (() => void) | null = null;
   #whenFree: (() => void) | null = null;
@@ -85,6 +93,15 @@ export class Reader {
       if (each.topic === topic && at < each.nextLook) each.nextLook = at;
     }
     this.#armLook();
+  }
+
+  /** Has nothing to read any more: ends by itself. */
+  retire(): void {
+    this.#closed = true;
+    this.#cancelLook?.();
+    this.#stop.abort();
+    this.free();
+    this.#connection?.close();
   }
 
   /** Stops taking. What is under way arrives at the dispatcher, which gives it back. */
@@ -175,49 +192,137 @@ export class Reader {
 
   async #turn(connection: Connection): Promise<void> {
     if (this.topics.length === 0) return this.#rest(LOOK_EVERY_MS);
-    const { dialect, dispatcher, exclusive, sharers } = this.#setup;
-    if (exclusive && !(await this.#lead(connection))) return this.#rest(ASK_FOR_LEAD_MS);
-    await this.#look(() => dispatcher.free);
-    let room = dispatcher.free;
-    if (room === 0) {
+    const { dispatcher, exclusive, room } = this.#setup;
+    if (exclusive) await this.#lead(connection);
+    const topics = this.#readable();
+    if (topics.length === 0) return this.#rest(ASK_FOR_LEAD_MS);
+    await this.#look(() => room.left);
+    if (room.left === 0) {
       await this.#untilFree();
       return;
     }
-    if (room < dispatcher.options.maxInFlight >> 3) {
+    if (room.left < dispatcher.options.maxInFlight >> 3) {
       // Nearly full: a moment later more is free, and one read serves it all.
       await this.#rest(GATHER_MS);
-      room = dispatcher.free;
-      if (room === 0) return;
+      if (room.left === 0) return;
     }
-    if (this.topics.some((each) => each.recoverAfter !== null)) return;
+    if (topics.some((each) => each.recoverAfter !== null)) return;
+    try {
+      await this.#read(connection, topics);
+    } catch (error) {
+      if (this.#closed || isOutage(error)) throw error;
+      // Of many streams one error is told; which of them it is about has to be found out.
+      if (!(await this.#letRefusedRest(connection, topics, error))) throw error;
+    }
+  }
+
+  /** Those that this member may read now. */
+  #readable(): GroupTopic[] {
+    const now = this.#now();
+    const { exclusive } = this.#setup;
+    return this.topics.filter((each) => each.restsUntil <= now && (!exclusive || each.leading));
+  }
+
+  async #read(connection: Connection, topics: readonly GroupTopic[]): Promise<void> {
+    const { dialect, dispatcher, room, sharers, consumer } = this.#setup;
     // Half of what may be in flight, so that the next read goes out while this one is acknowledged.
-    room = Math.min(room, Math.ceil(dispatcher.options.maxInFlight / 2));
-    const count = Math.max(1, Math.floor(room / sharers()));
-    this.#asked = count * this.topics.length;
+    const most = Math.min(room.left, Math.ceil(dispatcher.options.maxInFlight / 2));
+    const count = Math.floor(most / sharers());
+    if (count === 0 && !dialect.boundsAll) return this.#sweep(connection, topics, most);
+    const asked = dialect.boundsAll ? most : count * topics.length;
+    room.reserve(asked);
     try {
       this.#armLook();
       const reply = await connection.call(
         'XREADGROUP',
         'GROUP',
-        this.topics[0].group,
-        this.#setup.consumer,
-        ...dialect.readOptions(count, room, dispatcher.options.ackWaitMs),
+        (topics[0] as GroupTopic).group,
+        consumer,
+        ...dialect.readOptions(Math.max(1, count), most, dispatcher.options.ackWaitMs),
         'BLOCK',
         this.#blockMs(),
         'STREAMS',
-        ...this.topics.map((each) => each.stream),
-        ...this.topics.map(() => '>'),
+        ...topics.map((each) => each.stream),
+        ...topics.map(() => '>'),
       );
       this.#receive(reply as [Buffer, Entry[]][] | null);
     } finally {
-      this.#asked = 0;
+      room.release(asked);
+    }
+  }
+
+  /** More topics than room: reads what there is within the room, and waits for what comes without taking it. */
+  async #sweep(connection: Connection, topics: readonly GroupTopic[], most: number): Promise<void> {
+    const { dialect, room, consumer } = this.#setup;
+    room.reserve(most);
+    let isFull: boolean;
+    try {
+      const { found, upTo } = await dialect.sweep(topics, consumer, most, connection);
+      topics.forEach((each, index) => {
+        this.#receive([[Buffer.from(each.stream), [...(found[index] ?? [])] as Entry[]]]);
+        each.upTo = upTo[index] || each.upTo;
+      });
+      isFull = found.reduce((sum, entries) => sum + entries.length, 0) === most;
+    } finally {
+      room.release(most);
+    }
+    if (isFull) return;
+    this.#armLook();
+    await connection.call(
+      'XREAD',
+      'COUNT',
+      1,
+      'BLOCK',
+      this.#blockMs(),
+      'STREAMS',
+      ...topics.map((each) => each.stream),
+      ...topics.map((each) => each.upTo),
+    );
+  }
+
+  /** True when the error was about some of the topics: those rest. */
+  async #letRefusedRest(
+    connection: Connection,
+    topics: readonly GroupTopic[],
+    error: unknown,
+  ): Promise<boolean> {
+    let found = false;
+    for (const each of topics) {
+      const fault =
+        topics.length === 1 && error instanceof RivuletError
+          ? error
+          : await this.#faultOf(connection, each);
+      if (fault === null) continue;
+      found = true;
+      each.restsUntil = this.#now() + REFUSED_MS;
+      const text = `topic ${each.topic} cannot be read by group ${each.group}, which is tried again: ${fault.message}`;
+      this.#warn(new RivuletError(fault.code, text, { cause: fault }));
+    }
+    return found;
+  }
+
+  async #faultOf(connection: Connection, each: GroupTopic): Promise<RivuletError | null> {
+    const { consumer } = this.#setup;
+    const probe = ['GROUP', each.group, consumer, 'COUNT', 1, 'STREAMS', each.stream, BEYOND];
+    try {
+      await connection.call('XREADGROUP', ...probe);
+      return null;
+    } catch (error) {
+      if (isOutage(error)) throw error;
+      return error as RivuletError;
     }
   }
 
   /** Until the next look: the read may have asked for all the room that a look would need. */
   #blockMs(): number {
-    const next = Math.min(...this.topics.map((each) => each.nextLook));
+    const next = this.#nextLook();
     return Math.max(1, Math.min(BLOCK_MS, Math.ceil(next - this.#now())));
+  }
+
+  #nextLook(): number {
+    let next = Number.POSITIVE_INFINITY;
+    for (const each of this.#readable()) next = Math.min(next, each.nextLook);
+    return next;
   }
 
   #receive(reply: [Buffer, Entry[]][] | null): void {
@@ -234,12 +339,13 @@ export class Reader {
     }
   }
 
-  #push(each: GroupTopic, name: Buffer, attempt: number, fields: Buffer[]): void {
+  #push(each: GroupTopic, name: Buffer, attempt: number, fields: Buffer[], suspect = false): void {
     this.#setup.dispatcher.push({
       topic: each.topic,
       id: name.toString('latin1'),
       name,
       attempt,
+      suspect,
       message: this.#setup.form.read(fields),
       publishedAt: timeOf(name),
     });
@@ -261,11 +367,19 @@ export class Reader {
   }
 
   async #lookNow(room: () => number): Promise<void> {
-    for (const each of this.topics) {
+    for (const each of this.#readable()) {
       if (this.#closed) return;
-      if (each.recoverAfter !== null && room() > 0) await this.#recover(each, room());
-      if (each.recoverAfter === null && this.#now() >= each.nextLook && room() > 0) {
-        await this.#take(each, room());
+      try {
+        if (each.recoverAfter !== null && room() > 0) await this.#recover(each, room());
+        if (each.recoverAfter === null && this.#now() >= each.nextLook && room() > 0) {
+          await this.#take(each, room());
+        }
+      } catch (error) {
+        if (isOutage(error)) throw error;
+        const { code, message } = error as RivuletError;
+        each.restsUntil = this.#now() + REFUSED_MS;
+        const text = `topic ${each.topic} cannot be looked at for group ${each.group}, which is tried again: ${message}`;
+        this.#warn(new RivuletError(code, text, { cause: error }));
       }
     }
   }
@@ -276,7 +390,8 @@ export class Reader {
     each.nextLook = Number.POSITIVE_INFINITY;
     try {
       const { ackWaitMs } = dispatcher.options;
-      const { waitMs, taken, gone } = await dialect.take(each, consumer, ackWaitMs, count);
+      const look = dialect.take(each, consumer, ackWaitMs, count);
+      const { waitMs, taken, gone } = await this.#within(count, look);
       this.#accept(each, taken, gone);
       each.nextLook = Math.min(each.nextLook, this.#now() + waitMs);
     } catch (error) {
@@ -288,16 +403,31 @@ export class Reader {
   async #recover(each: GroupTopic, count: number): Promise<void> {
     const { dialect, dispatcher, consumer, exclusive } = this.#setup;
     const held = dispatcher.heldIds(each.topic);
-    const { after, taken, gone } = await dialect.recover(each, consumer, exclusive, count, held);
+    const { after, taken, gone } = await this.#within(
+      count,
+      dialect.recover(each, consumer, exclusive, count, held),
+    );
     each.recoverAfter = after;
     this.#accept(each, taken, gone);
   }
 
+  /** While something is taken over, the room for it is not offered to a read. */
+  async #within<T>(count: number, work: Promise<T>): Promise<T> {
+    const { room } = this.#setup;
+    room.reserve(count);
+    try {
+      return await work;
+    } finally {
+      // Its messages are pushed in this same turn of the loop.
+      queueMicrotask(() => room.release(count));
+    }
+  }
+
   #accept(each: GroupTopic, taken: readonly Taken[], gone: readonly Buffer[]): void {
     const { dispatcher } = this.#setup;
-    for (const [id, attempts, fields] of taken) {
+    for (const [id, attempts, fields, suspect] of taken) {
       this.#loseOverdue(each, id);
-      this.#push(each, id, Number(attempts), fields);
+      this.#push(each, id, Number(attempts), fields, suspect === 1);
     }
     for (const id of gone) {
       dispatcher.lose(each.topic, id.toString(), 'it was trimmed away');
@@ -311,12 +441,11 @@ export class Reader {
     this.#cancelLook?.();
     this.#cancelLook = null;
     if (this.#closed || this.topics.length === 0) return;
-    const next = Math.min(...this.topics.map((each) => each.nextLook));
+    const next = this.#nextLook();
     if (next === Number.POSITIVE_INFINITY) return;
     this.#cancelLook = this.#setup.broker.scheduler.after(Math.max(0, next - this.#now()), () => {
       this.#cancelLook = null;
-      if (this.#setup.exclusive && !this.topics.every((each) => each.leading)) return;
-      const room = () => Math.max(0, this.#setup.dispatcher.free - this.#asked);
+      const room = () => this.#setup.room.left;
       // Without room beside what the read may bring, the read's end makes the next look.
       if (room() === 0) return;
       this.#look(room).then(
@@ -328,7 +457,8 @@ export class Reader {
     });
   }
 
-  async #lead(connection: Connection): Promise<boolean> {
+  /** Asks for the lead of each topic: a member reads those that it leads. */
+  async #lead(connection: Connection): Promise<void> {
     const { consumer, dialect, dispatcher } = this.#setup;
     if (dispatcher.stuck) {
       // Handlers that do not return must not keep the group from its other members.
@@ -336,33 +466,37 @@ export class Reader {
         if (each.leading) await dialect.yieldLead(each, consumer);
         each.leading = false;
       }
-      return false;
+      return;
     }
-    let all = true;
-    for (const each of this.topics) {
+    for (const each of [...this.topics]) {
+      if (each.restsUntil > this.#now()) continue;
       const leads = await dialect.lead(each, consumer, LEAD_MS, connection);
       if (leads && !each.leading) each.recoverAfter = '';
-      if (!leads && each.leading) dispatcher.loseAll('another consumer leads the ordered group');
+      if (!leads && each.leading) this.#loseAll(each, 'another consumer leads the ordered group');
       each.leading = leads;
-      all &&= leads;
     }
-    return all;
+  }
+
+  #loseAll(each: GroupTopic, reason: string): void {
+    const { dispatcher } = this.#setup;
+    for (const id of dispatcher.heldIds(each.topic)) dispatcher.lose(each.topic, id, reason);
   }
 
   async #restoreGroups(): Promise<void> {
-    const { commands, dialect, dispatcher, events } = this.#setup;
-    for (const each of this.topics) {
+    const { commands, dialect, dispatcher, events, onDeleted } = this.#setup;
+    for (const each of [...this.topics]) {
       try {
-        if (!(await each.restore(commands))) continue;
-        await dialect.adopt(each, dispatcher.options);
+        const done = await each.restore(commands, onDeleted === undefined);
+        if (done === 'there') continue;
+        this.#loseAll(each, 'its group was lost');
+        if (done === 'no topic') onDeleted?.(each);
+        else await dialect.adopt(each, dispatcher.options);
         each.recoverAfter = '';
         each.nextLook = 0;
-        for (const id of dispatcher.heldIds(each.topic)) {
-          dispatcher.lose(each.topic, id, 'its group was lost');
-        }
         events.emit('groupLost', { topic: each.topic, group: each.group });
       } catch (error) {
         this.#warn(error);
+        if (!isOutage(error)) each.restsUntil = this.#now() + REFUSED_MS;
         await this.#rest(ASK_FOR_LEAD_MS);
       }
     }

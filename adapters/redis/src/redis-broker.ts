@@ -12,6 +12,7 @@ import {
   type Consume,
   checkGroup,
   checkTopic,
+  isOutage,
   type Message,
   type PendingEntry,
   type PendingQuery,
@@ -26,12 +27,14 @@ import {
   RivuletError,
   redrivenMessage,
   type TopicInfo,
-  withoutPassword,
 } from 'rivulet';
+import { readAddress } from './address.ts';
+import { Announcements } from './announcements.ts';
 import { type Argument, type Connection, Connector, isGroupLost } from './connection.ts';
 import { addCommand, type Dialect } from './dialect.ts';
 import { type EntryForm, goMicroForm, plainForm } from './entry.ts';
-import { GroupTopic, toId } from './group-topic.ts';
+import { certificateFault } from './failures.ts';
+import { compareIds, GroupTopic, toId } from './group-topic.ts';
 import { Keys } from './keys.ts';
 import { Native } from './native.ts';
 import { RedisRequests } from './requests.ts';
@@ -46,7 +49,7 @@ export class RedisBroker extends BrokerBase {
   readonly name = 'redis';
   readonly #form: EntryForm;
   #keys: Keys;
-  readonly #announced = new Set<string>();
+  #announcements: Announcements | null = null;
   #connector: Connector | null = null;
   #commands: Connection | null = null;
   #facts: ServerFacts | null = null;
@@ -59,12 +62,12 @@ export class RedisBroker extends BrokerBase {
     super(addresses, options);
     this.#form = this.options.goMicro ? goMicroForm : plainForm;
     this.#keys = new Keys(this.options.goMicro);
-    for (const address of addresses) checkAddress(address);
+    for (const address of addresses) readAddress(address);
   }
 
   get address(): string {
     const [address] = this.options.addresses;
-    if (address !== undefined) return withoutPassword(address);
+    if (address !== undefined) return readAddress(address).shown;
     const { host = 'localhost', port = 6379 } =
       (this.options.client as { redis?: { options?: { host?: string; port?: number } } }).redis
         ?.options ?? {};
@@ -100,7 +103,33 @@ export class RedisBroker extends BrokerBase {
     const args: Argument[] = [this.#keys.stream(topic), group];
     if (minIdleMs !== undefined) args.push('IDLE', Math.ceil(minIdleMs));
     args.push(after === undefined ? '-' : `(${after}`, '+', limit);
-    if (consumer !== undefined) args.push(consumer === '' ? this.#server.nobody : consumer);
+    if (consumer !== undefined && consumer !== '') args.push(consumer);
+    if (consumer === '') return this.#pendingOfNobody(topic, group, args, limit);
+    return this.#pendingRows(topic, group, args);
+  }
+
+  /** Messages that wait for their next consumer are in several names: they are put in order here. */
+  async #pendingOfNobody(
+    topic: string,
+    group: string,
+    args: readonly Argument[],
+    limit: number,
+  ): Promise<PendingEntry[]> {
+    const names = [...this.#server.nobody];
+    const found = await Promise.all(
+      names.map((name) => this.#pendingRows(topic, group, [...args, name])),
+    );
+    return found
+      .flat()
+      .sort((a, b) => compareIds(a.id, b.id))
+      .slice(0, limit);
+  }
+
+  async #pendingRows(
+    topic: string,
+    group: string,
+    args: readonly Argument[],
+  ): Promise<PendingEntry[]> {
     let rows: [Buffer, Buffer, number, number][];
     try {
       rows = (await this.#connection.call('XPENDING', ...args)) as typeof rows;
@@ -110,7 +139,7 @@ export class RedisBroker extends BrokerBase {
     }
     return rows.map(([id, owner, idleMs, attempts]) => ({
       id: id.toString(),
-      consumer: owner.toString() === this.#server.nobody ? '' : owner.toString(),
+      consumer: this.#server.nobody.has(owner.toString()) ? '' : owner.toString(),
       idleMs,
       attempts,
     }));
@@ -165,7 +194,7 @@ export class RedisBroker extends BrokerBase {
     const groups = (await this.#groupsOf(topic)) ?? [];
     const names = groups.map(({ name }) => name);
     await this.#server.deleteTopic(topic, names);
-    this.#announced.delete(topic);
+    this.#announcements?.forget(topic);
   }
 
   protected async open(signal: AbortSignal): Promise<void> {
@@ -186,12 +215,15 @@ export class RedisBroker extends BrokerBase {
     this.#dialect = facts.isRivulet
       ? new Native(commands, this.#keys, this.#form)
       : new Scripted(commands, this.#keys, this.#form, this.options, this.events);
+    const { scheduler } = this.options;
+    this.#announcements = new Announcements(this.#dialect, scheduler, this.events);
     this.#dialect.start();
-    this.#requests = new RedisRequests(connector, commands, this.options);
+    this.#requests = new RedisRequests(connector, commands, this.options, this.events);
   }
 
   protected async shut(): Promise<void> {
     await this.#dialect?.stop();
+    await this.#announcements?.close();
     await this.#requests?.close();
     this.#closing = true;
     this.#commands?.close();
@@ -203,10 +235,18 @@ export class RedisBroker extends BrokerBase {
     messages: readonly Message[],
     plan: PublishPlan,
   ): Promise<Receipt[]> {
-    if (!this.#announced.has(topic)) {
-      await this.#server.announce(topic);
-      this.#announced.add(topic);
-    }
+    const announced = this.#announcements?.note(topic);
+    const stored = this.#storeNow(topic, messages, plan);
+    // Both are on their way, so what is published next cannot pass.
+    if (announced !== undefined) await Promise.allSettled([announced, stored]);
+    return stored;
+  }
+
+  async #storeNow(
+    topic: string,
+    messages: readonly Message[],
+    plan: PublishPlan,
+  ): Promise<Receipt[]> {
     if (plan.id !== null) {
       return [await this.#server.publishOnce(topic, messages[0] as Message, plan)];
     }
@@ -312,9 +352,15 @@ export class RedisBroker extends BrokerBase {
         await connection.connect();
         // Without a password this is where a server that wants one says so.
         await connection.call('PING');
+        await this.#checkDatabase(connector, connection);
         return connection;
       } catch (error) {
         connection.close();
+        const fault = certificateFault(error) ?? certificateFault(connection.lastError);
+        if (fault !== null) {
+          const text = `the certificate of the Redis server is not trusted: ${fault}; give its authority as client: { tls: { ca } }`;
+          throw new RivuletError('CONNECTION_FAILED', text, { cause: error });
+        }
         last = error;
         if (!(error instanceof RivuletError) || error.code !== 'NOT_CONNECTED') throw error;
       } finally {
@@ -327,6 +373,20 @@ export class RedisBroker extends BrokerBase {
     }
     const text = `no connection to ${this.address} within ${this.options.connectTimeoutMs} ms`;
     throw new RivuletError('CONNECTION_FAILED', text, { cause: last });
+  }
+
+  /** ioredis goes on in database 0 where the server refuses the one that was asked for. */
+  async #checkDatabase(connector: Connector, connection: Connection): Promise<void> {
+    if (this.options.addresses.length === 0) return;
+    const { database } = connector.current;
+    if (database === 0) return;
+    if (connector.cluster) throw noDatabase(database, 'a cluster has database 0 alone');
+    try {
+      await connection.call('SELECT', database);
+    } catch (error) {
+      if (isOutage(error)) throw error;
+      throw noDatabase(database, (error as Error).message);
+    }
   }
 
   #reportOutages(commands: Connection): void {
@@ -375,17 +435,11 @@ export class RedisBroker extends BrokerBase {
   }
 }
 
-function noGroup(topic: string, group: string, cause?: unknown): RivuletError {
-  return new RivuletError('NOT_FOUND', `topic ${topic} has no group ${group}`, { cause });
+function noDatabase(database: number, reason: string): RivuletError {
+  const text = `the address asks for database ${database}, which the server does not have: ${reason}`;
+  return new RivuletError('INVALID_ARGUMENT', text);
 }
 
-function checkAddress(address: string): void {
-  try {
-    const { protocol } = new URL(address);
-    if (protocol === 'redis:' || protocol === 'rediss:') return;
-  } catch {
-    // Said below.
-  }
-  const text = `${JSON.stringify(withoutPassword(address))} is no redis:// or rediss:// URL`;
-  throw new RivuletError('INVALID_ARGUMENT', text);
+function noGroup(topic: string, group: string, cause?: unknown): RivuletError {
+  return new RivuletError('NOT_FOUND', `topic ${topic} has no group ${group}`, { cause });
 }

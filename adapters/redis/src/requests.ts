@@ -6,11 +6,14 @@
  * and PUBLISH says whether it was heard; if nobody heard, it asks again who is there, and
  * NO_RESPONDERS follows at once. Replies go to the caller's inbox in the same way, so a responder
  * learns that a caller is gone. In a cluster the sharded commands are used: only they count hearers.
+ * Invariants: a request leaves only while its inbox is listened to; a frame that is too large for a
+ * channel is stored for a minute and announced there; what another program sends is ignored.
  */
-
-import type { Redis } from 'ioredis';
 import {
+  type BrokerEvents,
   type BrokerOptions,
+  type Events,
+  isOutage,
   type Message,
   type RequestOptions,
   Requests,
@@ -21,10 +24,19 @@ import {
 import type { Connection, Connector } from './connection.ts';
 import { fromFrame, toFrame } from './entry.ts';
 import { toRivulet } from './failures.ts';
+import { Listener } from './listener.ts';
 
 const PREFIX = 'rivulet:rpc:';
 const CANCEL = 'cancel';
 const KNOWN_FOR_MS = 1000;
+const DEFAULT_TIMEOUT_MS = 10_000;
+/**
+ * Redis ends a listener that lets 32 MiB gather (client-output-buffer-limit pubsub), and everything
+ * that waits on its connection. A larger frame is stored, and a short one says where.
+ */
+const LARGEST_FRAME = 32 * 1024;
+const STORED_FOR_MS = 60_000;
+const STORED_AT = 'rivulet-stored-at';
 
 interface Known {
   readonly until: number;
@@ -36,26 +48,44 @@ export class RedisRequests {
   readonly #connector: Connector;
   readonly #commands: Connection;
   readonly #broker: BrokerOptions;
+  readonly #events: Events<BrokerEvents>;
   readonly #requests: Requests;
   readonly #responders = new Map<string, Responses>();
   readonly #known = new Map<string, Known>();
+  readonly #name: string;
   readonly #inbox: string;
-  /** Listens to the inbox and to responders' channels; made when it is first needed. */
-  #listening: Promise<Connection> | null = null;
-  #closed = false;
+  readonly #listener: Listener;
+  #stored = 0;
 
-  constructor(connector: Connector, commands: Connection, broker: BrokerOptions) {
+  constructor(
+    connector: Connector,
+    commands: Connection,
+    broker: BrokerOptions,
+    events: Events<BrokerEvents>,
+  ) {
     this.#connector = connector;
     this.#commands = commands;
     this.#broker = broker;
+    this.#events = events;
     this.#requests = new Requests(broker.scheduler);
-    this.#inbox = `rivulet:inbox:{${broker.clientName}/${broker.scheduler.uniqueName()}}`;
+    this.#name = `${broker.clientName}/${broker.scheduler.uniqueName()}`;
+    this.#inbox = `rivulet:inbox:{${this.#name}}`;
+    this.#listener = new Listener({
+      connector,
+      receive: (channel, frame) => void this.#receive(channel, frame),
+      lost: (error) => this.#requests.failAll(error),
+    });
   }
 
   async *ask(topic: string, message: Message, options: RequestOptions): AsyncIterable<Message> {
-    await this.#listen();
+    const { timeoutMs = DEFAULT_TIMEOUT_MS, signal = null } = options;
+    const { scheduler } = this.#broker;
+    const began = scheduler.monotonic();
+    // Before: a reply to a request that leaves earlier would find nobody to hear it.
+    await this.#listener.listens(this.#inbox, timeoutMs, signal, scheduler);
     const sentTo: string[] = [];
-    const request = this.#requests.start(topic, options, (id) => {
+    const left = Math.max(1, timeoutMs - (scheduler.monotonic() - began));
+    const request = this.#requests.start(topic, { ...options, timeoutMs: left }, (id) => {
       const headers = { [replyHeaders.kind]: CANCEL, [replyHeaders.request]: id };
       const frame = { headers, body: EMPTY };
       for (const channel of sentTo)
@@ -72,11 +102,8 @@ export class RedisRequests {
     const instance = this.#broker.scheduler.uniqueName();
     const channel = `${PREFIX}{${topic}}:${encodeURIComponent(group)}:${instance}`;
     this.#responders.set(channel, responses);
-    const listener = await this.#listen();
-    await this.#subscribe(listener, channel);
-    return async () => {
-      await this.#unsubscribe(listener, channel);
-    };
+    await this.#listener.add(channel);
+    return () => this.#listener.remove(channel);
   }
 
   /** Forgets a responder whose handlers have ended. */
@@ -86,8 +113,25 @@ export class RedisRequests {
     }
   }
 
-  reply(inbox: string, frame: Message): Promise<boolean> {
-    return this.#send(inbox, frame);
+  /** A reply that cannot be sent as it is becomes an error for its caller, and a warning here. */
+  async reply(inbox: string, frame: Message): Promise<boolean> {
+    try {
+      return await this.#send(inbox, frame);
+    } catch (error) {
+      const known = toRivulet(error);
+      if (isOutage(known) || known.code === 'CLOSED') throw known;
+      const text = `a reply of ${frame.body.length} bytes could not be sent: ${known.message}`;
+      this.#events.emit('warning', { error: new RivuletError(known.code, text, { cause: error }) });
+      const headers = {
+        [replyHeaders.kind]: 'error',
+        [replyHeaders.code]: known.code,
+        [replyHeaders.text]: text,
+        [replyHeaders.request]: frame.headers[replyHeaders.request] ?? '',
+      };
+      await this.#send(inbox, { headers, body: EMPTY });
+      // The caller has its answer: a handler that streams need not go on.
+      return false;
+    }
   }
 
   failAll(error: RivuletError): void {
@@ -95,10 +139,8 @@ export class RedisRequests {
   }
 
   async close(): Promise<void> {
-    this.#closed = true;
     this.#requests.failAll(new RivuletError('CLOSED', 'the redis broker is disconnected'));
-    const listener = await this.#listening?.catch(() => null);
-    listener?.close();
+    await this.#listener.close();
   }
 
   #addressed(message: Message): Message {
@@ -154,38 +196,27 @@ export class RedisRequests {
   }
 
   async #send(channel: string, message: Message): Promise<boolean> {
+    const frame = toFrame(message);
+    if (frame.length <= LARGEST_FRAME) return this.#publish(channel, frame);
+    const key = `rivulet:frame:{${this.#name}}:${this.#stored++}`;
+    await this.#commands.call('SET', key, frame, 'PX', STORED_FOR_MS);
+    const isHeard = await this.#publish(
+      channel,
+      toFrame({ headers: { [STORED_AT]: key }, body: EMPTY }),
+    );
+    if (!isHeard) await this.#commands.call('DEL', key);
+    return isHeard;
+  }
+
+  async #publish(channel: string, frame: Buffer): Promise<boolean> {
     const command = this.#connector.cluster ? 'SPUBLISH' : 'PUBLISH';
-    return Number(await this.#commands.call(command, channel, toFrame(message))) > 0;
+    return Number(await this.#commands.call(command, channel, frame)) > 0;
   }
 
-  #listen(): Promise<Connection> {
-    if (this.#listening === null) {
-      this.#listening = this.#openListener();
-      this.#listening.catch(() => {
-        this.#listening = null;
-      });
-    }
-    return this.#listening;
-  }
-
-  async #openListener(): Promise<Connection> {
-    const listener = this.#connector.make('requests');
-    await listener.connect();
-    const event = this.#connector.cluster ? 'smessageBuffer' : 'messageBuffer';
-    listener.client.on(event, (channel: Buffer, frame: Buffer) => {
-      this.#receive(channel.toString(), frame);
-    });
-    listener.client.on('close', () => {
-      if (this.#closed) return;
-      const text = 'the connection that replies come on was lost';
-      this.#requests.failAll(new RivuletError('NOT_CONNECTED', text));
-    });
-    await this.#subscribe(listener, this.#inbox);
-    return listener;
-  }
-
-  #receive(channel: string, frame: Buffer): void {
-    const message = fromFrame(frame);
+  async #receive(channel: string, frame: Buffer): Promise<void> {
+    let message = fromFrame(frame);
+    const storedAt = message?.headers[STORED_AT];
+    if (storedAt !== undefined) message = await this.#fetch(storedAt);
     if (message === null) return;
     if (channel === this.#inbox) {
       this.#requests.receive(message);
@@ -201,23 +232,14 @@ export class RedisRequests {
     }
   }
 
-  async #subscribe(listener: Connection, channel: string): Promise<void> {
-    const client = listener.client as Redis;
+  async #fetch(key: string): Promise<Message | null> {
     try {
-      await (this.#connector.cluster ? client.ssubscribe(channel) : client.subscribe(channel));
+      const frame = (await this.#commands.call('GETDEL', key)) as Buffer | null;
+      return frame === null ? null : fromFrame(frame);
     } catch (error) {
-      throw toRivulet(error);
+      this.#events.emit('warning', { error: toRivulet(error) });
+      return null;
     }
-  }
-
-  async #unsubscribe(listener: Connection, channel: string): Promise<void> {
-    const client = listener.client as Redis;
-    // Without a connection nobody is subscribed.
-    if (!listener.ready) return;
-    await (this.#connector.cluster
-      ? client.sunsubscribe(channel)
-      : client.unsubscribe(channel)
-    ).catch(() => {});
   }
 }
 

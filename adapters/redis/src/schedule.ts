@@ -1,32 +1,42 @@
 /**
  * Delayed publishing: a sorted set per topic, emptied by whoever is connected.
  *
- * Every connected broker looks after all topics that have a schedule, so a delayed message needs
- * nobody in particular to stay alive. The move into the stream is one script: once, and only once.
+ * Every connected broker looks after all topics that have a schedule, so any one of them that stays
+ * alive is enough. The move into the stream is one script: once, and only once.
+ * Invariants: a schedule that holds something is known to all, also when the server was emptied in the
+ * meantime; a topic whose schedule cannot be moved keeps no other from being moved; what another
+ * program has put into a schedule goes to the topic's dead letters.
  * Cost: while nothing is scheduled anywhere, one SMEMBERS a second.
  */
 import { randomUUID } from 'node:crypto';
 import {
   type BrokerEvents,
   type BrokerOptions,
+  deadLetterMessage,
   type Events,
   isOutage,
-  type RivuletError,
+  RivuletError,
 } from 'rivulet';
 import type { Connection } from './connection.ts';
 import type { Fields } from './entry.ts';
+import { ServerError, toRivulet } from './failures.ts';
 import { type Keys, SCHEDULED } from './keys.ts';
 import { scripts } from './scripts.ts';
 
 const LOOK_EVERY_MS = 1000;
+const FAILING_REST_MS = 5000;
+const MOST_FAILING = 1000;
+const EMPTY = new Uint8Array(0);
 
 export class Schedule {
   readonly #commands: Connection;
   readonly #keys: Keys;
   readonly #broker: BrokerOptions;
   readonly #events: Events<BrokerEvents>;
-  /** Topics that this process has scheduled something for, and so has announced. */
-  readonly #announced = new Set<string>();
+  /** Topics that this process has scheduled something for, until nothing of them waits. */
+  readonly #own = new Set<string>();
+  /** Topics whose last look failed: when the next one is, and what was said of it. */
+  readonly #failing = new Map<string, { until: number; reason: string }>();
   #next = 0;
   #cancel: () => void = () => {};
   #looking: Promise<void> | null = null;
@@ -54,15 +64,32 @@ export class Schedule {
     await this.#looking;
   }
 
-  /** Must be done before the first message of a topic is put into its schedule. */
-  async announce(topic: string): Promise<void> {
-    if (this.#announced.has(topic)) return;
-    await this.#commands.call('SADD', SCHEDULED, topic);
-    this.#announced.add(topic);
+  /**
+   * Puts something into a topic's schedule. The topic is announced before, and once more where its
+   * schedule was empty: the server may have been emptied between the two.
+   */
+  async add<T>(
+    topic: string,
+    waitMs: number,
+    put: () => Promise<T>,
+    wasEmpty: (answer: T) => boolean,
+  ): Promise<T> {
+    // Sent in one go, so that what was published later cannot pass.
+    const [announced, answer] = await Promise.allSettled([this.#announce([topic]), put()]);
+    if (answer.status === 'rejected') throw answer.reason;
+    this.#own.add(topic);
+    if (announced.status === 'rejected') throw announced.reason;
+    if (wasEmpty(answer.value)) await this.#announce([topic]);
+    this.#expect(waitMs);
+    return answer.value;
+  }
+
+  async #announce(topics: readonly string[]): Promise<void> {
+    await this.#commands.call('SADD', SCHEDULED, ...topics);
   }
 
   /** Something falls due in this many milliseconds. */
-  expect(delayMs: number): void {
+  #expect(delayMs: number): void {
     const at = this.#now() + Math.max(0, delayMs);
     if (at < this.#next) this.#arm(at - this.#now());
   }
@@ -82,8 +109,12 @@ export class Schedule {
     let wait = LOOK_EVERY_MS;
     this.#next = this.#now() + wait;
     try {
-      for (const name of (await this.#commands.call('SMEMBERS', SCHEDULED)) as Buffer[]) {
-        wait = Math.min(wait, await this.#release(name.toString()));
+      const names = (await this.#commands.call('SMEMBERS', SCHEDULED)) as Buffer[];
+      const known = new Set(names.map(String));
+      const forgotten = [...this.#own].filter((topic) => !known.has(topic));
+      if (forgotten.length > 0) await this.#announce(forgotten);
+      for (const topic of [...known, ...forgotten]) {
+        wait = Math.min(wait, await this.#lookAt(topic));
       }
     } catch (error) {
       // While the broker is away the connection reports so.
@@ -93,13 +124,48 @@ export class Schedule {
     this.#arm(Math.min(wait, Math.max(0, this.#next - this.#now())));
   }
 
+  /** Answers how long until the next look. One topic that fails is reported and left for a while. */
+  async #lookAt(topic: string): Promise<number> {
+    const failing = this.#failing.get(topic);
+    if (failing !== undefined && this.#now() < failing.until) return LOOK_EVERY_MS;
+    try {
+      const wait = await this.#release(topic);
+      this.#failing.delete(topic);
+      return wait;
+    } catch (error) {
+      if (isOutage(error)) throw error;
+      const { code, message } = error as RivuletError;
+      if (this.#failing.size >= MOST_FAILING) this.#failing.clear();
+      this.#failing.set(topic, { until: this.#now() + FAILING_REST_MS, reason: message });
+      if (failing?.reason !== message) {
+        const text = `delayed messages of ${topic} cannot be moved into it, which is tried again: ${message}`;
+        this.#events.emit('warning', { error: new RivuletError(code, text, { cause: error }) });
+      }
+      return LOOK_EVERY_MS;
+    }
+  }
+
   /** Answers how long until the next one. */
   async #release(topic: string): Promise<number> {
-    const [now, due] = (await this.#commands.run(
+    const keys = this.#keys;
+    const reason = 'another program has put it among the delayed messages';
+    const dead = deadLetterMessage(
+      { topic, id: '', message: { headers: {}, body: EMPTY } },
+      null,
+      1,
+      reason,
+      this.#broker.scheduler.now(),
+    );
+    const [now, due, , buried, failure] = (await this.#commands.run(
       scripts.release,
-      this.#keys.schedule(topic),
-      this.#keys.stream(topic),
-    )) as [number, number];
+      keys.schedule(topic),
+      keys.stream(topic),
+      keys.stream(`${topic}.dead`),
+      JSON.stringify(dead.headers),
+    )) as [number, number, number, number, Buffer];
+    if (buried > 0) this.#events.emit('deadLettered', { topic, id: '', reason });
+    if (failure.length > 0) throw toRivulet(new ServerError(failure.toString()));
+    if (due < 0) this.#own.delete(topic);
     return due < 0 ? LOOK_EVERY_MS : Math.max(0, due - now);
   }
 
@@ -108,7 +174,7 @@ export class Schedule {
   }
 }
 
-/** Fields in the form that the release script takes apart; and the name that stands for an id. */
+/** Fields in the form that the release script takes apart; and the name that is told as an id. */
 export function scheduledForm(fields: Fields, maxLength: number | null) {
   const parts = fields.map((field) => (typeof field === 'string' ? Buffer.from(field) : field));
   const name = randomUUID();

@@ -16,12 +16,13 @@ import {
   type ResolvedSubscribeOptions,
 } from 'rivulet';
 import type { Argument, Connection } from './connection.ts';
-import type { Dialect, Hold, Look, Recovery, Taken } from './dialect.ts';
+import type { Dialect, Hold, Look, Recovery, Sweep, Taken } from './dialect.ts';
 import type { EntryForm } from './entry.ts';
+import { ServerError, toRivulet } from './failures.ts';
 import type { GroupTopic } from './group-topic.ts';
 import { type Keys, TOPICS } from './keys.ts';
 import { Schedule, scheduledForm } from './schedule.ts';
-import { PARKED, scripts } from './scripts.ts';
+import { PARKED, SUSPECT, scripts } from './scripts.ts';
 
 const LOOK_EVERY_MS = 1000;
 const NO_TIME = '';
@@ -29,12 +30,15 @@ const NO_TIME = '';
 export class Scripted implements Dialect {
   readonly capabilities;
   readonly looks = true;
-  readonly nobody = PARKED;
+  readonly boundsAll = false;
+  readonly nobody: ReadonlySet<string> = new Set([PARKED, SUSPECT]);
   readonly #commands: Connection;
   readonly #keys: Keys;
   readonly #form: EntryForm;
   readonly #broker: BrokerOptions;
   readonly #schedule: Schedule;
+  /** At which of its streams the next sweep begins. */
+  #turn = 0;
 
   constructor(
     commands: Connection,
@@ -59,8 +63,8 @@ export class Scripted implements Dialect {
     return this.#schedule.stop();
   }
 
-  async announce(topic: string): Promise<void> {
-    await this.#commands.call('SADD', TOPICS, topic);
+  async announce(topics: readonly string[]): Promise<void> {
+    await this.#commands.call('SADD', TOPICS, ...topics);
   }
 
   /** Those published to through this adapter. */
@@ -70,23 +74,28 @@ export class Scripted implements Dialect {
   }
 
   async publishOnce(topic: string, message: Message, plan: PublishPlan): Promise<Receipt> {
+    const keys = this.#keys;
     const fields = this.#form.write(topic, message);
     const delayed = plan.delayMs !== null || plan.deliverAt !== null;
     const { form } = scheduledForm(fields, plan.maxLength);
-    if (delayed) await this.#schedule.announce(topic);
-    const [id, before] = (await this.#commands.run(
-      scripts.publishOnce,
-      this.#keys.stream(topic),
-      this.#keys.publishId(topic, plan.id as string),
-      this.#keys.schedule(topic),
-      Math.ceil(this.#broker.idWindowMs),
-      plan.maxLength ?? 0,
-      plan.delayMs ?? NO_TIME,
-      plan.deliverAt ?? NO_TIME,
-      delayed ? form : NO_TIME,
-      ...fields,
-    )) as [Buffer, number];
-    if (delayed) this.#schedule.expect(this.#waitOf(plan));
+    const publish = () =>
+      this.#commands.evaluate(
+        scripts.publishOnce,
+        keys.stream(topic),
+        keys.publishIds(topic),
+        keys.publishIdTimes(topic),
+        keys.schedule(topic),
+        plan.id as string,
+        Math.ceil(this.#broker.idWindowMs),
+        plan.maxLength ?? 0,
+        plan.delayMs ?? NO_TIME,
+        plan.deliverAt ?? NO_TIME,
+        delayed ? form : NO_TIME,
+        ...fields,
+      ) as Promise<[Buffer, number, number]>;
+    const [id, before] = delayed
+      ? await this.#schedule.add(topic, this.#waitOf(plan), publish, ([, , first]) => first === 1)
+      : await publish();
     return { id: id.toString(), duplicate: before === 1 };
   }
 
@@ -98,15 +107,15 @@ export class Scripted implements Dialect {
     const forms = messages.map((message) =>
       scheduledForm(this.#form.write(topic, message), plan.maxLength),
     );
-    await this.#schedule.announce(topic);
-    await this.#commands.run(
-      scripts.schedule,
-      this.#keys.schedule(topic),
-      plan.delayMs ?? NO_TIME,
-      plan.deliverAt ?? NO_TIME,
-      ...forms.map(({ form }) => form),
-    );
-    this.#schedule.expect(this.#waitOf(plan));
+    const publish = () =>
+      this.#commands.evaluate(
+        scripts.schedule,
+        this.#keys.schedule(topic),
+        plan.delayMs ?? NO_TIME,
+        plan.deliverAt ?? NO_TIME,
+        ...forms.map(({ form }) => form),
+      );
+    await this.#schedule.add(topic, this.#waitOf(plan), publish, (first) => first === 1);
     return forms.map(({ name }) => ({ id: name, duplicate: false }));
   }
 
@@ -131,7 +140,8 @@ export class Scripted implements Dialect {
       keys.deadlines(topic, group),
       keys.leader(topic, group),
     ]);
-    await this.#commands.call('DEL', keys.stream(topic), keys.schedule(topic), ...ofGroups);
+    const ofTopic = [keys.schedule(topic), keys.publishIds(topic), keys.publishIdTimes(topic)];
+    await this.#commands.call('DEL', keys.stream(topic), ...ofTopic, ...ofGroups);
     await this.#commands.call('SREM', TOPICS, topic);
   }
 
@@ -143,6 +153,28 @@ export class Scripted implements Dialect {
     return ['COUNT', perStream];
   }
 
+  async sweep(
+    topics: readonly GroupTopic[],
+    consumer: string,
+    room: number,
+    connection: Connection,
+  ): Promise<Sweep> {
+    const [{ group }] = topics as readonly [GroupTopic];
+    const [found, upTo] = (await connection.run(
+      scripts.sweep,
+      topics.length,
+      ...topics.map(({ stream }) => stream),
+      group,
+      consumer,
+      room,
+      this.#turn++ % topics.length,
+    )) as [[Buffer, Buffer[]][][], (Buffer | Buffer[])[]];
+    for (const place of upTo) {
+      if (Array.isArray(place)) throw toRivulet(new ServerError(String(place[0])));
+    }
+    return { found, upTo: upTo.map(String) };
+  }
+
   async take(at: GroupTopic, consumer: string, ackWaitMs: number, count: number): Promise<Look> {
     const { stream, deadlines, group } = at;
     const [now, due, cursor, taken, gone] = (await this.#commands.run(
@@ -151,7 +183,7 @@ export class Scripted implements Dialect {
       deadlines,
       group,
       consumer,
-      ackWaitMs,
+      Math.ceil(ackWaitMs),
       count,
       at.cursor,
     )) as [number, number, Buffer, Taken[], Buffer[]];

@@ -19,11 +19,34 @@ if not held or held[2] ~= ARGV[2] then return 0 end
 
 /** In whose name messages wait for their time. */
 export const PARKED = '~';
+/** In whose name messages wait whose consumer has vanished: one of them may have ended it. */
+export const SUSPECT = '~~';
+
+/**
+ * Moves what a vanished consumer held to SUSPECT. A count includes the delivery that has not ended, so
+ * it stays for the first ones, as many as its handlers had at once, which its name says after a `*`;
+ * the others were fetched ahead and no handler got them, so that delivery is not counted.
+ */
+const SUSPECTS = `
+local function suspect(group, owner, idle)
+  local handlers = tonumber(string.match(owner, '%*(%d+)$') or 1)
+  local query = {'XPENDING', KEYS[1], group}
+  if idle then table.insert(query, 'IDLE') table.insert(query, idle) end
+  for _, word in ipairs({'-', '+', 1000, owner}) do table.insert(query, word) end
+  for i, held in ipairs(redis.call(unpack(query))) do
+    local count = held[4]
+    if i > handlers then count = math.max(0, count - 1) end
+    redis.call('XCLAIM', KEYS[1], group, '${SUSPECT}', 0, held[1], 'IDLE', held[3],
+      'RETRYCOUNT', count, 'JUSTID')
+  end
+end
+`;
 
 export interface Script {
   readonly name: string;
   readonly lua: string;
-  readonly keys: number;
+  /** How many of its arguments are keys. */
+  readonly keys: number | 'all';
 }
 
 export const scripts = {
@@ -51,41 +74,59 @@ return now + ARGV[7]
 
   /**
    * Takes over what nobody works on. Keys: stream, deadlines. Arguments: group, consumer, idle limit,
-   * how many, where to go on looking. First those whose own deadline has passed, then those idle for
-   * too long. Answers: now, the next own deadline (-1 = none), where to go on ('-' = from the start),
-   * the taken as {id, count, fields}, the ids whose entries are trimmed away.
+   * how many, where to go on looking. First those whose own deadline
+   * has passed, then those idle for too long. Answers: now, the next own deadline (-1 = none), where to
+   * go on ('-' = from the start), the taken as {id, count, fields, 1 when its consumer vanished}, the
+   * ids whose entries are trimmed away.
    */
   take: {
     name: 'rivuletTake',
     keys: 2,
-    lua: `${NOW}
+    lua: `${NOW}${SUSPECTS}
 local group, consumer, count = ARGV[1], ARGV[2], tonumber(ARGV[4])
 local taken, gone = {}, {}
-local function take(id, attempts)
+local function take(id, attempts, suspected)
   local entry = redis.call('XCLAIM', KEYS[1], group, consumer, 0, id)[1]
   if entry then
-    table.insert(taken, {id, attempts + 1, entry[2]})
+    table.insert(taken, {id, attempts + 1, entry[2], suspected})
   else
     redis.call('XACK', KEYS[1], group, id)
     table.insert(gone, id)
   end
 end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, count)) do
-  local held = redis.call('XPENDING', KEYS[1], group, id, id, 1)[1]
+  -- Another program may have put something here that is no id.
+  local pending = redis.pcall('XPENDING', KEYS[1], group, id, id, 1)
+  if pending.err and not string.match(pending.err, 'Invalid stream ID') then return pending end
   redis.call('ZREM', KEYS[2], id)
-  if held then take(id, held[4]) end
+  local held = not pending.err and pending[1]
+  if held then take(id, held[4], held[2] == '${PARKED}' and 0 or 1) end
 end
 local cursor = '-'
 if #taken < count then
   local page = math.max(100, count)
   local idle = redis.call('XPENDING', KEYS[1], group, 'IDLE', ARGV[3], ARGV[5], '+', page)
+  local known = {['${PARKED}'] = true, ['${SUSPECT}'] = true}
+  local vanished = false
+  for _, held in ipairs(idle) do
+    if not known[held[2]] and not redis.call('ZSCORE', KEYS[2], held[1]) then
+      known[held[2]] = true
+      vanished = true
+      suspect(group, held[2], ARGV[3])
+    end
+  end
+  if vanished then
+    idle = redis.call('XPENDING', KEYS[1], group, 'IDLE', ARGV[3], ARGV[5], '+', page)
+  end
   if #idle == page then cursor = '(' .. idle[page][1] end
   for _, held in ipairs(idle) do
     if #taken >= count then
       cursor = held[1]
       break
     end
-    if not redis.call('ZSCORE', KEYS[2], held[1]) then take(held[1], held[4]) end
+    if not redis.call('ZSCORE', KEYS[2], held[1]) then
+      take(held[1], held[4], held[2] == '${PARKED}' and 0 or 1)
+    end
   end
 end
 local due = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
@@ -97,18 +138,28 @@ return {now, due[2] and tonumber(due[2]) or -1, cursor, taken, gone}
    * Takes again, in order of id, what the group has been given and this process does not hold: of
    * one consumer after a broken connection, of all when a leader of an ordered group begins. Keys:
    * stream, deadlines. Arguments: group, consumer, 1 = of all consumers, how many, after which id,
-   * then the ids that are held. What was this consumer's keeps its delivery count. Answers: the id to
-   * go on after ('' = that was all), the taken, the gone.
+   * then the ids that are held. What was this consumer's keeps its
+   * delivery count. Answers: the id to go on after ('' = that was all), the taken, the gone.
    */
   recover: {
     name: 'rivuletRecover',
     keys: 2,
-    lua: `
+    lua: `${SUSPECTS}
+local HELD = 6
 local group, consumer, count = ARGV[1], ARGV[2], tonumber(ARGV[4])
 local known = {}
-for i = 6, #ARGV do known[ARGV[i]] = true end
+for i = HELD, #ARGV do known[ARGV[i]] = true end
+if ARGV[3] == '1' and ARGV[5] == '' then
+  for _, owner in ipairs(redis.call('XPENDING', KEYS[1], group)[4] or {}) do
+    local name = owner[1]
+    if name ~= consumer and name ~= '${PARKED}' and name ~= '${SUSPECT}' then
+      suspect(group, name)
+    end
+  end
+end
 local from = ARGV[5] == '' and '-' or '(' .. ARGV[5]
-local query = {'XPENDING', KEYS[1], group, from, '+', count + #ARGV - 5}
+local page = count + #ARGV - HELD + 1
+local query = {'XPENDING', KEYS[1], group, from, '+', page}
 if ARGV[3] ~= '1' then table.insert(query, consumer) end
 local pending = redis.call(unpack(query))
 local taken, gone, last = {}, {}, ''
@@ -116,20 +167,66 @@ for _, held in ipairs(pending) do
   if #taken >= count then break end
   last = held[1]
   if not known[last] then
-    local mine = held[2] == consumer
-    local attempts = mine and held[4] or held[4] + 1
+    local attempts = held[2] == consumer and held[4] or held[4] + 1
     local entry = redis.call('XCLAIM', KEYS[1], group, consumer, 0, last, 'RETRYCOUNT', attempts)[1]
     redis.call('ZREM', KEYS[2], last)
     if entry then
-      table.insert(taken, {last, attempts, entry[2]})
+      table.insert(taken, {last, attempts, entry[2], held[2] == '${SUSPECT}' and 1 or 0})
     else
       redis.call('XACK', KEYS[1], group, last)
       table.insert(gone, last)
     end
   end
 end
-if #pending < count + #ARGV - 5 and (last == '' or last == pending[#pending][1]) then last = '' end
+if #pending < page and (last == '' or last == pending[#pending][1]) then last = '' end
 return {last, taken, gone}
+`,
+  },
+
+  /**
+   * New messages of many streams, not more than so many of all of them together. Keys: the streams.
+   * Arguments: group, consumer, how many, at which stream to begin. Answers: for each stream its
+   * entries, and up to where the group has been given what it holds, or the error.
+   */
+  sweep: {
+    name: 'rivuletSweep',
+    keys: 'all',
+    lua: `
+local room, first = tonumber(ARGV[3]), tonumber(ARGV[4])
+local found, upTo = {}, {}
+for i = 1, #KEYS do found[i] = {} upTo[i] = '' end
+local progress = true
+while progress and room > 0 do
+  progress = false
+  for i = 1, #KEYS do
+    local at = (first + i - 1) % #KEYS + 1
+    if room > 0 and type(upTo[at]) == 'string' then
+      local reply = redis.pcall('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', 1, 'STREAMS', KEYS[at], '>')
+      if reply and reply.err then
+        upTo[at] = {reply.err}
+      elseif reply and reply[1] then
+        table.insert(found[at], reply[1][2][1])
+        room = room - 1
+        progress = true
+      end
+    end
+  end
+end
+for i = 1, #KEYS do
+  if type(upTo[i]) == 'string' then
+    local groups = redis.pcall('XINFO', 'GROUPS', KEYS[i])
+    if groups.err then
+      upTo[i] = {groups.err}
+    else
+      for _, facts in ipairs(groups) do
+        local about = {}
+        for j = 1, #facts, 2 do about[facts[j]] = facts[j + 1] end
+        if about.name == ARGV[1] then upTo[i] = about['last-delivered-id'] end
+      end
+    end
+  end
+end
+return {found, upTo}
 `,
   },
 
@@ -145,70 +242,103 @@ return 1
   },
 
   /**
-   * Publishes once per id. Keys: stream, the id's key, schedule. Arguments: how long the id is
-   * remembered, length limit (0 = none), delay ('' = none), time ('' = none), scheduled form, then
-   * the fields. Answers {id, 1 when it was there before}.
+   * Publishes once per id. Keys: stream, the ids, their times, schedule. Arguments: the id, how long it
+   * is remembered, length limit (0 = none), delay ('' = none), time ('' = none), scheduled form, then
+   * the fields. Answers {id, 1 when it was there before, 1 when the schedule was empty}. A topic that is
+   * deleted takes its ids with it.
    */
   publishOnce: {
     name: 'rivuletPublishOnce',
-    keys: 3,
+    keys: 4,
     lua: `${NOW}
-local before = redis.call('GET', KEYS[2])
-if before then return {before, 1} end
+local before = redis.call('HGET', KEYS[2], ARGV[1])
+if before and tonumber(redis.call('ZSCORE', KEYS[3], ARGV[1]) or 0) > now then
+  return {before, 1, 0}
+end
 local id
-if ARGV[3] == '' and ARGV[4] == '' then
-  if ARGV[2] == '0' then
-    id = redis.call('XADD', KEYS[1], '*', unpack(ARGV, 6))
+local first = 0
+if ARGV[4] == '' and ARGV[5] == '' then
+  if ARGV[3] == '0' then
+    id = redis.call('XADD', KEYS[1], '*', unpack(ARGV, 7))
   else
-    id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', unpack(ARGV, 6))
+    id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[3], '*', unpack(ARGV, 7))
   end
 else
-  local due = ARGV[4] ~= '' and tonumber(ARGV[4]) or now + ARGV[3]
-  redis.call('ZADD', KEYS[3], due, ARGV[5])
-  id = string.match(ARGV[5], '^[^|]*')
+  local due = ARGV[5] ~= '' and tonumber(ARGV[5]) or now + ARGV[4]
+  local order = string.format('%.0f%06d ', time[1] * 1000000 + time[2], 0)
+  redis.call('ZADD', KEYS[4], due, order .. ARGV[6])
+  id = string.match(ARGV[6], '^[^|]*')
+  if redis.call('ZCARD', KEYS[4]) == 1 then first = 1 end
 end
-redis.call('SET', KEYS[2], id, 'PX', ARGV[1])
-return {id, 0}
+for _, old in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 100)) do
+  redis.call('HDEL', KEYS[2], old)
+  redis.call('ZREM', KEYS[3], old)
+end
+redis.call('HSET', KEYS[2], ARGV[1], id)
+redis.call('ZADD', KEYS[3], now + ARGV[2], ARGV[1])
+local keep = math.max(tonumber(ARGV[2]), redis.call('PTTL', KEYS[3]))
+redis.call('PEXPIRE', KEYS[2], keep)
+redis.call('PEXPIRE', KEYS[3], keep)
+return {id, 0, first}
 `,
   },
 
-  /** Key: schedule. Arguments: delay ('' = none), time, then scheduled forms. Answers when. */
+  /**
+   * Key: schedule. Arguments: delay ('' = none), time, then scheduled forms. What is due at one time
+   * stays in this order. Answers 1 when the schedule was empty.
+   */
   schedule: {
     name: 'rivuletSchedule',
     keys: 1,
     lua: `${NOW}
 local due = ARGV[2] ~= '' and tonumber(ARGV[2]) or now + ARGV[1]
-for i = 3, #ARGV do redis.call('ZADD', KEYS[1], due, ARGV[i]) end
-return due
+local micros = time[1] * 1000000 + time[2]
+for i = 3, #ARGV do
+  redis.call('ZADD', KEYS[1], due, string.format('%.0f%06d ', micros, i) .. ARGV[i])
+end
+return redis.call('ZCARD', KEYS[1]) == #ARGV - 2 and 1 or 0
 `,
   },
 
   /**
-   * Moves what is due from the schedule into the stream. A scheduled form is
-   * "name|length limit|lengths of the fields, each ending in a comma|fields". Answers: now, when the
-   * next is due (-1 = none), how many were moved.
+   * Moves what is due from the schedule into the stream. Keys: schedule, stream, dead letters.
+   * Argument: the headers of what goes there because it has no scheduled form, which is
+   * "order name|length limit|lengths of the fields, each ending in a comma|fields". Answers: now, when
+   * the next is due (-1 = none), how many were moved, how many became dead letters, the error that
+   * stopped it ('' = none).
    */
   release: {
     name: 'rivuletRelease',
-    keys: 2,
+    keys: 3,
     lua: `${NOW}
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 100)
+local moved, buried, failure = 0, 0, ''
 for _, form in ipairs(due) do
   local limit, lengths, at = string.match(form, '^[^|]*|(%d+)|([%d,]*)|()')
-  local add = {'XADD', KEYS[2]}
-  if limit ~= '0' then
-    table.insert(add, 'MAXLEN') table.insert(add, '~') table.insert(add, limit)
+  local add, fields = {'XADD', KEYS[2]}, 0
+  if limit then
+    if limit ~= '0' then
+      table.insert(add, 'MAXLEN') table.insert(add, '~') table.insert(add, limit)
+    end
+    table.insert(add, '*')
+    for length in string.gmatch(lengths, '%d+') do
+      table.insert(add, string.sub(form, at, at + length - 1))
+      at = at + length
+      fields = fields + 1
+    end
   end
-  table.insert(add, '*')
-  for length in string.gmatch(lengths, '%d+') do
-    table.insert(add, string.sub(form, at, at + length - 1))
-    at = at + length
+  local isOurs = limit and fields > 0 and fields % 2 == 0 and fields < 100 and at == #form + 1
+  if not isOurs then add = {'XADD', KEYS[3], '*', 'headers', ARGV[1], 'body', form} end
+  local done = redis.pcall(unpack(add))
+  if type(done) == 'table' and done.err then
+    failure = done.err
+    break
   end
-  redis.call(unpack(add))
   redis.call('ZREM', KEYS[1], form)
+  if isOurs then moved = moved + 1 else buried = buried + 1 end
 end
 local next = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
-return {now, next[2] and tonumber(next[2]) or -1, #due}
+return {now, next[2] and tonumber(next[2]) or -1, moved, buried, failure}
 `,
   },
 

@@ -14,6 +14,7 @@ import {
   compilePattern,
   Dispatcher,
   type Events,
+  isOutage,
   isPattern,
   type ResolvedSubscribeOptions,
   RivuletError,
@@ -25,10 +26,16 @@ import type { EntryForm } from './entry.ts';
 import { GroupTopic, toId } from './group-topic.ts';
 import type { Keys } from './keys.ts';
 import { Reader } from './reader.ts';
+import { Room } from './room.ts';
 import { type Delivered, Settlements } from './settlements.ts';
 
-/** Groups of subscribers without one: gone with their subscriber, or some time after its death. */
-const OWN_GROUP = 'each:';
+/**
+ * Groups of subscribers without one: gone with their subscriber, or some time after its death. No
+ * group that an application names has a brace.
+ */
+const OWN_GROUP = '{each}:';
+const REFUSED_TOPIC_MS = 30_000;
+const MOST_REFUSED = 1000;
 const FORGOTTEN_MS = 3_600_000;
 const DISCOVER_EVERY_MS = 1000;
 
@@ -55,8 +62,13 @@ export class Subscription implements Attachment {
   readonly #group: string;
   readonly #consumer: string;
   readonly #dispatcher: Dispatcher<Delivered>;
-  readonly #readers: Reader[] = [];
+  readonly #room: Room;
+  #readers: Reader[] = [];
   readonly #known = new Set<string>();
+  /** Topics of a pattern that could not be read, and when they are tried again. */
+  readonly #refused = new Map<string, number>();
+  /** The reader that hears first of room: each in its turn. */
+  #turn = 0;
   #cancelDiscovery: () => void = () => {};
   #discovering: Promise<void> | null = null;
   #closed = false;
@@ -65,7 +77,9 @@ export class Subscription implements Attachment {
     this.#setup = setup;
     const { options, broker, events, tracing, commands, dialect, keys } = setup;
     this.#group = options.group ?? `${OWN_GROUP}${broker.scheduler.uniqueName()}`;
-    this.#consumer = `${broker.clientName}/${setup.number}`;
+    // How many messages may be in handlers at once: what that means when it vanishes is in scripts.ts.
+    const handlers = options.concurrency * options.batch.size;
+    this.#consumer = `${broker.clientName}/${setup.number}*${handlers}`;
     const settlements = new Settlements({
       group: this.#group,
       consumer: this.#consumer,
@@ -84,10 +98,15 @@ export class Subscription implements Attachment {
       scheduler: broker.scheduler,
       events,
       tracing,
-      onFree: () => {
-        for (const reader of this.#readers) reader.free();
-      },
+      onFree: () => this.#free(),
     });
+    this.#room = new Room(this.#dispatcher, () => this.#free());
+  }
+
+  #free(): void {
+    const readers = this.#readers;
+    const first = this.#turn++ % Math.max(1, readers.length);
+    for (let i = 0; i < readers.length; i++) readers[(first + i) % readers.length].free();
   }
 
   static async open(setup: SubscriptionSetup): Promise<Subscription> {
@@ -124,28 +143,38 @@ export class Subscription implements Attachment {
   }
 
   async #add(topics: readonly string[], from: string): Promise<void> {
-    const { keys, commands, connector, dialect, events, form, broker, options } = this.#setup;
+    const { commands, connector, broker, options, events } = this.#setup;
     const added: GroupTopic[] = [];
     for (const topic of topics) {
-      const each = new GroupTopic(keys, topic, this.#group);
-      await each.ensure(commands, from);
-      await dialect.adopt(each, options);
-      added.push(each);
-      this.#known.add(topic);
-      await this.#tidy(each);
+      try {
+        const each = await this.#join(topic, from);
+        if (each !== null) added.push(each);
+      } catch (error) {
+        const { code, message } = error as RivuletError;
+        if (!this.#isPattern || isOutage(error)) throw error;
+        // One that cannot be read keeps no other from being found.
+        if (this.#refused.size >= MOST_REFUSED) this.#refused.clear();
+        this.#refused.set(topic, broker.scheduler.monotonic() + REFUSED_TOPIC_MS);
+        const text = `topic ${topic} is left out of ${this.#setup.pattern}, to be tried again: ${message}`;
+        events.emit('warning', { error: new RivuletError(code, text, { cause: error }) });
+      }
     }
     const make = () => {
-      const reader = new Reader({
+      const reader: Reader = new Reader({
         connector,
         commands,
-        dialect,
+        dialect: this.#setup.dialect,
         consumer: this.#consumer,
         dispatcher: this.#dispatcher,
-        form,
+        form: this.#setup.form,
         broker,
         events,
         exclusive: options.ordered !== 'no' && options.group !== null,
-        sharers: () => this.#known.size,
+        room: this.#room,
+        sharers: () => Math.max(1, this.#known.size),
+        ...(this.#isPattern
+          ? { onDeleted: (each: GroupTopic) => this.#leaveOut(each, reader) }
+          : {}),
       });
       this.#readers.push(reader);
       return reader;
@@ -165,10 +194,36 @@ export class Subscription implements Attachment {
     }
   }
 
+  get #isPattern(): boolean {
+    return isPattern(this.#setup.pattern);
+  }
+
+  /** Null when the topic of a pattern is there no more: only an exact name makes a topic. */
+  async #join(topic: string, from: string): Promise<GroupTopic | null> {
+    const { keys, commands, dialect, options } = this.#setup;
+    const each = new GroupTopic(keys, topic, this.#group);
+    if ((await each.ensure(commands, from, !this.#isPattern)) === 'no topic') return null;
+    await dialect.adopt(each, options);
+    this.#known.add(topic);
+    await this.#tidy(each);
+    return each;
+  }
+
+  /** A topic of the pattern was deleted: it is found again when there is one of its name. */
+  #leaveOut(each: GroupTopic, reader: Reader): void {
+    reader.topics = reader.topics.filter((other) => other !== each);
+    this.#known.delete(each.topic);
+    if (!this.#setup.connector.cluster) return;
+    this.#readers = this.#readers.filter((other) => other !== reader);
+    reader.retire();
+  }
+
   async #discover(from: string): Promise<void> {
     const matches = compilePattern(this.#setup.pattern);
+    const now = this.#setup.broker.scheduler.monotonic();
     const found = (await this.#setup.topics()).filter((topic) => {
       if (!matches(topic) || this.#known.has(topic)) return false;
+      if (now < (this.#refused.get(topic) ?? 0)) return false;
       // A pattern over everything does not mean the dead letters of everything.
       return !topic.endsWith('.dead') || this.#setup.pattern.endsWith('.dead');
     });
@@ -215,7 +270,7 @@ export class Subscription implements Attachment {
     if (consumers.length === 0) return false;
     return consumers.every((facts) => {
       const idle = Number(facts[facts.findIndex((fact) => String(fact) === 'idle') + 1]);
-      return String(facts[1]) === '~' || idle > FORGOTTEN_MS;
+      return this.#setup.dialect.nobody.has(String(facts[1])) || idle > FORGOTTEN_MS;
     });
   }
 
