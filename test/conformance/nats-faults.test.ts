@@ -23,6 +23,7 @@ import { makeCertificates, missingOpenssl } from '../helpers/certificates.ts';
 import { type NatsNode, startNats } from '../helpers/nats-server.ts';
 import { missing } from '../helpers/requirements.ts';
 import { temporaryDirectory } from '../helpers/temporary-directory.ts';
+import { runPoison } from './poison.ts';
 
 const MAX_PAYLOAD = 16 * 1024 * 1024;
 const EARLIEST = { group: 'g', from: 'earliest' } as const;
@@ -295,6 +296,39 @@ describe('the nats adapter among others', { skip: missing('nats-server') }, () =
       const before = index === 0 ? 0 : Math.max(...began.items.slice(0, index));
       assert.ok(each <= before + 1, `${each} came after ${before}: ${began.items}`);
     });
+  });
+
+  for (const mode of ['', 'ordered']) {
+    test(`a poison message ${mode && 'of an ordered group '}that ends its process is a dead letter after its attempts, and no other is`, async () => {
+      await using broker = await openBroker(url);
+      const topic = `poison${mode}`;
+      await publishAll(broker, topic, ['poison', 'a', 'b', 'c', 'd']);
+      const lines = await runPoison(url, topic, broker, mode);
+      assert.deepEqual(lines.poison, ['poison 1', 'poison 2', 'poison 3']);
+      assert.deepEqual(lines.others, ['a 1', 'b 1', 'c 1', 'd 1']);
+    });
+  }
+
+  test('what is given back unseen comes as the first attempt, what was handed over as the next', async () => {
+    await using one = await openBroker(url);
+    await using two = await openBroker(url);
+    const began = new Seen<string>();
+    const options = { ...EARLIEST, maxInFlight: 4, ackWaitMs: 20_000 };
+    const subscriber = await one.subscribe(
+      'unseen',
+      async (delivery) => {
+        began.add(text(delivery));
+        await quiet(300);
+        throw new Error('given back');
+      },
+      { ...options, retry: { attempts: 5, backoff: { minMs: 10, maxMs: 10 } } },
+    );
+    await publishAll(one, 'unseen', ['a', 'b', 'c', 'd']);
+    await began.count(1);
+    await subscriber.unsubscribe();
+    const seen = new Seen<string>();
+    await two.subscribe('unseen', (each) => seen.add(`${text(each)} ${each.attempt}`), options);
+    assert.deepEqual([...(await seen.count(4))].sort(), ['a 2', 'b 1', 'c 1', 'd 1']);
   });
 
   test('a reply that is too large is told to the caller at once, and to the responder', async () => {

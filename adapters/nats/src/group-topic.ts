@@ -73,6 +73,13 @@ export class GroupTopic {
   #made = false;
   #moving = false;
   lastSequence = 0;
+  /** Up to here a leader that vanished had been given messages that it did not settle. */
+  suspectUpTo = 0;
+  /** The first of them, which its handler had. */
+  suspectFrom = 0;
+  #takenOverUpTo = 0;
+  /** What is being looked up before it is handed over; one after the other where order counts. */
+  lookingUp: Promise<void> | null = null;
   /** What was delivered and is in hand, by its sequence, in the order it came. */
   readonly held = new Map<number, NatsDelivery>();
 
@@ -93,6 +100,11 @@ export class GroupTopic {
   /** Names this very stream, and no other that has or will have its name. */
   get origin(): string {
     return this.#origin;
+  }
+
+  /** It was delivered before the consumer was made again, which counts from one since. */
+  isTakenOver(sequence: number): boolean {
+    return sequence >= this.suspectFrom && sequence <= this.#takenOverUpTo;
   }
 
   /** What its puller may still bring. */
@@ -207,6 +219,9 @@ export class GroupTopic {
     const name = consumerOf(group);
     const info = await link.try(() => link.jsm.consumers.info(this.#stream, name));
     if (info.num_ack_pending === 0) return;
+    this.#takenOverUpTo = info.delivered.stream_seq;
+    this.suspectFrom = info.ack_floor.stream_seq + 1;
+    this.suspectUpTo = this.#lead?.fromDead ? info.delivered.stream_seq : 0;
     await link.jsm.consumers.delete(this.#stream, name);
     await link.jsm.consumers.add(this.#stream, {
       ...this.#config(),

@@ -20,6 +20,8 @@ export interface Held {
   /** Its reply subject is where the words go. */
   readonly delivered: Msg;
   readonly sequence: number;
+  /** How often the server has delivered it, this time included. */
+  readonly deliveries: number;
   readonly since: number;
   deadline: number;
   /** When the server has to hear of it again: that it is in progress or, at its deadline, given back. */
@@ -29,6 +31,8 @@ export interface Held {
 
 export interface NatsDelivery extends RawDelivery {
   readonly held: Held;
+  /** Its last consumer neither settled it nor gave it back. */
+  readonly suspect?: boolean;
 }
 
 export function nakWithDelay(ms: number): Uint8Array {

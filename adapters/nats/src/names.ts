@@ -19,6 +19,8 @@ const OURS = '_rivulet.';
 export const LEAD_SUBJECTS = `${OURS}lead.*.*`;
 /** The clock's subject in the stream of leads: no topic and no group is written like this. */
 export const CLOCK_SUBJECT = `${OURS}lead.=clock.=now`;
+export const ATTEMPT_STREAM = 'RIVULET-ATTEMPTS';
+export const ATTEMPT_SUBJECTS = `${OURS}attempts.*.*.*`;
 export const SCHEDULE_SUBJECTS = `${OURS}delayed.*`;
 
 export function streamOf(topic: string): string {
@@ -47,6 +49,10 @@ export function consumerOf(group: string): string {
 
 export function leadSubject(topic: string, group: string): string {
   return `${OURS}lead.${encode(topic)}.${encode(group)}`;
+}
+
+export function attemptSubject(of: { topic: string; group: string; sequence: number }): string {
+  return `${OURS}attempts.${encode(of.topic)}.${encode(of.group)}.${of.sequence}`;
 }
 
 export function requestSubject(topic: string): string {

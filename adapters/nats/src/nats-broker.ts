@@ -31,6 +31,7 @@ import {
   type TopicInfo,
 } from 'rivulet';
 import { readAddress } from './address.ts';
+import { Attempts } from './attempts.ts';
 import { ServerClock } from './clock.ts';
 import { numberOf, toRivulet } from './failures.ts';
 import { type Form, goMicroForm, plainForm } from './form.ts';
@@ -70,6 +71,7 @@ interface Parts {
   readonly link: Link;
   readonly publisher: Publisher;
   readonly streams: Streams;
+  readonly attempts: Attempts;
   readonly schedule: Schedule;
   readonly requests: NatsRequests;
 }
@@ -280,7 +282,8 @@ export class NatsBroker extends BrokerBase {
       bury: (message, reason) => this.#buryDue(message, reason),
     });
     const requests = new NatsRequests(link, this.options, this.events);
-    this.#parts = { link, publisher, streams, schedule, requests };
+    const attempts = new Attempts(link, streams);
+    this.#parts = { link, publisher, streams, attempts, schedule, requests };
     this.#unique = scheduler.uniqueName();
     link.onReady(() => {
       streams.forget();
@@ -394,6 +397,7 @@ export class NatsBroker extends BrokerBase {
         broker: this.options,
         link,
         streams,
+        attempts: this.#all.attempts,
         form: this.#form,
         events: this.events,
         tracing: this.tracing,

@@ -9,6 +9,8 @@ import { type BrokerOptions, RivuletError } from 'rivulet';
 import { numberOf, toRivulet } from './failures.ts';
 import type { Link } from './link.ts';
 import {
+  ATTEMPT_STREAM,
+  ATTEMPT_SUBJECTS,
   LEAD_STREAM,
   LEAD_SUBJECTS,
   SCHEDULE_STREAM,
@@ -17,6 +19,9 @@ import {
 } from './names.ts';
 
 const NANOS = 1_000_000;
+/** How long, and how many, records of attempts are kept: as long as retries may take. */
+const RECORDS_KEPT_MS = 7 * 24 * 3_600_000;
+const MOST_RECORDS = 1_000_000;
 
 const OVERLAP = 10_065;
 const NAME_IN_USE = 10_058;
@@ -88,6 +93,15 @@ export class Streams {
   async leads(): Promise<string> {
     const more = { max_msgs_per_subject: 1 };
     return (await this.#ensure(LEAD_STREAM, [LEAD_SUBJECTS], more)).name;
+  }
+
+  async attempts(): Promise<string> {
+    const more = {
+      max_msgs_per_subject: 1,
+      max_msgs: MOST_RECORDS,
+      max_age: RECORDS_KEPT_MS * NANOS,
+    };
+    return (await this.#ensure(ATTEMPT_STREAM, [ATTEMPT_SUBJECTS], more)).name;
   }
 
   #ensure(name: string, subjects: string[], more: Partial<StreamConfig>): Promise<StreamFacts> {

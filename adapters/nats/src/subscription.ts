@@ -28,6 +28,7 @@ import {
   type Settler,
   type Tracing,
 } from 'rivulet';
+import type { Attempts, HandOverRecord, Place } from './attempts.ts';
 import { storeCut } from './dead-letter.ts';
 import { toRivulet } from './failures.ts';
 import type { Form } from './form.ts';
@@ -60,6 +61,7 @@ const REFUSED_TOPIC_MS = 30_000;
 
 interface Parked extends PendingEntry {
   readonly topic: string;
+  readonly deliveries: number;
   readonly since: number;
   readonly until: number;
 }
@@ -71,6 +73,7 @@ export interface SubscriptionSetup {
   readonly broker: BrokerOptions;
   readonly link: Link;
   readonly streams: Streams;
+  readonly attempts: Attempts;
   readonly form: Form;
   readonly events: Events<BrokerEvents>;
   readonly tracing: Tracing;
@@ -89,6 +92,8 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
   /** Topics of a pattern that could not be consumed, and when they are tried again. */
   readonly #refused = new Map<string, number>();
   #turn = 0;
+  /** Messages whose attempts are being looked up: in hand, and not yet the dispatcher's. */
+  #lookingUp = 0;
   #cancelDiscovery = () => {};
   #discovering: Promise<void> | null = null;
   #cancelSweep = () => {};
@@ -197,9 +202,22 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
   }
 
   async nack(raw: NatsDelivery, delayMs: number, _reason: string): Promise<void> {
+    await this.#tell(raw, raw.attempt, true);
     this.#mustHold(raw.held);
     this.#giveBack(raw.held, delayMs);
     this.#park(raw, delayMs);
+  }
+
+  /** Before the server is told what becomes of a delivery: what its count of them does not say. */
+  async #tell(raw: NatsDelivery, count: number, isBack: boolean): Promise<void> {
+    this.#mustHold(raw.held);
+    if (this.#setup.options.group === null) return;
+    const { deliveries } = raw.held;
+    await this.#setup.attempts.tell(this.#placeOf(raw), { count, deliveries, isBack });
+  }
+
+  #placeOf({ topic, held: { sequence, from } }: NatsDelivery): Place {
+    return { topic, group: this.group, sequence, origin: from.origin };
   }
 
   async deadLetter(raw: NatsDelivery, topic: string, reason: string): Promise<void> {
@@ -231,14 +249,21 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
     this.#arm(held);
   }
 
-  async release({ held }: NatsDelivery): Promise<void> {
+  async release(raw: NatsDelivery): Promise<void> {
     // Order: what is given back now would come back before what is still in hand.
-    if (held.gone || (this.#closed && this.#exclusive)) return;
-    this.#giveBack(held, 0);
+    if (raw.held.gone || (this.#closed && this.#exclusive)) return;
+    await this.#tell(raw, raw.attempt - 1, true);
+    if (!raw.held.gone) this.#giveBack(raw.held, 0);
   }
 
   /** JetStream counts what it delivers; a retry in place it does not see. */
-  async recount(): Promise<void> {}
+  async recount(raw: NatsDelivery): Promise<void> {
+    this.#mustHold(raw.held);
+    if (this.#setup.options.group === null) return;
+    const { deliveries } = raw.held;
+    const record = { count: raw.attempt, deliveries, isBack: false };
+    await this.#setup.attempts.write(this.#placeOf(raw), record);
+  }
 
   get #exclusive(): boolean {
     return this.#setup.options.ordered !== 'no' && this.#setup.options.group !== null;
@@ -283,9 +308,10 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
     if (this.#closed) return 0;
     let others = 0;
     for (const each of this.#topics.values()) if (each.topic !== topic) others += each.asked;
-    if (this.#topics.size === 1) return this.#dispatcher.free;
+    const free = Math.max(0, this.#dispatcher.free - this.#lookingUp);
+    if (this.#topics.size === 1) return free;
     const share = Math.max(1, Math.floor(this.#dispatcher.options.maxInFlight / this.#topics.size));
-    return Math.max(0, Math.min(share, this.#dispatcher.free - others));
+    return Math.max(0, Math.min(share, free - others));
   }
 
   /** More topics than room: they take turns. */
@@ -310,6 +336,7 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
       from,
       delivered: message,
       sequence,
+      deliveries: facts.deliveries,
       since,
       deadline: since + this.#setup.options.ackWaitMs,
       dueAt: Number.POSITIVE_INFINITY,
@@ -330,7 +357,9 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
       this.#forget(earlier.held);
       this.#dispatcher.lose(from.topic, id, 'its deadline has passed');
     }
-    if (this.#parked.size > 0) this.#parked.delete(`${from.topic} ${id}`);
+    const name = `${from.topic} ${id}`;
+    const parked = this.#parked.get(name);
+    this.#parked.delete(name);
     const raw: NatsDelivery = {
       topic: from.topic,
       id,
@@ -341,7 +370,57 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
     };
     from.held.set(sequence, raw);
     this.#arm(held, since);
-    this.#dispatcher.push(raw);
+    const isFirst =
+      facts.deliveries === 1 && sequence > from.suspectUpTo && !from.isTakenOver(sequence);
+    const isParked = parked !== undefined && parked.deliveries === facts.deliveries - 1;
+    if (from.lookingUp !== null || !(isFirst || isParked)) {
+      this.#lookUp(from, raw, isFirst);
+      return;
+    }
+    const known = isParked ? { ...raw, attempt: parked.attempts + 1 } : raw;
+    from.held.set(sequence, known);
+    this.#dispatcher.push(known);
+  }
+
+  /** What is known of earlier hand-overs decides its attempt; in order, what comes later waits. */
+  #lookUp(from: GroupTopic, raw: NatsDelivery, isFirst: boolean): void {
+    this.#lookingUp++;
+    const before = this.#exclusive ? from.lookingUp : null;
+    const looking = (async () => {
+      const known = isFirst ? raw : await this.#withAttempts(from, raw);
+      await before;
+      this.#lookingUp--;
+      if (raw.held.gone) return;
+      if (from.held.get(raw.held.sequence) === raw) from.held.set(raw.held.sequence, known);
+      this.#dispatcher.push(known);
+    })();
+    from.lookingUp = looking;
+    void looking.then(() => {
+      if (from.lookingUp === looking) from.lookingUp = null;
+    });
+  }
+
+  async #withAttempts(from: GroupTopic, raw: NatsDelivery): Promise<NatsDelivery> {
+    const { sequence, deliveries } = raw.held;
+    const isTakenFromDead = sequence <= from.suspectUpTo;
+    let record: HandOverRecord | null = null;
+    try {
+      if (this.#setup.options.group !== null) {
+        record = await this.#setup.attempts.read(this.#placeOf(raw));
+      }
+    } catch {
+      // Then the server's own count has to do.
+    }
+    // A consumer that was made again counts its deliveries from one.
+    const isOther = from.isTakenOver(sequence);
+    if (record === null) {
+      const handed = isTakenFromDead && sequence === from.suspectFrom ? 1 : 0;
+      const count = isOther ? handed + deliveries - 1 : deliveries - 1;
+      return { ...raw, attempt: count + 1, suspect: deliveries > 1 || isTakenFromDead };
+    }
+    const vanished = isOther ? deliveries - 1 : Math.max(0, deliveries - record.deliveries - 1);
+    const suspect = vanished > 0 || !record.isBack || (isOther && isTakenFromDead);
+    return { ...raw, attempt: record.count + vanished + 1, suspect };
   }
 
   /** "In progress" is said often enough for the server, and given up at the deadline. */
@@ -410,7 +489,7 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
     if (from.held.get(sequence)?.held === held) from.held.delete(sequence);
   }
 
-  #park({ topic, id, attempt }: NatsDelivery, ms: number): void {
+  #park({ topic, id, attempt, held: { deliveries } }: NatsDelivery, ms: number): void {
     const since = this.#now();
     if (this.#parked.size >= MOST_PARKED) {
       for (const [each, { until }] of this.#parked) if (until <= since) this.#parked.delete(each);
@@ -420,6 +499,7 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
     this.#parked.set(`${topic} ${id}`, {
       topic,
       id,
+      deliveries,
       consumer: '',
       idleMs: 0,
       attempts: attempt,
