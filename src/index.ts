@@ -33,6 +33,7 @@ export {
   type BrokerOptions,
   backoffMs,
   deadLetterTopic,
+  deadlineGraceMs,
   type PublishOptions,
   type RequestOptions,
   type ResolvedSubscribeOptions,

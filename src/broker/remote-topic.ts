@@ -25,8 +25,7 @@ export class RemoteTopic {
     this.topic = topic;
     this.group = group;
     this.#options = options;
-    // No topic has a brace and no group a colon here, so no two groups share a leader.
-    this.leaderKey = `{rivulet}:leader:${encodeURIComponent(group)}:${topic}`;
+    this.leaderKey = `rivulet:leader:${group}:${topic}`;
   }
 
   /**

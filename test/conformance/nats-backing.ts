@@ -6,22 +6,10 @@ import type { BrokerOptions } from '../../src/broker/options.ts';
 import { type Backing, FaultyProxy } from '../../src/conformance/index.ts';
 import { type NatsNode, startNats } from '../helpers/nats-server.ts';
 
-/** Cases that this broker does not pass yet. */
-export const NOT_YET: readonly string[] = [
-  'ordered strictly: a handler slower than ackWaitMs uses up its attempts, then its successors come',
-  'ordered by-key: a handler slower than ackWaitMs uses up its attempts, then its successors come',
-  'what waits behind a handler when its consumer leaves comes as the first attempt',
-  'a message amid others that makes its process exit is dead after its attempts alone',
-  'in strict order a message that kills its process is dead after its attempts, then its successors come',
-  'a message that kills its process is dead after its attempts, and nothing else is',
-  'with one attempt a message that kills its process gets one, and its neighbours theirs',
-];
-
 export async function natsBacking(): Promise<Backing> {
   const server = await startNats();
   const node = server.nodes[0] as NatsNode;
   return {
-    notYet: NOT_YET,
     url: node.url,
     open: (options) => openBroker(node.url, options),
     async behindProxy() {
@@ -44,7 +32,6 @@ export async function natsClusterBacking(): Promise<Backing> {
   const urls = server.nodes.map(({ url }) => url);
   const one = () => [...alive][0] as NatsNode;
   return {
-    notYet: NOT_YET,
     url: urls.join(','),
     open: (options) => openBroker(urls, options),
     async killNodeOf(topic) {

@@ -75,11 +75,6 @@ class Node {
   }
 }
 
-/** Cases that this broker does not pass yet. */
-export const NOT_YET: readonly string[] = [
-  'a message amid others that makes its process exit is dead after its attempts alone',
-];
-
 export async function redisBacking(): Promise<Backing> {
   const directory = temporaryDirectory('redis');
   const node = new Node(await freePort(), directory.path, [
@@ -91,7 +86,6 @@ export async function redisBacking(): Promise<Backing> {
   await node.start();
   const url = `redis://127.0.0.1:${node.port}`;
   return {
-    notYet: NOT_YET,
     url,
     open: (options) => openBroker(url, options),
     async behindProxy() {
@@ -146,7 +140,6 @@ export async function redisClusterBacking(): Promise<Backing> {
   const urls = addresses.map((address) => `redis://${address}`);
   const alive = new Set(nodes);
   return {
-    notYet: NOT_YET,
     url: urls.join(','),
     open: (options) => openBroker(urls, options),
     async killNodeOf(topic) {

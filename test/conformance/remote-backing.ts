@@ -12,13 +12,6 @@ import { freePort } from '../helpers/free-port.ts';
 import { type RivuletServer, startRivulet } from '../helpers/rivulet-server.ts';
 import { temporaryDirectory } from '../helpers/temporary-directory.ts';
 
-/** Cases that the redis adapter does not pass on this server yet. */
-const NOT_YET: readonly string[] = [
-  'a message that kills its process is dead after its attempts, and nothing else is',
-  'a message amid others that makes its process exit is dead after its attempts alone',
-  'in strict order a message that kills its process is dead after its attempts, then its successors come',
-];
-
 /** `scheme` decides which broker speaks to it: ours, or the redis adapter. */
 export async function remoteBacking(scheme: 'rivulet' | 'redis' = 'rivulet'): Promise<Backing> {
   const directory = temporaryDirectory('remote');
@@ -31,7 +24,6 @@ export async function remoteBacking(scheme: 'rivulet' | 'redis' = 'rivulet'): Pr
     return client.call(...command);
   };
   return {
-    notYet: scheme === 'redis' ? NOT_YET : [],
     url,
     open: (options) => openBroker(url, options),
     async behindProxy() {

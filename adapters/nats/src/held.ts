@@ -31,8 +31,6 @@ export interface Held {
 
 export interface NatsDelivery extends RawDelivery {
   readonly held: Held;
-  /** Its last consumer neither settled it nor gave it back. */
-  readonly suspect?: boolean;
 }
 
 export function nakWithDelay(ms: number): Uint8Array {

@@ -32,6 +32,8 @@ export type Taken = readonly [
   fields: Buffer[],
   /** 1 when its last consumer has vanished with it. */
   suspect?: number,
+  /** False when the server's count does not include this delivery. */
+  counted?: boolean,
 ];
 
 /** What a read of many streams has brought, stream by stream. */
@@ -81,8 +83,16 @@ export interface Dialect {
 
   /** Tells the server what this subscription wants for its group. */
   adopt(at: GroupTopic, options: ResolvedSubscribeOptions): Promise<void>;
-  /** Options of XREADGROUP beside group, consumer and streams. `perStream` bounds each, `room` all. */
-  readOptions(perStream: number, room: number, ackWaitMs: number): Argument[];
+  /**
+   * Options of XREADGROUP beside group, consumer and streams. `perStream` bounds each, `room` all;
+   * `idle` of them are handed over at once.
+   */
+  readOptions(
+    perStream: number,
+    room: number,
+    options: ResolvedSubscribeOptions,
+    idle: number,
+  ): Argument[];
   /** New messages of topics of one group, not more than `room` of all together; does not wait. */
   sweep(
     topics: readonly GroupTopic[],

@@ -61,7 +61,7 @@ export class Keys {
 
   /** String: which consumer of an ordered group is the one that works. */
   leader(topic: string, group: string): string {
-    if (this.#plain) return `{rivulet}:leader:${encodeURIComponent(group)}:${this.stream(topic)}`;
+    if (this.#plain) return `rivulet:leader:${group}:${this.stream(topic)}`;
     return this.#beside(topic, `leader:${group}`);
   }
 

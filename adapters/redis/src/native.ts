@@ -7,6 +7,7 @@
  */
 import {
   deadLetterTopic,
+  deadlineGraceMs,
   type Message,
   type PublishPlan,
   type RawDelivery,
@@ -149,16 +150,26 @@ export class Native implements Dialect {
       'SETPOLICY',
       stream,
       group,
-      ...['ACKWAIT', Math.ceil(options.ackWaitMs), 'MAXDELIVERIES', Math.floor(options.attempts)],
+      ...['ACKWAIT', this.#serverAckWaitMs(options), 'MAXDELIVERIES', Math.floor(options.attempts)],
       ...['BACKOFF', least, Math.max(least, Math.round(maxMs)), factor],
       ...(jitter ? ['JITTER'] : []),
       ...(dead === null ? ['NODEADLETTER'] : ['DEADLETTER', this.#keys.stream(dead)]),
     );
   }
 
-  readOptions(_perStream: number, room: number, ackWaitMs: number): Argument[] {
+  readOptions(
+    _perStream: number,
+    room: number,
+    options: ResolvedSubscribeOptions,
+    idle: number,
+  ): Argument[] {
     const bounds = ['COUNT', room, 'MAXCOUNT', room, 'MAXSIZE', MOST_BYTES];
-    return [...bounds, 'CLAIM', Math.ceil(ackWaitMs)];
+    return [...bounds, 'CLAIM', this.#serverAckWaitMs(options), 'HANDOVER', idle];
+  }
+
+  /** The deadline itself is kept by the consumer: the server's is for consumers that are dead. */
+  #serverAckWaitMs({ ackWaitMs }: ResolvedSubscribeOptions): number {
+    return Math.ceil(ackWaitMs) + deadlineGraceMs(ackWaitMs);
   }
 
   async sweep(): Promise<Sweep> {
@@ -189,24 +200,28 @@ export class Native implements Dialect {
     )) as [Buffer, Buffer, number, number][];
     const missing = pending.filter(([id]) => !known.has(id.toString('latin1')));
     const mine = missing.slice(0, count);
-    const attempts = mine.map(([, owner, , deliveries]) =>
-      owner.toString() === consumer ? deliveries : deliveries + 1,
-    );
     const claimed = await Promise.all(
       mine.map(
-        ([id], i) =>
+        ([id, , , count]) =>
           this.#commands.call(
             ...(['XCLAIM', stream, group, consumer, 0, id] as const),
-            ...(['RETRYCOUNT', attempts[i]] as const),
+            ...(['RETRYCOUNT', count] as const),
           ) as Promise<[Buffer, Buffer[]][]>,
       ),
     );
     const taken: Taken[] = [];
     const gone: Buffer[] = [];
-    mine.forEach(([id], i) => {
+    mine.forEach(([id, owner, , count], i) => {
       const [entry] = claimed[i];
-      if (entry === undefined) gone.push(id);
-      else taken.push([id, attempts[i], entry[1]]);
+      if (entry === undefined) {
+        gone.push(id);
+        return;
+      }
+      // What was this consumer's came in a reply that was lost: no handler has had it.
+      const isOwn = owner.toString() === consumer;
+      const attempt = isOwn ? Math.max(1, count) : count + 1;
+      const isSuspect = !isOwn && owner.length > 0;
+      taken.push([id, attempt, entry[1], isSuspect ? 1 : 0, count === attempt]);
     });
     const isAll = pending.length < most && mine.length === missing.length;
     const last = mine.at(-1) ?? pending.at(-1);
@@ -246,11 +261,13 @@ export class Native implements Dialect {
   }
 
   nack(hold: Hold, delayMs: number, reason: string): Promise<boolean> {
-    return this.#giveBack(hold, 'FAIL', ['DELAY', Math.round(delayMs), 'REASON', reason]);
+    const delay = ['DELAY', Math.round(delayMs), 'REASON', reason];
+    return this.#giveBack(hold, 'SILENT', [...delay, 'RETRYCOUNT', hold.raw.attempt]);
   }
 
   release(hold: Hold): Promise<boolean> {
-    return this.#giveBack(hold, 'SILENT', ['DELAY', 0]);
+    const count = hold.raw.attempt - 1;
+    return this.#giveBack(hold, 'SILENT', ['DELAY', 0, 'RETRYCOUNT', Math.max(0, count)]);
   }
 
   extend(hold: Hold, ms: number, ackWaitMs: number): Promise<boolean> {
@@ -270,7 +287,7 @@ export class Native implements Dialect {
     reason: string,
   ): Promise<boolean> {
     // Where to is in the group's policy.
-    return this.#giveBack(hold, 'DEADLETTER', ['REASON', reason]);
+    return this.#giveBack(hold, 'DEADLETTER', ['REASON', reason, 'RETRYCOUNT', hold.raw.attempt]);
   }
 
   async #giveBack({ at, consumer, raw }: Hold, mode: string, options: Argument[]) {

@@ -58,8 +58,15 @@ export interface ReaderSetup {
   readonly onDeleted?: (topic: GroupTopic) => void;
 }
 
-/** The last two where the server says them: how long it was pending, how often delivered before. */
-type Entry = [id: Buffer, fields: Buffer[], idleMs?: number, before?: number];
+/**
+ * The last three where the server says them: how long it was pending, how often it was handed over
+ * before, flags.
+ */
+type Entry = [id: Buffer, fields: Buffer[], idleMs?: number, before?: number, flags?: number];
+/** The server has counted this delivery as a hand-over. */
+const COUNTED = 1;
+/** Its last consumer neither settled it nor gave it back. */
+const UNSETTLED = 2;
 
 export class Reader {
   topics: GroupTopic[] = [];
@@ -238,7 +245,7 @@ export class Reader {
         'GROUP',
         (topics[0] as GroupTopic).group,
         consumer,
-        ...dialect.readOptions(Math.max(1, count), most, dispatcher.options.ackWaitMs),
+        ...dialect.readOptions(Math.max(1, count), most, dispatcher.options, dispatcher.idle),
         'BLOCK',
         this.#blockMs(),
         'STREAMS',
@@ -330,22 +337,31 @@ export class Reader {
       const stream = key.toString();
       const each = this.topics.find((candidate) => candidate.stream === stream);
       if (each === undefined) continue;
-      for (const [id, fields, , before = 0] of entries) {
-        if (before > 0) this.#loseOverdue(each, id);
-        this.#push(each, id, before + 1, fields);
+      for (const [id, fields, idleMs = 0, before = 0, flags = COUNTED] of entries) {
+        const isSuspect = (flags & UNSETTLED) !== 0;
+        // New entries have never been idle.
+        if (before === 0 && idleMs === 0 && !isSuspect) each.lastId = id.toString('latin1');
+        else this.#loseOverdue(each, id);
+        this.#push(each, id, before + 1, fields, isSuspect, (flags & COUNTED) !== 0);
       }
-      const [last] = entries.findLast(([, , , before = 0]) => before === 0) ?? [];
-      if (last !== undefined) each.lastId = last.toString('latin1');
     }
   }
 
-  #push(each: GroupTopic, name: Buffer, attempt: number, fields: Buffer[], suspect = false): void {
+  #push(
+    each: GroupTopic,
+    name: Buffer,
+    attempt: number,
+    fields: Buffer[],
+    suspect = false,
+    counted = true,
+  ): void {
     this.#setup.dispatcher.push({
       topic: each.topic,
       id: name.toString('latin1'),
       name,
       attempt,
       suspect,
+      counted,
       message: this.#setup.form.read(fields),
       publishedAt: timeOf(name),
     });
@@ -425,9 +441,9 @@ export class Reader {
 
   #accept(each: GroupTopic, taken: readonly Taken[], gone: readonly Buffer[]): void {
     const { dispatcher } = this.#setup;
-    for (const [id, attempts, fields, suspect] of taken) {
+    for (const [id, attempts, fields, suspect, counted] of taken) {
       this.#loseOverdue(each, id);
-      this.#push(each, id, Number(attempts), fields, suspect === 1);
+      this.#push(each, id, Number(attempts), fields, suspect === 1, counted);
     }
     for (const id of gone) {
       dispatcher.lose(each.topic, id.toString(), 'it was trimmed away');
@@ -461,6 +477,7 @@ export class Reader {
   async #lead(connection: Connection): Promise<void> {
     const { consumer, dialect, dispatcher } = this.#setup;
     if (dispatcher.stuck) {
+      await dispatcher.countHandOvers();
       // Handlers that do not return must not keep the group from its other members.
       for (const each of this.topics) {
         if (each.leading) await dialect.yieldLead(each, consumer);

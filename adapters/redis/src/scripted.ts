@@ -8,6 +8,7 @@ import {
   type BrokerEvents,
   type BrokerOptions,
   deadLetterMessage,
+  deadlineGraceMs,
   type Events,
   type Message,
   type PublishPlan,
@@ -183,7 +184,7 @@ export class Scripted implements Dialect {
       deadlines,
       group,
       consumer,
-      Math.ceil(ackWaitMs),
+      Math.ceil(ackWaitMs) + deadlineGraceMs(ackWaitMs),
       count,
       at.cursor,
     )) as [number, number, Buffer, Taken[], Buffer[]];
@@ -229,7 +230,7 @@ export class Scripted implements Dialect {
   }
 
   nack(hold: Hold, delayMs: number): Promise<boolean> {
-    return this.#hold(hold, PARKED, 0, '', Math.round(delayMs));
+    return this.#hold(hold, PARKED, 0, hold.raw.attempt, Math.round(delayMs));
   }
 
   release(hold: Hold): Promise<boolean> {

@@ -23,8 +23,6 @@ const ENOUGH = 100;
 /** A delivery as the reader makes it: the id's bytes go back to the server as they came. */
 export interface Delivered extends RawDelivery {
   readonly name: Buffer;
-  /** Its last consumer has vanished with it. */
-  readonly suspect?: boolean;
 }
 
 interface Ack {
