@@ -17,6 +17,7 @@ import {
   compilePattern,
   Dispatcher,
   deadLetterMessage,
+  deadlineGraceMs,
   type Events,
   isOutage,
   isPattern,
@@ -244,7 +245,7 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
 
   async extend({ held }: NatsDelivery, ms: number): Promise<void> {
     this.#mustHold(held);
-    held.deadline = this.#now() + ms;
+    held.deadline = this.#now() + ms + deadlineGraceMs(this.#setup.options.ackWaitMs);
     this.#say(held, IN_PROGRESS);
     this.#arm(held);
   }
@@ -263,6 +264,12 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
     const { deliveries } = raw.held;
     const record = { count: raw.attempt, deliveries, isBack: false };
     await this.#setup.attempts.write(this.#placeOf(raw), record);
+  }
+
+  /** The dispatcher keeps the deadline; this one is for when it could not. */
+  get #ownWaitMs(): number {
+    const { ackWaitMs } = this.#setup.options;
+    return ackWaitMs + deadlineGraceMs(ackWaitMs);
   }
 
   get #exclusive(): boolean {
@@ -338,7 +345,7 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
       sequence,
       deliveries: facts.deliveries,
       since,
-      deadline: since + this.#setup.options.ackWaitMs,
+      deadline: since + this.#ownWaitMs,
       dueAt: Number.POSITIVE_INFINITY,
       gone: false,
     };
@@ -347,7 +354,8 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
       this.#giveBack(held, REFUSED_MS);
       return;
     }
-    if (this.#dispatcher.stuck) {
+    // In order it waits behind the handler: given back, it would come after its successors.
+    if (this.#dispatcher.stuck && !this.#exclusive) {
       this.#giveBack(held, REFUSED_MS);
       return;
     }
@@ -459,7 +467,9 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
 
   #expire(held: Held): void {
     // Every handler is overdue: what was asked for is for others, this one included.
-    if (this.#dispatcher.stuck) for (const each of this.#topics.values()) each.restart();
+    if (this.#dispatcher.stuck && !this.#exclusive) {
+      for (const each of this.#topics.values()) each.restart();
+    }
     this.#giveBack(held, 0);
     const { topic } = held.from;
     this.#dispatcher.lose(topic, String(held.sequence), 'its deadline has passed');
