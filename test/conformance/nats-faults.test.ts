@@ -23,7 +23,6 @@ import { makeCertificates, missingOpenssl } from '../helpers/certificates.ts';
 import { type NatsNode, startNats } from '../helpers/nats-server.ts';
 import { missing } from '../helpers/requirements.ts';
 import { temporaryDirectory } from '../helpers/temporary-directory.ts';
-import { runPoison } from './poison.ts';
 
 const MAX_PAYLOAD = 16 * 1024 * 1024;
 const EARLIEST = { group: 'g', from: 'earliest' } as const;
@@ -297,17 +296,6 @@ describe('the nats adapter among others', { skip: missing('nats-server') }, () =
       assert.ok(each <= before + 1, `${each} came after ${before}: ${began.items}`);
     });
   });
-
-  for (const mode of ['', 'ordered']) {
-    test(`a poison message ${mode && 'of an ordered group '}that ends its process is a dead letter after its attempts, and no other is`, async () => {
-      await using broker = await openBroker(url);
-      const topic = `poison${mode}`;
-      await publishAll(broker, topic, ['poison', 'a', 'b', 'c', 'd']);
-      const lines = await runPoison(url, topic, broker, mode);
-      assert.deepEqual(lines.poison, ['poison 1', 'poison 2', 'poison 3']);
-      assert.deepEqual(lines.others, ['a 1', 'b 1', 'c 1', 'd 1']);
-    });
-  }
 
   test('what is given back unseen comes as the first attempt, what was handed over as the next', async () => {
     await using one = await openBroker(url);
