@@ -43,6 +43,10 @@ export function numberOf(error: unknown): number {
 /** What JetStream refused, by its number. */
 export function refusal(number: number, text: string): RivuletError {
   const cause = Object.assign(new Error(text), { code: number });
+  // A stream that is being deleted fails on its own files.
+  if (/no such file or directory/.test(text)) {
+    return new RivuletError('NOT_CONNECTED', text, { cause });
+  }
   return new RivuletError(BY_NUMBER[number] ?? 'INTERNAL', text, { cause });
 }
 

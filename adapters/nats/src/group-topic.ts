@@ -177,6 +177,7 @@ export class GroupTopic {
       onRoom,
       onMessage: (message) => onMessage(this, message),
       onGone: () => this.#restoreSoon(),
+      onSilent: () => void this.check(),
     });
     this.#puller.start();
   }
@@ -228,6 +229,16 @@ export class GroupTopic {
       deliver_policy: 'by_start_sequence',
       opt_start_seq: info.ack_floor.stream_seq + 1,
     });
+  }
+
+  /** Looks whether the consumer is there, and restores it where it is not. */
+  async check(): Promise<void> {
+    const { link, group } = this.#setup;
+    try {
+      await link.try(() => link.jsm.consumers.info(this.#stream, consumerOf(group)));
+    } catch (error) {
+      if (isGroupLost(error)) this.#restoreSoon();
+    }
   }
 
   #restoreSoon(): void {

@@ -225,6 +225,7 @@ export class NatsBroker extends BrokerBase {
       await link.try(() => this.#removeTopic(topic));
     } finally {
       streams.forget();
+      for (const each of this.#subscriptions) each.check(topic);
     }
   }
 

@@ -35,6 +35,8 @@ export interface PullerSetup {
   readonly onMessage: (message: Msg) => void;
   /** The consumer or its stream is not there. */
   readonly onGone: () => void;
+  /** Nothing was heard of a request: they may not be there. */
+  readonly onSilent?: () => void;
 }
 
 export class Puller {
@@ -84,7 +86,7 @@ export class Puller {
   }
 
   /** Forgets what was asked for and asks anew, on another inbox. */
-  restart(): void {
+  restart(ask = () => this.pull()): void {
     void this.#clear();
     const { link } = this.#setup;
     if (this.#stopped || !link.connected) return;
@@ -98,7 +100,7 @@ export class Puller {
       },
     });
     this.#watch();
-    this.pull();
+    ask();
   }
 
   /**
@@ -173,7 +175,12 @@ export class Puller {
     this.#cancelWatch = this.#setup.scheduler.after(WATCH_MS, () => {
       if (this.#stopped) return;
       const silent = this.#now() - this.#heardAt > SILENT_MS;
-      if (this.#asked > 0 && silent) return this.restart();
+      if (this.#asked > 0 && silent) {
+        // A server does not answer for a stream that was deleted. Others get the room first.
+        this.#setup.onSilent?.();
+        this.restart(this.#setup.onRoom);
+        return;
+      }
       this.pull();
       this.#watch();
     });

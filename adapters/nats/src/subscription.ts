@@ -151,6 +151,11 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
     }
   }
 
+  /** Its topic may have been deleted. */
+  check(topic: string): void {
+    void this.#topics.get(topic)?.check();
+  }
+
   resume(topic: string): void {
     this.#topics.get(topic)?.moved();
   }
