@@ -11,7 +11,13 @@ import { Idempotency } from '../stream/idempotency.ts';
 import { Stream } from '../stream/stream.ts';
 import { ByteReader } from '../util/byte-writer.ts';
 import * as names from './checkpoint-keys.ts';
-import { decodeMeta, decodeRetention, STREAM_TYPE, STRING_TYPE } from './checkpoint-values.ts';
+import {
+  type CheckpointMeta,
+  decodeMeta,
+  decodeRetention,
+  STREAM_TYPE,
+  STRING_TYPE,
+} from './checkpoint-values.ts';
 import type { Checkpointer } from './checkpointer.ts';
 import type { Database } from './database.ts';
 import type { Engine } from './engine.ts';
@@ -38,6 +44,7 @@ export function restoreCheckpoint(engine: Engine, checkpointer: Checkpointer): n
       restoreKey(source, databases, streams, names.uidIn(key), buffer, at, end);
       keys++;
     });
+    checkCounts(decodeMeta(meta), databases);
     restoreIdempotency(engine, checkpointer, streams);
     restoreRetention(engine, checkpointer, streams);
     restoreGroups(engine, checkpointer, streams);
@@ -62,6 +69,18 @@ class CheckpointStreams implements StreamSource {
   load(uid: number, metadata: Buffer): Stream {
     const cold = new StoredBlocks(this.checkpointer.blocks, uid);
     return Stream.restore(metadata, cold, this.engine.nodeLimits);
+  }
+}
+
+/** A checkpoint that has lost keys is damaged: LMDB passes over a damaged page without a word. */
+function checkCounts({ keyspaces }: CheckpointMeta, databases: Map<number, Database>): void {
+  for (const { uid, size } of keyspaces) {
+    const database = databases.get(uid);
+    if (database === undefined || database.size === size) continue;
+    throw new RangeError(
+      `database ${database.index} has ${database.size} keys in it and was stored with ${size}: ` +
+        'pages of the checkpoint are damaged. Restore the data directory from a backup',
+    );
   }
 }
 

@@ -10,6 +10,8 @@ export type StorageCode =
   | 'LOG_MISSING'
   /** Written by a newer version than this one. */
   | 'NEWER_FORMAT'
+  /** FORMAT is damaged, beside files that are ours. */
+  | 'FORMAT_DAMAGED'
   /** A file with one of our names that is not ours. */
   | 'FOREIGN_FILE'
   /** Another live process holds the directory. */

@@ -146,7 +146,9 @@ export async function checkFormat(disk: Disk, directory: string): Promise<void> 
     // Zeros: its length was on disk before its bytes when the power went.
     if (/[^\s\0]/.test(text)) {
       const version = /^rivulet data, format (\d+)\s*$/.exec(text)?.[1];
-      if (version === undefined) throw foreign(path);
+      if (version === undefined || Number(version) === 0) {
+        throw (await isOurs(disk, directory)) ? damagedFormat(path, text) : foreign(path);
+      }
       if (Number(version) > FORMAT) throw newerFormat(path, Number(version));
       return;
     }
@@ -163,6 +165,22 @@ export async function checkFormat(disk: Disk, directory: string): Promise<void> 
   } finally {
     await file.close();
   }
+}
+
+/** Whether the directory holds a log or a checkpoint of ours. */
+async function isOurs(disk: Disk, directory: string): Promise<boolean> {
+  const names = await disk.list(directory);
+  return names.some((name) => name === CHECKPOINT_DIRECTORY || /^log-.*\.rlog$/.test(name));
+}
+
+function damagedFormat(path: string, text: string): StorageError {
+  return new StorageError(
+    'FORMAT_DAMAGED',
+    `${path} is damaged: it says ${JSON.stringify(text.trim().slice(0, 60))} and not ` +
+      `"rivulet data, format ${FORMAT}". The log and the checkpoint beside it have checksums of ` +
+      'their own: remove FORMAT and start again, and the server writes it and checks them.',
+    { file: path },
+  );
 }
 
 function foreign(path: string): StorageError {

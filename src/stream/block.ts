@@ -52,12 +52,16 @@ export class Block implements RadixLeaf {
   live = 0;
   /** Tombstones. */
   deleted = 0;
+  /** Bytes of tombstones' bodies (block-compaction.ts). */
+  dead = 0;
   /** The size that Redis's listpack of this node would have. */
   listpackBytes = 0;
   /** The ledger's epoch in which it changed last, or CLEAN, CAPTURED, REMOVED (block-ledger.ts). */
   epoch = CLEAN;
   /** Whether some checkpoint may hold a version of it. */
   stored = false;
+  /** Its bytes belong to another stream, too (COPY): they move before they are changed. */
+  shared = false;
   /** Where its stretches begin; null with up to 128 entries. */
   steps: BlockSteps | null = null;
 
@@ -90,7 +94,8 @@ export class Block implements RadixLeaf {
   }
 
   /** Makes the entry whose header is at `headerAt` a tombstone. It must be live. */
-  bury(headerAt: number): void {
+  bury(headerAt: number, bodyBytes: number): void {
+    this.dead += bodyBytes;
     this.bytes[headerAt] |= TOMBSTONE;
     this.listpackBytes +=
       integerElementBytes(this.live - 1) -
@@ -107,18 +112,33 @@ export class Block implements RadixLeaf {
     this.steps.add(offset, previous.msHi, previous.msLo, previous.seqHi, previous.seqLo);
   }
 
+  /** A block of the same content on the same bytes, which neither changes from now on. */
+  share(): Block {
+    const copy = this.#copy();
+    copy.bytes = this.bytes;
+    copy.start = this.start;
+    copy.shared = this.shared = true;
+    return copy;
+  }
+
   /** A block of the same content on bytes of its own. */
   clone(): Block {
+    const copy = this.#copy();
+    copy.bytes = this.bytes.slice(this.start, this.start + this.length);
+    return copy;
+  }
+
+  #copy(): Block {
     const copy = new Block(this.readFirstId(scratch));
     copy.last0 = this.last0;
     copy.last1 = this.last1;
     copy.last2 = this.last2;
     copy.last3 = this.last3;
-    copy.bytes = this.bytes.slice(this.start, this.start + this.length);
     copy.length = this.length;
     copy.entriesAt = this.entriesAt;
     copy.live = this.live;
     copy.deleted = this.deleted;
+    copy.dead = this.dead;
     copy.listpackBytes = this.listpackBytes;
     copy.steps = this.steps === null ? null : this.steps.clone();
     return copy;
@@ -204,8 +224,14 @@ function validate(block: Block, last: StreamId): void {
     if (count > 0 && count % stretchLimits.entries === 0)
       block.addStep(cursor.headerAt - start, previous);
     previous.copy(cursor.id);
-    if ((cursor.header & TOMBSTONE) === 0) live++;
-    else deleted++;
+    if ((cursor.header & TOMBSTONE) === 0) {
+      live++;
+    } else {
+      deleted++;
+      block.dead += cursor.bodyEnd - cursor.bodyAt;
+      // Its body may have been given back.
+      if (cursor.bodyEnd === cursor.bodyAt) continue;
+    }
     validateBody(bytes, cursor.bodyAt, cursor.bodyEnd, (cursor.header & OWN_FIELDS) !== 0, fields);
   }
   if (live !== block.live || deleted !== block.deleted || live + deleted === 0) {

@@ -13,6 +13,7 @@
  */
 import type { Arguments } from '../util/arguments.ts';
 import { Block, CLEAN } from './block.ts';
+import { compact, isSparse } from './block-compaction.ts';
 import { BlockCursor } from './block-cursor.ts';
 import { isDamage } from './block-damage.ts';
 import { BlockIndex } from './block-index.ts';
@@ -132,7 +133,8 @@ export class Stream {
       this.removeBlock(block);
     } else {
       if (this.makeResident(block)) this.#seekInBlock(block, id);
-      this.bury(block, cursor.headerAt);
+      this.bury(block, cursor);
+      this.compact(block);
     }
     if (id.compare(this.maxDeletedId) > 0) this.maxDeletedId.copy(id);
     if (id.equals(this.firstId)) this.refreshFirstId();
@@ -185,11 +187,18 @@ export class Stream {
     return start.compare(this.maxDeletedId) <= 0 && this.maxDeletedId.compare(end) <= 0;
   }
 
-  /** A deep copy for COPY: same entries, same node layout, all resident. */
+  /**
+   * A copy for COPY: same entries, same node layout, all resident. Sealed blocks share their bytes
+   * until one of the two changes them. Cost: O(blocks).
+   */
   copy(): Stream {
     const blocks = this.blocks();
-    return Stream.#build(this.#metadata(), this.limits, function* clones() {
-      for (const block of blocks) yield block.clone();
+    const { index } = this;
+    const tail = this.#tail;
+    return Stream.#build(this.#metadata(), this.limits, function* copies() {
+      for (const block of blocks) {
+        yield block === tail || !index.isResident(block) ? block.clone() : block.share();
+      }
     });
   }
 
@@ -205,6 +214,16 @@ export class Stream {
     const tail = this.#tail === null ? 0 : this.#tail.bytes.length;
     const blocks = this.index.tree.size * BLOCK_OVERHEAD;
     return this.#sealedBytes + tail + blocks + this.index.listBytes;
+  }
+
+  /**
+   * Bytes of memory that the resident blocks hold, for MEMORY USAGE: whole chunks, as a chunk is free
+   * when all its blocks are gone.
+   */
+  get heldBytes(): number {
+    const tail = this.#tail === null ? 0 : this.#tail.bytes.length;
+    const blocks = this.index.tree.size * BLOCK_OVERHEAD;
+    return (this.#chunks?.heldBytes ?? 0) + tail + blocks + this.index.listBytes;
   }
 
   /**
@@ -351,23 +370,40 @@ export class Stream {
 
   /**
    * @internal Before the block is changed: a cold one becomes resident. Its bytes then move into a
-   * chunk, as those it came with may be somebody else's. True when they moved.
+   * chunk, as do those that a copy of the stream shares. True when they moved.
    */
   makeResident(block: Block): boolean {
-    if (this.index.isResident(block)) return false;
-    this.index.adopt(block);
-    block.epoch = CLEAN;
+    const isResident = this.index.isResident(block);
+    if (isResident && !block.shared) return false;
+    if (!isResident) {
+      this.index.adopt(block);
+      block.epoch = CLEAN;
+      this.#sealedBytes += block.length;
+    }
     this.#chunks ??= new ChunkStore();
+    if (isResident) this.#chunks.release(block);
     this.#chunks.place(block);
-    this.#sealedBytes += block.length;
+    block.shared = false;
     return true;
   }
 
-  /** @internal Marks a live entry of a resident block as deleted. */
-  bury(block: Block, headerAt: number): void {
+  /** @internal Gives back what deleted entries of a resident block take, when that is much. */
+  compact(block: Block): void {
+    if (block === this.#tail || !isSparse(block)) return;
+    this.head?.forget();
+    this.#sealedBytes -= block.length;
+    this.#chunks ??= new ChunkStore();
+    this.#chunks.release(block);
+    compact(block);
+    this.#chunks.keep(block);
+    this.#sealedBytes += block.length;
+  }
+
+  /** @internal Marks the live entry of a resident block that `at` stands on as deleted. */
+  bury(block: Block, at: BlockCursor): void {
     if (block.epoch !== this.ledger.epoch) this.ledger.beforeChange(block);
     const before = block.listpackBytes;
-    block.bury(headerAt);
+    block.bury(at.headerAt, at.bodyEnd - at.bodyAt);
     const bytes = (block.live > 0 ? block.listpackBytes : 0) - before;
     this.nodeBytes += bytes;
     if (block !== this.#tail) this.index.buried(block, bytes);
@@ -462,6 +498,7 @@ export class Stream {
     this.makeResident(block);
     if (block.epoch !== this.ledger.epoch) this.ledger.beforeChange(block);
     this.#sealedBytes -= block.length;
+    this.#chunks?.release(block);
     this.index.seal(block, -1);
     makeGrowable(block, this.#spare);
     this.#spare = null;
@@ -471,6 +508,7 @@ export class Stream {
   #forgetBytes(block: Block): void {
     if (block !== this.#tail) {
       this.#sealedBytes -= block.length;
+      this.#chunks?.release(block);
       return;
     }
     if (block.bytes.length <= LARGEST_SPARE) this.#spare = block.bytes;
@@ -513,7 +551,8 @@ export class Stream {
         throw new RangeError('stream is damaged: blocks overlap or are out of order');
       }
       previous = block;
-      stream.#chunks.place(block);
+      if (block.shared) stream.#chunks.borrow(block);
+      else stream.#chunks.place(block);
       stream.#sealedBytes += block.length;
       if (block.live > 0) stream.nodeBytes += block.listpackBytes;
       stream.ledger.added(block);

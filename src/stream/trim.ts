@@ -138,10 +138,11 @@ function trimInside(
     if (mayGo !== null && !mayGo(scratch.copy(cursor.id))) continue;
     const { start } = block;
     if (stream.makeResident(block)) cursor.moved(block, start);
-    stream.bury(block, cursor.headerAt);
+    stream.bury(block, cursor);
     if (removed !== null) removed(scratch.copy(cursor.id));
   }
   if (whole && block.live === 0) stream.removeBlock(block);
+  else stream.compact(block);
   return satisfied || !whole;
 }
 

@@ -45,7 +45,7 @@ function blockOf(list: Entries): Block {
   cursor.attach(block);
   for (const { dead } of list) {
     cursor.next();
-    if (dead) block.bury(cursor.headerAt);
+    if (dead) block.bury(cursor.headerAt, cursor.bodyEnd - cursor.bodyAt);
   }
   return block;
 }

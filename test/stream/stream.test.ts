@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import type { Block } from '../../src/stream/block.ts';
+import { Block } from '../../src/stream/block.ts';
 import { BlockCursor } from '../../src/stream/block-cursor.ts';
 import { sectionLimits } from '../../src/stream/block-sections.ts';
 import { stretchLimits } from '../../src/stream/block-steps.ts';
@@ -51,6 +51,8 @@ class World {
   /** What the checkpoint under way must hold. */
   frozen: { metadata: Buffer; entries: string[]; keys: number } | null = null;
   readonly iterator = new StreamIterator();
+  /** Copies made, which no later change may reach. */
+  readonly copies: { copy: Stream; entries: string[] }[] = [];
 
   constructor(limits: NodeLimits) {
     this.limits = limits;
@@ -204,6 +206,14 @@ class World {
     const blocks = [...this.stream.blocks()].map((block) => block.clone());
     const assembled = Stream.assemble(this.stream.export(), blocks, this.limits);
     assert.deepEqual(readAll(assembled), this.entries.map(textOf));
+    this.copies.push({ copy, entries: this.entries.map(textOf) });
+    // What happens to a copy leaves the stream as it is.
+    const victim = this.stream.copy();
+    for (const [i, { ms, seq }] of this.entries.entries()) {
+      if (i % 3 !== 0) assert.ok(victim.remove(idOf(ms, seq)));
+    }
+    assert.equal(readAll(victim).length, Math.ceil(this.entries.length / 3));
+    assert.deepEqual(readAll(this.stream), this.entries.map(textOf));
     for (const other of [copy, assembled]) {
       assert.equal(other.radixTreeKeys, this.resident.radixTreeKeys);
       assert.equal(other.radixTreeNodes, this.resident.radixTreeNodes);
@@ -242,7 +252,8 @@ class World {
     assert.equal(stream.radixTreeKeys, resident.radixTreeKeys);
     if (stream.coldCount === 0) assert.equal(stream.radixTreeNodes, resident.radixTreeNodes);
     else assert.ok(stream.radixTreeNodes > 0);
-    assert.ok(stream.residentBytes >= 0);
+    assert.ok(stream.residentBytes >= 0 && stream.heldBytes >= 0);
+    if (stream.radixTreeKeys === stream.coldCount) assert.ok(stream.residentBytes <= 70_000);
     const sections = readMetadata(stream.export()).sections;
     if (sections.length > 0) {
       const live = sections.reduce((sum, section) => sum + section.live, 0);
@@ -285,6 +296,7 @@ for (const [limits, sectionBlocks, stretch] of [
           world.check();
         }
         assert.deepEqual(readAll(world.stream), world.entries.map(textOf));
+        for (const { copy, entries } of world.copies) assert.deepEqual(readAll(copy), entries);
       }),
       { numRuns: 120 },
     );
@@ -529,6 +541,28 @@ describe('stream', () => {
     assert.equal(checkpoint.committed.size, left.size);
     const again = Stream.restore(restored.export(), checkpoint, limits);
     assert.equal(readAll(again).length, left.size);
+  });
+
+  test('most entries deleted one by one, in each block, give their memory back', () => {
+    const stream = new Stream({ maxEntries: 60, maxBytes: 0 });
+    for (let i = 0; i < 30_000; i++) append(stream, StreamId.of(i + 1), 'field', 'x'.repeat(200));
+    const full = stream.heldBytes;
+    const nodes = stream.radixTreeKeys;
+    for (let i = 0; i < 30_000; i++) if (i % 60 !== 7) stream.remove(StreamId.of(i + 1));
+    assert.equal(stream.length, 500);
+    assert.equal(stream.radixTreeKeys, nodes);
+    assert.ok(stream.heldBytes < full * 0.15, `${stream.heldBytes} of ${full}`);
+    assert.ok(stream.residentBytes <= stream.heldBytes);
+    assert.deepEqual(
+      readAll(stream).map((text) => text.split('-')[0]),
+      Array.from({ length: 500 }, (_, i) => String(i * 60 + 8)),
+    );
+    // The blocks are still blocks that a checkpoint can hold.
+    for (const block of stream.blocks()) Block.import(block.export());
+    const rule = new TrimRule();
+    rule.strategy = 'maxlen';
+    trim(stream, rule);
+    assert.ok(stream.heldBytes < 70_000, `${stream.heldBytes}`);
   });
 
   test('damaged metadata is refused', () => {

@@ -122,7 +122,7 @@ export function memoryOf(entry: KeyEntry): number {
 }
 
 function streamMemory(value: StreamValue): number {
-  let bytes = STREAM_BYTES + value.stream.residentBytes;
+  let bytes = STREAM_BYTES + value.stream.heldBytes;
   for (const group of value.groups.values()) {
     bytes += GROUP_BYTES + group.consumerCount * CONSUMER_BYTES;
     bytes += group.pending.size * PENDING_BYTES;
