@@ -36,6 +36,7 @@ const DAMAGE: ReadonlySet<string> = new Set([
   'LOG_MISSING',
   'NEWER_FORMAT',
   'FOREIGN_FILE',
+  'FORMAT_DAMAGED',
   'CHECKPOINT_DAMAGED',
 ]);
 

@@ -10,6 +10,7 @@ import { crc32 } from 'node:zlib';
 import { open, type RootDatabase } from 'lmdb';
 import { crc32Within } from '../util/crc32.ts';
 import { CHECKSUM_BYTES } from './checkpoint-changes.ts';
+import { findTreeDamage } from './lmdb-tree.ts';
 import { StorageError } from './storage-error.ts';
 
 export const CHECKPOINT_FORMAT = 1;
@@ -65,8 +66,8 @@ const SHORT_PAGES = 16;
 
 /**
  * Looks at the file before LMDB does, because LMDB trusts it: a foreign file, or one that was cut,
- * crashes the process. Throws CHECKPOINT_DAMAGED. Damage inside the pages of the tree is beyond this;
- * values have checksums of their own.
+ * crashes the process. So does damage in the pages of its tree (lmdb-tree.ts). Throws
+ * CHECKPOINT_DAMAGED. Values have checksums of their own.
  */
 export function checkEnvironmentFile(directory: string): void {
   const path = `${directory}/data.mdb`;
@@ -84,6 +85,8 @@ export function checkEnvironmentFile(directory: string): void {
       throw damagedCheckpoint(directory, `${path} is cut: ${size} bytes of ${shape.bytes}`);
     }
     if (missing > 0) fs.ftruncateSync(fd, shape.bytes);
+    const fault = findTreeDamage(fd, shape.pageSize);
+    if (fault !== null) throw damagedCheckpoint(directory, `in ${path}, ${fault}`);
   });
 }
 

@@ -147,7 +147,8 @@ export async function checkFormat(disk: Disk, directory: string): Promise<void> 
     if (/[^\s\0]/.test(text)) {
       const version = /^rivulet data, format (\d+)\s*$/.exec(text)?.[1];
       if (version === undefined || Number(version) === 0) {
-        throw (await isOurs(disk, directory)) ? damagedFormat(path, text) : foreign(path);
+        const isOurs = resembles(text) && (await holdsData(disk, directory));
+        throw isOurs ? damagedFormat(path, text) : foreign(path);
       }
       if (Number(version) > FORMAT) throw newerFormat(path, Number(version));
       return;
@@ -167,8 +168,15 @@ export async function checkFormat(disk: Disk, directory: string): Promise<void> 
   }
 }
 
+/** Whether at least half of the text is where our own has it. */
+function resembles(text: string): boolean {
+  const own = `rivulet data, format ${FORMAT}`;
+  const same = [...own].filter((letter, i) => text[i] === letter).length;
+  return same * 2 >= own.length;
+}
+
 /** Whether the directory holds a log or a checkpoint of ours. */
-async function isOurs(disk: Disk, directory: string): Promise<boolean> {
+async function holdsData(disk: Disk, directory: string): Promise<boolean> {
   const names = await disk.list(directory);
   return names.some((name) => name === CHECKPOINT_DIRECTORY || /^log-.*\.rlog$/.test(name));
 }

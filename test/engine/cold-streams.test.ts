@@ -158,3 +158,13 @@ test('a trim by ACKED leaves cold what it does not change', async () => {
   assert.equal(again.call('XLEN', 's'), 998);
   assert.equal((again.call('XRANGE', 's', '-', '+') as unknown[]).length, 998);
 });
+
+test('a checkpoint that has lost keys is refused, whichever they are', async () => {
+  for (const which of [0, 1]) {
+    const store = await stored(100);
+    const keys = store.entries.filter(({ key }) => key[0] === 0x6b);
+    assert.equal(keys.length, 2);
+    store.entries = store.entries.filter((entry) => entry !== keys[which]);
+    assert.throws(() => open(store), /1 keys in it and was stored with 2/);
+  }
+});

@@ -175,3 +175,29 @@ test('checkpoint and log together: whatever a crash leaves, nothing is missing a
     }
   }
 });
+
+test('a damaged FORMAT beside a log says so, and is not taken for a foreign directory', async () => {
+  const disk = new SimulatedDisk({ seed: 5 });
+  const options = {
+    disk,
+    directory: 'data',
+    clock: new ManualClock(),
+    random: new Random(5),
+    openCheckpoint: async () => new MemoryCheckpoint(new MemoryCheckpointStore()),
+  };
+  const store = await disk.finish(openStore(options));
+  await disk.finish(store.recover(() => {}));
+  await disk.finish(store.close());
+  for (const at of [0, 9, 20]) {
+    disk.flipBit('data/FORMAT', at, 2);
+    await assert.rejects(disk.finish(openStore(options)), {
+      code: 'FORMAT_DAMAGED',
+      message: /FORMAT is damaged: it says/,
+    });
+    disk.flipBit('data/FORMAT', at, 2);
+  }
+  await disk.finish(disk.remove('data/FORMAT'));
+  const again = await disk.finish(openStore(options));
+  await disk.finish(again.recover(() => {}));
+  await disk.finish(again.close());
+});
