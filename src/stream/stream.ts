@@ -192,8 +192,8 @@ export class Stream {
    * until one of the two changes them. Cost: O(blocks).
    */
   copy(): Stream {
-    const blocks = this.blocks();
     const { index } = this;
+    const blocks = index.coldCount === 0 ? index.tree.leaves() : this.blocks();
     const tail = this.#tail;
     return Stream.#build(this.#metadata(), this.limits, function* copies() {
       for (const block of blocks) {
