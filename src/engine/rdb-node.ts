@@ -105,7 +105,7 @@ export function readNode(name: StreamId, bytes: Buffer, last: StreamId): Block |
     block ??= emptyBlock(texts, fields);
     const headerAt = block.start + block.length;
     writeEntry(block, id, pairs, 0, pairs.count);
-    if ((flags & DELETED) !== 0) block.bury(headerAt);
+    if ((flags & DELETED) !== 0) block.bury(headerAt, block.start + block.length - headerAt);
   }
   pack.finish();
   if (block === null || block.live !== live)
