@@ -192,7 +192,7 @@ export class Client extends EventEmitter<ClientEvents> implements AsyncDisposabl
       return;
     }
     this.#connection = connection;
-    // What is waiting may be one more subscription: those kept from before go first.
+    // What is waiting may be one more subscription, or the end of one: those kept from before go first.
     for (const args of this.#subscriptions.commands()) {
       connection.send(args, { reply: () => {}, fail: () => {} }, 0, args.length - 1);
     }
@@ -202,7 +202,7 @@ export class Client extends EventEmitter<ClientEvents> implements AsyncDisposabl
   /** Sends at once where it can; otherwise returns the place in the queue. */
   #send(args: readonly CommandArgument[], pending: Pending): Waiting | undefined {
     if (this.#waiting.length === 0 && this.#connection?.hasRoom === true) {
-      this.#write(this.#connection, args, pending);
+      this.#write(this.#connection, [args], pending);
       return undefined;
     }
     const waiting = { commands: [args], pending, isAbandoned: false };
@@ -221,14 +221,22 @@ export class Client extends EventEmitter<ClientEvents> implements AsyncDisposabl
     }
   }
 
-  #write(connection: Connection, args: readonly CommandArgument[], pending: Pending): void {
-    const confirmations = this.#subscriptions.note(args);
-    if (confirmations > 0 && this.#options.protocol === 2) {
+  #write(
+    connection: Connection,
+    commands: readonly (readonly CommandArgument[])[],
+    pending: Pending,
+  ): void {
+    const outgoing = commands.map((args) => {
+      return { args, pending, confirmations: this.#subscriptions.confirmationsOf(args) };
+    });
+    const subscribes = outgoing.some(({ confirmations }) => confirmations !== 0);
+    if (subscribes && this.#options.protocol === 2) {
       pending.fail(new RivuletError('UNSUPPORTED', 'subscriptions need protocol 3'));
       return;
     }
     try {
-      connection.send(args, pending, 0, confirmations);
+      // A pipeline or transaction with one bad argument sends nothing of it.
+      connection.sendAll(outgoing);
     } catch (error) {
       const cause = error as Error;
       pending.fail(new RivuletError('INVALID_ARGUMENT', cause.message, { cause }));
@@ -242,12 +250,13 @@ export class Client extends EventEmitter<ClientEvents> implements AsyncDisposabl
     while (this.#waiting.length > 0 && connection.hasRoom) {
       const { commands, pending, isAbandoned } = this.#waiting.shift() as Waiting;
       if (isAbandoned) continue;
-      for (const args of commands) this.#write(connection, args, pending);
+      this.#write(connection, commands, pending);
     }
     if (this.#onIdle !== undefined && this.pendingCalls === 0) this.#onIdle();
   }
 
   #onPush(items: Reply[]): void {
+    this.#subscriptions.onPush(items);
     this.emit('push', String(items[0]), items.slice(1));
   }
 

@@ -34,9 +34,20 @@ interface InFlight {
   readonly pending: Pending;
   /** The tick of #clock from which on the reply is late. */
   readonly lateAt: number;
-  /** Subscriptions are answered by this many pushes in place of a reply; 0 for all others. */
-  confirmations: number;
+  /** Subscriptions are answered by pushes in place of a reply; 0 for all others. */
+  confirmations: Confirmations;
 }
+
+/** A command that is to be sent together with others. */
+export interface Outgoing {
+  readonly args: readonly CommandArgument[];
+  readonly pending: Pending;
+  readonly extraMs?: number;
+  readonly confirmations?: Confirmations;
+}
+
+/** So many pushes, or all up to the one at which the function returns true. */
+export type Confirmations = number | (() => boolean);
 
 /** Written out before the turn ends when this much has gathered, so that the server can start. */
 const FLUSH_BYTES = 131_072;
@@ -64,10 +75,12 @@ export class Connection {
   /** Resolves when connected, authenticated and on the right database. */
   static async open(options: ResolvedOptions, listener: ConnectionListener): Promise<Connection> {
     const connection = new Connection(options, listener);
-    const late = setTimeout(() => {
-      const error = `no connection to ${addressOf(options)} within ${options.connectTimeoutMs} ms`;
+    const { connectTimeoutMs } = options;
+    const giveUp = () => {
+      const error = `no connection to ${addressOf(options)} within ${connectTimeoutMs} ms`;
       connection.destroy(new RivuletError('TIMEOUT', error));
-    }, options.connectTimeoutMs);
+    };
+    const late = connectTimeoutMs === 0 ? undefined : setTimeout(giveUp, connectTimeoutMs);
     try {
       await connection.#handshake();
       return connection;
@@ -114,7 +127,12 @@ export class Connection {
    * for ever), `confirmations` how many pushes answer it. Throws TypeError, having sent nothing, when
    * an argument is none.
    */
-  send(args: readonly CommandArgument[], pending: Pending, extraMs = 0, confirmations = 0): void {
+  send(
+    args: readonly CommandArgument[],
+    pending: Pending,
+    extraMs = 0,
+    confirmations: Confirmations = 0,
+  ): void {
     if (this.#isClosed) {
       pending.fail(this.#closedError());
       return;
@@ -126,9 +144,36 @@ export class Connection {
       this.#encoder.truncate(before);
       throw error;
     }
+    this.#expect(pending, extraMs, confirmations);
+    this.#sendSoon();
+  }
+
+  /** Several commands, one right after the other: all of them, or none where an argument is none. */
+  sendAll(commands: readonly Outgoing[]): void {
+    if (this.#isClosed) {
+      for (const { pending } of commands) pending.fail(this.#closedError());
+      return;
+    }
+    const before = this.#encoder.length;
+    try {
+      for (const { args } of commands) this.#encoder.write(args);
+    } catch (error) {
+      this.#encoder.truncate(before);
+      throw error;
+    }
+    for (const { pending, extraMs = 0, confirmations = 0 } of commands) {
+      this.#expect(pending, extraMs, confirmations);
+    }
+    this.#sendSoon();
+  }
+
+  #expect(pending: Pending, extraMs: number, confirmations: Confirmations): void {
     const extraTicks = extraMs === 0 ? 0 : (extraMs / this.#options.timeoutMs) * TICKS_PER_TIMEOUT;
     const lateAt = this.#clock + TICKS_PER_TIMEOUT + 1 + extraTicks;
     this.#inFlight.push({ pending, lateAt, confirmations });
+  }
+
+  #sendSoon(): void {
     if (this.#encoder.length >= FLUSH_BYTES) this.#flush();
     else if (!this.#isFlushDue) {
       this.#isFlushDue = true;
@@ -217,14 +262,18 @@ export class Connection {
   }
 
   #onPush(items: Reply[]): void {
-    const head = this.#inFlight.peek();
-    if (head !== undefined && head.confirmations > 0 && CONFIRMATIONS.has(String(items[0]))) {
-      if (--head.confirmations === 0) {
-        this.#inFlight.shift();
-        head.pending.reply(items);
-      }
-    }
+    // The listener knows what is subscribed; whether a command is complete may depend on it.
     this.#listener.push(items);
+    const head = this.#inFlight.peek();
+    if (head === undefined || head.confirmations === 0) return;
+    if (!CONFIRMATIONS.has(String(items[0]))) return;
+    const { confirmations } = head;
+    if (typeof confirmations === 'number') {
+      head.confirmations = confirmations - 1;
+      if (confirmations > 1) return;
+    } else if (!confirmations()) return;
+    this.#inFlight.shift();
+    head.pending.reply(items);
   }
 
   #checkLate(): void {

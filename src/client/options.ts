@@ -3,6 +3,17 @@
  */
 import type { ConnectionOptions as TlsOptions } from 'node:tls';
 import { RivuletError } from '../errors.ts';
+import {
+  checkOptions,
+  count,
+  given,
+  invalid,
+  LONGEST_TIMEOUT_MS,
+  type OptionRow,
+  type OptionTable,
+  shown,
+  timeout,
+} from './option-table.ts';
 
 export interface ReconnectOptions {
   /** First wait, in milliseconds. @default 50 */
@@ -34,7 +45,7 @@ export interface ClientOptions {
   readonly tls?: boolean | TlsOptions;
   /** false: a lost connection is the end of the client. */
   readonly reconnect?: ReconnectOptions | false;
-  /** How long connecting, with its handshake, may take, in milliseconds. @default 10000 */
+  /** How long connecting, with its handshake, may take, in milliseconds. 0 = for ever. @default 10000 */
   readonly connectTimeoutMs?: number;
   /**
    * How long a reply may take, in milliseconds; then the connection is given up, because replies
@@ -69,12 +80,13 @@ export interface ResolvedOptions {
 }
 
 export function resolveOptions(options: ClientOptions): ResolvedOptions {
+  checkOptions(table, options);
   const reconnect = {
     minMs: 50,
     maxMs: 5_000,
     factor: 2,
     jitter: true,
-    ...(options.reconnect || {}),
+    ...given(options.reconnect || {}),
   };
   const resolved: ResolvedOptions = {
     host: options.host ?? '127.0.0.1',
@@ -87,37 +99,77 @@ export function resolveOptions(options: ClientOptions): ResolvedOptions {
     name: options.name,
     tls: options.tls === true ? {} : options.tls || undefined,
     reconnect: options.reconnect === false ? undefined : reconnect,
-    connectTimeoutMs: options.connectTimeoutMs ?? 10_000,
-    timeoutMs: options.timeoutMs ?? 30_000,
+    connectTimeoutMs: limitOf(options.connectTimeoutMs ?? 10_000),
+    timeoutMs: limitOf(options.timeoutMs ?? 30_000),
     maxInFlight: options.maxInFlight ?? 16_384,
     maxWaiting: options.maxWaiting ?? 262_144,
     maxBlocking: options.maxBlocking ?? 256,
   };
-  check(Number.isInteger(resolved.port) && resolved.port > 0 && resolved.port < 65_536, 'port');
-  check(Number.isInteger(resolved.db) && resolved.db >= 0, 'db');
-  check(resolved.protocol === 2 || resolved.protocol === 3, 'protocol');
-  check(resolved.connectTimeoutMs > 0, 'connectTimeoutMs');
-  check(resolved.timeoutMs >= 0, 'timeoutMs');
-  check(resolved.maxInFlight >= 1, 'maxInFlight');
-  check(resolved.maxWaiting >= 0, 'maxWaiting');
-  check(resolved.maxBlocking >= 1, 'maxBlocking');
-  check(reconnect.minMs > 0 && reconnect.maxMs >= reconnect.minMs, 'reconnect.minMs, maxMs');
-  check(reconnect.factor >= 1, 'reconnect.factor');
+  if (reconnect.minMs > reconnect.maxMs) throw invalid('reconnect: minMs is above maxMs');
   return resolved;
 }
 
-function check(isGood: boolean, name: string): void {
-  if (!isGood) throw new RivuletError('INVALID_ARGUMENT', `client option ${name} is out of range`);
+/** A timer of more than 24.8 days would fire at once: such a time, and Infinity, is no limit. */
+function limitOf(ms: number): number {
+  return ms > LONGEST_TIMEOUT_MS ? 0 : ms;
 }
+
+const anyTime: OptionRow = {
+  kind: 'other',
+  check(value, name) {
+    if (typeof value !== 'number' || !(value >= 0)) {
+      throw invalid(`${name} must be a number of ms, 0 or more, not ${shown(value)}`);
+    }
+  },
+};
+
+const table: OptionTable = {
+  host: { kind: 'text' },
+  port: count(1, 65_535),
+  path: { kind: 'text' },
+  username: { kind: 'text' },
+  password: { kind: 'text' },
+  db: count(0, 2 ** 31 - 1),
+  protocol: {
+    kind: 'other',
+    check(value, name) {
+      if (value !== 2 && value !== 3) throw invalid(`${name} is 2 or 3, not ${shown(value)}`);
+    },
+  },
+  name: { kind: 'text' },
+  tls: {
+    kind: 'other',
+    check(value, name) {
+      if (typeof value !== 'boolean' && (typeof value !== 'object' || value === null)) {
+        throw invalid(`${name} is true, false or Node's TLS options, not ${shown(value)}`);
+      }
+    },
+  },
+  reconnect: {
+    kind: 'other',
+    check(value, name) {
+      if (value !== false) checkOptions(reconnectTable, value, `${name}.`);
+    },
+  },
+  connectTimeoutMs: anyTime,
+  timeoutMs: anyTime,
+  maxInFlight: count(1, 2 ** 31 - 1),
+  maxWaiting: count(0, 2 ** 31 - 1),
+  maxBlocking: count(1, 2 ** 31 - 1),
+};
+
+const reconnectTable: OptionTable = {
+  minMs: timeout(1),
+  maxMs: timeout(1),
+  factor: { kind: 'number', min: 1, max: 1000, integer: false, unit: '' },
+  jitter: { kind: 'boolean' },
+};
 
 /** Options from `redis://user:password@host:port/db`, `rediss://` for TLS, `unix:///path`. */
 export function optionsFromUrl(text: string): ClientOptions {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (url === undefined || !['redis:', 'rediss:', 'unix:'].includes(url.protocol)) {
-    throw new RivuletError(
-      'UNKNOWN_SCHEME',
-      `not a redis://, rediss:// or unix:// address: ${text}`,
-    );
+    throw new RivuletError('UNKNOWN_SCHEME', 'not a redis://, rediss:// or unix:// address');
   }
   const credentials = {
     ...(url.username ? { username: decodeURIComponent(url.username) } : {}),
