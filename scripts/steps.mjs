@@ -88,7 +88,7 @@ function versionOf(moduleDirectory) {
 }
 
 /** Compiles into dist/ when a source is newer, was added or went away since the last good build. */
-export async function build() {
+export async function build({ force = false } = {}) {
   const sources = ['src', 'test', 'bench', 'scripts'].flatMap((name) =>
     typescriptIn(join(root, name)),
   );
@@ -106,7 +106,7 @@ export async function build() {
   }
   const digest = state.digest('hex');
   const stamp = join(root, 'dist', '.built-from');
-  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === digest) return;
+  if (!force && existsSync(stamp) && readFileSync(stamp, 'utf8') === digest) return;
   say('building (tsc)');
   rmSync(stamp, { force: true });
   removeOrphans(sources);

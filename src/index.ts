@@ -40,7 +40,7 @@ export {
   type RespondOptions,
   type SubscribeOptions,
 } from './broker/options.ts';
-export { isOutage } from './broker/patience.ts';
+export { isOutage } from './broker/outage-retry.ts';
 export { Requests, replyHeaders } from './broker/requests.ts';
 export { Responses, type ResponsesSetup } from './broker/responses.ts';
 export { pause, type Scheduler } from './broker/scheduler.ts';

@@ -7,6 +7,8 @@
  * Invariants: nothing is refused silently; after `disconnect` no timer, subscriber or connection is
  * left.
  */
+
+import { shown } from '../client/option-table.ts';
 import { RivuletError } from '../errors.ts';
 import type {
   BatchHandler,
@@ -25,7 +27,17 @@ import type {
 import type { Capabilities } from './capabilities.ts';
 import type { Consume } from './dispatcher.ts';
 import { Events } from './events.ts';
+import { isInHandler, runInHandler } from './handler-context.ts';
 import type { Message } from './message.ts';
+import { ownMessage } from './message-check.ts';
+import {
+  checkPendingQuery,
+  checkPosition,
+  checkPublishOptions,
+  checkRedriveOptions,
+  checkRequestOptions,
+  checkRespondOptions,
+} from './option-rows.ts';
 import {
   type BrokerOptions,
   type PublishOptions,
@@ -36,8 +48,9 @@ import {
   resolveSubscribeOptions,
   type SubscribeOptions,
 } from './options.ts';
-import { Patience, throwIfAborted } from './patience.ts';
+import { OutageRetry, throwIfAborted } from './outage-retry.ts';
 import { onlyReply } from './requests.ts';
+import { type Attachment, SubscriberHandle } from './subscriber-handle.ts';
 import { Timeouts } from './timeouts.ts';
 import { checkGroup, checkPattern, checkTopic, isPattern } from './topics.ts';
 import { loadTracing, passingOn, type Tracing } from './trace.ts';
@@ -53,14 +66,11 @@ export interface PublishPlan {
   mark?: number | undefined;
   /** Likewise: the ids it has given the messages. */
   ids?: readonly string[] | undefined;
+  /** Likewise: called once, when the publish has ended, however it did. */
+  ended?: (() => void) | undefined;
 }
 
-/** A subscription or responder of an implementation. */
-export interface Attachment {
-  readonly inFlight: number;
-  /** Stops taking, lets handlers finish (at most `timeoutMs`), frees everything. */
-  close(timeoutMs: number): Promise<void>;
-}
+export type { Attachment };
 
 export abstract class BrokerBase implements Broker {
   abstract readonly name: string;
@@ -73,16 +83,20 @@ export abstract class BrokerBase implements Broker {
   #state: 'new' | 'connected' | 'closed' = 'new';
   #connecting: Promise<void> | null = null;
   #disconnecting: Promise<void> | null = null;
-  readonly #subscribers = new Set<Attached>();
-  readonly #patience: Patience;
+  readonly #subscribers = new Set<SubscriberHandle>();
+  readonly #retry: OutageRetry;
   /** Publishes under way. */
   #publishing = 0;
   #whenPublished = () => {};
+  /** `disconnect` has waited for all handlers. */
+  #drained = false;
+  /** What handlers of this broker run for. */
+  readonly #owners = new WeakSet<object>();
 
   constructor(addresses: readonly string[], options: Partial<BrokerOptions> = {}) {
     this.#options = resolveBrokerOptions({ ...options, addresses });
     this.timeouts = new Timeouts(this.#options.scheduler);
-    this.#patience = new Patience(
+    this.#retry = new OutageRetry(
       this.timeouts,
       () => this.#options,
       (error) => (this.#state === 'closed' ? this.#closedError(error) : null),
@@ -108,7 +122,10 @@ export abstract class BrokerBase implements Broker {
 
   disconnect(): Promise<void> {
     this.#disconnecting ??= this.#disconnect();
-    return this.#disconnecting;
+    if (!isInHandler((owner) => this.#owners.has(owner))) return this.#disconnecting;
+    // A handler cannot wait for itself: the rest follows when it has returned.
+    this.#disconnecting.catch(() => {});
+    return Promise.resolve();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -144,35 +161,37 @@ export abstract class BrokerBase implements Broker {
     let traced: readonly Message[];
     let plan: PublishPlan;
     try {
-      this.mustBeConnected();
+      this.#mustBeOpen();
       this.checkTopicName(topic);
       plan = this.#plan(messages, options);
       if (messages.length === 0) return Promise.resolve(told([]));
-      traced = messages.map((message) => {
-        this.#checkMessage(topic, message);
-        const headers = this.tracing.inject(message.headers);
-        return headers === message.headers ? message : { ...message, headers };
-      });
+      traced = messages.map((message) => this.#own(topic, message, this.keepsBodies));
     } catch (error) {
       return Promise.reject(error);
     }
     this.#publishing++;
-    return this.#patience.wait({
+    return this.#retry.wait({
       what: `publish to ${topic}`,
+      queue: topic,
       timeoutMs: this.#options.publishTimeoutMs,
       signal: options.signal ?? null,
       once: () => this.store(topic, traced, plan),
       told,
-      ended: this.#published,
+      ended: () => {
+        plan.ended?.();
+        this.#published();
+      },
     });
   }
 
-  readonly #published = (): void => {
+  #published(): void {
     if (--this.#publishing === 0) this.#whenPublished();
-  };
+  }
 
   subscribe(topic: string, handler: Handler, options?: SubscribeOptions): Promise<Subscriber> {
-    return this.#subscribe(topic, { each: handler }, options);
+    const owner = {};
+    const each: Handler = (delivery) => runInHandler(owner, () => handler(delivery));
+    return this.#subscribe(topic, handler, { each }, options, owner);
   }
 
   subscribeBatch(
@@ -180,8 +199,14 @@ export abstract class BrokerBase implements Broker {
     handler: BatchHandler,
     options?: SubscribeOptions,
   ): Promise<Subscriber> {
-    const batch = options?.batch ?? { size: 100, waitMs: 10 };
-    return this.#subscribe(topic, { batch: handler }, { ...options, batch });
+    const owner = {};
+    const batch: BatchHandler = (deliveries) => runInHandler(owner, () => handler(deliveries));
+    // What is no object is refused with the others.
+    const withBatch =
+      typeof options === 'object' && options !== null
+        ? { ...options, batch: { ...DEFAULT_BATCH, ...options.batch } }
+        : (options ?? { batch: DEFAULT_BATCH });
+    return this.#subscribe(topic, handler, { batch }, withBatch, owner);
   }
 
   async request(topic: string, message: Message, options?: RequestOptions): Promise<Message> {
@@ -200,21 +225,64 @@ export abstract class BrokerBase implements Broker {
     this.mustBeConnected();
     this.checkTopicName(topic);
     this.#require('requestReply', 'request and reply');
+    checkHandler(handler);
+    checkRespondOptions(options);
     const { group = topic, concurrency = 100, signal = null } = options;
     checkGroup(group);
-    if (!(concurrency >= 1)) {
-      throw new RivuletError('INVALID_ARGUMENT', 'concurrency must be at least 1');
-    }
     throwIfAborted(signal);
-    const attachment = await this.attachResponder(topic, handler, group, concurrency);
-    return this.#adopt(topic, { group, concurrency }, attachment, signal);
+    const owner = {};
+    const responder: Responder = (request, context) =>
+      runInHandler(owner, () => handler(request, context));
+    const attachment = await this.attachResponder(topic, responder, group, concurrency);
+    return this.#adopt(topic, { group, concurrency }, attachment, signal, owner);
   }
 
-  abstract pending(topic: string, group: string, query?: PendingQuery): Promise<PendingEntry[]>;
-  abstract replay(topic: string, group: string, from: Position): Promise<void>;
-  abstract redrive(topic: string, options?: RedriveOptions): Promise<number>;
-  abstract topics(): AsyncIterable<TopicInfo>;
-  abstract deleteTopic(topic: string): Promise<void>;
+  async pending(topic: string, group: string, query: PendingQuery = {}): Promise<PendingEntry[]> {
+    this.mustBeConnected();
+    this.checkTopicName(topic);
+    checkGroup(group);
+    checkPendingQuery(query);
+    this.#require('pendingList', 'pending');
+    if (query.after !== undefined) this.checkId(query.after);
+    return this.doPending(topic, group, query);
+  }
+
+  async replay(topic: string, group: string, from: Position): Promise<void> {
+    this.mustBeConnected();
+    this.checkTopicName(topic);
+    checkGroup(group);
+    this.#checkPosition(from, 'replay');
+    return this.doReplay(topic, group, from);
+  }
+
+  async redrive(topic: string, options: RedriveOptions = {}): Promise<number> {
+    this.mustBeConnected();
+    this.checkTopicName(topic);
+    checkRedriveOptions(options);
+    return this.doRedrive(topic, options);
+  }
+
+  async *topics(): AsyncIterable<TopicInfo> {
+    this.mustBeConnected();
+    yield* this.doTopics();
+  }
+
+  async deleteTopic(topic: string): Promise<void> {
+    this.mustBeConnected();
+    this.checkTopicName(topic);
+    return this.doDeleteTopic(topic);
+  }
+
+  // Of these an implementation is called with checked arguments, while connected.
+  protected abstract doPending(
+    topic: string,
+    group: string,
+    query: PendingQuery,
+  ): Promise<PendingEntry[]>;
+  protected abstract doReplay(topic: string, group: string, from: Position): Promise<void>;
+  protected abstract doRedrive(topic: string, options: RedriveOptions): Promise<number>;
+  protected abstract doTopics(): AsyncIterable<TopicInfo>;
+  protected abstract doDeleteTopic(topic: string): Promise<void>;
 
   /** Connects; the signal aborts after `connectTimeoutMs`. */
   protected abstract open(signal: AbortSignal): Promise<void>;
@@ -250,6 +318,18 @@ export abstract class BrokerBase implements Broker {
     checkTopic(topic);
   }
 
+  /** Whether `store` may look at a body after it has returned. Then every body is copied before. */
+  protected readonly keepsBodies: boolean = true;
+
+  /** Throws INVALID_ARGUMENT where the text cannot be an id of this broker. */
+  protected checkId(_id: string): void {}
+
+  /** While handlers are waited for they may still publish and request. */
+  #mustBeOpen(): void {
+    if (this.#state === 'connected' && this.#drained === false) return;
+    this.mustBeConnected();
+  }
+
   protected mustBeConnected(): void {
     if (this.#state === 'connected' && this.#disconnecting === null) return;
     if (this.#state === 'new' && this.#disconnecting === null) {
@@ -269,7 +349,7 @@ export abstract class BrokerBase implements Broker {
     signal: AbortSignal | null,
     once: () => Promise<T>,
   ): Promise<T> {
-    return this.#patience.wait({ what, timeoutMs, signal, once, told: itself });
+    return this.#retry.wait({ what, queue: null, timeoutMs, signal, once, told: itself });
   }
 
   async #connect(): Promise<void> {
@@ -300,37 +380,57 @@ export abstract class BrokerBase implements Broker {
   }
 
   async #disconnect(): Promise<void> {
+    const { drainTimeoutMs, scheduler } = this.#options;
     // A connect under way ends first, however it ends.
     await this.#connecting?.catch(() => {});
-    await Promise.all([...this.#subscribers].map((subscriber) => subscriber.unsubscribe()));
-    if (this.#publishing > 0) {
-      await new Promise<void>((resolve) => {
-        this.#whenPublished = resolve;
-      });
-    }
+    const end = scheduler.monotonic() + drainTimeoutMs;
+    await Promise.all([...this.#subscribers].map((subscriber) => subscriber.close()));
+    this.#drained = true;
+    if (this.#publishing > 0) await this.#flushed(Math.max(0, end - scheduler.monotonic()));
     this.#state = 'closed';
+    this.#retry.failAll(this.#closedError());
     await this.shut();
+  }
+
+  /** Until no publish is under way, or the time is up. */
+  #flushed(timeoutMs: number): Promise<void> {
+    return new Promise<void>((resolve) => {
+      const cancel = this.#options.scheduler.after(timeoutMs, resolve);
+      this.#whenPublished = () => {
+        cancel();
+        resolve();
+      };
+    });
   }
 
   async #subscribe(
     topic: string,
+    handler: unknown,
     consume: Consume,
-    options: SubscribeOptions = {},
+    options: SubscribeOptions | undefined,
+    owner: object,
   ): Promise<Subscriber> {
     this.mustBeConnected();
+    checkHandler(handler);
+    const resolved = resolveSubscribeOptions(options);
     checkPattern(topic);
     if (isPattern(topic)) this.#require('wildcards', 'a topic with wildcards');
     else this.checkTopicName(topic);
-    const resolved = resolveSubscribeOptions(options);
     if (resolved.ordered === 'by-key') this.#require('orderPerKey', 'ordered: "by-key"');
     if (resolved.ordered === 'strictly') this.#require('strictOrder', 'ordered: "strictly"');
-    if (typeof resolved.from === 'object') {
-      if ('id' in resolved.from) this.#require('replayById', 'from: { id }');
-      else this.#require('replayByTime', 'from: { time }');
-    }
+    this.#checkPosition(resolved.from, 'from');
     throwIfAborted(resolved.signal);
     const attachment = await this.attach(topic, consume, resolved);
-    return this.#adopt(topic, options, attachment, resolved.signal);
+    return this.#adopt(topic, options ?? {}, attachment, resolved.signal, owner);
+  }
+
+  #checkPosition(position: Position, name: string): void {
+    checkPosition(position, name);
+    if (typeof position !== 'object') return;
+    if ('id' in position) {
+      this.#require('replayById', `${name}: { id }`);
+      this.checkId(position.id);
+    } else this.#require('replayByTime', `${name}: { time }`);
   }
 
   async #adopt(
@@ -338,19 +438,41 @@ export abstract class BrokerBase implements Broker {
     options: SubscribeOptions,
     attachment: Attachment,
     signal: AbortSignal | null,
+    owner: object,
   ): Promise<Subscriber> {
-    const close = () => attachment.close(this.options.drainTimeoutMs);
-    const subscriber = new Attached(topic, options, attachment, close, () =>
-      this.#subscribers.delete(subscriber),
-    );
+    this.#owners.add(owner);
+    const subscriber = new SubscriberHandle({
+      topic,
+      options,
+      attachment,
+      owner,
+      close: () => this.#closeWithin(attachment),
+      gone: (handle) => this.#subscribers.delete(handle),
+    });
     this.#subscribers.add(subscriber);
     if (signal?.aborted || this.#disconnecting !== null) {
-      await subscriber.unsubscribe();
+      await subscriber.close();
       throwIfAborted(signal);
       this.mustBeConnected();
     }
     subscriber.watch(signal);
     return subscriber;
+  }
+
+  /** A server that does not answer must not keep a close longer than this. */
+  async #closeWithin(attachment: Attachment): Promise<void> {
+    const { drainTimeoutMs, scheduler } = this.#options;
+    let cancel = () => {};
+    const late = new Promise<void>((resolve) => {
+      cancel = scheduler.after(drainTimeoutMs + LEAVE_MS, resolve);
+    });
+    const closing = attachment.close(drainTimeoutMs);
+    closing.catch(() => {});
+    try {
+      await Promise.race([closing, late]);
+    } finally {
+      cancel();
+    }
   }
 
   async *#ask(
@@ -363,36 +485,26 @@ export abstract class BrokerBase implements Broker {
   }
 
   /** Checks a request, and gives the message as it is to be sent. */
-  protected prepareRequest(topic: string, message: Message, options?: RequestOptions): Message {
-    this.mustBeConnected();
+  protected prepareRequest(topic: string, message: Message, options: RequestOptions = {}): Message {
+    this.#mustBeOpen();
     this.checkTopicName(topic);
     this.#require('requestReply', 'request and reply');
-    this.#checkMessage(topic, message);
-    throwIfAborted(options?.signal ?? null);
-    const headers = this.tracing.inject(message.headers);
-    return headers === message.headers ? message : { ...message, headers };
+    checkRequestOptions(options);
+    throwIfAborted(options.signal ?? null);
+    return this.#own(topic, message, true);
   }
 
   #plan(messages: readonly Message[], options: PublishOptions): PublishPlan {
+    checkPublishOptions(options);
+    if (!Array.isArray(messages)) {
+      throw new RivuletError('INVALID_ARGUMENT', 'a batch is an array of messages');
+    }
     const { id, delayMs, deliverAt, maxLength } = options;
     if (id !== undefined) {
       this.#require('dedup', 'publishing with an id');
       if (messages.length > 1) {
         throw new RivuletError('INVALID_ARGUMENT', 'an id belongs to one message, not to a batch');
       }
-      if (id === '') throw new RivuletError('INVALID_ARGUMENT', 'the id is empty');
-    }
-    if (delayMs !== undefined && deliverAt !== undefined) {
-      throw new RivuletError('INVALID_ARGUMENT', 'delayMs and deliverAt exclude each other');
-    }
-    if (delayMs !== undefined && !(delayMs >= 0)) {
-      throw new RivuletError('INVALID_ARGUMENT', 'delayMs may not be negative');
-    }
-    if (deliverAt !== undefined && Number.isNaN(deliverAt.getTime())) {
-      throw new RivuletError('INVALID_ARGUMENT', 'deliverAt is no valid date');
-    }
-    if (maxLength !== undefined && !(maxLength >= 0)) {
-      throw new RivuletError('INVALID_ARGUMENT', 'maxLength may not be negative');
     }
     const delayed = deliverAt !== undefined || (delayMs ?? 0) > 0;
     if (delayed) this.#require('delayedPublish', 'delayed publishing');
@@ -406,10 +518,9 @@ export abstract class BrokerBase implements Broker {
     };
   }
 
-  #checkMessage(topic: string, message: Message): void {
-    if (!(message.body instanceof Uint8Array)) {
-      throw new RivuletError('INVALID_ARGUMENT', `the body of a message is bytes (Uint8Array)`);
-    }
+  /** The message as it is now, with the trace that the caller is part of. */
+  #own(topic: string, given: Message, copyBody: boolean): Message {
+    const message = ownMessage(given, copyBody);
     const { length } = message.body;
     const own = this.#options.maxBodyBytes;
     const limit = length <= SMALL_BYTES ? own : Math.min(own, this.capabilities.maxBodyBytes);
@@ -417,10 +528,8 @@ export abstract class BrokerBase implements Broker {
       const text = `a body of ${length} bytes for ${topic}: at most ${limit} are allowed`;
       throw new RivuletError('BODY_TOO_LARGE', text);
     }
-    for (const name in message.headers) {
-      if (typeof message.headers[name] === 'string') continue;
-      throw new RivuletError('INVALID_ARGUMENT', `header ${name} is not a string`);
-    }
+    const headers = this.tracing.inject(message.headers);
+    return headers === message.headers ? message : { ...message, headers };
   }
 
   #require(capability: keyof Capabilities, what: string): void {
@@ -431,50 +540,14 @@ export abstract class BrokerBase implements Broker {
   }
 }
 
-class Attached implements Subscriber {
-  readonly topic: string;
-  readonly options: Readonly<SubscribeOptions>;
-  readonly #attachment: Attachment;
-  readonly #close: () => Promise<void>;
-  readonly #gone: () => void;
-  #unsubscribing: Promise<void> | null = null;
-  #unwatch = () => {};
-
-  constructor(
-    topic: string,
-    options: SubscribeOptions,
-    attachment: Attachment,
-    close: () => Promise<void>,
-    gone: () => void,
-  ) {
-    this.topic = topic;
-    this.options = options;
-    this.#attachment = attachment;
-    this.#close = close;
-    this.#gone = gone;
-  }
-
-  get inFlight(): number {
-    return this.#attachment.inFlight;
-  }
-
-  watch(signal: AbortSignal | null): void {
-    if (signal === null) return;
-    const stop = () => void this.unsubscribe();
-    signal.addEventListener('abort', stop, { once: true });
-    this.#unwatch = () => signal.removeEventListener('abort', stop);
-  }
-
-  unsubscribe(): Promise<void> {
-    this.#unwatch();
-    this.#unsubscribing ??= this.#close().finally(this.#gone);
-    return this.#unsubscribing;
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.unsubscribe();
-  }
+function checkHandler(handler: unknown): void {
+  if (typeof handler === 'function') return;
+  throw new RivuletError('INVALID_ARGUMENT', `the handler is a function, not ${shown(handler)}`);
 }
+
+const DEFAULT_BATCH = { size: 100, waitMs: 10 };
+/** What a subscription has to say to its server when it leaves may take this long, ms. */
+const LEAVE_MS = 2000;
 
 const firstOf = (receipts: readonly Receipt[]) => receipts[0] as Receipt;
 const allOf = (receipts: Receipt[]) => receipts;

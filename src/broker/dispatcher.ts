@@ -135,7 +135,9 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
     if (this.#closing || this.stuck || this.#suspects > 0) return 0;
     const { maxInFlight } = this.options;
     const room = maxInFlight - this.#held.size - this.#overdue - this.#reserved;
-    return Math.max(0, this.#handOvers.trusted ? room : Math.min(room, this.idle));
+    // In order, what waits for its turn is counted before it has it.
+    const fetchesAhead = this.#handOvers.trusted || this.options.ordered !== 'no';
+    return Math.max(0, fetchesAhead ? room : Math.min(room, this.idle));
   }
 
   /** Of the next deliveries, how many are handed over as soon as they are pushed. */

@@ -40,7 +40,6 @@ import type { BrokerOptions, RequestOptions, ResolvedSubscribeOptions } from './
 import { afterId, readId } from './positions.ts';
 import { Responses } from './responses.ts';
 import { SharedEngines } from './shared-engines.ts';
-import { checkGroup, checkTopic } from './topics.ts';
 
 const LARGEST_BODY = 512 * 1024 * 1024;
 /** Dead letters sent back in one turn. */
@@ -97,10 +96,12 @@ export class EmbeddedBroker extends BrokerBase {
     };
   }
 
-  async pending(topic: string, group: string, query: PendingQuery = {}): Promise<PendingEntry[]> {
+  protected async doPending(
+    topic: string,
+    group: string,
+    query: PendingQuery = {},
+  ): Promise<PendingEntry[]> {
     this.mustBeConnected();
-    checkTopic(topic);
-    checkGroup(group);
     const { consumer: name, minIdleMs = 0, limit = 100, after } = query;
     const start = after === undefined ? StreamId.min() : readId(after);
     if (after !== undefined && !start.increment()) return [];
@@ -127,10 +128,7 @@ export class EmbeddedBroker extends BrokerBase {
     return entries;
   }
 
-  async replay(topic: string, group: string, from: Position): Promise<void> {
-    this.mustBeConnected();
-    checkTopic(topic);
-    checkGroup(group);
+  protected async doReplay(topic: string, group: string, from: Position): Promise<void> {
     const shell = this.#connected;
     shell.change(() => {
       const { database } = shell;
@@ -149,11 +147,9 @@ export class EmbeddedBroker extends BrokerBase {
     await shell.safe();
   }
 
-  async redrive(topic: string, options: RedriveOptions = {}): Promise<number> {
+  protected async doRedrive(topic: string, options: RedriveOptions = {}): Promise<number> {
     this.mustBeConnected();
-    checkTopic(topic);
     const { from = `${topic}.dead`, limit = Number.POSITIVE_INFINITY } = options;
-    checkTopic(from);
     const shell = this.#connected;
     const publisher = this.#publisher as EmbeddedPublisher;
     const after = StreamId.min();
@@ -170,8 +166,7 @@ export class EmbeddedBroker extends BrokerBase {
     return done;
   }
 
-  async *topics(): AsyncIterable<TopicInfo> {
-    this.mustBeConnected();
+  protected async *doTopics(): AsyncIterable<TopicInfo> {
     const shell = this.#connected;
     const names = shell.run(() =>
       [...shell.database.entries()]
@@ -186,9 +181,7 @@ export class EmbeddedBroker extends BrokerBase {
     }
   }
 
-  async deleteTopic(topic: string): Promise<void> {
-    this.mustBeConnected();
-    checkTopic(topic);
+  protected async doDeleteTopic(topic: string): Promise<void> {
     const shell = this.#connected;
     shell.change(() => {
       const { database } = shell;
@@ -209,6 +202,13 @@ export class EmbeddedBroker extends BrokerBase {
     const shell = this.#connected;
     shell.change((engine) => engine.flushAll());
     await shell.safe();
+  }
+
+  /** Bodies are in the stream when `store` returns. */
+  protected override readonly keepsBodies = false;
+
+  protected override checkId(id: string): void {
+    readId(id);
   }
 
   protected async open(): Promise<void> {

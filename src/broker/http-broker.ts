@@ -9,7 +9,9 @@
  * stored: a message lives in its subscriber's memory.
  *
  * Address: `http://host:port` to listen on; port 0 chooses one. The registry is `client.registry`
- * (ServiceRegistry); without one, brokers of this process find each other.
+ * (ServiceRegistry); without one, brokers of this process find each other. A broker that listens on
+ * every interface is called at `client.advertise` (host or host:port), or at this machine's first
+ * address.
  */
 import {
   Agent,
@@ -20,7 +22,9 @@ import {
   type ServerResponse,
 } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { networkInterfaces } from 'node:os';
 import { RivuletError } from '../errors.ts';
+import { parseAddress } from './addresses.ts';
 import type { PendingEntry, Receipt, TopicInfo } from './broker.ts';
 import { type Attachment, BrokerBase, type PublishPlan } from './broker-base.ts';
 import type { Capabilities } from './capabilities.ts';
@@ -90,24 +94,24 @@ export class HttpBroker extends BrokerBase {
     return bound ? `http://${hostPort(bound)}` : (this.options.addresses[0] ?? '');
   }
 
-  pending(): Promise<PendingEntry[]> {
+  protected doPending(): Promise<PendingEntry[]> {
     return Promise.reject(cannot('pending'));
   }
 
-  replay(): Promise<void> {
+  protected doReplay(): Promise<void> {
     return Promise.reject(cannot('replay'));
   }
 
-  redrive(): Promise<number> {
+  protected doRedrive(): Promise<number> {
     return Promise.reject(cannot('redrive'));
   }
 
-  deleteTopic(): Promise<void> {
+  protected doDeleteTopic(): Promise<void> {
     return Promise.reject(cannot('deleteTopic'));
   }
 
   /** Those that somebody subscribes to; nothing is stored, so there is no length. */
-  async *topics(): AsyncIterable<TopicInfo> {
+  protected async *doTopics(): AsyncIterable<TopicInfo> {
     this.mustBeConnected();
     const topics = new Map<string, Set<string>>();
     for (const { version, nodes } of await this.#registry.getService(SERVICE)) {
@@ -124,18 +128,16 @@ export class HttpBroker extends BrokerBase {
   }
 
   protected async open(): Promise<void> {
-    const url = new URL(this.options.addresses[0] ?? 'http://127.0.0.1:0');
+    const { host, port } = parseAddress(this.options.addresses[0] ?? 'http://127.0.0.1:0');
     const server = createServer((incoming, response) => this.#receive(incoming, response));
     this.#server = server;
     this.#agent = new Agent({ keepAlive: true, maxSockets: 64 });
     await new Promise<void>((resolve, reject) => {
       server.once('error', (cause) => {
-        const text = `cannot listen on ${url.host}: ${cause.message}`;
+        const text = `cannot listen on ${host}: ${cause.message}`;
         reject(new RivuletError('CONNECTION_FAILED', text, { cause }));
       });
-      // `new URL` leaves out 80, which is what http:// without a port means.
-      const port = /:\d+$/.test(url.host) ? Number(url.port) : 0;
-      server.listen(port, url.hostname || '127.0.0.1', resolve);
+      server.listen(port ?? 0, host || '127.0.0.1', resolve);
     });
     this.#renewLater();
   }
@@ -182,8 +184,12 @@ export class HttpBroker extends BrokerBase {
   ): Promise<Attachment> {
     const { scheduler } = this.options;
     const id = `${topic}-${scheduler.uniqueName()}`;
+    if (options.group === BROADCAST) {
+      const text = `group ${BROADCAST} is go-micro's name for subscribers without a group`;
+      throw new RivuletError('INVALID_ARGUMENT', text);
+    }
     const version = options.group ?? BROADCAST;
-    const address = hostPort((this.#server as Server).address() as AddressInfo);
+    const address = this.#advertised();
     const metadata = { secure: 'false', broker: 'http', topic };
     const record = { name: SERVICE, version, nodes: [{ id, address, metadata }] };
     const subscription = new HttpSubscription({
@@ -200,14 +206,43 @@ export class HttpBroker extends BrokerBase {
       handOver: (raw) => this.#handOver(raw, version, id),
       leave: async () => {
         this.#records.delete(record);
-        await this.#registry.deregister(record);
         this.#subscriptions.delete(id);
+        try {
+          await this.#registry.deregister(record);
+        } catch (cause) {
+          // Its record ends when its time does.
+          const text = 'a subscription could not be taken out of the registry';
+          this.events.emit('warning', { error: new RivuletError('INTERNAL', text, { cause }) });
+        }
       },
     });
     this.#subscriptions.set(id, subscription);
     this.#records.add(record);
-    await this.#registry.register(record, TTL_MS);
+    const register = () => reached(() => this.#registry.register(record, TTL_MS));
+    const { publishTimeoutMs } = this.options;
+    try {
+      await this.patiently(`subscribe to ${topic}`, publishTimeoutMs, options.signal, register);
+    } catch (error) {
+      this.#records.delete(record);
+      this.#subscriptions.delete(id);
+      await subscription.close(0);
+      throw error;
+    }
     return subscription;
+  }
+
+  /** Where others reach this process: an address to listen on everywhere is none to be called at. */
+  #advertised(): string {
+    const bound = (this.#server as Server).address() as AddressInfo;
+    const chosen = this.options.client?.advertise;
+    if (typeof chosen === 'string')
+      return chosen.includes(':') ? chosen : `${chosen}:${bound.port}`;
+    if (bound.address !== '0.0.0.0' && bound.address !== '::') return hostPort(bound);
+    const own = Object.values(networkInterfaces()).flatMap((each) => each ?? []);
+    const wanted = own.filter(({ internal }) => !internal);
+    const found = wanted.find(({ family }) => family === 'IPv4') ?? wanted[0];
+    if (found === undefined) return `127.0.0.1:${bound.port}`;
+    return hostPort({ address: found.address, family: found.family, port: bound.port });
   }
 
   protected attachResponder(): Promise<Attachment> {
@@ -225,7 +260,8 @@ export class HttpBroker extends BrokerBase {
   async #spread(wire: WireMessage, takenBy: Set<string>): Promise<void> {
     const bytes = toWire(wire);
     const targets = new Map<string, ServiceNode[]>();
-    for (const { version, nodes } of await this.#registry.getService(SERVICE)) {
+    const records = await reached(() => this.#registry.getService(SERVICE));
+    for (const { version, nodes } of records) {
       for (const node of nodes) {
         if (node.metadata.topic !== wire.topic) continue;
         const target = version === BROADCAST ? `node ${node.id}` : `queue ${version}`;
@@ -329,6 +365,16 @@ export class HttpBroker extends BrokerBase {
 
 function hostPort({ address, port, family }: AddressInfo): string {
   return family === 'IPv6' ? `[${address}]:${port}` : `${address}:${port}`;
+}
+
+/** A registry that fails is as good as a broker that cannot be reached. */
+async function reached<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (cause) {
+    if (cause instanceof RivuletError && !cause.retryable) throw cause;
+    throw new RivuletError('NOT_CONNECTED', 'the registry cannot be reached', { cause });
+  }
 }
 
 function cannot(what: string): RivuletError {

@@ -13,11 +13,13 @@ import type { RawDelivery, Settler } from './delivery.ts';
 import { type Consume, Dispatcher } from './dispatcher.ts';
 import type { Events } from './events.ts';
 import { deadLetterMessage, type Message } from './message.ts';
-import type { ResolvedSubscribeOptions } from './options.ts';
+import { deadlineGraceMs, type ResolvedSubscribeOptions } from './options.ts';
 import type { Scheduler } from './scheduler.ts';
 import type { Tracing } from './trace.ts';
 
 const MOST_WAITING = 10_000;
+/** What no other member of the queue takes is offered again after this time, ms. */
+const OFFER_AGAIN_MS = 500;
 
 export interface HttpSubscriptionSetup {
   readonly topic: string;
@@ -40,6 +42,7 @@ export class HttpSubscription implements Attachment, Settler {
   /** In the dispatcher's hands, with what ends their deadline; or resting, with what ends that. */
   readonly #timers = new Map<string, () => void>();
   #closed = false;
+  #cancelRetry: (() => void) | null = null;
 
   constructor(setup: HttpSubscriptionSetup) {
     this.#setup = setup;
@@ -61,6 +64,8 @@ export class HttpSubscription implements Attachment, Settler {
   /** Takes a message; false when there is no room, or not any more. */
   accept(raw: RawDelivery): boolean {
     if (this.#closed || this.#waiting.length >= MOST_WAITING) return false;
+    // A publisher that has not heard the answer sends it again.
+    if (this.#timers.has(raw.id) || this.#waiting.some(({ id }) => id === raw.id)) return true;
     this.#waiting.push(raw);
     this.#pump();
     return true;
@@ -68,6 +73,7 @@ export class HttpSubscription implements Attachment, Settler {
 
   async close(timeoutMs: number): Promise<void> {
     this.#closed = true;
+    this.#cancelRetry?.();
     await this.#setup.leave();
     await this.#dispatcher.close(timeoutMs);
     for (const cancel of this.#timers.values()) cancel();
@@ -110,12 +116,35 @@ export class HttpSubscription implements Attachment, Settler {
   #pump(): void {
     while (!this.#closed && this.#waiting.length > 0 && this.#dispatcher.free > 0) {
       const raw = this.#waiting.shift() as RawDelivery;
-      this.#watch(raw, this.#setup.options.ackWaitMs);
+      const { ackWaitMs } = this.#setup.options;
+      this.#watch(raw, ackWaitMs + deadlineGraceMs(ackWaitMs));
       this.#dispatcher.push(raw);
     }
-    // Handlers that do not return must not keep what waits from the queue's other members.
-    if (this.#dispatcher.stuck && this.#setup.options.group !== null) {
-      for (const raw of this.#waiting.splice(0)) void this.#handOver(raw);
+    this.#passOn();
+  }
+
+  /**
+   * Handlers that do not return must not keep what waits from the queue's other members. Where no
+   * other member takes it, it is offered again later, not at once.
+   */
+  #passOn(): void {
+    const { options, scheduler, handOver } = this.#setup;
+    if (!this.#dispatcher.stuck || options.group === null || this.#cancelRetry !== null) return;
+    const offered = this.#waiting.splice(0);
+    if (offered.length === 0) return;
+    this.#cancelRetry = scheduler.after(OFFER_AGAIN_MS, () => {
+      this.#cancelRetry = null;
+      this.#pump();
+    });
+    for (const raw of offered) {
+      void handOver(raw)
+        .catch(() => false)
+        .then((taken) => {
+          if (taken) return;
+          if (this.#closed) this.#lost(raw);
+          else this.#waiting.push(raw);
+          if (!this.#dispatcher.stuck) this.#pump();
+        });
     }
   }
 
@@ -149,12 +178,14 @@ export class HttpSubscription implements Attachment, Settler {
   }
 
   async #handOver(raw: RawDelivery): Promise<void> {
-    const { events, handOver, options } = this.#setup;
-    if (options.group !== null && (await handOver(raw))) return;
-    if (!this.#closed) {
-      this.#again(raw);
-      return;
-    }
+    const { handOver, options } = this.#setup;
+    if (options.group !== null && (await handOver(raw).catch(() => false))) return;
+    if (this.#closed) this.#lost(raw);
+    else this.#again(raw);
+  }
+
+  #lost(raw: RawDelivery): void {
+    const { events } = this.#setup;
     const text = `message ${raw.id} of ${raw.topic} is lost: its subscriber left, and there is no other`;
     events.emit('warning', { error: new RivuletError('DELIVERY_LOST', text) });
   }

@@ -5,9 +5,10 @@
  * afterwards changes nothing. Every broker refuses the same with INVALID_ARGUMENT.
  * Cost: one copy of the headers, and of the body where `copyBody`.
  */
+
+import { shown } from '../client/option-table.ts';
 import { RivuletError } from '../errors.ts';
 import type { Message } from './message.ts';
-import { shown } from './option-table.ts';
 import { isWellFormed } from './text.ts';
 
 const NO_HEADERS: Readonly<Record<string, string>> = Object.freeze({});

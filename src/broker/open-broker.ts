@@ -6,7 +6,7 @@
  */
 import { RivuletError } from '../errors.ts';
 import { nearestName } from '../util/nearest-name.ts';
-import { withoutPassword } from './addresses.ts';
+import { splitAddresses, withoutPassword } from './addresses.ts';
 import type { Broker } from './broker.ts';
 import type { BrokerOptions } from './options.ts';
 
@@ -58,9 +58,14 @@ export async function openBroker(
   url: string | readonly string[],
   options: Partial<BrokerOptions> = {},
 ): Promise<Broker> {
-  const addresses = (typeof url === 'string' ? splitAddresses(url) : url).map((address) =>
-    address.trim(),
-  );
+  const given = typeof url === 'string' ? splitAddresses(url) : url;
+  if (!Array.isArray(given) || given.some((each) => typeof each !== 'string')) {
+    throw new RivuletError(
+      'INVALID_ARGUMENT',
+      'an address is a URL as text, or several in an array',
+    );
+  }
+  const addresses = given.map((address) => address.trim());
   const found = new Set(addresses.map(schemeOf));
   const [scheme] = found;
   if (scheme === undefined) throw new RivuletError('INVALID_ARGUMENT', 'no address was given');
@@ -81,15 +86,6 @@ export async function openBroker(
   return broker;
 }
 
-/** A comma separates addresses where a scheme follows it, or else repeats the first one's. */
-function splitAddresses(url: string): string[] {
-  if (!url.includes(',')) return [url];
-  const [first, ...rest] = url.split(',');
-  const prefix = /^[a-z][a-z0-9+.-]*:\/\//i.exec(first.trim())?.[0];
-  if (prefix === undefined) return [url];
-  return [first, ...rest.map((part) => (part.includes('://') ? part : `${prefix}${part.trim()}`))];
-}
-
 function schemeOf(address: string): string {
   const scheme = /^([a-z][a-z0-9+.-]*):/i.exec(address)?.[1];
   if (scheme === undefined) {
@@ -106,9 +102,11 @@ async function loadAdapter(name: string, scheme: string): Promise<BrokerModule> 
     return await import(name);
   } catch (cause) {
     const { code, message } = cause as NodeJS.ErrnoException;
-    // Only when the adapter itself is missing; what it lacks in turn is another error.
-    if (code !== 'ERR_MODULE_NOT_FOUND' || !message.includes(`'${name}'`)) throw cause;
-    const text = `${scheme}: needs a package that is not installed: npm install ${name}`;
+    if (code !== 'ERR_MODULE_NOT_FOUND') throw cause;
+    // The package itself, or a file or package that it needs in turn.
+    const text = message.includes(`'${name}'`)
+      ? `${scheme}: needs a package that is not installed: npm install ${name}`
+      : `${scheme}: the package ${name} is there and not whole: build it (npm run build), or install it again`;
     throw new RivuletError('ADAPTER_MISSING', text, { cause });
   }
 }

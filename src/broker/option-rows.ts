@@ -13,7 +13,7 @@ import {
   type OptionTable,
   shown,
   timeout,
-} from './option-table.ts';
+} from '../client/option-table.ts';
 import { isWellFormed } from './text.ts';
 import { checkGroup, checkTopic } from './topics.ts';
 
@@ -87,7 +87,7 @@ const pendingTable: OptionTable = {
 };
 
 const redriveTable: OptionTable = {
-  from: { kind: 'text', check: (value) => checkTopic(value) },
+  from: { kind: 'text', check: checkTopicName },
   // Infinity = all, as when it is left out.
   limit: { kind: 'other', check: checkLimit },
 };
@@ -174,7 +174,16 @@ function checkDeadLetter(value: unknown, name: string): void {
   if (typeof value !== 'string') {
     throw invalid(`${name} is the name of a topic, or false, not ${shown(value)}`);
   }
-  checkTopic(value);
+  checkTopicName(value, name);
+}
+
+/** A topic among options: what is wrong with it is wrong with the option. */
+function checkTopicName(value: string, name: string): void {
+  try {
+    checkTopic(value);
+  } catch (cause) {
+    throw invalid(`${name}: ${(cause as Error).message}`);
+  }
 }
 
 function checkPublishId(value: string, name: string): void {

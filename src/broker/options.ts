@@ -3,9 +3,9 @@
  * that fill the defaults in and reject nonsense. What an option may be stands in option-rows.ts.
  */
 import { hostname } from 'node:os';
+import { checkOptions, given, invalid } from '../client/option-table.ts';
 import type { Position } from './broker.ts';
 import { brokerTable, MOST_IN_FLIGHT, subscribeTable } from './option-rows.ts';
-import { checkOptions, given, invalid } from './option-table.ts';
 import type { Scheduler } from './scheduler.ts';
 import { systemScheduler } from './system-scheduler.ts';
 

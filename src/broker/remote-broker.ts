@@ -7,7 +7,7 @@
  * sent again without coming twice.
  */
 import type { CommandArgument } from '../client/command-encoder.ts';
-import { type Reply, ReplyError, ReplyMap } from '../client/reply.ts';
+import { type Reply, ReplyMap } from '../client/reply.ts';
 import { RivuletError } from '../errors.ts';
 import { withoutPassword } from './addresses.ts';
 import type {
@@ -25,27 +25,16 @@ import type { Consume } from './dispatcher.ts';
 import { messageOf, pushFields } from './entry.ts';
 import { type Message, redrivenMessage } from './message.ts';
 import type { BrokerOptions, RequestOptions, ResolvedSubscribeOptions } from './options.ts';
+import { readId } from './positions.ts';
 import { type Command, RemoteLink } from './remote-link.ts';
+import { ID_WINDOW_MS, MOST_PUBLISH_IDS, RemotePublisher } from './remote-publisher.ts';
 import { isGroupLost } from './remote-reader.ts';
 import { RemoteRequests } from './remote-requests.ts';
 import { RemoteResponder } from './remote-responder.ts';
 import { RemoteStreamWatch } from './remote-stream-watch.ts';
 import { RemoteSubscription } from './remote-subscription.ts';
 import { toId } from './remote-topic.ts';
-import { checkGroup, checkTopic } from './topics.ts';
 
-/**
- * A stream remembers so many ids of each producer (stream-idmp-maxsize), for so long
- * (stream-idmp-duration). So the numbers of this process go round several producers, and no more
- * publishes are ever unanswered than they remember.
- */
-const IDS_OF_A_PRODUCER = 100;
-const ID_WINDOW_MS = 100_000;
-const PRODUCERS = 64;
-const MOST_AT_ONCE = IDS_OF_A_PRODUCER * (PRODUCERS - 2);
-/** Publishes that have an id of their own share producers, each id always the same one. */
-const BY_ID = 'rivulet-id-';
-const PRODUCERS_BY_ID = 128;
 const REDRIVE = 'redrive';
 const PAGE = 100;
 const SCANNED = 1000;
@@ -62,11 +51,7 @@ export function createBroker(
 
 export class RemoteBroker extends BrokerBase {
   readonly name = 'rivulet';
-  readonly #producers = producersOf(this.options.scheduler.uniqueName());
-  #nextNumber = 1;
-  /** Messages sent, or to be sent, whose fate is not known yet. */
-  #unanswered = 0;
-  #whenFewer: (() => void) | null = null;
+  readonly #publisher = new RemotePublisher(this.options.scheduler.uniqueName());
   #link: RemoteLink | null = null;
   #requests: RemoteRequests | null = null;
   #subscriptions = 0;
@@ -85,7 +70,7 @@ export class RemoteBroker extends BrokerBase {
       delayedNack: 'native',
       delayedPublish: 'native',
       deadLetter: 'atomic',
-      dedup: { windowMs: ID_WINDOW_MS, maxIds: (IDS_OF_A_PRODUCER * PRODUCERS_BY_ID) / 2 },
+      dedup: { windowMs: ID_WINDOW_MS, maxIds: MOST_PUBLISH_IDS },
       replayById: true,
       replayByTime: true,
       orderPerKey: true,
@@ -109,10 +94,12 @@ export class RemoteBroker extends BrokerBase {
     return (this.#requests as RemoteRequests).one(topic, traced, options);
   }
 
-  async pending(topic: string, group: string, query: PendingQuery = {}): Promise<PendingEntry[]> {
+  protected async doPending(
+    topic: string,
+    group: string,
+    query: PendingQuery = {},
+  ): Promise<PendingEntry[]> {
     this.mustBeConnected();
-    checkTopic(topic);
-    checkGroup(group);
     const { consumer, minIdleMs, limit = 100, after } = query;
     const command: CommandArgument[] = ['XPENDING', topic, group];
     if (minIdleMs !== undefined) command.push('IDLE', Math.ceil(minIdleMs));
@@ -127,10 +114,7 @@ export class RemoteBroker extends BrokerBase {
     }));
   }
 
-  async replay(topic: string, group: string, from: Position): Promise<void> {
-    this.mustBeConnected();
-    checkTopic(topic);
-    checkGroup(group);
+  protected async doReplay(topic: string, group: string, from: Position): Promise<void> {
     const policy = await this.#ofGroup(topic, group, ['XGROUP', 'GETPOLICY', topic, group]);
     // A new group in the old one's place: SETID alone would keep what is pending.
     const commands: Command[] = [
@@ -141,9 +125,8 @@ export class RemoteBroker extends BrokerBase {
     await this.#connected.transaction(commands);
   }
 
-  async redrive(topic: string, options: RedriveOptions = {}): Promise<number> {
+  protected async doRedrive(topic: string, options: RedriveOptions = {}): Promise<number> {
     this.mustBeConnected();
-    checkTopic(topic);
     const { from = `${topic}.dead`, limit = Number.POSITIVE_INFINITY } = options;
     let done = 0;
     for (let after = '-'; done < limit; ) {
@@ -167,8 +150,7 @@ export class RemoteBroker extends BrokerBase {
     return done;
   }
 
-  async *topics(): AsyncIterable<TopicInfo> {
-    this.mustBeConnected();
+  protected async *doTopics(): AsyncIterable<TopicInfo> {
     for (const topic of await this.#allTopics()) {
       const [length, groups] = await this.#connected.pipeline([
         ['XLEN', topic],
@@ -190,9 +172,7 @@ export class RemoteBroker extends BrokerBase {
     }
   }
 
-  async deleteTopic(topic: string): Promise<void> {
-    this.mustBeConnected();
-    checkTopic(topic);
+  protected async doDeleteTopic(topic: string): Promise<void> {
     const link = this.#connected;
     for (;;) {
       const waiting = (await link.call('XSCHEDULE', 'LIST', topic, 'COUNT', SCANNED)) as [Buffer][];
@@ -200,6 +180,10 @@ export class RemoteBroker extends BrokerBase {
       await link.call('XSCHEDULE', 'CANCEL', topic, ...waiting.map(([name]) => name));
     }
     await link.call('DEL', topic);
+  }
+
+  protected override checkId(id: string): void {
+    readId(id);
   }
 
   protected async open(signal: AbortSignal): Promise<void> {
@@ -227,16 +211,7 @@ export class RemoteBroker extends BrokerBase {
     messages: readonly Message[],
     plan: PublishPlan,
   ): Promise<Receipt[]> {
-    if (plan.id !== null) return this.#storeOnce(topic, messages[0] as Message, plan);
-    // The same numbers each time it is tried.
-    if (plan.mark === undefined) {
-      plan.mark = this.#nextNumber;
-      this.#nextNumber += messages.length;
-    }
-    const hasRoom = this.#unanswered + messages.length <= MOST_AT_ONCE;
-    return hasRoom
-      ? this.#send(topic, messages, plan, plan.mark)
-      : this.#storeInParts(topic, messages, plan, plan.mark);
+    return this.#publisher.store(this.#connected, topic, messages, plan);
   }
 
   protected attach(
@@ -295,90 +270,6 @@ export class RemoteBroker extends BrokerBase {
 
   #whenReached<T>(what: string, work: () => Promise<T>): Promise<T> {
     return this.patiently(what, this.options.publishTimeoutMs, null, work);
-  }
-
-  async #storeInParts(
-    topic: string,
-    messages: readonly Message[],
-    plan: PublishPlan,
-    from: number,
-  ): Promise<Receipt[]> {
-    const receipts: Receipt[] = [];
-    for (let at = 0; at < messages.length; at += MOST_AT_ONCE) {
-      const part = messages.slice(at, at + MOST_AT_ONCE);
-      while (this.#unanswered > 0 && this.#unanswered + part.length > MOST_AT_ONCE) {
-        await this.#fewer();
-      }
-      receipts.push(...(await this.#send(topic, part, plan, from + at)));
-    }
-    return receipts;
-  }
-
-  /** In order, in one write. What was stored before the connection was cut is recognised again. */
-  #send(
-    topic: string,
-    messages: readonly Message[],
-    plan: PublishPlan,
-    from: number,
-  ): Promise<Receipt[]> {
-    return new Promise((resolve, reject) => {
-      const receipts: Receipt[] = [];
-      const answered = () => {
-        this.#unanswered--;
-        if (this.#whenFewer !== null) this.#whenFewer();
-      };
-      const pending = {
-        reply(value: Reply) {
-          answered();
-          if (value instanceof ReplyError) {
-            reject(inBatch(value, messages.length, receipts.length));
-            return;
-          }
-          const id = (value as Buffer).toString('latin1');
-          if (receipts.push({ id, duplicate: false }) === messages.length) resolve(receipts);
-        },
-        fail(error: RivuletError) {
-          answered();
-          reject(error);
-        },
-      };
-      this.#unanswered += messages.length;
-      for (let i = 0; i < messages.length; i++) {
-        const number = from + i;
-        const producer = this.#producers[Math.floor(number / IDS_OF_A_PRODUCER) % PRODUCERS];
-        const command = addCommand(topic, producer, number, messages[i] as Message, plan);
-        this.#connected.send(command, pending);
-      }
-    });
-  }
-
-  /** A publish with an id: what the topic counts of duplicates tells whether it was one. */
-  async #storeOnce(topic: string, message: Message, plan: PublishPlan): Promise<Receipt[]> {
-    const id = plan.id as string;
-    const producer = `${BY_ID}${hash(id) % PRODUCERS_BY_ID}`;
-    const replies = await this.#connected.pipeline([
-      ['MULTI'],
-      ['XINFO', 'STREAM', topic],
-      addCommand(topic, producer, id, message, plan),
-      ['XINFO', 'STREAM', topic],
-      ['EXEC'],
-    ]);
-    const result = replies.at(-1) as Reply;
-    if (!Array.isArray(result)) throw replies.find((reply) => reply instanceof ReplyError);
-    const [before, added, after] = result as [Reply, Reply, Reply];
-    if (added instanceof ReplyError) throw added;
-    return [{ id: String(added), duplicate: duplicates(after) > duplicates(before) }];
-  }
-
-  #fewer(): Promise<void> {
-    return new Promise((resolve) => {
-      const others = this.#whenFewer;
-      this.#whenFewer = () => {
-        this.#whenFewer = null;
-        others?.();
-        resolve();
-      };
-    });
   }
 
   async #askServer(link: RemoteLink): Promise<void> {
@@ -446,45 +337,4 @@ function policyAgain(topic: string, group: string, policy: ReplyMap): Command {
     ...(rests && number('backoff-jitter') === 1 ? ['JITTER'] : []),
     ...(dead instanceof Buffer ? ['DEADLETTER', dead] : ['NODEADLETTER']),
   ];
-}
-
-function addCommand(
-  topic: string,
-  producer: string,
-  id: string | number,
-  message: Message,
-  plan: PublishPlan,
-): Command {
-  const command: CommandArgument[] = ['XADD', topic, 'IDMP', producer, id];
-  if (plan.maxLength !== null) command.push('MAXLEN', '~', plan.maxLength);
-  if (plan.delayMs !== null) command.push('DELAY', Math.ceil(plan.delayMs));
-  else if (plan.deliverAt !== null) command.push('AT', plan.deliverAt);
-  command.push('*');
-  pushFields(command, message);
-  return command;
-}
-
-function inBatch(error: ReplyError, size: number, at: number): RivuletError {
-  if (size === 1) return error;
-  return new RivuletError(error.code, `message ${at} of a batch: ${error.message}`, {
-    cause: error,
-  });
-}
-
-function producersOf(name: string): readonly string[] {
-  return Array.from({ length: PRODUCERS }, (_, index) => `${name}-${index}`);
-}
-
-/** How often the stream has recognised an id; a stream that is not there has not. */
-function duplicates(facts: Reply): number {
-  return facts instanceof ReplyMap ? Number(facts.get('iids-duplicates')) : 0;
-}
-
-/** FNV-1a. */
-function hash(text: string): number {
-  let value = 0x811c9dc5;
-  for (let i = 0; i < text.length; i++) {
-    value = Math.imul(value ^ text.charCodeAt(i), 0x01000193);
-  }
-  return value >>> 0;
 }

@@ -11,7 +11,7 @@ import { Connection, type ConnectionListener } from '../client/connection.ts';
 import { type ClientOptions, type ResolvedOptions, resolveOptions } from '../client/options.ts';
 import { type Reply, ReplyError } from '../client/reply.ts';
 import { RivuletError } from '../errors.ts';
-import { withoutPassword } from './addresses.ts';
+import { databaseOf, parseAddress, withoutPassword } from './addresses.ts';
 import { type BrokerOptions, backoffMs } from './options.ts';
 import { pause } from './scheduler.ts';
 
@@ -103,7 +103,14 @@ export class RemoteLink {
       const reply = (value: Reply) => {
         if (replies.push(value) === commands.length) resolve(replies);
       };
-      for (const args of commands) this.send(args, { reply, fail: reject });
+      const connection = this.#connection;
+      if (connection === null) {
+        reject(new RivuletError('NOT_CONNECTED', 'there is no connection to the server'));
+        return;
+      }
+      const pending = { reply, fail: (error: RivuletError) => reject(outage(error)) };
+      // All of them or, where an argument is none, nothing: a MULTI without its EXEC would stay open.
+      connection.sendAll(commands.map((args) => ({ args, pending })));
     });
   }
 
@@ -208,18 +215,17 @@ export class RemoteLink {
 }
 
 function targetOf(address: string, broker: BrokerOptions): ResolvedOptions {
-  if (!URL.canParse(address)) {
-    const text = `${JSON.stringify(withoutPassword(address))} is no rivulet:// URL`;
-    throw new RivuletError('INVALID_ARGUMENT', text);
-  }
-  const url = new URL(address);
+  const parsed = parseAddress(address);
+  const { scheme, host, port, username, password } = parsed;
+  const tls = (broker.client as ClientOptions | undefined)?.tls;
   const given: ClientOptions = {
-    host: url.hostname.replace(/^\[|\]$/g, '') || '127.0.0.1',
-    port: url.port === '' ? PORT : Number(url.port),
-    ...(url.username ? { username: decodeURIComponent(url.username) } : {}),
-    ...(url.password ? { password: decodeURIComponent(url.password) } : {}),
-    ...(url.pathname.length > 1 ? { db: Number(url.pathname.slice(1)) } : {}),
-    ...(url.protocol === 'rivulets:' ? { tls: true } : {}),
+    host: host || '127.0.0.1',
+    port: port ?? PORT,
+    db: databaseOf(parsed, address),
+    ...(username === null ? {} : { username }),
+    ...(password === null ? {} : { password }),
+    // The options of `client` say which certificates are trusted.
+    ...(scheme === 'rivulets' ? { tls: typeof tls === 'object' ? tls : true } : {}),
   };
   return resolveOptions({
     name: broker.clientName.replace(/[^!-~]/g, '_'),

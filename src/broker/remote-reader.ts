@@ -8,7 +8,7 @@
  * connection; a read that is not answered in its time ends the connection. So it cannot look alive
  * and not be.
  * Invariant: it asks for no more than the dispatcher has room for. In an ordered group only the
- * leader reads; a leader that falls silent loses its lead, and the next one begins with everything
+ * leader of a topic reads it; a member reads the topics that it leads. A leader that falls silent loses its lead, and the next one begins with everything
  * that is pending.
  */
 import type { CommandArgument } from '../client/command-encoder.ts';
@@ -44,6 +44,8 @@ export interface ReaderSetup {
   readonly events: Events<BrokerEvents>;
   /** One consumer of the group at a time. */
   readonly exclusive: boolean;
+  /** The subscription has a pattern: a deleted topic is not made again. */
+  readonly wildcards: boolean;
 }
 
 export class RemoteReader {
@@ -134,20 +136,23 @@ export class RemoteReader {
   async #turn(connection: Connection): Promise<void> {
     if (this.topics.length === 0) return this.#untilTopics();
     const { dispatcher, exclusive } = this.#setup;
-    if (exclusive && !(await this.#lead(connection))) return this.#rest(ASK_FOR_LEAD_MS);
-    for (const each of this.topics) {
+    if (exclusive) await this.#lead(connection);
+    // Other members lead the other topics of the group.
+    const own = exclusive ? this.topics.filter((each) => each.leading) : [...this.topics];
+    if (own.length === 0) return this.#rest(ASK_FOR_LEAD_MS);
+    for (const each of own) {
       if (each.recovering && dispatcher.free > 0) await this.#recover(each);
     }
     const { free } = dispatcher;
     if (free === 0) return this.#untilFree();
-    if (this.topics.some((each) => each.recovering)) return;
-    await this.#read(connection, free);
+    if (own.some((each) => each.recovering)) return;
+    await this.#read(connection, own, free);
   }
 
-  async #read(connection: Connection, free: number): Promise<void> {
+  async #read(connection: Connection, own: readonly RemoteTopic[], free: number): Promise<void> {
     const { consumer, dispatcher, exclusive } = this.#setup;
     const blockMs = exclusive ? LEAD_BLOCK_MS : BLOCK_MS;
-    const [first] = this.topics as [RemoteTopic];
+    const [first] = own as [RemoteTopic];
     const command: CommandArgument[] = [
       ...['XREADGROUP', 'GROUP', first.group, consumer, 'COUNT', free, 'MAXCOUNT', free],
       ...[
@@ -162,8 +167,8 @@ export class RemoteReader {
       ],
       'STREAMS',
     ];
-    for (const each of this.topics) command.push(each.topic);
-    for (let i = 0; i < this.topics.length; i++) command.push('>');
+    for (const each of own) command.push(each.topic);
+    for (let i = 0; i < own.length; i++) command.push('>');
     this.#isBlocked = true;
     let reply: Reply;
     try {
@@ -239,24 +244,25 @@ export class RemoteReader {
     each.recovering = taken.length < missing.length;
   }
 
-  /** Takes or keeps the lead of every topic; false while another has one of them. */
-  async #lead(connection: Connection): Promise<boolean> {
+  /** Takes or keeps the lead of every topic that no other member leads. */
+  async #lead(connection: Connection): Promise<void> {
     const { dispatcher } = this.#setup;
     if (dispatcher.stuck) {
       // Handlers that do not return must not keep the group from its other members.
       await dispatcher.countHandOvers();
       for (const each of this.topics) if (each.leading) await this.#yieldLead(each);
-      return false;
+      return;
     }
-    let all = true;
-    for (const each of this.topics) {
+    for (const each of [...this.topics]) {
       const leads = await this.#takeLead(connection, each);
       if (leads && !each.leading) each.recovering = true;
-      if (!leads && each.leading) dispatcher.loseAll('another consumer leads the ordered group');
+      if (!leads && each.leading) {
+        for (const id of dispatcher.heldIds(each.topic)) {
+          dispatcher.lose(each.topic, id, 'another consumer leads the ordered group');
+        }
+      }
       each.leading = leads;
-      all &&= leads;
     }
-    return all;
   }
 
   async #takeLead(connection: Connection, { leaderKey }: RemoteTopic): Promise<boolean> {
@@ -292,8 +298,16 @@ export class RemoteReader {
   async #restoreGroups(): Promise<boolean> {
     const { link, dispatcher, events } = this.#setup;
     try {
-      for (const each of this.topics) {
+      for (const each of [...this.topics]) {
         const { topic, group } = each;
+        if (this.#setup.wildcards && (await link.call('EXISTS', topic)) === 0) {
+          // It was deleted. Should it be made again, the subscription finds it as a new topic.
+          this.topics.splice(this.topics.indexOf(each), 1);
+          for (const id of dispatcher.heldIds(topic)) {
+            dispatcher.lose(topic, id, 'its topic was deleted');
+          }
+          continue;
+        }
         const isNew = await each.restore(link);
         for (const id of dispatcher.heldIds(topic)) {
           dispatcher.lose(topic, id, isNew ? 'its group was lost' : 'its group was moved');

@@ -54,6 +54,8 @@ export class RemoteSubscription implements Attachment {
   #discovering: Promise<void> | null = null;
   /** Topics that the server has told of and that were not seen to yet; null = there may be any. */
   #told: Set<string> | null = new Set();
+  /** Topics that may have a group of this subscription's: a subscribe can fail midway. */
+  readonly #made = new Set<string>();
   #closed = false;
 
   private constructor(setup: SubscriptionSetup) {
@@ -79,6 +81,7 @@ export class RemoteSubscription implements Attachment {
       broker,
       events,
       exclusive: options.ordered !== 'no' && options.group !== null,
+      wildcards: isPattern(setup.pattern),
     });
   }
 
@@ -124,6 +127,7 @@ export class RemoteSubscription implements Attachment {
     const added = names.map((name) => new RemoteTopic(name, this.#group, options));
     await Promise.all(
       added.map(async (each) => {
+        this.#made.add(each.topic);
         await each.ensure(link, from);
         await this.#tidy(each.topic);
       }),
@@ -215,8 +219,8 @@ export class RemoteSubscription implements Attachment {
 
   async #destroyOwnGroup(): Promise<void> {
     const { link } = this.#setup;
-    const commands = this.#reader.topics.map(
-      ({ topic }) => ['XGROUP', 'DESTROY', topic, this.#group] as const,
+    const commands = [...this.#made].map(
+      (topic) => ['XGROUP', 'DESTROY', topic, this.#group] as const,
     );
     try {
       // A topic that is gone has taken its groups with it.

@@ -3,6 +3,7 @@
  */
 import { type Reply, ReplyError, ReplyMap } from '../client/reply.ts';
 import type { Position } from './broker.ts';
+import { compositeName } from './names.ts';
 import { deadLetterTopic, deadlineGraceMs, type ResolvedSubscribeOptions } from './options.ts';
 import type { Command, RemoteLink } from './remote-link.ts';
 
@@ -25,7 +26,7 @@ export class RemoteTopic {
     this.topic = topic;
     this.group = group;
     this.#options = options;
-    this.leaderKey = `rivulet:leader:${group}:${topic}`;
+    this.leaderKey = compositeName('leader', group, topic);
   }
 
   /**

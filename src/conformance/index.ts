@@ -8,6 +8,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { Capabilities } from '../broker/capabilities.ts';
+import { args } from './cases/arguments.ts';
 import { attempts } from './cases/attempts.ts';
 import { batches } from './cases/batches.ts';
 import { closing } from './cases/closing.ts';
@@ -15,6 +16,7 @@ import { deadLetters } from './cases/dead-letters.ts';
 import { delays } from './cases/delays.ts';
 import { flow } from './cases/flow.ts';
 import { groups } from './cases/groups.ts';
+import { neighbours } from './cases/neighbours.ts';
 import { order } from './cases/order.ts';
 import { outages } from './cases/outages.ts';
 import { publishing } from './cases/publishing.ts';
@@ -70,6 +72,8 @@ export const cases: Readonly<Record<string, readonly Case[]>> = {
   replaying,
   requests,
   refusals,
+  arguments: args,
+  neighbours,
   closing,
   outages,
 };

@@ -193,8 +193,14 @@ export function nextEvent<K extends keyof BrokerEvents>(
   });
 }
 
+/** In order of number; what came twice is there twice. */
 export function sorted(items: Iterable<string>): string[] {
-  return [...new Set(items)].sort((a, b) => Number(a) - Number(b));
+  return [...items].sort((a, b) => Number(a) - Number(b));
+}
+
+/** As `sorted`, each once: for cases in which a message may come again. */
+export function distinct(items: Iterable<string>): string[] {
+  return sorted(new Set(items));
 }
 
 /** One case: what it needs, and what it does. A need that is not met is the reason of the skip. */

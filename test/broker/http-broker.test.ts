@@ -101,3 +101,100 @@ test('a member that is gone is replaced by another; without one the publish fail
   for (let i = 0; i < 20; i++) await broker.publish('orders', message(String(i)));
   assert.equal((await seen.count(20)).length, 20);
 });
+
+test('an overdue handler alone in its queue leaves the process free to do other work', async () => {
+  const registry = new LocalRegistry();
+  await using broker = await openBroker('http://127.0.0.1:0', {
+    client: { registry },
+    drainTimeoutMs: 50,
+  });
+  const began = new Seen<string>();
+  await broker.subscribe(
+    'jobs',
+    (delivery) => {
+      began.add(Buffer.from(delivery.message.body).toString());
+      return new Promise(() => {});
+    },
+    { group: 'alone', ackWaitMs: 100 },
+  );
+  for (const each of ['a', 'b', 'c']) await broker.publish('jobs', message(each));
+  await began.count(1);
+  // The overdue ones are offered again while timers and sockets have their turn.
+  const other = new Seen<string>();
+  await broker.subscribe('other', (each) => other.add(each.id), { group: 'g' });
+  for (let i = 0; i < 10; i++) {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    await broker.publish('other', message('x'));
+  }
+  await other.count(10);
+});
+
+test('an IPv6 address is listened on and called', async () => {
+  const registry = new LocalRegistry();
+  await using broker = await openBroker('http://[::1]:0', { client: { registry } });
+  assert.match(broker.address, /^http:\/\/\[::1\]:\d+$/);
+  const seen = new Seen<string>();
+  await broker.subscribe('t', (each) => seen.add(each.id), { group: 'g' });
+  await broker.publish('t', message('x'));
+  await seen.count(1);
+});
+
+test('a broker that listens everywhere does not tell others to call 0.0.0.0', async () => {
+  for (const host of ['0.0.0.0', '[::]']) {
+    const registry = new LocalRegistry();
+    await using broker = await openBroker(`http://${host}:0`, { client: { registry } });
+    const seen = new Seen<string>();
+    await broker.subscribe('t', (each) => seen.add(each.id), { group: 'g' });
+    const [record] = await registry.getService('micro.http.broker');
+    assert.doesNotMatch(record?.nodes[0]?.address ?? '', /0\.0\.0\.0|\[::\]/);
+    await broker.publish('t', message('x'));
+    await seen.count(1);
+  }
+});
+
+test('a registry that is down: subscribe waits and fails clearly, closing and aborting go on', async () => {
+  class Faulty extends LocalRegistry {
+    down = false;
+    override async register(...args: Parameters<LocalRegistry['register']>) {
+      if (this.down) throw new Error('registry down');
+      return super.register(...args);
+    }
+    override async deregister(...args: Parameters<LocalRegistry['deregister']>) {
+      if (this.down) throw new Error('registry down');
+      return super.deregister(...args);
+    }
+    override async getService(name: string) {
+      if (this.down) throw new Error('registry down');
+      return super.getService(name);
+    }
+  }
+  const registry = new Faulty();
+  await using broker = await openBroker('http://127.0.0.1:0', {
+    client: { registry },
+    publishTimeoutMs: 300,
+    drainTimeoutMs: 500,
+  });
+  const controller = new AbortController();
+  await broker.subscribe('t', () => {}, { group: 'g', signal: controller.signal });
+  const kept = await broker.subscribe('t', () => {}, { group: 'h' });
+  registry.down = true;
+  const unreachable = { code: 'NOT_CONNECTED' };
+  await assert.rejects(
+    broker.subscribe('t', () => {}),
+    unreachable,
+  );
+  await assert.rejects(broker.publish('t', message('x')), unreachable);
+  controller.abort();
+  await kept.unsubscribe();
+  await broker.disconnect();
+});
+
+test('a group with the name of those without a group is refused', async () => {
+  const registry = new LocalRegistry();
+  await using broker = await openBroker('http://127.0.0.1:0', { client: { registry } });
+  const group = 'ff.http.broadcast';
+  await assert.rejects(
+    broker.subscribe('t', () => {}, { group }),
+    { code: 'INVALID_ARGUMENT' },
+  );
+});

@@ -12,6 +12,12 @@ import { freePort } from '../helpers/free-port.ts';
 import { type RivuletServer, startRivulet } from '../helpers/rivulet-server.ts';
 import { temporaryDirectory } from '../helpers/temporary-directory.ts';
 
+/** Cases that the redis adapter does not pass on this server yet. */
+const NOT_YET: readonly string[] = [
+  'a topic deleted under a subscriber with wildcards stays deleted, and is found when made again',
+  'publishes that are cut off on their way, many at once, are stored once',
+];
+
 /** `scheme` decides which broker speaks to it: ours, or the redis adapter. */
 export async function remoteBacking(scheme: 'rivulet' | 'redis' = 'rivulet'): Promise<Backing> {
   const directory = temporaryDirectory('remote');
@@ -24,6 +30,7 @@ export async function remoteBacking(scheme: 'rivulet' | 'redis' = 'rivulet'): Pr
     return client.call(...command);
   };
   return {
+    notYet: scheme === 'redis' ? NOT_YET : [],
     url,
     open: (options) => openBroker(url, options),
     async behindProxy() {

@@ -126,7 +126,11 @@ export class NatsBroker extends BrokerBase {
     };
   }
 
-  async pending(topic: string, group: string, query: PendingQuery = {}): Promise<PendingEntry[]> {
+  protected async doPending(
+    topic: string,
+    group: string,
+    query: PendingQuery = {},
+  ): Promise<PendingEntry[]> {
     this.mustBeConnected();
     checkTopic(topic);
     checkGroup(group);
@@ -148,7 +152,7 @@ export class NatsBroker extends BrokerBase {
       .slice(0, limit);
   }
 
-  async replay(topic: string, group: string, from: Position): Promise<void> {
+  protected async doReplay(topic: string, group: string, from: Position): Promise<void> {
     this.mustBeConnected();
     checkTopic(topic);
     checkGroup(group);
@@ -181,7 +185,7 @@ export class NatsBroker extends BrokerBase {
     });
   }
 
-  async redrive(topic: string, options: RedriveOptions = {}): Promise<number> {
+  protected async doRedrive(topic: string, options: RedriveOptions = {}): Promise<number> {
     this.mustBeConnected();
     checkTopic(topic);
     const { link, streams } = this.#all;
@@ -208,7 +212,7 @@ export class NatsBroker extends BrokerBase {
     return done;
   }
 
-  async *topics(): AsyncIterable<TopicInfo> {
+  protected async *doTopics(): AsyncIterable<TopicInfo> {
     this.mustBeConnected();
     const streams = await this.#topicStreams();
     for (let at = 0; at < streams.length; at += SIDE_BY_SIDE) {
@@ -217,7 +221,7 @@ export class NatsBroker extends BrokerBase {
     }
   }
 
-  async deleteTopic(topic: string): Promise<void> {
+  protected async doDeleteTopic(topic: string): Promise<void> {
     this.mustBeConnected();
     checkTopic(topic);
     const { link, streams } = this.#all;

@@ -97,7 +97,11 @@ export class RabbitMqBroker extends BrokerBase {
     };
   }
 
-  async pending(topic: string, group: string, query: PendingQuery = {}): Promise<PendingEntry[]> {
+  protected async doPending(
+    topic: string,
+    group: string,
+    query: PendingQuery = {},
+  ): Promise<PendingEntry[]> {
     this.mustBeConnected();
     checkTopic(topic);
     checkGroup(group);
@@ -115,7 +119,7 @@ export class RabbitMqBroker extends BrokerBase {
       .slice(0, limit);
   }
 
-  async replay(topic: string, group: string, from: Position): Promise<void> {
+  protected async doReplay(topic: string, group: string, from: Position): Promise<void> {
     this.mustBeConnected();
     checkTopic(topic);
     checkGroup(group);
@@ -128,7 +132,7 @@ export class RabbitMqBroker extends BrokerBase {
     if (!remade) throw noGroup(topic, group);
   }
 
-  async redrive(topic: string, options: RedriveOptions = {}): Promise<number> {
+  protected async doRedrive(topic: string, options: RedriveOptions = {}): Promise<number> {
     this.mustBeConnected();
     checkTopic(topic);
     const { topology, link, publisher } = this.#all;
@@ -161,7 +165,7 @@ export class RabbitMqBroker extends BrokerBase {
     return done;
   }
 
-  async *topics(): AsyncIterable<TopicInfo> {
+  protected async *doTopics(): AsyncIterable<TopicInfo> {
     this.mustBeConnected();
     const { registry } = this.#all;
     const all = [...(await registry.topics())].filter(([, facts]) => facts.exists);
@@ -173,7 +177,7 @@ export class RabbitMqBroker extends BrokerBase {
     }
   }
 
-  async deleteTopic(topic: string): Promise<void> {
+  protected async doDeleteTopic(topic: string): Promise<void> {
     this.mustBeConnected();
     checkTopic(topic);
     const { registry, topology } = this.#all;

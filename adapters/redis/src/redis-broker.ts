@@ -95,7 +95,11 @@ export class RedisBroker extends BrokerBase {
     };
   }
 
-  async pending(topic: string, group: string, query: PendingQuery = {}): Promise<PendingEntry[]> {
+  protected async doPending(
+    topic: string,
+    group: string,
+    query: PendingQuery = {},
+  ): Promise<PendingEntry[]> {
     this.mustBeConnected();
     checkTopic(topic);
     checkGroup(group);
@@ -145,7 +149,7 @@ export class RedisBroker extends BrokerBase {
     }));
   }
 
-  async replay(topic: string, group: string, from: Position): Promise<void> {
+  protected async doReplay(topic: string, group: string, from: Position): Promise<void> {
     this.mustBeConnected();
     checkTopic(topic);
     checkGroup(group);
@@ -154,7 +158,7 @@ export class RedisBroker extends BrokerBase {
     await this.#server.restart(new GroupTopic(this.#keys, topic, group), toId(from));
   }
 
-  async redrive(topic: string, options: RedriveOptions = {}): Promise<number> {
+  protected async doRedrive(topic: string, options: RedriveOptions = {}): Promise<number> {
     this.mustBeConnected();
     checkTopic(topic);
     const from = options.from ?? `${topic}.dead`;
@@ -178,7 +182,7 @@ export class RedisBroker extends BrokerBase {
     return done;
   }
 
-  async *topics(): AsyncIterable<TopicInfo> {
+  protected async *doTopics(): AsyncIterable<TopicInfo> {
     this.mustBeConnected();
     for (const topic of await this.#server.topics()) {
       const groups = await this.#groupsOf(topic);
@@ -188,7 +192,7 @@ export class RedisBroker extends BrokerBase {
     }
   }
 
-  async deleteTopic(topic: string): Promise<void> {
+  protected async doDeleteTopic(topic: string): Promise<void> {
     this.mustBeConnected();
     checkTopic(topic);
     const groups = (await this.#groupsOf(topic)) ?? [];

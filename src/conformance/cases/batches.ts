@@ -28,6 +28,30 @@ export const batches: readonly Case[] = [
     },
   },
   {
+    name: 'a batch that is not full waits for waitMs, and one that fills does not',
+    async run(world) {
+      const broker = await world.open();
+      const topic = world.topic();
+      const batches = new Seen<{ size: number; at: number }>();
+      await broker.subscribeBatch(
+        topic,
+        (deliveries) => batches.add({ size: deliveries.length, at: performance.now() }),
+        { group: 'g', batch: { size: 5, waitMs: 800 }, maxInFlight: 20 },
+      );
+      const began = performance.now();
+      await publishAll(broker, topic, numbers(0, 3));
+      const [partial] = await batches.count(1);
+      assert.equal(partial?.size, 3);
+      const waited = (partial?.at as number) - began;
+      assert.ok(waited >= 790, `a partial batch came after ${waited} ms`);
+      const again = performance.now();
+      await publishAll(broker, topic, numbers(0, 5));
+      const [, full] = await batches.count(2);
+      assert.equal(full?.size, 5);
+      assert.ok((full?.at as number) - again < 700, 'a full batch does not wait');
+    },
+  },
+  {
     name: 'a batch handler that throws gets back what it had not settled',
     async run(world) {
       const broker = await world.open();

@@ -1,6 +1,6 @@
 /** Closing: handlers finish, nothing is lost, nothing is left behind. */
 import assert from 'node:assert/strict';
-import type { Delivery } from '../../broker/broker.ts';
+import type { Delivery, Subscriber } from '../../broker/broker.ts';
 import {
   type Case,
   collect,
@@ -130,6 +130,113 @@ export const closing: readonly Case[] = [
       const { seen } = await collect(outer, topic, { group: 'g' });
       await outer.publish(topic, message('x'));
       await seen.count(1);
+    },
+  },
+  {
+    name: 'unsubscribe inside a handler does not wait for itself, and its message is settled',
+    needs: need('persistent'),
+    async run(world) {
+      const broker = await world.open();
+      const topic = world.topic();
+      const seen = new Seen<string>();
+      let subscriber: Subscriber | undefined;
+      const took = new Seen<number>();
+      subscriber = await broker.subscribe(
+        topic,
+        async (delivery) => {
+          seen.add(text(delivery));
+          await quiet(10);
+          const began = performance.now();
+          await subscriber?.unsubscribe();
+          took.add(performance.now() - began);
+        },
+        { group: 'g', ackWaitMs: 2000 },
+      );
+      await publishAll(broker, topic, ['1', '2']);
+      const [ms] = await took.count(1);
+      assert.ok((ms as number) < 5000, `${ms}`);
+      const next = await collect(broker, topic, { group: 'g' });
+      await next.seen.count(1);
+      await quiet(2500);
+      assert.deepEqual([seen.items, next.seen.items], [['1'], ['2']]);
+    },
+  },
+  {
+    name: 'disconnect inside a handler that throws then: the message comes again as the next attempt',
+    needs: need('persistent'),
+    async run(world) {
+      const [broker, other] = await Promise.all([world.open(), world.open()]);
+      const topic = world.topic();
+      const took = new Seen<number>();
+      await broker.subscribe(
+        topic,
+        async () => {
+          const began = performance.now();
+          await broker.disconnect();
+          took.add(performance.now() - began);
+          throw new Error('no');
+        },
+        { group: 'g', ackWaitMs: 20_000, retry: { attempts: 3, backoff: { minMs: 10 } } },
+      );
+      await broker.publish(topic, message('x'));
+      const [ms] = await took.count(1);
+      assert.ok((ms as number) < 5000, `${ms}`);
+      const attempts = new Seen<number>();
+      await other.subscribe(topic, ({ attempt }) => attempts.add(attempt), { group: 'g' });
+      assert.deepEqual([...(await attempts.count(1))], [2]);
+    },
+  },
+  {
+    name: 'closing takes drainTimeoutMs and no longer, whatever its handlers do',
+    async run(world) {
+      const topic = world.topic();
+      for (const end of ['unsubscribe', 'disconnect'] as const) {
+        const broker = await world.open({ drainTimeoutMs: 1000 });
+        const began = new Seen<string>();
+        const subscriber = await broker.subscribe(
+          topic,
+          (delivery) => {
+            began.add(text(delivery));
+            return new Promise(() => {});
+          },
+          { group: end, ackWaitMs: 30_000, concurrency: 2 },
+        );
+        await publishAll(broker, topic, ['1', '2', '3', '4']);
+        await began.count(2);
+        const start = performance.now();
+        await (end === 'unsubscribe' ? subscriber.unsubscribe() : broker.disconnect());
+        const took = performance.now() - start;
+        assert.ok(took >= 990 && took < 1900, `${end}: ${took}`);
+      }
+    },
+  },
+  {
+    name: 'handlers that disconnect waits for may still publish and request',
+    needs: need('persistent'),
+    async run(world) {
+      const [broker, other] = await Promise.all([world.open(), world.open()]);
+      const [topic, next] = [world.topic(), world.topic()];
+      const { requestReply } = broker.capabilities;
+      if (requestReply) await other.respond(next, (request) => request);
+      const { seen } = await collect(other, next, { group: 'g' });
+      const began = new Seen<string>();
+      const replies = new Seen<string>();
+      await broker.subscribe(
+        topic,
+        async (delivery) => {
+          began.add(text(delivery));
+          await quiet(200);
+          await broker.publish(next, message('published'));
+          if (requestReply) replies.add(text(await broker.request(next, message('asked'))));
+        },
+        { group: 'g' },
+      );
+      await broker.publish(topic, message('x'));
+      await began.count(1);
+      await broker.disconnect();
+      await seen.count(1);
+      assert.deepEqual(replies.items, requestReply ? ['asked'] : []);
+      await assert.rejects(broker.publish(next, message('y')), { code: 'CLOSED' });
     },
   },
   {

@@ -89,14 +89,40 @@ export const deadLetters: readonly Case[] = [
       const topic = world.topic();
       const events = new Seen<string>();
       broker.on('deadLettered', ({ reason }) => events.add(reason));
-      const dead = await collect(broker, `${topic}.dead`, { group: 'd' });
+      const own = world.topic('morgue');
+      const dead = await collect(broker, own, { group: 'd' });
+      const usual = await collect(broker, `${topic}.dead`, { group: 'd' });
       await broker.subscribe(topic, (delivery) => delivery.deadLetter('of no use'), {
         group: 'g',
-        deadLetter: `${topic}.dead`,
+        deadLetter: own,
       });
       await broker.publish(topic, message('x'));
       await dead.seen.count(1);
       assert.deepEqual([...(await events.count(1))], ['of no use']);
+      await quiet(200);
+      assert.deepEqual([dead.seen.items, usual.seen.items], [['x'], []]);
+    },
+  },
+  {
+    name: "what has used up its attempts goes to the topic of the subscription's choice and to no other",
+    needs,
+    async run(world) {
+      const broker = await world.open();
+      const topic = world.topic();
+      const own = world.topic('morgue');
+      const dead = await collect(broker, own, { group: 'd' });
+      const usual = await collect(broker, `${topic}.dead`, { group: 'd' });
+      await broker.subscribe(
+        topic,
+        () => {
+          throw new Error('no');
+        },
+        { group: 'g', deadLetter: own, retry: { attempts: 2, backoff: FAST } },
+      );
+      await broker.publish(topic, message('x'));
+      await dead.seen.count(1);
+      await quiet(200);
+      assert.deepEqual([dead.seen.items, usual.seen.items], [['x'], []]);
     },
   },
   {
@@ -134,6 +160,7 @@ export const deadLetters: readonly Case[] = [
       const topic = world.topic();
       const warnings = new Seen<string>();
       broker.on('warning', ({ error }) => warnings.add(error.message));
+      const dead = await collect(broker, `${topic}.dead`, { group: 'd' });
       await broker.subscribe(
         topic,
         () => {
@@ -143,6 +170,8 @@ export const deadLetters: readonly Case[] = [
       );
       await broker.publish(topic, message('x'));
       assert.match(String(await warnings.count(1)), /dropped/);
+      await quiet(300);
+      assert.deepEqual(dead.seen.items, []);
     },
   },
   {

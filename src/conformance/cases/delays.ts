@@ -1,5 +1,6 @@
 /** Delayed and scheduled publishing. */
 import assert from 'node:assert/strict';
+import type { Message } from '../../broker/message.ts';
 import { type Case, collect, message, need, quiet, Seen, text } from '../world.ts';
 
 const needs = need('delayedPublish');
@@ -68,10 +69,15 @@ export const delays: readonly Case[] = [
     async run(world) {
       const [publisher, subscriber] = await Promise.all([world.open(), world.open()]);
       const topic = world.topic();
-      const { seen } = await collect(subscriber, topic, { group: 'g' });
+      const seen = new Seen<Message>();
+      await subscriber.subscribe(topic, (each) => seen.add(each.message), { group: 'g' });
       await publisher.publish(topic, message('x', 'k', { a: 'ü' }), { delayMs: 600 });
       await publisher.disconnect();
-      await seen.count(1);
+      const [got] = await seen.count(1);
+      assert.deepEqual(
+        [text(got as Message), got?.key, { ...got?.headers }],
+        ['x', 'k', { a: 'ü' }],
+      );
     },
   },
   {

@@ -43,6 +43,38 @@ export const flow: readonly Case[] = [
     },
   },
   {
+    name: 'maxInFlight bounds a subscriber with wildcards over all its topics together',
+    needs: need('maxInFlight', 'wildcards', 'persistent'),
+    async run(world) {
+      const broker = await world.open();
+      const base = world.topic();
+      const topics = numbers(0, 12).map((each) => `${base}.t${each}`);
+      for (const topic of topics) await publishAll(broker, topic, ['1', '2', '3']);
+      const held: Delivery[] = [];
+      let most = 0;
+      const seen = new Seen<string>();
+      await broker.subscribe(
+        `${base}.*`,
+        (delivery) => {
+          held.push(delivery);
+          most = Math.max(most, held.length);
+          seen.add(text(delivery));
+        },
+        { group: 'g', from: 'earliest', ack: 'manual', concurrency: 40, maxInFlight: 2 },
+      );
+      for (let settled = 0; settled < 36; ) {
+        await eventually('the next one comes', () => held.length > 0);
+        await quiet(20);
+        for (const delivery of held.splice(0)) {
+          await delivery.ack();
+          settled++;
+        }
+      }
+      assert.equal(seen.length, 36);
+      assert.ok(most <= 2, `${most} were in flight`);
+    },
+  },
+  {
     name: 'handlers run at most concurrency at once, and as many as that',
     async run(world) {
       const broker = await world.open();

@@ -189,10 +189,14 @@ export const groups: readonly Case[] = [
       await broker.publish(topic, message('x'));
       await dead.seen.count(1);
       await subscriber.unsubscribe();
+      await publishAll(broker, topic, ['left 1', 'left 2']);
       await broker.deleteTopic(topic);
       const again = await collect(broker, topic, { group: 'g', from: 'earliest' });
+      const other = await collect(broker, topic, { group: 'other', from: 'earliest' });
       await broker.publish(topic, message('new'));
-      assert.deepEqual([...(await again.seen.count(1))], ['new']);
+      await Promise.all([again.seen.count(1), other.seen.count(1)]);
+      await quiet(100);
+      assert.deepEqual([again.seen.items, other.seen.items], [['new'], ['new']]);
       const deadAgain = await collect(broker, `${topic}.dead`, { group: 'e', from: 'earliest' });
       await deadAgain.seen.count(1);
     },

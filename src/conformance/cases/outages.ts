@@ -318,6 +318,41 @@ export const outages: readonly Case[] = [
       await load.stop();
       assert.deepEqual(load.failures, []);
       await allArrive(load.acknowledged, seen);
+      if (publisher.capabilities.pendingList === 'entries') {
+        await eventually(
+          'nothing stays pending',
+          async () => (await subscriber.pending(topic, 'g')).length === 0,
+          RECOVERY_MS,
+        );
+      }
+      await storedOnce(subscriber, topic, load.acknowledged);
+    },
+  },
+  {
+    name: 'publishes that are cut off on their way, many at once, are stored once',
+    needs: need('persistent', 'dedup'),
+    uses: ['behindProxy'],
+    timeoutMs: 120_000,
+    async run(world) {
+      const { proxy, open, end } = await proxied(world);
+      try {
+        const topic = world.topic();
+        const direct = await world.open();
+        const publisher = await open({ publishTimeoutMs: 60_000, maxPendingPublishes: 20_000 });
+        await publisher.publish(topic, message('first'));
+        const texts = numbers(0, 8000);
+        const publishes = texts.map((each) => publisher.publish(topic, message(each)));
+        await Promise.race(publishes);
+        for (let cuts = 0; cuts < 3; cuts++) {
+          await quiet(60);
+          proxy.cut();
+        }
+        await Promise.all(publishes);
+        await storedOnce(direct, topic, texts);
+      } finally {
+        await world.end();
+        await end();
+      }
     },
   },
   {
@@ -350,6 +385,27 @@ export const outages: readonly Case[] = [
     },
   },
 ];
+
+/** Reads the topic from its beginning: everything expected is there, and nothing twice. */
+async function storedOnce(broker: Broker, topic: string, expected: readonly string[]) {
+  if (broker.capabilities.dedup === null) return;
+  const counts = new Map<string, number>();
+  const seen = new Seen<string>();
+  await broker.subscribe(
+    topic,
+    (delivery) => {
+      const each = text(delivery);
+      if (delivery.attempt === 1) counts.set(each, (counts.get(each) ?? 0) + 1);
+      seen.add(each);
+    },
+    { group: 'audit', from: 'earliest', concurrency: 50, maxInFlight: 500 },
+  );
+  const missing = () => expected.filter((each) => !counts.has(each));
+  await eventually('every message is stored', () => missing().length === 0, RECOVERY_MS);
+  await quiet(300);
+  const twice = [...counts].filter(([, count]) => count > 1).map(([each]) => each);
+  assert.deepEqual(twice, [], 'stored twice');
+}
 
 /** New connections are refused and the old ones are cut. */
 async function shutOff(proxy: FaultyProxy, broker: Broker, topic: string): Promise<void> {

@@ -172,6 +172,10 @@ export const publishing: readonly Case[] = [
         ),
       );
       assert.equal(receipts.filter((receipt) => receipt?.duplicate === false).length, 1);
+      const { seen } = await collect(brokers[0], topic, { group: 'g', from: 'earliest' });
+      await seen.count(1);
+      await quiet(200);
+      assert.deepEqual(seen.items, ['x'], 'what is counted is messages');
     },
   },
   {

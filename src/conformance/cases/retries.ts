@@ -95,8 +95,9 @@ export const retries: readonly Case[] = [
       await first.subscribe(
         topic,
         async (delivery) => {
+          const began = performance.now();
           await delivery.nack({ delayMs: 800 });
-          given.add(performance.now());
+          given.add(began);
         },
         { group: 'g', ack: 'manual' },
       );
