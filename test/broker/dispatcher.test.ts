@@ -537,3 +537,21 @@ test('a settlement that fails and is not awaited is a warning, not an unhandled 
   await new Promise((resolve) => setImmediate(resolve));
   assert.deepEqual(warnings, ['DELIVERY_LOST']);
 });
+
+test('an extension that the broker refuses is refused, and the message is lost', async () => {
+  const outcomes: string[] = [];
+  const { push, settler, scheduler, dispatcher } = setUp(
+    {
+      each: async (delivery) => {
+        await delivery.extend(5000).catch(({ code }) => outcomes.push(code));
+        outcomes.push(String(delivery.signal.aborted));
+      },
+    },
+    { ack: 'manual' },
+  );
+  settler.lost.add('a');
+  push('a');
+  await scheduler.settle();
+  assert.deepEqual(outcomes, ['DELIVERY_LOST', 'true']);
+  assert.equal(dispatcher.inFlight, 0);
+});
