@@ -115,6 +115,56 @@ test('a full disk: writes are refused, reads go on, it recovers, a death loses n
   assert.equal(await server.stop(), 0);
 });
 
+test('a disk that fills up under the load of many clients: each is answered, reads go on, SIGTERM ends it', {
+  skip,
+}, async () => {
+  for (const args of [[], ['--log-segment-size', '1mb'], ['--appendfsync', 'everysec']]) {
+    await using disk = await smallDisk(24 * MiB);
+    await using server = await startRivulet({
+      directory: `${disk.path}/data`,
+      within: disk.within,
+      args,
+    });
+    const sessions = await Promise.all(
+      Array.from({ length: 20 }, () => RespSession.open(server.port)),
+    );
+    await using reader = await RespSession.open(server.port);
+    let accepted = 0;
+    const fillUp = async (session: RespSession, name: number): Promise<void> => {
+      const batch = Array.from({ length: 50 }, () => ['XADD', `s${name % 7}`, '*', 'f', BODY]);
+      for (;;) {
+        const replies = (await session.pipeline(batch)).map((reply) => reply.toString('latin1'));
+        accepted += replies.filter((reply) => reply.startsWith('$')).length;
+        const refused = replies.filter((reply) => reply.startsWith('-'));
+        for (const reply of refused) assert.equal(reply, REFUSED);
+        if (refused.length === batch.length) return;
+      }
+    };
+    await Promise.all(sessions.map(fillUp));
+    assert.equal(await reader.text('PING'), '+PONG\r\n');
+    let stored = 0;
+    for (let i = 0; i < 7; i++) stored += Number((await reader.text('XLEN', `s${i}`)).slice(1));
+    assert.equal(stored, accepted);
+    assert.ok(accepted > 1000, `${accepted} were accepted`);
+    for (const session of sessions) await session.close();
+    const started = performance.now();
+    await server.stop();
+    const took = performance.now() - started;
+    assert.ok(took < 20_000, `SIGTERM took ${Math.round(took)} ms`);
+    disk.fill();
+    disk.free();
+    await using again = await startRivulet({
+      directory: server.directory,
+      within: disk.within,
+      args,
+    });
+    await using session = await RespSession.open(again.port);
+    let kept = 0;
+    for (let i = 0; i < 7; i++) kept += Number((await session.text('XLEN', `s${i}`)).slice(1));
+    assert.equal(kept, accepted, 'acknowledged and lost, or the reverse');
+  }
+});
+
 test('a checkpoint that finds no room fails, and everything is recovered from the log', {
   skip,
 }, async () => {
