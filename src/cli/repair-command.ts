@@ -7,8 +7,10 @@
 import { existsSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { describeName } from '../engine/checkpoint-words.ts';
+import { type DryReplay, replayDry } from '../engine/dry-replay.ts';
 import { lockDirectory } from '../storage/directory-lock.ts';
 import { LmdbCheckpoint } from '../storage/lmdb-checkpoint.ts';
+import { MemoryCheckpoint, MemoryCheckpointStore } from '../storage/memory-checkpoint.ts';
 import { realDisk } from '../storage/real-disk.ts';
 import {
   describeInspection,
@@ -18,6 +20,7 @@ import {
   salvage,
 } from '../storage/repair.ts';
 import { CHECKPOINT_DIRECTORY, checkFormat, FORMAT_FILE } from '../storage/store.ts';
+import { systemClock } from '../util/clock.ts';
 import { fail } from './fail.ts';
 
 const FLAGS = ['--apply', '--keep-after', '--drop-checkpoint', '--json'];
@@ -41,7 +44,9 @@ interface Report {
   readonly directory: string;
   readonly checkpoint: CheckpointReport;
   readonly log: Inspection;
-  /** Nothing that was acknowledged is damaged. */
+  /** Whether a server could start from it; null where damage was found before that was tried. */
+  readonly replay: DryReplay | null;
+  /** Nothing that was acknowledged is damaged, and a server can start. */
   readonly sound: boolean;
   /** null without --apply. */
   readonly salvage: SalvageReport | null;
@@ -62,26 +67,49 @@ async function repair(directory: string, flags: ReadonlySet<string>): Promise<vo
     const checkpoint = dropCheckpoint ? NO_CHECKPOINT : await inspectCheckpoint(directory);
     const options = { disk: realDisk, directory, from: checkpoint.position };
     const log = await inspect(options);
-    const sound = checkpoint.damaged.length === 0 && log.faults.every((fault) => fault.harmless);
-    const found: Report = { directory, checkpoint, log, sound, salvage: null };
+    const whole = checkpoint.damaged.length === 0 && log.faults.every((fault) => fault.harmless);
+    const replay = whole ? await tryToStart(directory, dropCheckpoint) : null;
+    const sound = replay !== null && replay.error === null;
+    const found: Report = { directory, checkpoint, log, replay, sound, salvage: null };
     if (!flags.has('--json')) console.log(describe(found));
     let report = found;
     if (flags.has('--apply')) {
       const stamp = new Date().toISOString().replace(/[:.]/g, '-');
       const keepAfter = flags.has('--keep-after');
       const done = await salvage({ ...options, keepAfter, stamp, dropCheckpoint });
-      report = { ...found, salvage: done };
+      const after = await tryToStart(directory, false);
+      report = { ...found, replay: after, salvage: done };
+      if (after.error !== null && !flags.has('--json')) console.log(describeReplay(after));
       if (!flags.has('--json')) console.log(describeSalvage(done));
     }
     if (flags.has('--json')) console.log(JSON.stringify(report, omitPlaces, 2));
     const stillDamaged = report.salvage === null ? !sound : checkpoint.damaged.length > 0;
-    if (stillDamaged) process.exitCode = 1;
+    if (stillDamaged || (report.replay !== null && report.replay.error !== null))
+      process.exitCode = 1;
   } finally {
     await lock.release();
   }
 }
 
 const NO_CHECKPOINT: CheckpointReport = { position: 0, values: 0, damaged: [] };
+
+/** Replays the directory as a start would, and changes nothing in it. */
+async function tryToStart(directory: string, withoutCheckpoint: boolean): Promise<DryReplay> {
+  const place = join(directory, CHECKPOINT_DIRECTORY);
+  const isThere = !withoutCheckpoint && existsSync(join(place, 'data.mdb'));
+  try {
+    const checkpoint = isThere
+      ? await LmdbCheckpoint.open(place)
+      : new MemoryCheckpoint(new MemoryCheckpointStore());
+    try {
+      return await replayDry(realDisk, directory, checkpoint, systemClock);
+    } finally {
+      await checkpoint.close();
+    }
+  } catch (error) {
+    return { keys: 0, records: 0, error: (error as Error).message };
+  }
+}
 
 /** Rejects, with a hint, where the checkpoint cannot be opened or its tree cannot be walked. */
 async function inspectCheckpoint(directory: string): Promise<CheckpointReport> {
@@ -109,7 +137,17 @@ const DROP_HINT =
   'If the log reaches back to its start, --apply --drop-checkpoint rebuilds from it.';
 const SHOWN = 20;
 
-function describe({ checkpoint, log }: Report): string {
+function describeReplay({ keys, records, error }: DryReplay): string {
+  if (error === null) {
+    return `A server can start from it: ${keys} keys of the checkpoint, ${records} records replayed.`;
+  }
+  return (
+    `  DAMAGE: no server can start from it: ${error}\n` +
+    'What is stored passes its checksums and does not fit together. Restore a backup, and report it.'
+  );
+}
+
+function describe({ checkpoint, log, replay }: Report): string {
   const { damaged, values } = checkpoint;
   const lines = damaged.slice(0, SHOWN).map(({ what }) => `  DAMAGE: ${what} fails its checksum`);
   if (damaged.length > SHOWN) lines.push(`  and ${damaged.length - SHOWN} more`);
@@ -118,7 +156,8 @@ function describe({ checkpoint, log }: Report): string {
       ? `The checkpoint is sound: ${values} values.`
       : `The checkpoint is damaged in ${damaged.length} of ${values} values:\n${lines.join('\n')}\n` +
         `Restore it from a backup together with the log. ${DROP_HINT}`;
-  return `${describeInspection(log)}\n${verdict}`;
+  const tried = replay === null ? '' : `\n${describeReplay(replay)}`;
+  return `${describeInspection(log)}\n${verdict}${tried}`;
 }
 
 function describeSalvage(report: SalvageReport): string {
@@ -137,8 +176,8 @@ function omitPlaces(key: string, value: unknown): unknown {
 
 const HELP = `Usage: micro repair DIR [--apply] [--keep-after] [--drop-checkpoint] [--json]
 
-Reads the log and the checkpoint of a data directory and says what is damaged. No server may use the
-directory meanwhile. The exit code is 0 when nothing is damaged, or no longer.
+Reads the log and the checkpoint of a data directory, replays them as a start would, and says what is
+damaged. No server may use the directory meanwhile. The exit code is 0 when nothing is damaged, or no longer.
 
   --apply            make a consistent log of what stands before the damage; what is replaced is put
                      aside into DIR/damaged-<time>, nothing is deleted

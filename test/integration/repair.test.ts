@@ -22,6 +22,12 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { RecordType } from '../../src/engine/records.ts';
+import { LmdbCheckpoint } from '../../src/storage/lmdb-checkpoint.ts';
+import { realDisk } from '../../src/storage/real-disk.ts';
+import { openStore } from '../../src/storage/store.ts';
+import { systemClock } from '../../src/util/clock.ts';
+import { Random } from '../../src/util/random.ts';
 import { runTool, type ToolResult } from '../helpers/children.ts';
 import { RespSession } from '../helpers/resp-session.ts';
 import { rivuletCommand, startRivulet } from '../helpers/rivulet-server.ts';
@@ -125,6 +131,7 @@ async function refusal(directory: string): Promise<string> {
 
 interface Json {
   readonly sound: boolean;
+  readonly replay: { readonly error: string | null };
   readonly checkpoint: { readonly values: number; readonly damaged: { readonly what: string }[] };
   readonly log: {
     readonly faults: { kind: string; file: string; offset: number; harmless: boolean }[];
@@ -248,6 +255,40 @@ test('a torn end is cut off, reported, and the server starts with everything bef
   assertPrefix(numbers, ENTRIES - 40, ENTRIES);
   assert.match(output, /cut/);
   assert.ok(output.includes(last), output);
+});
+
+test('a directory whose checksums hold and that cannot start is not sound', async () => {
+  const directory = copyOf(checkpointed);
+  assert.equal((await json(directory)).found.replay.error, null);
+  const store = await openStore({
+    disk: realDisk,
+    directory,
+    clock: systemClock,
+    random: new Random(1),
+    openCheckpoint: (place) => LmdbCheckpoint.open(place),
+  });
+  await store.recover(() => {});
+  // A removal of a key that never was.
+  const record = store.log.begin(RecordType.DEL);
+  record.varint(0);
+  record.text('never there');
+  store.log.end();
+  await store.close();
+  assert.match(await refusal(directory), /there is no key "never there"/);
+  const segmentsBefore = segments(directory).map((file) => statSync(file).size);
+  const { code, found } = await json(directory);
+  assert.equal(code, 1);
+  assert.equal(found.sound, false);
+  assert.match(String(found.replay.error), /^at log position \d+: .*there is no key "never there"/);
+  assert.deepEqual(found.log.faults, []);
+  const shown = await micro('repair', directory);
+  assert.equal(shown.code, 1);
+  assert.match(shown.stdout, /DAMAGE: no server can start from it/);
+  assert.deepEqual(
+    segments(directory).map((file) => statSync(file).size),
+    segmentsBefore,
+    'nothing was changed',
+  );
 });
 
 test('a segment of a newer version, and a file that is not ours, are refused and left alone', async () => {
