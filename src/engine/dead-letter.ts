@@ -4,7 +4,8 @@
  * The append there and the acknowledgement here are records of one turn, so they stand in one frame
  * of the log and are on disk together or not at all. A dead letter has the fields of the entry, and
  * those of dead-letter-fields.ts behind them; an entry that was a dead letter itself loses its old ones.
- * Cost: one copy of the entry.
+ * Cost: one copy of the entry. The letters of one call stand in one frame, so a call that has written
+ * LARGE_UNIT bytes moves no further entry.
  */
 import { countValue } from '../consumer-groups/delivery-count.ts';
 import type { ConsumerGroup } from '../consumer-groups/group.ts';
@@ -15,6 +16,7 @@ import { ByteWriter } from '../util/byte-writer.ts';
 import { scratch } from '../util/scratch.ts';
 import type { Database } from './database.ts';
 import { deadLetterFields } from './dead-letter-fields.ts';
+import type { Engine } from './engine.ts';
 import type { KeyEntry } from './key-entry.ts';
 import { retain } from './retention.ts';
 import { appendEntry, nextId } from './stream-entries.ts';
@@ -40,6 +42,9 @@ export function deadLetterBytes(): number {
   return lastBytes;
 }
 
+/** Bytes of one frame's letters beyond which the next entry waits for the next call. */
+const LARGE_UNIT = 16 * 1024 * 1024;
+
 /**
  * Appends the dead letter of an entry that the stream has. False, and nothing changed, where the
  * destination takes none (`takesDeadLetters`). The caller acknowledges.
@@ -56,7 +61,7 @@ export function appendDeadLetter(
   const { engine } = database;
   if (!takesDeadLetters(database, source, destination)) return false;
   const present = database.findKey(destination);
-  if (!readEntry(source, id)) return false;
+  if (!readEntry(source, id) || !hasRoom(engine)) return false;
   const { topic, group: from, id: origin, reason: why, attempts, time } = deadLetterFields;
   pushField(topic, source.key);
   pushField(from, group.name);
@@ -72,6 +77,15 @@ export function appendDeadLetter(
   retain(database, entry, entry.value);
   lastBytes = writer.length;
   return true;
+}
+
+/**
+ * Whether the log has room for the entry that was read, and the frame that it would stand in is not
+ * too large already. Otherwise the entry stays pending and moves with a later call.
+ */
+function hasRoom({ journal, replaying }: Engine): boolean {
+  if (replaying) return true;
+  return journal.unitBytes < LARGE_UNIT && journal.refusalFor(writer.length) === null;
 }
 
 /** Copies the entry's fields to `args`, as the stream may change before they are used. */

@@ -20,12 +20,16 @@ import {
   unknownCommand,
   unknownSubcommand,
 } from './dispatch-texts.ts';
+import { keyIndices } from './key-specs.ts';
 import type { ServerState } from './server-state.ts';
 import { HELD, PAUSED } from './suspension.ts';
 import { QUEUE_FULL } from './transaction.ts';
 
 /** Larger commands are asked about by size: whether the log has room for so much. */
 const LARGE_COMMAND = 64 * 1024;
+
+/** Keys are also names in tables of strings, which hold a little less than 512 MiB. */
+const LONGEST_KEY = 512 * 1024 * 1024 - 1024;
 
 const MINUS = 45;
 
@@ -61,6 +65,8 @@ export class CommandDispatcher {
     const flags = entry.flags;
     if (entry.arity >= 0 ? args.count !== entry.arity : args.count < -entry.arity) {
       this.#reject(entry, `ERR wrong number of arguments for '${entry.name}' command`);
+    } else if (args.buffer.length > LONGEST_KEY && hasLongKey(entry, args)) {
+      this.#reject(entry, `ERR a key is longer than ${LONGEST_KEY} bytes`);
     } else if ((flags & FLAG.no_auth) === 0 && client.mustLogIn) {
       this.#reject(entry, 'NOAUTH Authentication required.');
     } else if (transaction?.active && (flags & FLAG.no_multi) !== 0) {
@@ -265,4 +271,10 @@ export function codeOf(buffer: Buffer, from: number): string {
   let end = from;
   while (end < from + 32 && buffer[end]! > 32) end++;
   return buffer.toString('latin1', from, end);
+}
+
+function hasLongKey(entry: CommandEntry, args: Arguments): boolean {
+  return entry.keys.some((spec) =>
+    keyIndices(spec, args).some((index) => args.lengths[index]! > LONGEST_KEY),
+  );
 }

@@ -165,10 +165,14 @@ export class HttpListener {
       send(response, 503, `${this.unready}\n`);
       return;
     }
+    const { safeWaiters } = this.#state;
     this.#scrape ??= this.#startScrape(this.#state);
     const headers = { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' };
     this.#scrape.then(
-      (text) => send(response, 200, text, headers),
+      async (text) => {
+        if (await safeWaiters.wait()) send(response, 200, text, headers);
+        else send(response, 503, NOT_SAFE);
+      },
       (error: Error) => this.#fail(response, error),
     );
   }
@@ -192,9 +196,19 @@ export class HttpListener {
 <p><a href="/healthz">/healthz</a> <a href="/readyz">/readyz</a> <a href="/metrics">/metrics</a></p>
 <pre>${escapeHtml(info)}</pre>
 `;
-    send(response, 200, body, { 'content-type': 'text/html; charset=utf-8' });
+    const type = { 'content-type': 'text/html; charset=utf-8' };
+    if (state === null) send(response, 200, body, type);
+    else {
+      state.safeWaiters.wait().then((isSafe) => {
+        if (isSafe) send(response, 200, body, type);
+        else send(response, 503, NOT_SAFE);
+      });
+    }
   }
 }
+
+const NOT_SAFE =
+  'the disk has not taken the last changes for 5 s; nothing is shown before it has\n';
 
 function send(
   response: ServerResponse,

@@ -23,6 +23,7 @@ import type { Logger } from './logger.ts';
 import { MemoryPressure } from './memory-pressure.ts';
 import { Monitors } from './monitors.ts';
 import type { Persistence } from './persistence.ts';
+import { SafeWaiters } from './safe-waiters.ts';
 import { ServerStatistics } from './server-statistics.ts';
 import { Slowlog } from './slowlog.ts';
 import { TimeOfDay } from './time-of-day.ts';
@@ -53,6 +54,8 @@ export class ServerState {
   readonly timeOfDay: TimeOfDay;
   /** What failed outside a command. */
   readonly failures: BackgroundFailures;
+  /** What HTTP tells waits here, as replies do. */
+  readonly safeWaiters: SafeWaiters;
   readonly statistics = new ServerStatistics();
   readonly slowlog = new Slowlog();
   readonly latency = new LatencyMonitor();
@@ -114,6 +117,7 @@ export class ServerState {
     this.log = options.log;
     this.timeOfDay = new TimeOfDay(options.engine.clock);
     this.failures = new BackgroundFailures(options.log, () => this.monotonic());
+    this.safeWaiters = new SafeWaiters(this.engine.journal);
     this.failures.onNoted = (error) => this.engine.threw(error);
     this.engine.onTrouble = (what, error) => this.failures.note(what, error);
     this.persistence = options.persistence;
@@ -185,6 +189,7 @@ export class ServerState {
 
   /** The log's `durable` has risen, or its backlog has become less. */
   durable(): void {
+    this.safeWaiters.release();
     const waiting = this.#gated;
     if (waiting.length > 0) {
       this.#gated = [];

@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import { Engine } from '../../src/engine/engine.ts';
 import { allCommands } from '../../src/server/commands/index.ts';
 import { Config } from '../../src/server/config.ts';
+import { HttpListener } from '../../src/server/http.ts';
 import { Listeners } from '../../src/server/listener.ts';
 import { silentLogger } from '../../src/server/logger.ts';
 import { NoPersistence } from '../../src/server/persistence.ts';
@@ -66,6 +67,7 @@ async function start() {
   const port = listeners.addresses[0]?.port ?? 0;
   return {
     journal,
+    state,
     connect: () => RespSession.open(port),
     /** The disk has everything up to this position. */
     durable(position: number) {
@@ -142,6 +144,33 @@ test('a message, and a woken reader, wait as well', async () => {
   assert.equal(await published, ':1\r\n');
   assert.match(await read, /1-1/);
   assert.match((await message).toString(), /news/);
+});
+
+test('metrics and the status page wait for the disk as replies do', async () => {
+  await using server = await start();
+  await using session = await server.connect();
+  const http = await HttpListener.open('127.0.0.1', 0, { reason: null }, silentLogger);
+  try {
+    http.serve(server.state);
+    const read = async (path: string): Promise<string> => {
+      const response = await fetch(`http://127.0.0.1:${http.port}${path}`);
+      assert.equal(response.status, 200);
+      return response.text();
+    };
+    assert.match(await read('/metrics'), /^# HELP /);
+    const written = session.text('XADD', 's', '*', 'f', 'v');
+    assert.ok(await isOpen(written));
+    const scraped = read('/metrics');
+    const page = read('/');
+    // The liveness probe tells of nothing stored: when it is answered, the others could have been.
+    assert.equal(await read('/healthz'), 'ok\n');
+    assert.ok(await isOpen(scraped));
+    assert.ok(await isOpen(page));
+    server.durable(server.journal.appended);
+    await Promise.all([written, scraped, page]);
+  } finally {
+    await http.close();
+  }
 });
 
 test('a connection that closes while its replies wait gets them first', async () => {
