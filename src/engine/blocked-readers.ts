@@ -5,7 +5,7 @@
  * that is tried and still has nothing keeps its place (Redis 7.2: the command is executed again).
  * KeyEntry.readers is the number of readers of an existing key.
  * Cost: a signal is O(1); the work of one `settle` is bounded by the number of readers that waited
- * when it began. Source: Redis's blocked.c.
+ * when it began: a quick look at each, and a command for those that it may serve. Source: Redis's blocked.c.
  */
 import type { Database } from './database.ts';
 import { DeadlineHeap, type Timed } from './deadline-heap.ts';
@@ -22,6 +22,11 @@ export interface BlockedReader {
    * when the reader is added and after each try.
    */
   readonly wakeAt?: number | undefined;
+  /**
+   * A quick look, without a change: false when `retry` would find nothing to do. It may set `wakeAt`.
+   * Absent = unknown.
+   */
+  ready?(): boolean;
   /** Tries again; true = done (served or failed), the reader is then forgotten. */
   retry(): boolean;
   timedOut(): void;
@@ -175,7 +180,9 @@ export class BlockedReaders {
   }
 
   private retry(ticket: Ticket): void {
-    if (ticket.reader.retry()) this.remove(ticket.reader);
+    const { reader } = ticket;
+    const isDone = reader.ready?.() !== false && reader.retry();
+    if (isDone) this.remove(reader);
     else if (ticket.reader.wakeAt !== undefined) this.schedule(ticket);
   }
 

@@ -42,7 +42,7 @@ export interface CheckpointerOptions {
 const SLICE_MS = 2;
 /** After a checkpoint that failed, the next one is not due before so much time, ms. */
 const RETRY_MS = 10_000;
-/** A flush of so many keys makes a checkpoint due: until then their memory and disk stay taken. */
+/** A flush of so many keys is worked off by a checkpoint: until then their memory and disk stay taken. */
 const LARGE_FLUSH = 10_000;
 const DEFAULT_LOG_BYTES = 64 * 1024 * 1024;
 
@@ -237,11 +237,26 @@ export class Checkpointer {
     this.dirty.removedScheduled.push(scheduled.number);
   }
 
-  /** The keyspace was flushed. */
+  /**
+   * The keyspace was flushed. A small one is removed key by key, and nothing refers to it any longer;
+   * a large one stays in memory until the next checkpoint, which is due now.
+   */
   bury(keyspace: Keyspace): void {
+    const { table, schedule } = keyspace;
+    if (table.size + schedule.size < LARGE_FLUSH) {
+      for (const entry of table.entries()) {
+        this.remove(entry);
+        entry.removed = true;
+      }
+      for (const scheduled of [...schedule.entries()]) {
+        schedule.remove(scheduled);
+        this.removeScheduled(scheduled);
+      }
+      return;
+    }
     keyspace.buriedEpoch = this.engine.epoch.current;
     this.dirty.buried.push(keyspace);
-    if (keyspace.table.size + keyspace.schedule.size >= LARGE_FLUSH) this.wanted = true;
+    this.wanted = true;
   }
 
   // ---- Hooks

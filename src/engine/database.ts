@@ -12,11 +12,12 @@
 import type { ConsumerGroup } from '../consumer-groups/group.ts';
 import type { Arguments } from '../util/arguments.ts';
 import type { Engine } from './engine.ts';
+import { watchIdempotency } from './idempotency-expiry.ts';
 import type { KeyEntry, StringValue, Value } from './key-entry.ts';
 import { Keyspace } from './keyspace.ts';
 import { EventClass } from './keyspace-events.ts';
 import { beginRecord, RecordType } from './records.ts';
-import { watchAge } from './stream-aging.ts';
+import { unwatch, watchAge } from './stream-aging.ts';
 import { cloneValue, encodeValue } from './value-codec.ts';
 import { type Watcher, Watches } from './watches.ts';
 
@@ -195,6 +196,7 @@ export class Database {
     this.touch(entry);
     this.engine.changes++;
     this.keyspace.table.remove(entry);
+    this.keyspace.schedule.freed(from);
     this.keyspace.table.adopt(entry, to);
     if (this.engine.recording) {
       beginRecord(RecordType.RENAME, this, from).bytes(to);
@@ -212,10 +214,22 @@ export class Database {
   move(entry: KeyEntry, destination: Database): void {
     this.touch(entry);
     this.engine.changes++;
+    const { value } = entry;
+    const { memory } = this.engine;
     this.keyspace.detach(entry);
+    this.keyspace.schedule.freed(entry.key);
+    if (value.type === 'stream') {
+      memory.remove(entry, value);
+      unwatch(entry, value);
+    }
     entry.space = destination.keyspace;
     destination.keyspace.table.adopt(entry, entry.key);
     if (entry.expireAt !== 0) destination.keyspace.expiring.update(entry);
+    if (value.type === 'stream') {
+      memory.add(entry);
+      watchIdempotency(entry, value);
+      if (value.retention !== null) watchAge(this.engine, entry, value);
+    }
     if (this.engine.recording) {
       beginRecord(RecordType.MOVE, this, entry.key).varint(destination.index);
       this.engine.journal.end();
@@ -325,6 +339,7 @@ export class Database {
     const flushed = this.keyspace;
     if (flushed.table.size > 0 || flushed.schedule.size > 0) {
       this.keyspace = new Keyspace(this.engine.nextUid(), this.engine.random);
+      this.engine.memory.flushed(flushed);
       this.engine.checkpointer?.bury(flushed);
     }
     for (const key of this.watches.keys()) {
@@ -357,7 +372,7 @@ export class Database {
     keyspace.setExpiry(entry, expireAt);
     if (value.type === 'stream') {
       this.engine.memory.add(entry);
-      if (value.idempotency !== null) this.engine.idempotent.add(entry);
+      if (value.idempotency !== null) watchIdempotency(entry, value);
       if (value.retention !== null) watchAge(this.engine, entry, value);
     }
     return entry;
@@ -391,8 +406,12 @@ export class Database {
   private discard(entry: KeyEntry): void {
     this.engine.changing();
     this.keyspace.detach(entry);
+    this.keyspace.schedule.freed(entry.key);
     entry.removed = true;
-    if (entry.value.type === 'stream') this.engine.memory.remove(entry, entry.value);
+    if (entry.value.type === 'stream') {
+      this.engine.memory.remove(entry, entry.value);
+      unwatch(entry, entry.value);
+    } else this.engine.memory.freed += entry.value.bytes.length;
     this.engine.checkpointer?.remove(entry);
   }
 

@@ -23,8 +23,8 @@ import { Channels } from './channels.ts';
 import type { Checkpointer } from './checkpointer.ts';
 import { DamagedStreams } from './damaged-streams.ts';
 import { Database } from './database.ts';
-import { DeadlineHeap } from './deadline-heap.ts';
 import type { BurialListener } from './group-policy.ts';
+import { forgetIdempotentIds } from './idempotency-expiry.ts';
 import type { KeyEntry } from './key-entry.ts';
 import { KeyspaceEvents, readEventClasses } from './keyspace-events.ts';
 import { MemoryBudget } from './memory-budget.ts';
@@ -33,7 +33,6 @@ import { RecordType } from './records.ts';
 import { Responders } from './responders.ts';
 import { expireEntries } from './retention.ts';
 import { addDue } from './scheduled-entries.ts';
-import type { AgingStream } from './stream-aging.ts';
 import { StreamAnnouncements } from './stream-announcements.ts';
 import { StreamValue } from './stream-value.ts';
 import { TurnClock } from './turn-clock.ts';
@@ -46,8 +45,12 @@ export interface EngineOptions {
   readonly databases?: number;
 }
 
-/** Most keys that one tick removes, and most buckets that it moves: about a millisecond's work. */
-const EXPIRED_PER_TICK = 500;
+/** Time that one tick takes for expired keys, and when the next one comes where there are more, ms. */
+const EXPIRY_MS = 5;
+const EXPIRY_PAUSE_MS = 10;
+/** Keys that are removed between two looks at the clock. */
+const EXPIRED_AT_ONCE = 64;
+/** Most buckets that one tick moves: about a millisecond's work. */
 const BUCKETS_PER_TICK = 2000;
 /** While the log takes no records, `nextDeadline` is at least so far away. */
 const REFUSED_MS = 100;
@@ -90,10 +93,6 @@ export class Engine {
   readonly nodeLimits: NodeLimits = { ...defaultNodeLimits };
   /** stream-idmp-duration (seconds) and -maxsize: what a stream's idempotent producers begin with. */
   readonly idempotencyWindow = { duration: 100, maxsize: 100 };
-  /** Keys whose streams remember idempotent ids, which expire. */
-  readonly idempotent = new Set<KeyEntry>();
-  /** Streams whose oldest entries come of age, by when. */
-  readonly aging = new DeadlineHeap<AgingStream>();
   /**
    * For whoever reads streams by pattern: a stream took a name (made, renamed, moved, copied,
    * restored). Called in the middle of that change, so it may only take note.
@@ -124,6 +123,8 @@ export class Engine {
   private databaseToTick = 0;
   /** Where the log stood when memory was changed last; -1 = not since the last command. */
   private changedAt = -1;
+  /** Monotonic ms at which expired keys that one tick had no time for are gone on with. */
+  private expireAgainAt = Number.POSITIVE_INFINITY;
   private isStepUnrecorded = false;
 
   constructor(options: EngineOptions) {
@@ -177,7 +178,7 @@ export class Engine {
     releaseScratch();
     this.turn();
     this.duty('expiring keys', () => this.expireKeys());
-    this.duty('forgetting idempotent ids', () => this.expireIdempotentIds());
+    this.duty('forgetting idempotent ids', () => forgetIdempotentIds(this));
     this.duty('adding scheduled entries', () => addDue(this));
     this.duty('retention', () => expireEntries(this));
     this.duty('ending requests', () => this.responders.expire(this.clock.monotonic()));
@@ -210,12 +211,13 @@ export class Engine {
 
   /** Monotonic ms at which tick() has something to do; Infinity when nothing waits. */
   nextDeadline(): number {
-    let next = this.aging.first()?.expireAt ?? Number.POSITIVE_INFINITY;
+    let next = Number.POSITIVE_INFINITY;
     for (const { keyspace } of this.databases) {
-      const at = keyspace.schedule.first()?.due ?? Number.POSITIVE_INFINITY;
-      if (at < next) next = at;
+      const aging = keyspace.aging.first()?.expireAt ?? Number.POSITIVE_INFINITY;
+      next = Math.min(next, aging, keyspace.schedule.firstAt);
     }
-    const due = Math.min(this.blocked.nextDeadline(), this.time.whenDate(next));
+    const date = Math.min(this.time.whenDate(next), this.expireAgainAt);
+    const due = Math.min(this.blocked.nextDeadline(), date);
     // What is due and cannot be recorded now would make the shell call at once, again and again.
     return this.journal.refusal === null ? due : Math.max(due, this.time.monotonic + REFUSED_MS);
   }
@@ -297,33 +299,27 @@ export class Engine {
   }
 
   /**
-   * Removes keys whose time has come, a bounded number per call, each database's in turn first.
-   * Nobody has to wait for it: a look-up removes an expired key itself.
+   * Removes keys whose time has come, for EXPIRY_MS a call, each database's in turn first; where that
+   * is not enough the next call comes after EXPIRY_PAUSE_MS, so expiry keeps up with what expires.
+   * No client has to wait for it: a look-up removes an expired key itself.
    */
   private expireKeys(): void {
     if (this.journal.refusal !== null) return;
     const databases = this.databases;
-    let budget = EXPIRED_PER_TICK;
-    for (let i = 0; i < databases.length && budget > 0; i++) {
+    this.expireAgainAt = Number.POSITIVE_INFINITY;
+    const end = this.clock.monotonic() + EXPIRY_MS;
+    let removed = 0;
+    for (let i = 0; i < databases.length; i++) {
       this.databaseToTick = (this.databaseToTick + 1) % databases.length;
       const database = databases[this.databaseToTick];
-      for (; budget > 0; budget--) {
+      for (;;) {
         const entry = database.keyspace.expiring.first();
         if (entry === undefined || !database.collect(entry)) break;
+        if (++removed % EXPIRED_AT_ONCE !== 0 || this.clock.monotonic() < end) continue;
+        // There may be more: they have the next turn, and commands theirs before.
+        this.expireAgainAt = this.clock.monotonic() + EXPIRY_PAUSE_MS;
+        return;
       }
-    }
-  }
-
-  /** Not recorded: age follows from the entries' ids, so a restart forgets the same ones. */
-  private expireIdempotentIds(): void {
-    for (const entry of this.idempotent) {
-      const value = entry.value;
-      if (entry.removed || value.type !== 'stream' || value.idempotency === null) {
-        this.idempotent.delete(entry);
-        continue;
-      }
-      value.idempotency.expire(this.now);
-      if (value.idempotency.pidsTracked === 0) this.idempotent.delete(entry);
     }
   }
 }

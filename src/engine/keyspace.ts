@@ -1,14 +1,16 @@
 /**
  * The keys of one database, as one thing: SWAPDB exchanges two of them, FLUSHDB replaces one.
  *
- * Holds: the key table, the heap of those keys that expire, and the entries that wait for their time. Invariant: an entry is in the heap
- * exactly while its `expireAt` is not 0.
+ * Holds: the key table, the heap of those keys that expire, the streams with what is due about them,
+ * and the entries that wait for their time. So what is flushed is let go of as a whole.
+ * Invariant: an entry is in the heap exactly while its `expireAt` is not 0.
  */
 import type { Random } from '../util/random.ts';
 import { DeadlineHeap } from './deadline-heap.ts';
 import type { KeyEntry } from './key-entry.ts';
 import { KeyTable } from './key-table.ts';
 import { Schedule } from './schedule.ts';
+import type { AgingStream } from './stream-aging.ts';
 
 export class Keyspace {
   /** Names it in the checkpoint, where keys belong to a keyspace, not to a database's number. */
@@ -16,6 +18,13 @@ export class Keyspace {
   readonly table: KeyTable;
   readonly expiring = new DeadlineHeap<KeyEntry>();
   readonly schedule = new Schedule();
+  /** Streams whose oldest entries come of age, by when (stream-aging.ts). */
+  readonly aging = new DeadlineHeap<AgingStream>();
+  /** Streams whose idempotent ids are forgotten, by when (idempotency-expiry.ts). */
+  readonly forgetting = new DeadlineHeap<AgingStream>();
+  /** The memory budget's: the streams, and the bytes that it counted of them. */
+  readonly streams = new Set<KeyEntry>();
+  countedBytes = 0;
   /** The checkpoint epoch in which it was flushed; -1 = it is in use. */
   buriedEpoch = -1;
 

@@ -17,6 +17,7 @@
 import type { Block } from '../stream/block.ts';
 import type { Engine } from './engine.ts';
 import type { KeyEntry } from './key-entry.ts';
+import type { Keyspace } from './keyspace.ts';
 import type { StreamValue } from './stream-value.ts';
 
 const BLOCK_SHARE = 0.5;
@@ -29,6 +30,8 @@ const LOW_WATER = 0.95;
 const CEILING = 1.25;
 /** Newest blocks that a stream in use keeps in a sparing round. */
 const KEPT = 16;
+/** What a flushed key gives back at least, bytes: its entry, name and value. */
+const FREED_PER_KEY = 250;
 /** Streams looked at and blocks evicted per call: about a millisecond's work. */
 const STREAMS_PER_CALL = 2000;
 const BLOCKS_PER_CALL = 1000;
@@ -46,8 +49,9 @@ export class MemoryBudget {
   /** The limit while nothing squeezes it. */
   private share = 0;
   private readonly engine: Engine;
-  private readonly streams = new Set<KeyEntry>();
-  private hand: Iterator<KeyEntry> = this.streams.values();
+  /** Bytes that were given back, by deleting and the like, since the caller set it to 0. */
+  freed = 0;
+  private hand: Iterator<KeyEntry>;
   private sparing = true;
   /** Unix seconds at which the hand began this round, and the one before. */
   private roundBegan = 0;
@@ -55,6 +59,7 @@ export class MemoryBudget {
 
   constructor(engine: Engine) {
     this.engine = engine;
+    this.hand = this.allStreams();
   }
 
   /** Bytes that resident blocks may take; 0 = any number. */
@@ -87,21 +92,32 @@ export class MemoryBudget {
     this.limit = Math.min(this.share, Math.ceil(this.limit + this.share * REGAINED));
   }
 
-  /** A stream was entered into a database. */
+  /** A stream was entered into a keyspace. */
   add(entry: KeyEntry): void {
-    this.streams.add(entry);
+    entry.space.streams.add(entry);
   }
 
-  /** It was taken out. Those of a flushed keyspace are found by the hand. */
+  /** It was taken out of its keyspace. */
   remove(entry: KeyEntry, value: StreamValue): void {
-    this.streams.delete(entry);
+    entry.space.streams.delete(entry);
+    entry.space.countedBytes -= value.countedBytes;
     this.bytes -= value.countedBytes;
+    this.freed += value.countedBytes;
     value.countedBytes = 0;
+  }
+
+  /** The keyspace was flushed: nothing of it is looked at again. */
+  flushed(keyspace: Keyspace): void {
+    this.bytes -= keyspace.countedBytes;
+    this.freed += keyspace.countedBytes + keyspace.table.size * FREED_PER_KEY;
+    keyspace.countedBytes = 0;
+    keyspace.streams.clear();
+    this.hand = this.allStreams();
   }
 
   /** Moves the hand on; ten times a second, more often while memory is short. */
   tick(): void {
-    let streams = Math.min(STREAMS_PER_CALL, this.streams.size);
+    let streams = Math.min(STREAMS_PER_CALL, this.streamCount);
     let blocks = BLOCKS_PER_CALL;
     this.evicting = this.isOver(this.evicting ? LOW_WATER : 1);
     for (; streams > 0 && blocks > 0; streams--) {
@@ -121,30 +137,39 @@ export class MemoryBudget {
   /** Counts a stream and, when blocks are to go, evicts up to `limit` of its; returns how many. */
   private pass(entry: KeyEntry, limit: number): number {
     const value = entry.value as StreamValue;
-    if (entry.space.buriedEpoch !== -1) {
-      this.remove(entry, value);
-      return 0;
-    }
     let evicted = 0;
     if (this.evicting && value.isMade) {
       const inUse = entry.accessed >= this.lastRoundBegan;
       evicted = evictOldest(value, limit, this.sparing && inUse ? KEPT : 0);
       this.evicted += evicted;
     }
-    this.count(value);
+    this.count(entry, value, evicted > 0);
     if (this.evicting) this.evicting = this.isOver(LOW_WATER);
     return evicted;
   }
 
-  private count(value: StreamValue): void {
+  private count(entry: KeyEntry, value: StreamValue, wasEvicted: boolean): void {
     if (!value.isMade) return;
     const { residentBytes } = value.stream;
-    this.bytes += residentBytes - value.countedBytes;
+    const more = residentBytes - value.countedBytes;
+    this.bytes += more;
+    entry.space.countedBytes += more;
     value.countedBytes = residentBytes;
+    if (more < 0 && !wasEvicted) this.freed -= more;
+  }
+
+  private get streamCount(): number {
+    let count = 0;
+    for (const { keyspace } of this.engine.databases) count += keyspace.streams.size;
+    return count;
+  }
+
+  private *allStreams(): Generator<KeyEntry> {
+    for (const { keyspace } of this.engine.databases) yield* keyspace.streams;
   }
 
   private endRound(): void {
-    this.hand = this.streams.values();
+    this.hand = this.allStreams();
     this.lastRoundBegan = this.roundBegan;
     this.roundBegan = this.engine.seconds;
     if (!this.evicting) {

@@ -21,6 +21,7 @@ import {
 import type { Checkpointer } from './checkpointer.ts';
 import type { Database } from './database.ts';
 import type { Engine } from './engine.ts';
+import { watchIdempotency } from './idempotency-expiry.ts';
 import type { KeyEntry, Value } from './key-entry.ts';
 import { Keyspace } from './keyspace.ts';
 import { ScheduledEntry } from './schedule.ts';
@@ -45,8 +46,8 @@ export function restoreCheckpoint(engine: Engine, checkpointer: Checkpointer): n
       keys++;
     });
     checkCounts(decodeMeta(meta), databases);
-    restoreIdempotency(engine, checkpointer, streams);
-    restoreRetention(engine, checkpointer, streams);
+    restoreIdempotency(checkpointer, streams);
+    restoreRetention(checkpointer, streams);
     restoreGroups(engine, checkpointer, streams);
     restoreSchedule(databases, checkpointer);
     return keys;
@@ -140,31 +141,24 @@ function restoreKey(
   if (type === STREAM_TYPE) streams.set(uid, entry);
 }
 
-function restoreIdempotency(
-  engine: Engine,
-  checkpointer: Checkpointer,
-  streams: Map<number, KeyEntry>,
-): void {
+function restoreIdempotency(checkpointer: Checkpointer, streams: Map<number, KeyEntry>): void {
   const { checkpoint } = checkpointer;
   for (const { key, value } of checkpoint.entries(names.ALL_IDS_FROM, names.ALL_IDS_TO)) {
-    streamValue(streams, key).idempotency = Idempotency.import(value);
-    engine.idempotent.add(streams.get(names.uidIn(key)) as KeyEntry);
+    const stream = streamValue(streams, key);
+    stream.idempotency = Idempotency.import(value);
+    watchIdempotency(streams.get(names.uidIn(key)) as KeyEntry, stream);
   }
 }
 
 /** The tick finds out when the first entries come of age: here it would make every such stream. */
-function restoreRetention(
-  engine: Engine,
-  checkpointer: Checkpointer,
-  streams: Map<number, KeyEntry>,
-): void {
+function restoreRetention(checkpointer: Checkpointer, streams: Map<number, KeyEntry>): void {
   const { checkpoint } = checkpointer;
   const { ALL_RETENTIONS_FROM, ALL_RETENTIONS_TO } = names;
   for (const { key, value } of checkpoint.entries(ALL_RETENTIONS_FROM, ALL_RETENTIONS_TO)) {
     const stream = streamValue(streams, key);
     stream.retention = decodeRetention(new ByteReader(value));
     const entry = streams.get(names.uidIn(key)) as KeyEntry;
-    if (stream.retention.maxAge > 0) watchAgeAt(engine, entry, stream, 0);
+    if (stream.retention.maxAge > 0) watchAgeAt(entry, stream, 0);
   }
 }
 

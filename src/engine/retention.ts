@@ -8,7 +8,7 @@
  *              (Stream.nodeBytes); the newest node stays
  * Enforced after every append, and by the tick when the oldest entry comes of age. What goes is an
  * ordinary trim, recorded as such; so replay enforces nothing itself.
- * Invariant: a stream with a maxAge and an entry stands in the engine's heap under a time not later
+ * Invariant: a stream with a maxAge and an entry stands in its keyspace's heap under a time not later
  * than its oldest entry's end.
  * Cost: a few compares for an append that trims nothing.
  */
@@ -52,7 +52,7 @@ export function retain(database: Database, entry: KeyEntry, value: StreamValue):
   if (retention === null || engine.replaying) return;
   // The append that called is done and recorded: damage at the stream's other end is not its failure.
   if (!engine.damaged.guard(entry, () => trimToLimits(database, entry, value, retention))) {
-    watchAgeAt(engine, entry, value, engine.now + DAMAGE_RETRY_MS);
+    watchAgeAt(entry, value, engine.now + DAMAGE_RETRY_MS);
   }
 }
 
@@ -106,14 +106,16 @@ function trimBytes(
 /** The tick: trims streams whose oldest entries have come of age. */
 export function expireEntries(engine: Engine): void {
   if (engine.journal.refusal !== null) return;
-  for (let left = STREAMS_PER_TICK; left > 0; left--) {
-    const aging = engine.aging.first();
-    if (aging === undefined || aging.expireAt > engine.now) return;
-    const { entry } = aging;
-    engine.aging.remove(aging);
-    const database = engine.databases.find(({ keyspace }) => keyspace === entry.space);
-    if (entry.removed || database === undefined || entry.value.type !== 'stream') continue;
-    retain(database, entry, entry.value);
+  let left = STREAMS_PER_TICK;
+  for (const database of engine.databases) {
+    for (; left > 0; left--) {
+      const { aging } = database.keyspace;
+      const first = aging.first();
+      if (first === undefined || first.expireAt > engine.now) break;
+      aging.remove(first);
+      const { entry } = first;
+      if (entry.value.type === 'stream') retain(database, entry, entry.value);
+    }
   }
 }
 

@@ -28,7 +28,9 @@ import { StreamRecord } from './stream-records.ts';
 
 /** Entries added by one tick: a few milliseconds' work. */
 const ADDED_PER_TICK = 1000;
-/** An entry whose key holds something else is entered again, for so much later. */
+/** Bytes after which a tick adds no other entry. */
+const BYTES_PER_TICK = 4 * 1024 * 1024;
+/** The entries of a key that holds something else are tried again after so much time. */
 const POSTPONED_MS = 1000;
 
 /** The trim that follows the append. */
@@ -103,12 +105,14 @@ export function unschedule(database: Database, scheduled: ScheduledEntry): void 
  */
 export function addDue(engine: Engine): void {
   let budget = ADDED_PER_TICK;
+  let bytes = BYTES_PER_TICK;
   for (const database of engine.databases) {
     const { schedule } = database.keyspace;
-    for (; budget > 0; budget--) {
+    for (; budget > 0 && bytes > 0; budget--) {
       const scheduled = schedule.first();
-      if (scheduled === undefined || scheduled.due > engine.now) break;
+      if (scheduled === undefined || schedule.firstAt > engine.now) break;
       if (engine.journal.refusalFor(scheduled.body.length) !== null) return;
+      bytes -= scheduled.body.length;
       addOne(database, scheduled);
       // The append and the end of the waiting are on disk together; the next one is its own unit.
       engine.journal.boundary();
@@ -127,10 +131,8 @@ function addOne(database: Database, scheduled: ScheduledEntry): void {
     engine.trouble(`adding the scheduled entry s${scheduled.number}`, error);
     return;
   }
-  unschedule(database, scheduled);
-  if (added) return;
-  const { number, key, body } = scheduled;
-  enterScheduled(database, number, key, engine.now + POSTPONED_MS, body);
+  if (added) unschedule(database, scheduled);
+  else database.keyspace.schedule.postpone(scheduled, engine.now + POSTPONED_MS);
 }
 
 function addScheduled(database: Database, scheduled: ScheduledEntry): boolean {

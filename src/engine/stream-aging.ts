@@ -1,7 +1,7 @@
 /**
  * When the oldest entry of a stream with a greatest age (retention.ts) comes of age.
  *
- * Invariant: `StreamValue.aging` is in the engine's heap exactly while the stream has a maxAge and an
+ * Invariant: `StreamValue.aging` is in the heap of its entry's keyspace exactly while the stream has a maxAge and an
  * entry, under a time not later than its oldest entry's end; the tick puts it right.
  */
 import type { Timed } from './deadline-heap.ts';
@@ -19,30 +19,38 @@ export function watchAge(engine: Engine, entry: KeyEntry, value: StreamValue): v
   const maxAge = value.retention?.maxAge ?? 0;
   let { aging } = value;
   if (maxAge === 0) {
-    if (aging !== null) engine.aging.remove(aging);
+    if (aging !== null) aging.entry.space.aging.remove(aging);
     value.aging = null;
     return;
   }
   if (aging === null || aging.entry !== entry) {
-    if (aging !== null) engine.aging.remove(aging);
+    if (aging !== null) aging.entry.space.aging.remove(aging);
     aging = { entry, expireAt: 0, heapIndex: -1 };
     value.aging = aging;
   }
   const { stream } = value;
   if (stream.length === 0) {
-    engine.aging.remove(aging);
+    entry.space.aging.remove(aging);
     return;
   }
   const end = stream.firstId.ms + maxAge + 1;
   if (aging.heapIndex >= 0 && aging.expireAt === end) return;
   aging.expireAt = end;
-  engine.aging.update(aging);
+  entry.space.aging.update(aging);
   engine.dueAt(end);
 }
 
 /** As watchAge, without a look at the stream: the tick will look at this time. */
-export function watchAgeAt(engine: Engine, entry: KeyEntry, value: StreamValue, at: number): void {
-  if (value.aging !== null) engine.aging.remove(value.aging);
+export function watchAgeAt(entry: KeyEntry, value: StreamValue, at: number): void {
+  if (value.aging !== null) value.aging.entry.space.aging.remove(value.aging);
   value.aging = { entry, expireAt: at, heapIndex: -1 };
-  engine.aging.update(value.aging);
+  entry.space.aging.update(value.aging);
+}
+
+/** The stream leaves its keyspace: what is due about it is of no interest there any longer. */
+export function unwatch(entry: KeyEntry, value: StreamValue): void {
+  const { aging, forgetting } = value;
+  if (aging !== null) entry.space.aging.remove(aging);
+  if (forgetting !== null) entry.space.forgetting.remove(forgetting);
+  value.aging = value.forgetting = null;
 }

@@ -17,6 +17,7 @@ import { type TrimRule, trim } from '../stream/trim.ts';
 import type { Arguments } from '../util/arguments.ts';
 import type { ByteWriter } from '../util/byte-writer.ts';
 import type { Database } from './database.ts';
+import { watchIdempotency } from './idempotency-expiry.ts';
 import type { KeyEntry } from './key-entry.ts';
 import { EventClass } from './keyspace-events.ts';
 import { beginRecord } from './records.ts';
@@ -296,7 +297,7 @@ export function recordIdempotent(
   const { engine } = database;
   database.touch(entry);
   idempotencyOf(database, entry, value).record(producer, idempotent, id, kind);
-  engine.idempotent.add(entry);
+  watchIdempotency(entry, value);
   if (engine.recording) {
     const high = kind === 'entry' && id.seqHi >= SCHEDULED_BIT;
     const type = high ? StreamRecord.IDEMPOTENT_HIGH : StreamRecord.IDEMPOTENT;

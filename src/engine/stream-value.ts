@@ -34,6 +34,8 @@ export class StreamValue {
   retention: Retention | null = null;
   /** Its place among the streams whose entries come of age (retention.ts); null without a maxAge. */
   aging: AgingStream | null = null;
+  /** Its place among the streams whose idempotent ids are forgotten (idempotency-expiry.ts). */
+  forgetting: AgingStream | null = null;
   /** Whether the stream knows where the checkpoint keeps its blocks: from its first checkpoint on. */
   coldAttached = false;
   /** Its resident bytes when the memory budget counted them last. */

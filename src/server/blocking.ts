@@ -71,6 +71,7 @@ export class Blocking {
       get wakeAt() {
         return wait.wakeAt;
       },
+      ready: () => wait.ready?.() ?? true,
       retry: () => {
         client.args = kept;
         const start = client.beginAnswer();

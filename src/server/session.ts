@@ -65,6 +65,8 @@ export interface BlockingWait {
    * becomes old enough); absent or Infinity = never. Read when the wait begins and after each retry.
    */
   readonly wakeAt?: number;
+  /** As BlockedReader.ready. */
+  ready?(): boolean;
   /**
    * Runs the command again (session.args is a kept copy). True when it replied (data or error);
    * false to go on waiting, keeping deadline and place in line.

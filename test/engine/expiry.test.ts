@@ -30,16 +30,13 @@ test('that a key has expired is recorded as its removal, so replay needs no cloc
   assert.equal(server.replayed().session().call('DBSIZE'), 0);
 });
 
-test('expired keys that nobody asks for are removed by the tick, a bounded number at a time', () => {
+test('expired keys that no client asks for are removed by the tick', () => {
   const server = new InProcessServer();
   const r = server.session();
   for (let i = 0; i < 2000; i++) r.call('SET', `k${i}`, 'v', 'PX', 1 + (i % 50));
   r.call('SET', 'stays', 'v', 'PX', 100_000);
   server.clock.advance(60);
   server.engine.tick();
-  const left = r.call('DBSIZE') as number;
-  assert.ok(left > 1 && left < 2001, `${left} after one tick`);
-  for (let i = 0; i < 10; i++) server.engine.tick();
   assert.equal(r.call('DBSIZE'), 1);
   assert.equal(server.engine.databases[0]?.expiringCount, 1);
 });

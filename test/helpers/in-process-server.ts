@@ -205,6 +205,7 @@ export class InProcessSession implements Session {
       get wakeAt() {
         return wait.wakeAt;
       },
+      ready: () => wait.ready?.() ?? true,
       retry: () => {
         let done = false;
         again(() => {

@@ -406,13 +406,48 @@ class Reader implements BlockingWait {
   readonly deadline: number;
   wakeAt: number;
   readonly #forGroup: boolean;
+  /** What it waits for, so that a look needs no arguments: ids, by stream; null = its last entry. */
+  readonly #after: (StreamId | null)[] = [];
+  /** As latin1; '' for XREAD. */
+  readonly #group: string;
+  readonly #claim: number;
 
   constructor(session: Session, keys: readonly Buffer[], deadline: number, forGroup: boolean) {
     this.database = session.database;
     this.keys = keys;
     this.deadline = deadline;
     this.#forGroup = forGroup;
+    this.#group = forGroup ? session.args.latin1(options.groupAt) : '';
+    this.#claim = options.claim;
+    for (let i = 0; i < options.streams; i++) {
+      const isLast = isCharacter(session.args, options.idsAt + i, PLUS);
+      this.#after.push(isLast ? null : sources[i].after.clone());
+    }
     this.wakeAt = nextClaim(session);
+  }
+
+  ready(): boolean {
+    const { engine } = this.database;
+    let next = Number.POSITIVE_INFINITY;
+    for (let i = 0; i < this.keys.length; i++) {
+      const value = this.database.findKey(this.keys[i])?.value;
+      const after = this.#after[i];
+      if (!this.#forGroup) {
+        if (value?.type !== 'stream' || value.stream.length === 0) continue;
+        if (after === null || value.stream.lastId.compare(after) > 0) return true;
+        continue;
+      }
+      const group = value?.type === 'stream' ? value.groups.get(this.#group) : undefined;
+      // Without the group it fails, and its own history there always is.
+      if (value?.type !== 'stream' || group === undefined || after?.isMax() !== true) return true;
+      if (value.stream.lastId.compare(group.lastId) > 0) return true;
+      const minIdle = this.#claim >= 0 ? this.#claim : (group.policy?.ackWait ?? -1);
+      if (minIdle < 0) continue;
+      if (group.pending.order.hasDue(minIdle, engine.steady)) return true;
+      next = Math.min(next, nextClaimOf(group, minIdle, engine.steady));
+    }
+    this.wakeAt = engine.time.whenSteady(next);
+    return false;
   }
 
   retry(session: Session): boolean {
@@ -459,14 +494,15 @@ function nextClaim(session: Session): number {
     if (unfinished) return time.monotonic;
     const minIdle = options.claim >= 0 ? options.claim : (group?.policy?.ackWait ?? -1);
     if (group === undefined || minIdle < 0) continue;
-    // What is delivered from now on is old enough only later.
-    next = Math.min(
-      next,
-      now + Math.max(minIdle, LEAST_WAIT_TO_CLAIM),
-      group.pending.order.nextIdleAt(minIdle, now),
-    );
+    next = Math.min(next, nextClaimOf(group, minIdle, now));
   }
   return time.whenSteady(next);
+}
+
+/** By the steady date. What is delivered from now on is old enough only later. */
+function nextClaimOf(group: ConsumerGroup, minIdle: number, now: number): number {
+  const later = now + Math.max(minIdle, LEAST_WAIT_TO_CLAIM);
+  return Math.min(later, group.pending.order.nextIdleAt(minIdle, now));
 }
 
 // Scratch: never held across commands.
