@@ -120,6 +120,8 @@ export class MemoryBudget {
     let streams = Math.min(STREAMS_PER_CALL, this.streamCount);
     let blocks = BLOCKS_PER_CALL;
     this.evicting = this.isOver(this.evicting ? LOW_WATER : 1);
+    // An iterator that is not moved on keeps all that was in its set since, however long ago it went.
+    if (streams === 0) this.hand = this.allStreams();
     for (; streams > 0 && blocks > 0; streams--) {
       const next = this.hand.next();
       if (next.done) {

@@ -7,7 +7,6 @@
 import { arch, cpus, release, totalmem, type } from 'node:os';
 import { outputBytes } from './client-memory.ts';
 import { memoryOverhead } from './memory-overhead.ts';
-import { memoryInUse } from './memory-use.ts';
 import type { ServerState } from './server-state.ts';
 import { REDIS_VERSION, RIVULET_VERSION } from './version.ts';
 
@@ -128,7 +127,7 @@ function sum(
 }
 
 function memorySection(server: ServerState): Field[] {
-  const { used, rss, heap, heapTotal } = memoryInUse();
+  const { used, rss, heap, heapTotal } = server.memory.report();
   const peak = Math.max(server.statistics.peakMemory, used);
   const limit = server.config.number('maxmemory');
   const { clients, log, total: overhead } = memoryOverhead(server);

@@ -9,12 +9,13 @@
  * refused with Redis's OOM error.
  *
  * What is in use is in part garbage, and V8 collects it when it likes: so before anything is refused it
- * is told to, which also ends the refusing soon after somebody has deleted what was in the way.
+ * is told to. It is told to as well after much was deleted, and before memory is reported, so that what
+ * is reported is what is held: a producer that waits for memory to go down does not wait for ever.
  * Cost: the dispatch loop looks at one flag; a check is some tens of microseconds, ten times a second,
  * a hundred times while memory is short. Collecting takes COLLECTING of the time at most.
  */
 import type { Engine } from '../engine/engine.ts';
-import { collectGarbage, memoryInUse } from './memory-use.ts';
+import { collectGarbage, type MemoryUse, memoryInUse } from './memory-use.ts';
 import type { Persistence } from './persistence.ts';
 
 /** How often room is made while memory is short, ms. */
@@ -23,7 +24,16 @@ const RELIEF_MS = 10;
 const PATIENCE_MS = 15_000;
 /** Share of the time that collecting garbage may take, and how long after one the next may be, ms. */
 const COLLECTING = 0.02;
+const COLLECTING_FREED = 0.1;
 const COLLECT_AGAIN_MS = 250;
+/** What was given back since the last collection is worth one: at least so many bytes. */
+const FREED_WORTH = 8 * 1024 * 1024;
+/** The same where a client asks. */
+const FREED_REPORTED = 1024 * 1024;
+/** The same as a share of what is in use, while no client asks. */
+const FREED_SHARE = 0.05;
+/** A larger heap is not collected for a client that asks how much is in use: it takes too long. */
+const HEAP_COLLECTED = 256 * 1024 * 1024;
 /** Buffers that were collected are given back on another thread, which takes so long, ms. */
 const SWEEPING_MS = 50;
 /** Blocks make room for so much more than is missing, as a share of maxmemory. */
@@ -54,6 +64,8 @@ export class MemoryPressure {
   /** Blocks have made all the room they can. */
   #hopeless = false;
   #collectAt = 0;
+  /** The same where something was given back: what was is not given back again. */
+  #collectFreedAt = 0;
   /** When what is in use is no garbage, unless more blocks have left than these. */
   #exactAt = Number.POSITIVE_INFINITY;
   #evictedBefore = 0;
@@ -78,6 +90,9 @@ export class MemoryPressure {
     const over = this.limit > 0 && used > this.limit;
     const wasHolding = this.holding;
     if (!over) this.#forget();
+    if (memory.freed > Math.max(FREED_WORTH, used * FREED_SHARE) && now >= this.#collectFreedAt) {
+      this.#collect(now);
+    }
     if (over || memory.pressed) {
       const hope = this.#makeRoom(over, used, now);
       const written = this.#engine.journal.appended - this.#persistence.backlog;
@@ -94,6 +109,25 @@ export class MemoryPressure {
     }
     if (wasHolding && !this.holding) this.#release();
     return used;
+  }
+
+  /** MEMORY PURGE: collects all garbage now. */
+  purge(): void {
+    this.#collect(this.#monotonic());
+  }
+
+  /**
+   * What is in use, for a client that asks: without garbage, where something was given back and
+   * collecting takes no longer than a command may.
+   */
+  report(): MemoryUse {
+    const now = this.#monotonic();
+    const use = memoryInUse();
+    const isShort = this.limit > 0 && use.used > this.limit * 0.5 && now >= this.#collectAt;
+    const isFreed = this.#engine.memory.freed > FREED_REPORTED && now >= this.#collectFreedAt;
+    if ((!isShort && !isFreed) || use.heap > HEAP_COLLECTED) return use;
+    this.#collect(now);
+    return memoryInUse();
   }
 
   /** Whether there may be room soon. */
@@ -123,10 +157,13 @@ export class MemoryPressure {
 
   #collect(began: number): void {
     collectGarbage();
+    this.#engine.memory.freed = 0;
     // Until it is known whether that was enough commands are held, so that they make no new garbage.
     this.#hopeless = false;
     const ended = this.#monotonic();
     this.#collectAt = ended + Math.max(COLLECT_AGAIN_MS, (ended - began) / COLLECTING);
+    const pause = Math.max(COLLECT_AGAIN_MS, (ended - began) / COLLECTING_FREED);
+    this.#collectFreedAt = ended + pause;
     this.#exactAt = ended + SWEEPING_MS;
     this.#evictedBefore = this.#engine.memory.evicted;
   }

@@ -7,7 +7,6 @@ import type { Command } from '../command.ts';
 import { connectionOf } from '../connection-of.ts';
 import { keyAt } from '../key-specs.ts';
 import { memoryOverhead } from '../memory-overhead.ts';
-import { memoryInUse } from '../memory-use.ts';
 import type { Session } from '../session.ts';
 import { NOT_AN_INTEGER, replyHelp, SYNTAX } from './common.ts';
 
@@ -56,8 +55,10 @@ export const memoryCommands: readonly Command[] = [
         group: 'server',
         since: '4.0.0',
         summary: 'Asks for memory that is not in use to be given back.',
-        // V8 gives memory back by itself; there is no allocator to be asked.
-        run: (session) => session.reply.ok(),
+        run: (session) => {
+          connectionOf(session).server.memory.purge();
+          session.reply.ok();
+        },
       },
       {
         name: 'memory|stats',
@@ -133,7 +134,7 @@ function streamMemory(value: StreamValue): number {
 function stats(session: Session): void {
   const { reply, engine } = session;
   const { server } = connectionOf(session);
-  const { used, rss, heap, heapTotal } = memoryInUse();
+  const { used, rss, heap, heapTotal } = server.memory.report();
   const active = used + heapTotal - heap;
   let keys = 0;
   for (const database of engine.databases) keys += database.size;
@@ -192,7 +193,7 @@ function stats(session: Session): void {
 
 function doctor(session: Session): void {
   const { server } = connectionOf(session);
-  const { used, rss } = memoryInUse();
+  const { used, rss } = server.memory.report();
   const limit = server.config.number('maxmemory');
   const found: string[] = [];
   if (limit > 0 && used > limit * 0.9) {
