@@ -11,6 +11,8 @@ const KEYS = [...STREAMS, ...STRINGS];
 const GROUPS = ['g1', 'g2'];
 const CONSUMERS = ['ann', 'bob', 'cy'];
 
+const REFERENCES = ['KEEPREF', 'DELREF', 'ACKED'];
+
 /** Ids that XADD replied, by stream. */
 export type RecentIds = ReadonlyMap<string, readonly string[]>;
 
@@ -38,6 +40,36 @@ export function randomCommand(random: Random, recent: RecentIds): Argument[] {
         'v',
       ],
     ],
+    [3, () => ['XADD', stream, 'NOMKSTREAM', 'MAXLEN', '~', random.below(60), '*', 'a', value()]],
+    [1, () => ['XADD', stream, 'MAXLEN', '~', 20, 'LIMIT', random.below(50), '*', 'a', value()]],
+    [1, () => ['XADD', stream, 'IDMPAUTO', consumer, '*', 'f', String(random.below(9))]],
+    [2, () => ['XADD', stream, 'MAXLEN', 30, 'DELAY', 1 + random.below(900), '*', 'late', value()]],
+    [2, () => ['XACKDEL', stream, group, random.pick(REFERENCES), 'IDS', 2, id(), id()]],
+    [2, () => ['XDELEX', stream, random.pick(REFERENCES), 'IDS', 2, id(), id()]],
+    [1, () => ['XIDMPRECORD', stream, consumer, String(random.below(9)), id()]],
+    [0.5, () => ['XCFGSET', stream, 'IDMP-MAXSIZE', 3 + random.below(50)]],
+    [1, () => ['XCLAIM', stream, group, consumer, 0, ...ids(), 'FORCE', 'JUSTID']],
+    [1, () => ['XCLAIM', stream, group, consumer, 5, id(), 'IDLE', random.below(900)]],
+    [1, () => ['XCLAIM', stream, group, consumer, 0, id(), 'RETRYCOUNT', random.below(5)]],
+    [
+      3,
+      () => [
+        ...['XREADGROUP', 'GROUP', group, consumer, 'COUNT', 1 + random.below(9)],
+        ...random.pick([['NOACK'], ['CLAIM', random.below(400)], []]),
+        ...['STREAMS', stream, '>'],
+      ],
+    ],
+    [
+      2,
+      () => [
+        ...['XNACK', stream, group, random.pick(['FAIL', 'FATAL', 'DEADLETTER', 'SILENT'])],
+        ...['IDS', 2, id(), id()],
+        ...random.pick([['FORCE'], ['RETRYCOUNT', random.below(4)], []]),
+      ],
+    ],
+    [1, () => ['XGROUP', 'SETPOLICY', stream, group, 'BACKOFF', 50, 500, 2]],
+    [1, () => ['MSET', random.pick(STRINGS), value(), random.pick(STRINGS), value()]],
+    [1, () => ['GETDEL', random.pick(STRINGS)]],
     [3, () => ['XTRIM', stream, 'MAXLEN', random.pick(['=', '~']), random.below(200)]],
     [2, () => ['XTRIM', stream, 'MINID', id()]],
     [1, () => ['XTRIM', stream, 'MAXLEN', 20, 'ACKED']],
@@ -80,7 +112,7 @@ export function randomCommand(random: Random, recent: RecentIds): Argument[] {
         'MAXDELIVERIES',
         random.below(4),
         'DEADLETTER',
-        random.pick(['dead', 's1']),
+        random.pick(['dead', 's1', 'a']),
       ],
     ],
     [0.5, () => ['XGROUP', 'DELPOLICY', stream, group]],
