@@ -122,6 +122,9 @@ export class RivuletError extends Error {
   }
 
   static override [Symbol.hasInstance](value: unknown): boolean {
+    // A subclass is known by its prototype: the brand says only that it is one of our errors.
+    // biome-ignore lint/complexity/noThisInStatic: subclasses inherit this method
+    if (this !== RivuletError) return Function.prototype[Symbol.hasInstance].call(this, value);
     return typeof value === 'object' && value !== null && BRAND in value;
   }
 }

@@ -117,7 +117,8 @@ export class NodeTable {
     this.#cancel?.();
     this.#armedFor = deadline;
     const wait = Math.max(1, deadline - this.#scheduler.monotonic());
-    this.#cancel = this.#scheduler.after(wait, () => this.#expire());
+    // The nodes that a process knows of must not keep it from ending.
+    this.#cancel = this.#scheduler.after(wait, () => this.#expire(), false);
   }
 
   #expire(): void {

@@ -1,0 +1,62 @@
+/**
+ * The form of calls within one process: the value itself, copied but never turned into bytes.
+ *
+ * Its "bytes" are the copy, typed as bytes because transports carry bodies without looking at them;
+ * only the local transport carries this form. Invariants: what the receiver changes, the sender does
+ * not see; with `share` nothing is copied and both must leave the value alone. Values that cannot be
+ * copied (functions) are VALIDATION_FAILED. Cost: one walk over the value.
+ */
+import { RivuletError } from '../errors.ts';
+import type { Codec } from './codec.ts';
+
+/** Values are copied on their way. */
+export const copyCodec: Codec = {
+  name: 'value',
+  contentTypes: ['application/x-rivulet-value'],
+  encode: (value) => copy(value) as Uint8Array,
+  decode: (bytes) => bytes as unknown,
+};
+
+/** Both sides have the same object: neither may change it. */
+export const shareCodec: Codec = {
+  name: 'shared-value',
+  contentTypes: ['application/x-rivulet-shared-value'],
+  encode: (value) => value as Uint8Array,
+  decode: (bytes) => bytes as unknown,
+};
+
+const MAX_DEPTH = 200;
+
+function copy(value: unknown): unknown {
+  try {
+    return copyPlain(value, 0);
+  } catch (cause) {
+    const text = 'the value cannot be copied to the handler: it holds a function or a symbol';
+    throw new RivuletError('VALIDATION_FAILED', text, { cause });
+  }
+}
+
+/** Plain objects and lists by hand, which is several times faster; all else by structuredClone. */
+function copyPlain(value: unknown, depth: number): unknown {
+  if (typeof value !== 'object' || value === null) {
+    return typeof value === 'function' || typeof value === 'symbol'
+      ? structuredClone(value)
+      : value;
+  }
+  // A loop, or depth that only structuredClone can take.
+  if (depth > MAX_DEPTH) return structuredClone(value);
+  if (Array.isArray(value)) return value.map((each) => copyPlain(each, depth + 1));
+  const prototype = Object.getPrototypeOf(value);
+  if (prototype !== Object.prototype && prototype !== null) return structuredClone(value);
+  const made: Record<string, unknown> = prototype === null ? Object.create(null) : {};
+  const source = value as Record<string, unknown>;
+  for (const key of Object.keys(source)) {
+    const each = copyPlain(source[key], depth + 1);
+    // An own key of this name must not become the prototype.
+    if (key === '__proto__') Object.defineProperty(made, key, { ...DATA, value: each });
+    else made[key] = each;
+  }
+  return made;
+}
+
+const DATA = { writable: true, enumerable: true, configurable: true } as const;
