@@ -27,6 +27,7 @@ const SHELLS = [
   'src/storage/lmdb-',
   'src/server/',
   'src/util/system-scheduler.ts',
+  'src/transport/framed-socket.ts',
   'src/broker/virtual-scheduler.ts',
   'src/client/',
   'src/cli/',
