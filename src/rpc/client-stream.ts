@@ -7,9 +7,9 @@
  * encoding or decoding and two promises.
  */
 import type { Codec } from '../codec/codec.ts';
+import { validate } from '../codec/standard-schema.ts';
 import { RivuletError } from '../errors.ts';
 import type { Call, OutgoingCall } from '../transport/transport.ts';
-import { validate } from '../util/standard-schema.ts';
 import type { Attempt, Client } from './client.ts';
 import type { AnyMethod } from './contract.ts';
 import { asServiceError } from './errors-wire.ts';

@@ -8,13 +8,13 @@
  */
 import { Codecs } from '../codec/by-content-type.ts';
 import type { Codec } from '../codec/codec.ts';
+import { validate } from '../codec/standard-schema.ts';
 import { copyCodec, shareCodec } from '../codec/value.ts';
 import { RivuletError } from '../errors.ts';
 import type { ServiceNode } from '../registry/registry.ts';
 import type { Outcome, Selector } from '../selector/selector.ts';
 import type { Channel, OutgoingCall, Transport } from '../transport/transport.ts';
 import { pause, type Scheduler } from '../util/scheduler.ts';
-import { validate } from '../util/standard-schema.ts';
 import { systemScheduler } from '../util/system-scheduler.ts';
 import { currentAmbient, MARGIN_MS } from './ambient.ts';
 import { openStream } from './client-stream.ts';

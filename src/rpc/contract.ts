@@ -6,10 +6,10 @@
  * client and server; nothing here runs a call. Cost: made once.
  */
 import type { MessageType } from '../codec/codec.ts';
+import { isStandardSchema, type StandardSchema } from '../codec/standard-schema.ts';
 import { RivuletError } from '../errors.ts';
 import { isServiceName } from '../registry/record.ts';
 import type { MethodKind } from '../transport/transport.ts';
-import { isStandardSchema, type StandardSchema } from '../util/standard-schema.ts';
 import {
   type ErrorClass,
   type ErrorType,

@@ -9,12 +9,12 @@
  */
 import { Codecs } from '../codec/by-content-type.ts';
 import type { Codec } from '../codec/codec.ts';
+import { validate } from '../codec/standard-schema.ts';
 import { copyCodec, shareCodec } from '../codec/value.ts';
 import { RivuletError } from '../errors.ts';
 import type { ServiceEndpoint } from '../registry/registry.ts';
 import { type IncomingCall, NO_METADATA } from '../transport/transport.ts';
 import type { Scheduler } from '../util/scheduler.ts';
-import { validate } from '../util/standard-schema.ts';
 import { systemScheduler } from '../util/system-scheduler.ts';
 import { Timeouts } from '../util/timeouts.ts';
 import { type Ambient, runWithin } from './ambient.ts';

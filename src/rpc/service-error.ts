@@ -9,8 +9,9 @@
  * Invariant: an error of a contract is known by its method and name, not by identity of classes, so
  * that two processes, or two copies of a package, agree.
  */
+
+import type { StandardSchema } from '../codec/standard-schema.ts';
 import { type ErrorCode, errorTable, RivuletError, type RivuletErrorOptions } from '../errors.ts';
-import type { StandardSchema } from '../util/standard-schema.ts';
 
 /** go-micro's error: what every failed call is at the caller. */
 export class ServiceError<Name extends string = string, Data = unknown> extends RivuletError {

@@ -129,7 +129,9 @@ test('every compiled file is reached from a folder that has a purpose', () => {
 function floorsInThePicture(): Record<string, number> {
   const page = readFileSync(join(repositoryRoot, 'ARCHITECTURE.md'), 'utf8');
   const floors: Record<string, number> = { index: Number.POSITIVE_INFINITY };
-  for (const [, floor, names] of page.matchAll(/^(\d+) {1,2}(\S+(?: {1,2}[a-z][a-z-]+)*?) {3,}\S/gm)) {
+  for (const [, floor, names] of page.matchAll(
+    /^(\d+) {1,2}(\S+(?: {1,2}[a-z][a-z-]+)*?) {3,}\S/gm,
+  )) {
     for (const name of names.split(/ +/)) floors[name] = Number(floor);
   }
   return floors;
