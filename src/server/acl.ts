@@ -47,6 +47,10 @@ export class Acl {
     return this.#users.get('default')!;
   }
 
+  get table(): CommandTable {
+    return this.#table;
+  }
+
   find(name: string): User | undefined {
     return this.#users.get(name);
   }

@@ -21,6 +21,7 @@ import { clientBytes, clientLine, shownAddress } from './client-info.ts';
 import { heldBytes, outputBytes, unrunBytes } from './client-memory.ts';
 import { CommandDispatcher, codeOf } from './command-dispatcher.ts';
 import type { CommandEntry } from './command-table.ts';
+import type { Greeting } from './greeting.ts';
 import { OUTPUT_CHUNK, Outlet } from './outlet.ts';
 import type { OutputQueue } from './output-queue.ts';
 import type { Reply } from './reply.ts';
@@ -107,8 +108,8 @@ export class Connection implements Waiter {
   /** Its output broke a limit: it is ended after this turn, and nothing more is kept for it. */
   #cutOff = false;
 
-  constructor(server: ServerState, socket: Socket) {
-    this.id = server.nextId();
+  constructor(server: ServerState, socket: Socket, greeting: Greeting | null = null) {
+    this.id = greeting === null ? server.nextId() : greeting.id;
     this.server = server;
     this.engine = server.engine;
     this.socket = socket;
@@ -124,10 +125,18 @@ export class Connection implements Waiter {
     this.#outlet = new Outlet(this);
     this.#blocking = new Blocking(this);
     this.#dispatcher = new CommandDispatcher(this);
+    if (greeting !== null) this.#continue(greeting);
     this.createdAt = this.activeAt = this.sentAt = server.monotonic();
     const { remoteAddress, remotePort } = socket;
     this.isLocalSocket = remoteAddress === undefined;
     this.address = shownAddress(remoteAddress, remotePort, server.config.get('unixsocket'));
+  }
+
+  /** It was greeted while the data was loaded. */
+  #continue({ user, protocol, name }: Greeting): void {
+    if (user !== null) this.become(user);
+    this.reply.protocol = protocol;
+    this.name = name;
   }
 
   // ---- Input

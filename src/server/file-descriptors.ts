@@ -31,9 +31,16 @@ export function openFiles(): OpenFiles | null {
   }
 }
 
+/** How many clients fit now, beside `others`; Infinity where the system does not tell. */
+export function roomForClients(others: number, files: OpenFiles | null = openFiles()): number {
+  return files === null
+    ? Number.POSITIVE_INFINITY
+    : Math.max(0, files.limit - files.open - KEPT - others);
+}
+
 /**
  * Lowers `maxclients` to what fits, says so, and refuses a CONFIG SET beyond it. `others`: connections
- * that are no clients. Throws a sentence when not one client fits.
+ * that are no clients, less the clients that are connected already. Throws a sentence when not one client fits.
  */
 export function fitMaxClients(
   config: Config,

@@ -7,7 +7,8 @@
  *   /metrics  Prometheus's text format (metrics.ts)
  *
  * Invariants: one scrape runs at a time, and every request that comes meanwhile gets its text; connections
- * and the requests that wait on one of them are bounded; a request that fails ends no process.
+ * and the requests that wait on one of them are bounded; a connection whose client does not read is closed;
+ * a request that fails ends no process.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
@@ -21,6 +22,8 @@ import type { ServerState } from './server-state.ts';
 
 /** Connections at a time; further ones are closed at once. */
 const HTTP_CONNECTIONS = 64;
+/** A connection on which nothing is received or sent for so long is closed: its client does not read. */
+const STALLED_MS = 30_000;
 /** Requests that may wait for their answers on one connection. */
 const PIPELINED = 16;
 
@@ -72,8 +75,11 @@ export class HttpListener {
     port: number,
     health: Health,
     log: Logger,
+    stalledMs = STALLED_MS,
   ): Promise<HttpListener> {
     const server = createServer({ keepAliveTimeout: 5000, requestTimeout: 10_000 });
+    // Without it a client that never reads keeps its place for ever.
+    server.setTimeout(stalledMs, (socket) => socket.destroy());
     await new Promise<void>((resolve, reject) => {
       server.once('error', (error: NodeJS.ErrnoException) => {
         const why = error.code === 'EADDRINUSE' ? 'the port is in use' : error.message;

@@ -10,6 +10,7 @@ import { chmodSync, lstatSync, readFileSync, unlinkSync } from 'node:fs';
 import { createServer, isIP, type ListenOptions, type Server, Socket } from 'node:net';
 import { createServer as createTlsServer, type TlsOptions } from 'node:tls';
 import { Connection } from './connection.ts';
+import type { Greeting } from './greeting.ts';
 import { connectionRefusal, isFull } from './protected-mode.ts';
 import type { ServerState } from './server-state.ts';
 import { showsUnknownCertificate } from './tls-peer.ts';
@@ -60,8 +61,8 @@ export class Listeners {
   }
 
   /** A connection that was made while the data was loaded. */
-  adopt(socket: Socket): void {
-    this.#welcome(socket, false);
+  adopt(socket: Socket, greeting: Greeting): void {
+    this.#welcome(socket, false, greeting);
     socket.resume();
   }
 
@@ -263,7 +264,7 @@ export class Listeners {
     return socket;
   }
 
-  #welcome(socket: Socket, shared: boolean): void {
+  #welcome(socket: Socket, shared: boolean, greeting: Greeting | null = null): void {
     const server = this.#server;
     server.statistics.connections++;
     socket.on('error', () => socket.destroy());
@@ -277,7 +278,7 @@ export class Listeners {
     socket.setNoDelay(true);
     const keepAlive = server.config.number('tcp-keepalive');
     if (keepAlive > 0) socket.setKeepAlive(true, keepAlive * 1000);
-    const connection = new Connection(server, socket);
+    const connection = new Connection(server, socket, greeting);
     server.connections.set(connection.id, connection);
     socket.on('close', () => connection.closed());
     socket.on('end', () => connection.ended());

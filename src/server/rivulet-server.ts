@@ -10,9 +10,11 @@ import { Engine } from '../engine/engine.ts';
 import { NullJournal } from '../storage/journal.ts';
 import { systemClock } from '../util/clock.ts';
 import { Random } from '../util/random.ts';
+import { Acl } from './acl.ts';
+import { CommandTable } from './command-table.ts';
 import { allCommands } from './commands/index.ts';
 import { type Config, shown } from './config.ts';
-import { fitMaxClients } from './file-descriptors.ts';
+import { fitMaxClients, roomForClients } from './file-descriptors.ts';
 import { Housekeeping } from './housekeeping.ts';
 import type { HttpListener } from './http.ts';
 import { type Address, Listeners } from './listener.ts';
@@ -21,6 +23,9 @@ import type { Logger } from './logger.ts';
 import { memoryInUse } from './memory-use.ts';
 import { NoPersistence } from './persistence.ts';
 import { ServerState } from './server-state.ts';
+
+/** Descriptors that are opened while data is loaded: log, checkpoint, lock, listening sockets. */
+const LOADING_FILES = 32;
 
 export interface StartOptions {
   readonly config: Config;
@@ -61,9 +66,14 @@ export class RivuletServer {
     const health: Health = { reason: 'recovering the data directory' };
     const http = await openHttp(config, health, log);
     const progress = new LoadingProgress(() => systemClock.monotonic(), systemClock.now());
-    const loading = config.yes('appendonly') ? new LoadingPorts(config, progress) : null;
+    const others = http === null ? 0 : http.connections;
+    let loading: LoadingPorts | null = null;
     let data: OpenData | null = null;
     try {
+      const acl = readUsers(config);
+      if (config.yes('appendonly')) {
+        loading = new LoadingPorts(config, progress, acl, roomForClients(others + LOADING_FILES));
+      }
       await loading?.open();
       const onFatal = (error: Error): void => {
         log.write('warning', error.message);
@@ -79,14 +89,16 @@ export class RivuletServer {
         engine: data.engine,
         config,
         commands: allCommands,
+        acl,
         log,
         persistence: data.persistence,
       });
       data.attach(state);
-      loadUsers(state);
+      followConfiguration(state);
       const listeners = new Listeners(state, loading);
       await listeners.open();
-      fitMaxClients(config, log, http === null ? 0 : http.connections);
+      // Clients that wait already take descriptors of those that are for clients.
+      fitMaxClients(config, log, others - (loading?.clients ?? 0));
       state.startMemory = memoryInUse().used;
       const housekeeping = new Housekeeping(state, data.tick);
       const server = new RivuletServer(state, listeners, housekeeping, data, http);
@@ -101,7 +113,10 @@ export class RivuletServer {
       };
       health.reason = null;
       http?.serve(state);
-      for (const socket of loading?.takeClients() ?? []) listeners.adopt(socket);
+      if (loading !== null) state.continueIds(loading.lastId);
+      for (const { socket, greeting } of loading?.takeClients() ?? []) {
+        listeners.adopt(socket, greeting);
+      }
       loading?.close();
       return server;
     } catch (error) {
@@ -149,8 +164,10 @@ async function everybodyGone(state: ServerState, timeoutMs: number): Promise<voi
   for (const connection of [...state.connections.values()]) connection.destroy();
 }
 
-function loadUsers(state: ServerState): void {
-  const { config, acl } = state;
+/** The users of configuration and aclfile: an error in them is found before anything is loaded. */
+function readUsers(config: Config): Acl {
+  const acl = new Acl(new CommandTable(allCommands, config.renamedCommands));
+  acl.allChannelsByDefault = config.get('acl-pubsub-default') === 'allchannels';
   const file = config.get('aclfile');
   if (file !== '' && config.users.length > 0) {
     throw new Error('users stand in the configuration file and aclfile is set: choose one of them');
@@ -161,13 +178,19 @@ function loadUsers(state: ServerState): void {
   } catch (error) {
     throw new Error(`can't load users: ${shown((error as Error).message)}`);
   }
+  // An aclfile's default user is not overruled by an empty requirepass.
+  const password = config.get('requirepass');
+  if (password !== '') acl.setRequirePass(password);
+  return acl;
+}
+
+function followConfiguration({ config, acl }: ServerState): void {
   let started = false;
   config.watch('dir', () => {
     if (started) throw new Error('the data directory of a running server cannot change');
   });
   config.watch('requirepass', (password) => {
-    // An aclfile's default user is not overruled by an empty requirepass.
-    if (started || password !== '') acl.setRequirePass(password);
+    if (started) acl.setRequirePass(password);
   });
   started = true;
 }

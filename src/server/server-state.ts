@@ -121,8 +121,9 @@ export class ServerState {
     this.failures.onNoted = (error) => this.engine.threw(error);
     this.engine.onTrouble = (what, error) => this.failures.note(what, error);
     this.persistence = options.persistence;
-    this.table = new CommandTable(options.commands, options.config.renamedCommands);
-    this.acl = new Acl(this.table);
+    this.acl =
+      options.acl ?? new Acl(new CommandTable(options.commands, options.config.renamedCommands));
+    this.table = this.acl.table;
     this.memory = new MemoryPressure(this.engine, this.persistence, () => this.monotonic());
     this.#watchConfig();
     this.engine.onDue = (at) => this.wakeAt(at);
@@ -130,6 +131,11 @@ export class ServerState {
 
   nextId(): number {
     return this.#nextId++;
+  }
+
+  /** The numbers up to this one are taken: by clients that came while the data was loaded. */
+  continueIds(last: number): void {
+    this.#nextId = last + 1;
   }
 
   /** Random hex digits for ACL GENPASS and the like. */
@@ -324,6 +330,8 @@ export interface ServerStateOptions {
   readonly engine: Engine;
   readonly config: Config;
   readonly commands: readonly Command[];
+  /** The users, where they were read already; `commands` then are those of its table. */
+  readonly acl?: Acl;
   readonly log: Logger;
   readonly persistence: Persistence;
 }

@@ -3,8 +3,9 @@
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { test } from 'node:test';
+import { HttpListener } from '../../src/server/http.ts';
 import { type RunningServer, runServer } from './running-server.ts';
 
 async function withHttp(): Promise<RunningServer & { http: number }> {
@@ -152,6 +153,47 @@ test('requests of many connections share the scrape that runs; connections are b
   );
   assert.equal(answers.filter(Boolean).length, 64);
   assert.match(await scrape(running.http), /^rivulet_streams 2000$/m);
+});
+
+test('clients that never read their scrape give their places back', async () => {
+  await using running = await withHttp();
+  await using client = await running.connect();
+  const name = 'n'.repeat(4000);
+  running.server.state.config.assign('metrics-series-limit', ['5000']);
+  for (let n = 0; n < 5000; n += 500) {
+    await client.pipeline(
+      Array.from({ length: 500 }, (_, i) => ['XADD', `${name}${n + i}`, '*', 'f', 'v']),
+    );
+  }
+  const { state } = running.server;
+  const http = await HttpListener.open('127.0.0.1', 0, { reason: null }, state.log, 500);
+  http.serve(state);
+  const silent: Socket[] = [];
+  try {
+    for (let i = 0; i < http.connections; i++) {
+      const socket = connect({ port: http.port, host: '127.0.0.1' });
+      socket.on('error', () => {});
+      socket.pause();
+      socket.write('GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n');
+      silent.push(socket);
+    }
+    await Promise.all(silent.map((socket) => once(socket, 'connect')));
+    let served = false;
+    for (let i = 0; i < 600 && !served; i++) {
+      const socket = connect({ port: http.port, host: '127.0.0.1' });
+      socket.on('error', () => {});
+      socket.end('GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n');
+      socket.on('data', (chunk: Buffer) => {
+        served ||= chunk.toString('latin1').startsWith('HTTP/1.1 200');
+      });
+      await once(socket, 'close');
+      if (!served) await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    assert.ok(served, '/healthz is answered again');
+  } finally {
+    for (const socket of silent) socket.destroy();
+    await http.close();
+  }
 });
 
 test('a scrape of many streams is done in slices', async () => {

@@ -5,9 +5,9 @@ import type { Arguments } from '../../util/arguments.ts';
 import type { Command, CommandFlag } from '../command.ts';
 import type { Connection } from '../connection.ts';
 import { connectionOf } from '../connection-of.ts';
+import { BAD_NAME, isPrintable } from '../hello.ts';
 import type { Session } from '../session.ts';
 import { NOT_AN_INTEGER, readTimeout, replyHelp, SYNTAX, wrongArity } from './common.ts';
-import { BAD_NAME, isPrintable } from './connection.ts';
 
 const PLAIN: readonly CommandFlag[] = ['noscript', 'loading', 'stale'];
 const ADMIN: readonly CommandFlag[] = ['admin', 'noscript', 'loading', 'stale'];

@@ -4,8 +4,8 @@
 import type { Command } from '../command.ts';
 import type { Connection } from '../connection.ts';
 import { connectionOf } from '../connection-of.ts';
+import { HELLO_NOAUTH, NO_PASSWORD, readHello, WRONGPASS, writeHello } from '../hello.ts';
 import type { Session } from '../session.ts';
-import { REDIS_VERSION } from '../version.ts';
 import { readDatabaseIndex, SYNTAX, wrongArity } from './common.ts';
 
 const ANYWHERE = ['noscript', 'loading', 'stale', 'fast', 'no_auth', 'allow_busy'] as const;
@@ -121,8 +121,6 @@ function select(session: Session): void {
   session.reply.ok();
 }
 
-const WRONGPASS = 'WRONGPASS invalid username-password pair or user is disabled.';
-
 function auth(session: Session): void {
   const { args, reply } = session;
   const connection = connectionOf(session);
@@ -131,9 +129,7 @@ function auth(session: Session): void {
     return;
   }
   if (args.count === 2 && connection.server.acl.default.nopass) {
-    reply.error(
-      'ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?',
-    );
+    reply.error(NO_PASSWORD);
     return;
   }
   const name = args.count === 3 ? args.latin1(1) : 'default';
@@ -164,68 +160,21 @@ function logIn(connection: Connection, name: string, passwordAt: number): boolea
 function hello(session: Session): void {
   const { args, reply } = session;
   const connection = connectionOf(session);
-  let protocol: number = reply.protocol;
-  if (args.count > 1) {
-    const version = args.integer(1);
-    if (version === null) {
-      reply.error('ERR Protocol version is not an integer or out of range');
-      return;
-    }
-    if (version !== 2 && version !== 3) {
-      reply.error('NOPROTO unsupported protocol version');
-      return;
-    }
-    protocol = version;
+  const asked = readHello(args, reply.protocol);
+  if (typeof asked === 'string') {
+    reply.error(asked);
+    return;
   }
-  let nameAt = 0;
-  for (let i = 2; i < args.count; i++) {
-    const more = args.count - 1 - i;
-    if (args.is(i, 'AUTH') && more >= 2) {
-      if (!logIn(connection, args.latin1(i + 1), i + 2)) {
-        reply.error(WRONGPASS);
-        return;
-      }
-      i += 2;
-    } else if (args.is(i, 'SETNAME') && more >= 1) {
-      nameAt = i + 1;
-      if (!isPrintable(args.view(nameAt))) {
-        reply.error(BAD_NAME);
-        return;
-      }
-      i++;
-    } else {
-      reply.error(`ERR Syntax error in HELLO option '${args.text(i)}'`);
-      return;
-    }
+  const { protocol, userAt, nameAt } = asked;
+  if (userAt > 0 && !logIn(connection, args.latin1(userAt), userAt + 1)) {
+    reply.error(WRONGPASS);
+    return;
   }
   if (connection.mustLogIn) {
-    reply.error(
-      'NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time',
-    );
+    reply.error(HELLO_NOAUTH);
     return;
   }
   if (nameAt > 0) connection.name = args.text(nameAt);
-  reply.protocol = protocol as 2 | 3;
-  reply.map(7);
-  reply.bulkText('server');
-  reply.bulkText('redis');
-  reply.bulkText('version');
-  reply.bulkText(REDIS_VERSION);
-  reply.bulkText('proto');
-  reply.integer(protocol);
-  reply.bulkText('id');
-  reply.integer(connection.id);
-  reply.bulkText('mode');
-  reply.bulkText('standalone');
-  reply.bulkText('role');
-  reply.bulkText('master');
-  reply.bulkText('modules');
-  reply.array(0);
-}
-
-export const BAD_NAME = 'ERR Client names cannot contain spaces, newlines or special characters.';
-
-/** Whether a client may be called so: printable ASCII without spaces. */
-export function isPrintable(bytes: Uint8Array): boolean {
-  return bytes.every((code) => code >= 33 && code <= 126);
+  reply.protocol = protocol;
+  writeHello(reply, connection.id);
 }
