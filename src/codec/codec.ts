@@ -22,6 +22,8 @@ export interface MessageType {
   fromJson(json: unknown): unknown;
   /** To the JSON mapping: int64 as text, bytes as base64. `names` chooses the field names. */
   toJson(value: unknown, names: 'proto' | 'camel'): unknown;
+  /** The value as decoding its bytes would give it: what a call within one process receives. */
+  copy?(value: unknown): unknown;
 }
 
 export interface Codec {

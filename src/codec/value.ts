@@ -3,19 +3,34 @@
  *
  * Its "bytes" are the copy, typed as bytes because transports carry bodies without looking at them;
  * only the local transport carries this form. Invariants: what the receiver changes, the sender does
- * not see; with `share` nothing is copied and both must leave the value alone. Values that cannot be
+ * not see; a protobuf message arrives as its bytes would, checked and with its zeros; with `share` nothing is copied and both must leave the value alone. Values that cannot be
  * copied (functions) are VALIDATION_FAILED. Cost: one walk over the value.
  */
 import { RivuletError } from '../errors.ts';
-import type { Codec } from './codec.ts';
+import type { Codec, MessageType } from './codec.ts';
 
 /** Values are copied on their way. */
 export const copyCodec: Codec = {
   name: 'value',
   contentTypes: ['application/x-rivulet-value'],
-  encode: (value) => copy(value) as Uint8Array,
-  decode: (bytes) => bytes as unknown,
+  encode: (value, type) =>
+    (type?.copy === undefined ? copy(value) : typed(value, type)) as Uint8Array,
+  decode: (bytes, type) => {
+    const value = bytes as unknown;
+    // A sender that knows the type has checked and copied already; an untyped caller has not.
+    if (type?.copy === undefined || fitted.has(value as object)) return value;
+    return type.copy(value);
+  },
 };
+
+/** Messages that their sender made to fit their type. */
+const fitted = new WeakSet<object>();
+
+function typed(value: unknown, type: MessageType): unknown {
+  const made = type.copy!(value);
+  if (typeof made === 'object' && made !== null) fitted.add(made);
+  return made;
+}
 
 /** Both sides have the same object: neither may change it. */
 export const shareCodec: Codec = {
