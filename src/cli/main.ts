@@ -27,6 +27,18 @@ const COMMANDS: readonly CliCommand[] = [
     summary: 'show, and with --apply salvage, a damaged data directory',
     run: async (args) => (await import('./repair-command.ts')).repairCommand(args),
   },
+  {
+    name: 'call',
+    usage: "call SERVICE ENDPOINT ['JSON']",
+    summary: 'call an endpoint of a service and print its reply',
+    run: async (args) => (await import('./call-command.ts')).callCommand(args),
+  },
+  {
+    name: 'generate',
+    usage: 'generate FILE.proto [--out PATH]',
+    summary: 'write the TypeScript of a .proto: types and structs for contracts',
+    run: async (args) => (await import('./generate-command.ts')).generateCommand(args),
+  },
 ];
 
 /** Runs one command line (without node and script); sets process.exitCode. */

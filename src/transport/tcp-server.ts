@@ -32,7 +32,7 @@ const MAX_REQUEST_BYTES = 64 * 1024 * 1024;
 export interface TcpServerOptions {
   readonly handler: CallHandler;
   readonly scheduler: Scheduler;
-  /** What a HELLO must say; empty accepts every token. */
+  /** What a HELLO that says a token must say; empty accepts every token. */
   readonly token: string;
   readonly nodeId: string;
   readonly onClosed: (connection: TcpServerConnection) => void;
@@ -130,7 +130,8 @@ export class TcpServerConnection implements FramedSocketOwner {
       this.refuse(`version ${version} of the framing is not known; this is ${VERSION}`);
       return;
     }
-    if (this.#options.token !== '' && token !== this.#options.token) {
+    // A caller that knows nothing but the address has no token to say.
+    if (this.#options.token !== '' && token !== '' && token !== this.#options.token) {
       this.refuse('the token is not of this process: read the registry again');
       return;
     }
