@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { scanPending } from '../consumer-groups/claim.ts';
 import { countValue } from '../consumer-groups/delivery-count.ts';
 import type { ConsumerGroup } from '../consumer-groups/group.ts';
-import { lagOf, UNKNOWN_READ } from '../consumer-groups/lag.ts';
+import { roundedLag, UNKNOWN_READ } from '../consumer-groups/lag.ts';
 import { setPolicy } from '../engine/group-policy.ts';
 import type { KeyEntry } from '../engine/key-entry.ts';
 import { unschedule } from '../engine/scheduled-entries.ts';
@@ -329,7 +329,7 @@ export class EmbeddedBroker extends BrokerBase {
       groups: [...groups.values()].map((group) => ({
         name: group.name.toString(),
         pending: group.pending.size,
-        lag: lagOf(stream, group),
+        lag: roundedLag(stream, group),
       })),
     };
   }

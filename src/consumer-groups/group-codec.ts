@@ -11,6 +11,7 @@
  */
 import { StreamId } from '../stream/stream-id.ts';
 import type { ByteReader, ByteWriter } from '../util/byte-writer.ts';
+import { minus, plus } from '../util/whole.ts';
 import { ConsumerGroup } from './group.ts';
 import { decodePolicy, encodePolicy } from './group-policy.ts';
 import { type Epoch, NO_EPOCH } from './page-store.ts';
@@ -24,7 +25,7 @@ export function encodeGroup(group: ConsumerGroup, writer: ByteWriter): void {
   writer.u8(group.policy === null ? VERSION : WITH_POLICY);
   writer.bytes(group.name);
   group.lastId.encode(writer);
-  writer.varint(group.entriesRead + 1);
+  writer.whole(plus(group.entriesRead, 1));
   writer.varint(group.nackedCount);
   writer.varint(pending.releases);
   writer.varint(pending.nextPageId);
@@ -62,7 +63,7 @@ export function decodeGroup(reader: ByteReader, epoch: Epoch = NO_EPOCH): Consum
   }
   const name = Buffer.from(reader.bytes());
   const lastId = new StreamId().decode(reader);
-  const group = new ConsumerGroup(name, lastId, reader.varint() - 1, epoch);
+  const group = new ConsumerGroup(name, lastId, minus(reader.whole(), 1), epoch);
   group.nackedCount = reader.varint();
   group.pending.releases = reader.varint();
   group.pending.nextPageId = reader.varint();

@@ -12,6 +12,7 @@
  */
 import type { StreamId } from '../stream/stream-id.ts';
 import { scratch as reused } from '../util/scratch.ts';
+import type { Whole } from '../util/whole.ts';
 import { Consumer } from './consumer.ts';
 import type { GroupPolicy } from './group-policy.ts';
 import { advance, UNKNOWN_READ } from './lag.ts';
@@ -26,7 +27,7 @@ export class ConsumerGroup {
   /** last-delivered-id; owned by the group, changed in place. */
   readonly lastId: StreamId;
   /** entries-read; -1 = unknown (`UNKNOWN_READ`). */
-  entriesRead: number;
+  entriesRead: Whole;
   readonly pending: PendingList;
   /** Pending entries that belong to nobody. */
   nackedCount = 0;
@@ -47,7 +48,12 @@ export class ConsumerGroup {
   #ordered: Consumer[] | null = null;
 
   /** `lastId` is copied. */
-  constructor(name: Buffer, lastId: StreamId, entriesRead = UNKNOWN_READ, epoch: Epoch = NO_EPOCH) {
+  constructor(
+    name: Buffer,
+    lastId: StreamId,
+    entriesRead: Whole = UNKNOWN_READ,
+    epoch: Epoch = NO_EPOCH,
+  ) {
     this.name = name;
     this.lastId = lastId.clone();
     this.entriesRead = entriesRead;
@@ -133,7 +139,7 @@ export class ConsumerGroup {
   // --- Position ---
 
   /** XGROUP SETID. `entriesRead` -1 = unknown. */
-  setId(id: StreamId, entriesRead: number): void {
+  setId(id: StreamId, entriesRead: Whole): void {
     this.lastId.copy(id);
     this.entriesRead = entriesRead;
   }

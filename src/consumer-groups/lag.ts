@@ -12,6 +12,7 @@
  * Cost: a few comparisons.
  */
 import type { StreamId } from '../stream/stream-id.ts';
+import { minus, plus, type Whole } from '../util/whole.ts';
 import type { StreamCounters } from './stream-view.ts';
 
 /** `entriesRead` that is not known. */
@@ -19,19 +20,25 @@ export const UNKNOWN_READ = -1;
 
 export interface GroupPosition {
   readonly lastId: StreamId;
-  entriesRead: number;
+  entriesRead: Whole;
 }
 
 /** Entries that the group has still to get; null when it cannot be told. */
-export function lagOf(stream: StreamCounters, group: GroupPosition): number | null {
+export function lagOf(stream: StreamCounters, group: GroupPosition): Whole | null {
   if (stream.entriesAdded === 0 || stream.length === 0) return 0;
   const { firstId, maxDeletedId } = stream;
   if (group.lastId.compare(firstId) < 0 && maxDeletedId.compare(firstId) < 0) return stream.length;
   if (group.entriesRead !== UNKNOWN_READ && !hasTombstoneFrom(stream, group.lastId)) {
-    return stream.entriesAdded - group.entriesRead;
+    return minus(stream.entriesAdded, group.entriesRead);
   }
   const read = estimateRead(stream, group.lastId);
-  return read === UNKNOWN_READ ? null : stream.entriesAdded - read;
+  return read === UNKNOWN_READ ? null : minus(stream.entriesAdded, read);
+}
+
+/** As `lagOf`, rounded beyond 2^53: for a metric. */
+export function roundedLag(stream: StreamCounters, group: GroupPosition): number | null {
+  const lag = lagOf(stream, group);
+  return lag === null ? null : Number(lag);
 }
 
 /** Moves the group's position to an entry just delivered; ids at or before it change nothing. */
@@ -42,7 +49,7 @@ export function advance(stream: StreamCounters, group: GroupPosition, id: Stream
     group.lastId.compare(stream.firstId) >= 0 &&
     !hasTombstoneFrom(stream, group.lastId)
   ) {
-    group.entriesRead++;
+    group.entriesRead = plus(group.entriesRead, 1);
   } else if (stream.entriesAdded !== 0) {
     group.entriesRead = estimateRead(stream, id);
   }
@@ -50,7 +57,7 @@ export function advance(stream: StreamCounters, group: GroupPosition, id: Stream
 }
 
 /** The position of an id in the count of all entries ever added, where it can be known. */
-export function estimateRead(stream: StreamCounters, id: StreamId): number {
+export function estimateRead(stream: StreamCounters, id: StreamId): Whole {
   if (stream.entriesAdded === 0) return 0;
   const toLast = id.compare(stream.lastId);
   if (stream.length === 0 && toLast <= 0) return stream.entriesAdded;
@@ -59,8 +66,8 @@ export function estimateRead(stream: StreamCounters, id: StreamId): number {
   if (toLast > 0) return UNKNOWN_READ;
   if (stream.maxDeletedId.isZero() || stream.maxDeletedId.compare(stream.firstId) < 0) {
     const toFirst = id.compare(stream.firstId);
-    if (toFirst < 0) return stream.entriesAdded - stream.length;
-    if (toFirst === 0) return stream.entriesAdded - stream.length + 1;
+    if (toFirst < 0) return minus(stream.entriesAdded, stream.length);
+    if (toFirst === 0) return minus(stream.entriesAdded, stream.length - 1);
   }
   return UNKNOWN_READ;
 }

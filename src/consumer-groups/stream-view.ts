@@ -4,13 +4,14 @@
  * `Stream` of src/stream satisfies it; tests use a small fake. A group never changes its stream.
  */
 import type { StreamId } from '../stream/stream-id.ts';
+import type { Whole } from '../util/whole.ts';
 
 /** The counters from which `entries-read` and lag follow. Ids are views: read, never kept. */
 export interface StreamCounters {
   /** Live entries. */
   readonly length: number;
   /** Entries ever added (XINFO's entries-added). */
-  readonly entriesAdded: number;
+  readonly entriesAdded: Whole;
   /** last-generated-id. */
   readonly lastId: StreamId;
   /** Id of the first live entry, 0-0 where there is none. */

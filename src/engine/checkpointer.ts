@@ -193,7 +193,9 @@ export class Checkpointer {
     if (this.run?.changes.entries.has(entry)) this.run.captureEntry(entry);
     entry.dirtyEpoch = this.engine.epoch.current;
     this.dirty.entries.add(entry);
-    if (entry.value.type === 'stream') this.attachStream(entry, entry.value);
+    const { value } = entry;
+    // A closed stream (damaged-streams.ts) may be renamed, moved and given an expiry all the same.
+    if (value.type === 'stream' && value.damage === null) this.attachStream(entry, value);
   }
 
   /** Before a change of a group of the entry's stream; before it is destroyed, too. */

@@ -18,6 +18,7 @@ import type { StreamId } from '../stream/stream-id.ts';
 import type { Clock } from '../util/clock.ts';
 import type { Random } from '../util/random.ts';
 import { releaseScratch } from '../util/scratch.ts';
+import type { Whole } from '../util/whole.ts';
 import { BlockedReaders } from './blocked-readers.ts';
 import { Channels } from './channels.ts';
 import type { Checkpointer } from './checkpointer.ts';
@@ -257,7 +258,7 @@ export class Engine {
   }
 
   /** A group that is in no stream yet, whose pending pages the checkpointer can follow. */
-  newGroup(name: Buffer, lastId: StreamId, entriesRead: number): ConsumerGroup {
+  newGroup(name: Buffer, lastId: StreamId, entriesRead: Whole): ConsumerGroup {
     return new ConsumerGroup(name, lastId, entriesRead, this.epoch);
   }
 

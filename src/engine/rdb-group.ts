@@ -164,7 +164,7 @@ class PendingRows {
       this.times[i] = reader.time(0);
       const count = reader.signed();
       if (count < 0) throw new RangeError('a negative count of deliveries');
-      this.counts[i] = countFrom(count);
+      this.counts[i] = countFrom(Number(count));
     }
   }
 

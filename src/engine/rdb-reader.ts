@@ -7,7 +7,9 @@
  * is checked against the bytes that are left. What is wrong throws RangeError.
  * Source of the format: Redis 7.0 rdb.c (rdbLoadLenByRef, rdbGenericLoadStringObject).
  */
+
 import type { StreamId } from '../stream/stream-id.ts';
+import type { Whole } from '../util/whole.ts';
 import { decompressLzf } from './lzf.ts';
 
 const TWO_32 = 0x1_0000_0000;
@@ -69,9 +71,10 @@ export class RdbReader {
   }
 
   /** A signed 64-bit number written as an unsigned one, down to -1. */
-  signed(): number {
+  signed(): Whole {
     const value = this.length();
-    if (this.high < 0x8000_0000) return value;
+    if (Number.isSafeInteger(value)) return value;
+    if (this.high < 0x8000_0000) return (BigInt(this.high) << 32n) | BigInt(this.low);
     if (this.high !== TWO_32 - 1 || this.low !== TWO_32 - 1) {
       throw new RangeError('a negative number');
     }

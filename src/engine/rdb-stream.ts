@@ -19,6 +19,7 @@ import { Stream } from '../stream/stream.ts';
 import { StreamId } from '../stream/stream-id.ts';
 import { writeMetadata } from '../stream/stream-metadata.ts';
 import { ByteWriter } from '../util/byte-writer.ts';
+import type { Whole } from '../util/whole.ts';
 import type { Engine } from './engine.ts';
 import { readGroup, writeGroup } from './rdb-group.ts';
 import { readNode, writeNode } from './rdb-node.ts';
@@ -130,7 +131,7 @@ function readEntries(reader: RdbReader, type: number, limits: NodeLimits): Strea
   const lastId = reader.id(new StreamId());
   if (lastId.compare(lastPacked) < 0) throw new RangeError('an entry beyond the last id');
   const maxDeletedId = new StreamId();
-  let entriesAdded = length;
+  let entriesAdded: Whole = length;
   if (type >= StreamType.LISTPACKS_2) {
     reader.id(id);
     reader.id(maxDeletedId);

@@ -6,6 +6,7 @@
  */
 import type { StreamId } from '../stream/stream-id.ts';
 import { ByteWriter } from '../util/byte-writer.ts';
+import type { Whole } from '../util/whole.ts';
 import { integerIn } from './listpack.ts';
 import { LENGTH_32, LENGTH_64 } from './rdb-reader.ts';
 
@@ -35,10 +36,14 @@ export class RdbWriter extends ByteWriter {
     this.length = at;
   }
 
-  /** -1 is written as the greatest number there is, as C does; 2^63 as one less. */
-  count(value: number): void {
+  /** -1 is written as the greatest number there is, as C does. */
+  count(value: Whole): void {
+    if (typeof value === 'bigint') {
+      const bits = BigInt.asUintN(64, value);
+      this.length64(Number(bits >> 32n), Number(bits & 0xffff_ffffn));
+      return;
+    }
     if (value < 0) this.length64(TWO_32 - 1, TWO_32 - 1);
-    else if (value >= 2 ** 63) this.length64(0x7fff_ffff, TWO_32 - 1);
     else this.length64(Math.floor(value / TWO_32), value % TWO_32);
   }
 

@@ -12,6 +12,7 @@ import type { Database } from './database.ts';
 import type { Engine } from './engine.ts';
 import type { KeyEntry } from './key-entry.ts';
 import { RecordType } from './records.ts';
+import { StreamValue } from './stream-value.ts';
 import { decodeValue } from './value-codec.ts';
 
 /** Decodes one record's body, which stands at the reader, and applies it. */
@@ -64,6 +65,27 @@ function closeDamaged(engine: Engine, cause: unknown): boolean {
   target.value.close(cause);
   engine.damaged.note(target, cause);
   return true;
+}
+
+/**
+ * The copy of a stream that is closed or has lost blocks is a closed stream, so that later records of
+ * the copy's key find it.
+ */
+function replayCopy(
+  engine: Engine,
+  database: Database,
+  entry: KeyEntry,
+  destination: Database,
+  to: Buffer,
+): void {
+  try {
+    database.copy(entry, destination, to);
+  } catch (cause) {
+    if (!isDamage(cause)) throw cause;
+    const closed = new StreamValue(null);
+    closed.close(cause);
+    engine.damaged.note(destination.restore(to, entry.expireAt, closed), cause);
+  }
 }
 
 /** The key of the present record. */
@@ -119,7 +141,7 @@ const keyHandlers: Record<number, RecordHandler> = {
   [RecordType.COPY](engine, record) {
     const database = readDatabase(engine, record);
     const entry = readEntry(database, record);
-    database.copy(entry, readDatabase(engine, record), record.bytes());
+    replayCopy(engine, database, entry, readDatabase(engine, record), record.bytes());
   },
   [RecordType.MOVE](engine, record) {
     const database = readDatabase(engine, record);

@@ -18,7 +18,8 @@ export interface AgingStream extends Timed {
 export function watchAge(engine: Engine, entry: KeyEntry, value: StreamValue): void {
   const maxAge = value.retention?.maxAge ?? 0;
   let { aging } = value;
-  if (maxAge === 0) {
+  // A closed stream (damaged-streams.ts) has no entries to look at.
+  if (maxAge === 0 || value.damage !== null) {
     if (aging !== null) aging.entry.space.aging.remove(aging);
     value.aging = null;
     return;

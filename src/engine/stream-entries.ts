@@ -16,6 +16,7 @@ import { StreamId } from '../stream/stream-id.ts';
 import { type TrimRule, trim } from '../stream/trim.ts';
 import type { Arguments } from '../util/arguments.ts';
 import type { ByteWriter } from '../util/byte-writer.ts';
+import type { Whole } from '../util/whole.ts';
 import type { Database } from './database.ts';
 import { watchIdempotency } from './idempotency-expiry.ts';
 import type { KeyEntry } from './key-entry.ts';
@@ -229,7 +230,7 @@ export function setStreamId(
   entry: KeyEntry,
   value: StreamValue,
   lastId: StreamId,
-  entriesAdded: number,
+  entriesAdded: Whole,
   maxDeletedId: StreamId,
 ): void {
   const { engine } = database;
@@ -240,7 +241,7 @@ export function setStreamId(
   if (engine.recording) {
     const record = beginRecord(StreamRecord.SET_ID, database, entry.key);
     stream.lastId.encode(record);
-    record.varint(stream.entriesAdded);
+    record.whole(stream.entriesAdded);
     stream.maxDeletedId.encode(record);
     engine.journal.end();
   }

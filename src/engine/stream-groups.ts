@@ -10,6 +10,7 @@ import type { ConsumerGroup } from '../consumer-groups/group.ts';
 import type { StreamId } from '../stream/stream-id.ts';
 import type { Arguments } from '../util/arguments.ts';
 import type { ByteWriter } from '../util/byte-writer.ts';
+import { plus, type Whole } from '../util/whole.ts';
 import type { Database } from './database.ts';
 import type { KeyEntry } from './key-entry.ts';
 import { EventClass } from './keyspace-events.ts';
@@ -64,7 +65,7 @@ export function createGroup(
   entry: KeyEntry,
   name: Buffer,
   lastId: StreamId,
-  entriesRead: number,
+  entriesRead: Whole,
 ): ConsumerGroup {
   const { engine } = database;
   database.touch(entry);
@@ -75,7 +76,7 @@ export function createGroup(
   if (engine.recording) {
     const record = beginGroupRecord(StreamRecord.GROUP_CREATE, database, entry, group);
     lastId.encode(record);
-    record.varint(entriesRead + 1);
+    record.whole(plus(entriesRead, 1));
     engine.journal.end();
   }
   database.tell(EventClass.STREAM, 'xgroup-create', entry.key);
@@ -87,7 +88,7 @@ export function setGroupId(
   entry: KeyEntry,
   group: ConsumerGroup,
   id: StreamId,
-  entriesRead: number,
+  entriesRead: Whole,
 ): void {
   const { engine } = database;
   database.touchGroup(entry, group);
@@ -96,7 +97,7 @@ export function setGroupId(
   if (engine.recording) {
     const record = beginGroupRecord(StreamRecord.GROUP_SET_ID, database, entry, group);
     id.encode(record);
-    record.varint(entriesRead + 1);
+    record.whole(plus(entriesRead, 1));
     engine.journal.end();
   }
 }

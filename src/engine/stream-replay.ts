@@ -15,6 +15,7 @@ import { TrimRule } from '../stream/trim.ts';
 import { Arguments } from '../util/arguments.ts';
 import type { ByteReader } from '../util/byte-writer.ts';
 import { scratch } from '../util/scratch.ts';
+import { minus } from '../util/whole.ts';
 import { decodeRetention } from './checkpoint-values.ts';
 import type { Database } from './database.ts';
 import type { Engine } from './engine.ts';
@@ -96,7 +97,7 @@ export const streamReplayHandlers: Readonly<Record<number, RecordHandler>> = {
   [StreamRecord.SET_ID](engine, record) {
     const { database, entry, value } = readTarget(engine, record);
     id.decode(record);
-    const entriesAdded = record.varint();
+    const entriesAdded = record.whole();
     setStreamId(database, entry, value, id, entriesAdded, new StreamId().decode(record));
   },
   [StreamRecord.IDEMPOTENT](engine, record) {
@@ -141,13 +142,13 @@ export const streamReplayHandlers: Readonly<Record<number, RecordHandler>> = {
     const name = Buffer.from(record.bytes());
     if (value.groups.has(name.toString('latin1'))) throw new RangeError(`group ${name} exists`);
     id.decode(record);
-    createGroup(database, entry, name, id, record.varint() - 1);
+    createGroup(database, entry, name, id, minus(record.whole(), 1));
   },
   [StreamRecord.GROUP_SET_ID](engine, record) {
     const { database, entry, value } = readTarget(engine, record);
     const group = readGroup(value, record);
     id.decode(record);
-    setGroupId(database, entry, group, id, record.varint() - 1);
+    setGroupId(database, entry, group, id, minus(record.whole(), 1));
   },
   [StreamRecord.GROUP_DESTROY](engine, record) {
     const { database, entry, value } = readTarget(engine, record);

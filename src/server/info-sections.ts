@@ -264,6 +264,8 @@ function statsSection(server: ServerState): Field[] {
     ['sync_partial_ok', 0],
     ['sync_partial_err', 0],
     ['expired_keys', engine.statistics.expiredKeys],
+    ['background_errors', engine.statistics.troubles],
+    ['delayed_entries_set_aside', engine.statistics.setAside],
     ['expired_stale_perc', '0.00'],
     ['expired_time_cap_reached_count', 0],
     ['expire_cycle_cpu_milliseconds', 0],

@@ -108,6 +108,27 @@ function writeServer(
   metric(out, 'rivulet_expired_keys_total', 'counter', 'Keys whose time had come.', [
     [{}, engine.statistics.expiredKeys],
   ]);
+  metric(
+    out,
+    'rivulet_background_errors_total',
+    'counter',
+    'Failures of what no client waits for.',
+    one(engine.statistics.troubles),
+  );
+  metric(
+    out,
+    'rivulet_delayed_entries_set_aside_total',
+    'counter',
+    'Delayed entries that could not be added to their stream.',
+    one(engine.statistics.setAside),
+  );
+  metric(
+    out,
+    'rivulet_damaged_streams',
+    'gauge',
+    'Streams of which something stored is damaged.',
+    one(engine.damaged.count),
+  );
   metric(out, 'rivulet_memory_used_bytes', 'gauge', 'Memory in use.', one(used));
   metric(out, 'rivulet_memory_rss_bytes', 'gauge', 'Resident set.', one(rss));
   metric(out, 'rivulet_memory_limit_bytes', 'gauge', 'maxmemory; 0 = no limit.', [

@@ -106,7 +106,7 @@ export class ReplyWriter implements Reply {
     this.#endLine(
       typeof value === 'number' && Number.isSafeInteger(value)
         ? this.#decimal(at + 1, value)
-        : at + 1 + this.buffer.write(value.toString(), at + 1, 'latin1'),
+        : at + 1 + this.buffer.write(wideText(value), at + 1, 'latin1'),
     );
   }
 
@@ -325,4 +325,10 @@ export class ReplyWriter implements Reply {
     this.buffer[at] = type;
     this.#endLine(at + 1 + this.buffer.write(text, at + 1));
   }
+}
+
+/** Integers of the protocol have 64 bits: what a double has rounded up beyond them is the greatest. */
+function wideText(value: number | bigint): string {
+  if (typeof value === 'bigint' || !Number.isInteger(value)) return value.toString();
+  return BigInt.asIntN(64, value >= 2 ** 63 ? 2n ** 63n - 1n : BigInt(value)).toString();
 }

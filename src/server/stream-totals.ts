@@ -5,7 +5,7 @@
  * or goes meanwhile may be counted or not. Per-stream rows are limited, totals are complete.
  */
 import { isUtf8 } from 'node:buffer';
-import { lagOf } from '../consumer-groups/lag.ts';
+import { roundedLag } from '../consumer-groups/lag.ts';
 import type { Engine } from '../engine/engine.ts';
 import type { KeyEntry } from '../engine/key-entry.ts';
 import type { StreamValue } from '../engine/stream-value.ts';
@@ -80,7 +80,7 @@ function rowOf(value: StreamValue, labels: StreamRow['labels'], maxGroups: numbe
     groups.push({
       labels: { ...labels, group: shownName(Buffer.from(name, 'latin1')) },
       pending: group.pending.size,
-      lag: lagOf(value.stream, group),
+      lag: roundedLag(value.stream, group),
     });
   }
   return { labels, length: value.stream.length, groups };

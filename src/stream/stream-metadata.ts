@@ -3,6 +3,7 @@
  */
 import { ByteReader, ByteWriter } from '../util/byte-writer.ts';
 import { scratch } from '../util/scratch.ts';
+import type { Whole } from '../util/whole.ts';
 import { StreamId } from './stream-id.ts';
 
 export interface StreamMetadata {
@@ -12,7 +13,7 @@ export interface StreamMetadata {
   /** The last entry in any block, tombstones included: nothing is stored beyond it. */
   readonly lastPacked: StreamId;
   readonly length: number;
-  readonly entriesAdded: number;
+  readonly entriesAdded: Whole;
   /** What its nodes would take as Redis's listpacks. */
   readonly nodeBytes: number;
   readonly blocks: number;
@@ -31,19 +32,25 @@ export interface StreamSection {
   readonly bytes: number;
 }
 
-/** Version 2 knew no sections. */
+/**
+ * Version 2 knew no sections. The latest is written only where entriesAdded is beyond 2^53: it is then
+ * a whole number of 64 bits.
+ */
 const VERSION = 3;
+const WITH_WIDE_COUNT = 4;
 const BYTES = 1 + 4 * 16 + 5 * 8;
 
 export function writeMetadata(metadata: StreamMetadata): Buffer {
   writer.clear();
-  writer.u8(VERSION);
+  const { entriesAdded } = metadata;
+  writer.u8(typeof entriesAdded === 'number' ? VERSION : WITH_WIDE_COUNT);
   metadata.lastId.encode(writer);
   metadata.firstId.encode(writer);
   metadata.maxDeletedId.encode(writer);
   metadata.lastPacked.encode(writer);
   writer.f64(metadata.length);
-  writer.f64(metadata.entriesAdded);
+  if (typeof entriesAdded === 'number') writer.f64(entriesAdded);
+  else writer.u64(entriesAdded);
   writer.f64(metadata.nodeBytes);
   writer.f64(metadata.blocks);
   writer.f64(metadata.nodes);
@@ -61,8 +68,10 @@ export function writeMetadata(metadata: StreamMetadata): Buffer {
 export function readMetadata(bytes: Buffer): StreamMetadata {
   const reader = new ByteReader(bytes);
   const version = reader.u8();
-  if (version !== VERSION && version !== 2) {
-    throw new RangeError(`stream metadata has format ${version}, this program reads ${VERSION}`);
+  if (version < 2 || version > WITH_WIDE_COUNT) {
+    throw new RangeError(
+      `stream metadata has format ${version}, this program reads up to ${WITH_WIDE_COUNT}`,
+    );
   }
   const counts = {
     lastId: new StreamId().decode(reader),
@@ -70,15 +79,14 @@ export function readMetadata(bytes: Buffer): StreamMetadata {
     maxDeletedId: new StreamId().decode(reader),
     lastPacked: new StreamId().decode(reader),
     length: reader.f64(),
-    entriesAdded: reader.f64(),
+    entriesAdded: version === WITH_WIDE_COUNT ? reader.u64() : wholeOf(reader.f64()),
     nodeBytes: reader.f64(),
     blocks: reader.f64(),
     nodes: reader.f64(),
   };
   const { length, entriesAdded, nodeBytes, blocks, nodes } = counts;
   const whole = [length, nodeBytes, blocks].every(Number.isSafeInteger);
-  // entriesAdded is what XSETID set, and may be anything up to 2^63.
-  if (!whole || !Number.isInteger(entriesAdded) || !Number.isSafeInteger(nodes)) {
+  if (!whole || !Number.isSafeInteger(nodes)) {
     throw new RangeError('stream metadata is damaged: a count is no whole number');
   }
   if (
@@ -94,6 +102,14 @@ export function readMetadata(bytes: Buffer): StreamMetadata {
   const sections = version === 2 ? [] : readSections(reader, counts);
   if (!reader.done) throw new RangeError('stream metadata is damaged: it is too long');
   return { ...counts, sections };
+}
+
+/** Version 3 kept numbers beyond 2^53 rounded. */
+function wholeOf(value: number): Whole {
+  if (!Number.isInteger(value)) {
+    throw new RangeError('stream metadata is damaged: a count is no whole number');
+  }
+  return Number.isSafeInteger(value) ? value : BigInt(value);
 }
 
 function readSections(

@@ -12,6 +12,7 @@
  * of a block).
  */
 import type { Arguments } from '../util/arguments.ts';
+import { plus, type Whole } from '../util/whole.ts';
 import { Block, CLEAN } from './block.ts';
 import { compact, isSparse } from './block-compaction.ts';
 import { BlockCursor } from './block-cursor.ts';
@@ -45,8 +46,8 @@ export class Stream {
   readonly maxDeletedId: StreamId = new StreamId();
   /** Live entries. */
   length = 0;
-  /** entries-added; exact up to 2^53. */
-  entriesAdded = 0;
+  /** entries-added. */
+  entriesAdded: Whole = 0;
   /**
    * What the nodes that have live entries would take as Redis's listpacks, their tombstones included;
    * cold ones count too. (Whether a node of nothing but tombstones is there, nobody may depend on.)
@@ -111,7 +112,7 @@ export class Stream {
     const before = block.live > 0 ? block.listpackBytes : 0;
     writeEntry(block, id, args, from, to);
     this.nodeBytes += block.listpackBytes - before;
-    this.entriesAdded++;
+    this.entriesAdded = plus(this.entriesAdded, 1);
     this.lastId.copy(id);
     if (this.length++ === 0) this.firstId.copy(id);
     return begins ? 'new node' : 'last node';
@@ -142,7 +143,7 @@ export class Stream {
   }
 
   /** XSETID. `entriesAdded` < 0 and `maxDeletedId` null or 0-0 leave theirs as they are. */
-  setId(lastId: StreamId, entriesAdded = -1, maxDeletedId: StreamId | null = null): void {
+  setId(lastId: StreamId, entriesAdded: Whole = -1, maxDeletedId: StreamId | null = null): void {
     this.lastId.copy(lastId);
     if (entriesAdded >= 0) this.entriesAdded = entriesAdded;
     if (maxDeletedId !== null && !maxDeletedId.isZero()) this.maxDeletedId.copy(maxDeletedId);

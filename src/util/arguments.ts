@@ -8,6 +8,8 @@
  * command takes a `clone`.
  * Cost: no allocation per command once the arrays have grown to the largest command seen.
  */
+import type { Whole } from './whole.ts';
+
 export class Arguments {
   buffer: Buffer;
   count = 0;
@@ -135,6 +137,12 @@ export class Arguments {
     }
     if (value > Number.MAX_SAFE_INTEGER && this.bigInteger(index) === null) return null;
     return negative ? -value : value;
+  }
+
+  /** As `integer`, exact over the whole signed 64-bit range, in the cheaper form where that is exact. */
+  whole(index: number): Whole | null {
+    const value = this.integer(index);
+    return value === null || Number.isSafeInteger(value) ? value : this.bigInteger(index);
   }
 
   /** As `integer`, exact over the whole signed 64-bit range. */

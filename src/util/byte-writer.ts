@@ -3,9 +3,12 @@
  *
  * Holds: the primitives of every on-disk record: bytes, little-endian fixed integers, LEB128
  * varints and length-prefixed byte strings. A varint holds any whole number below 2^64 that a double
- * holds, so each numeric argument of a command fits; what it cannot hold throws RangeError.
+ * holds, and by `whole` every one, so each numeric argument of a command fits; what it cannot hold
+ * throws RangeError.
  * Cost: amortised O(1) a byte; no allocation per value.
  */
+import { toWhole, type Whole } from './whole.ts';
+
 const LARGE = 16 * 1024 * 1024;
 const HUGE = 256 * 1024 * 1024;
 const SLACK = 4096;
@@ -54,6 +57,11 @@ export class ByteWriter {
     this.length = this.buffer.writeDoubleLE(value, this.length);
   }
 
+  u64(value: bigint): void {
+    this.ensure(8);
+    this.length = this.buffer.writeBigUInt64LE(BigInt.asUintN(64, value), this.length);
+  }
+
   varint(value: number): void {
     if ((value | 0) !== value || value < 0) checkVarint(value);
     this.ensure(VARINT_BYTES);
@@ -69,6 +77,18 @@ export class ByteWriter {
     }
     buffer[at++] = value;
     this.length = at;
+  }
+
+  /** As `varint`, exact up to 2^64. */
+  whole(value: Whole): void {
+    if (typeof value === 'number') {
+      this.varint(value);
+      return;
+    }
+    if (value < 0n || value >= 1n << 64n) checkVarint(Number.NaN);
+    this.ensure(VARINT_BYTES);
+    for (; value > 127n; value >>= 7n) this.buffer[this.length++] = Number(value & 127n) | 0x80;
+    this.buffer[this.length++] = Number(value);
   }
 
   /** Raw bytes, without their length. */
@@ -170,6 +190,10 @@ export class ByteReader {
     return this.buffer.readDoubleLE(this.#take(8));
   }
 
+  u64(): Whole {
+    return toWhole(this.buffer.readBigUInt64LE(this.#take(8)));
+  }
+
   varint(): number {
     let value = 0;
     let scale = 1;
@@ -180,6 +204,16 @@ export class ByteReader {
       scale *= 128;
       if (scale > 2 ** 63) throw new RangeError('varint is longer than ten bytes');
     }
+  }
+
+  /** As `varint`, exact up to 2^64. */
+  whole(): Whole {
+    const { at } = this;
+    const value = this.varint();
+    if (Number.isSafeInteger(value)) return value;
+    let exact = 0n;
+    for (let i = this.at - 1; i >= at; i--) exact = (exact << 7n) | BigInt(this.buffer[i] & 127);
+    return toWhole(exact);
   }
 
   /** A view of the next byte string. */

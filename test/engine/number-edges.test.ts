@@ -254,3 +254,35 @@ test('a varint holds whole numbers up to 2^64 and no others', () => {
   }
   assert.throws(() => new ByteReader(Buffer.alloc(11, 0x80)).varint(), RangeError);
 });
+
+test('counts of entries are read back as they were given, over the whole range of 64 bits', () => {
+  for (const given of [2n ** 53n + 1n, 2n ** 62n + 1n, 2n ** 63n - 2n, 2n ** 63n - 1n]) {
+    const { server } = perform(`XSETID s 9999999999999-0 ENTRIESADDED ${given}`);
+    const session = server.session();
+    session.call('XGROUP', 'SETID', 's', 'g', '$', 'ENTRIESREAD', String(given - 1n));
+    session.call('XGROUP', 'CREATE', 's', 'new', '0', 'ENTRIESREAD', String(given));
+    const replayed = replayedFrom(server);
+    for (const copy of [server, replayed]) {
+      const at = copy.session();
+      const dump = at.call('DUMP', 's');
+      assert.equal(at.call('RESTORE', 'restored', '0', Buffer.from(String(dump), 'latin1')), 'OK');
+      for (const key of ['s', 'restored']) {
+        const shown = JSON.stringify(at.call('XINFO', 'STREAM', key, 'FULL', 'COUNT', '1'), asText);
+        assert.match(shown, new RegExp(`"entries-added","?${given}\\b`), key);
+        assert.match(shown, new RegExp(`"entries-read","?${given - 1n}\\b`), key);
+        assert.match(shown, new RegExp(`"entries-read","?${given}\\b`), key);
+      }
+    }
+    // One more is what Redis shows, which counts in 64 bits.
+    session.call('XADD', 's', '*', 'f', 'v');
+    const shown = JSON.stringify(session.call('XINFO', 'STREAM', 's'), asText);
+    const more = BigInt.asIntN(64, given + 1n);
+    assert.match(shown, new RegExp(`"entries-added","?${more}\\b`));
+  }
+});
+
+function asText(_key: string, value: unknown): unknown {
+  if (typeof value === 'bigint') return String(value);
+  const { type, data } = (value ?? {}) as { type?: string; data?: number[] };
+  return type === 'Buffer' && data !== undefined ? Buffer.from(data).toString('latin1') : value;
+}

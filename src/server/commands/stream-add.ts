@@ -103,7 +103,10 @@ function addWithOptions(session: Session, fields: number): void {
   }
   reply.id(id);
   if (options.strategy !== 'none') {
-    trimStream(database, entry, value, options, options.references);
+    // The entry is stored and recorded: damage at the stream's other end is not its failure.
+    session.engine.damaged.guard(entry, () => {
+      trimStream(database, entry, value, options, options.references);
+    });
   }
   if (value.retention !== null) retain(database, entry, value);
 }

@@ -11,6 +11,7 @@ import {
   setStreamId,
 } from '../../engine/stream-entries.ts';
 import { StreamId } from '../../stream/stream-id.ts';
+import type { Whole } from '../../util/whole.ts';
 import type { Command } from '../command.ts';
 import { READ_KEY, UPDATED_KEY } from '../key-specs.ts';
 import type { Session } from '../session.ts';
@@ -63,7 +64,7 @@ function readSetIdOptions(session: Session): boolean {
   for (let i = 3; i < args.count; i++) {
     const more = i + 1 < args.count;
     if (more && args.is(i, 'ENTRIESADDED')) {
-      const given = args.integer(++i);
+      const given = args.whole(++i);
       if (given === null) return fail(session, NOT_AN_INTEGER);
       if (given < 0) return fail(session, 'ERR entries_added must be positive');
       entriesAdded = given;
@@ -211,7 +212,7 @@ function recordProducer(session: Session): void {
 const id = new StreamId();
 const other = new StreamId();
 const maxDeletedId = new StreamId();
-let entriesAdded = -1;
+let entriesAdded: Whole = -1;
 let duration = -1;
 let maxsize = -1;
 /** As LIMITS; -1 = not given. */

@@ -18,6 +18,7 @@ import {
   setGroupId,
 } from '../../engine/stream-groups.ts';
 import { StreamId } from '../../stream/stream-id.ts';
+import { least, type Whole } from '../../util/whole.ts';
 import type { Command, CommandFlag } from '../command.ts';
 import { type KeyFlag, keyAt } from '../key-specs.ts';
 import type { Session } from '../session.ts';
@@ -109,7 +110,7 @@ function readOptions(session: Session, forCreate: boolean): boolean {
     if (forCreate && args.is(i, 'MKSTREAM')) {
       makeStream = true;
     } else if (args.is(i, 'ENTRIESREAD') && i + 1 < args.count) {
-      const given = args.integer(++i);
+      const given = args.whole(++i);
       if (given === null || given < UNKNOWN_READ) {
         reply.error(
           given === null ? NOT_AN_INTEGER : 'ERR value for ENTRIESREAD must be positive or -1',
@@ -141,14 +142,14 @@ function readGroupId(
 }
 
 /** Nobody has read more entries than were ever added. */
-function cappedRead(entry: KeyEntry): number {
-  return Math.min(entriesRead, valueIn(entry).stream.entriesAdded);
+function cappedRead(entry: KeyEntry): Whole {
+  return least(entriesRead, valueIn(entry).stream.entriesAdded);
 }
 
 // Scratch: never held across commands.
 const id = new StreamId();
 let makeStream = false;
-let entriesRead = UNKNOWN_READ;
+let entriesRead: Whole = UNKNOWN_READ;
 
 /** What a subcommand does to the value, as COMMAND says it. */
 const CHANGES: Record<string, KeyFlag> = {

@@ -13,6 +13,7 @@ import type { StreamValue } from '../../engine/stream-value.ts';
 import type { Stream } from '../../stream/stream.ts';
 import { StreamIterator } from '../../stream/stream-iterator.ts';
 import { scratch } from '../../util/scratch.ts';
+import { signed64 } from '../../util/whole.ts';
 import type { Command } from '../command.ts';
 import { keyAt } from '../key-specs.ts';
 import type { Reply } from '../reply.ts';
@@ -81,7 +82,7 @@ function writeHead(session: Session, value: StreamValue): void {
   reply.bulkText('max-deleted-entry-id');
   reply.id(value.stream.maxDeletedId);
   reply.bulkText('entries-added');
-  reply.integer(value.stream.entriesAdded);
+  reply.integer(signed64(value.stream.entriesAdded));
   reply.bulkText('recorded-first-entry-id');
   reply.id(value.stream.firstId);
   reply.bulkText('idmp-duration');
@@ -177,11 +178,11 @@ function writePending(
 function writeProgress(reply: Reply, ofStream: Stream, group: ConsumerGroup): void {
   reply.bulkText('entries-read');
   if (group.entriesRead === UNKNOWN_READ) reply.null();
-  else reply.integer(group.entriesRead);
+  else reply.integer(signed64(group.entriesRead));
   const lag = lagOf(ofStream, group);
   reply.bulkText('lag');
   if (lag === null) reply.null();
-  else reply.integer(lag);
+  else reply.integer(signed64(lag));
 }
 
 function groups(session: Session): void {
