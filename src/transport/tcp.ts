@@ -38,8 +38,15 @@ export class TcpTransport implements Transport {
   async listen(options: ListenOptions): Promise<Listener> {
     const at = splitListenAddress(options.address);
     const connections = new TcpConnections(options, this.#scheduler);
+    /** Connections that have not said who they are. */
+    const unknown = new Set<Socket>();
     const server = createServer({ noDelay: true }, (socket) => {
-      this.#expectPreface(socket, () => connections.add(socket));
+      unknown.add(socket);
+      socket.once('close', () => unknown.delete(socket));
+      this.#expectPreface(socket, () => {
+        unknown.delete(socket);
+        connections.add(socket);
+      });
     });
     server.maxConnections = MAX_CONNECTIONS;
     await new Promise<void>((resolve, reject) => {
@@ -56,6 +63,7 @@ export class TcpTransport implements Transport {
       metadata: { [TCP_ADDRESS]: address, [TCP_TOKEN]: options.token ?? '' },
       async close(drainMs = 0) {
         const closed = new Promise((resolve) => server.close(resolve));
+        for (const socket of unknown) socket.destroy();
         await connections.close(drainMs);
         await closed;
       },

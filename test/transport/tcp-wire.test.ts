@@ -1,0 +1,331 @@
+/**
+ * The tcp transport against peers that break the protocol: the connection ends with a reason, the
+ * listener goes on, and nothing is held.
+ */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
+import { test } from 'node:test';
+import { TcpTransport } from '../../src/transport/tcp.ts';
+import { readFailure } from '../../src/transport/tcp-client.ts';
+import {
+  Frame,
+  FrameReader,
+  FrameSplitter,
+  FrameWriter,
+  MAX_FRAME,
+  PREFACE,
+} from '../../src/transport/tcp-frame.ts';
+import { type IncomingCall, NO_METADATA } from '../../src/transport/transport.ts';
+
+/** A listener that echoes unary bodies and collects the streams that reach it. */
+async function listener(token = '') {
+  const streams: IncomingCall[] = [];
+  const listening = await new TcpTransport().listen({
+    address: '127.0.0.1:0',
+    token,
+    nodeId: 'node',
+    handler(call) {
+      if (call.body !== null) {
+        call.reply({ contentType: call.contentType, metadata: NO_METADATA, body: call.body });
+      } else streams.push(call);
+    },
+  });
+  return { ...listening, streams };
+}
+
+/** A peer that writes what it likes and keeps the frames that come back. */
+class RawPeer {
+  readonly writer = new FrameWriter();
+  readonly #socket: Socket;
+  readonly #frames: { type: number; stream: number; error?: string }[] = [];
+  #wake: (() => void) | null = null;
+  #isClosed = false;
+
+  constructor(address: string) {
+    const [host = '', port] = address.split(':');
+    this.#socket = connect(Number(port), host);
+    const splitter = new FrameSplitter(new FrameReader(), (frame) => {
+      const { type, stream } = frame;
+      const error = type === Frame.ERROR ? { error: readFailure(frame).message } : {};
+      this.#frames.push({ type, stream, ...error });
+      this.#wake?.();
+    });
+    this.#socket.on('data', (chunk: Buffer) => splitter.push(chunk));
+    this.#socket.on('error', () => {});
+    this.#socket.on('close', () => {
+      this.#isClosed = true;
+      this.#wake?.();
+    });
+  }
+
+  raw(bytes: string | Uint8Array): void {
+    this.#socket.write(bytes);
+  }
+
+  flush(): void {
+    for (const chunk of this.writer.take()) this.#socket.write(chunk);
+  }
+
+  greet({ token = '', version = 1, window = 1000 } = {}): void {
+    this.raw(PREFACE);
+    this.writer.begin(Frame.HELLO, 0);
+    this.writer.u8(version);
+    this.writer.u32(window);
+    this.writer.u32(MAX_FRAME);
+    this.writer.text(token);
+    this.writer.text('peer');
+    this.writer.u8(0);
+    this.writer.end();
+    this.flush();
+  }
+
+  open(stream: number, { kind = 0, name = 'svc A.B', body = Buffer.from('x') } = {}): void {
+    this.writer.begin(Frame.OPEN, stream);
+    this.writer.u8(kind);
+    this.writer.name(name);
+    this.writer.varint(0);
+    this.writer.contentType('application/json');
+    this.writer.headers(NO_METADATA);
+    this.writer.end(kind < 2 ? body : null);
+    this.flush();
+  }
+
+  frame(type: number, stream: number, body: Uint8Array | null = null): void {
+    this.writer.begin(type, stream);
+    this.writer.end(body);
+    this.flush();
+  }
+
+  async next(type: number) {
+    for (;;) {
+      const at = this.#frames.findIndex((frame) => frame.type === type);
+      if (at >= 0) return this.#frames.splice(at, 1)[0];
+      if (this.#isClosed) assert.fail(`closed without a frame of type ${type}`);
+      await this.#wait();
+    }
+  }
+
+  async closed(): Promise<void> {
+    while (!this.#isClosed) await this.#wait();
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+  }
+
+  #wait(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+    });
+  }
+}
+
+const END_BODY = Buffer.from([0]);
+
+const offences: Record<string, (peer: RawPeer) => void> = {
+  'a first frame that is not HELLO': (peer) => {
+    peer.raw(PREFACE);
+    peer.open(1);
+  },
+  'a version that is not known': (peer) => peer.greet({ version: 99 }),
+  'a frame on a stream that was never opened': (peer) => {
+    peer.greet();
+    peer.frame(Frame.MORE, 7, Buffer.from('x'));
+  },
+  'a stream number used twice': (peer) => {
+    peer.greet();
+    peer.open(3, { kind: 2 });
+    peer.open(3, { kind: 2 });
+  },
+  'a stream number that is even': (peer) => {
+    peer.greet();
+    peer.open(2);
+  },
+  'a stream number that falls': (peer) => {
+    peer.greet();
+    peer.open(5);
+    peer.open(3);
+  },
+  'a kind of call that is not known': (peer) => {
+    peer.greet();
+    peer.open(1, { kind: 9 });
+  },
+  'MORE after END': (peer) => {
+    peer.greet();
+    peer.open(1, { kind: 2 });
+    peer.frame(Frame.END, 1, END_BODY);
+    peer.frame(Frame.MORE, 1, Buffer.from('x'));
+  },
+  'END twice': (peer) => {
+    peer.greet();
+    peer.open(1, { kind: 2 });
+    peer.frame(Frame.END, 1, END_BODY);
+    peer.frame(Frame.END, 1, END_BODY);
+  },
+  'a frame that has no place in a call': (peer) => {
+    peer.greet();
+    peer.open(1, { kind: 2 });
+    peer.frame(99, 1);
+  },
+  'more bytes than the credit': (peer) => {
+    peer.greet();
+    peer.open(1, { kind: 2 });
+    for (let sent = 0; sent < 40; sent++) peer.frame(Frame.MORE, 1, Buffer.alloc(10_000));
+  },
+  'a frame larger than allowed': (peer) => {
+    peer.greet();
+    const head = Buffer.alloc(9);
+    head.writeUInt32LE(MAX_FRAME + 100);
+    peer.raw(head);
+  },
+  'a frame shorter than its own head': (peer) => {
+    peer.greet();
+    peer.raw(Buffer.from([1, 0, 0, 0, 1]));
+  },
+  'a name that was never told': (peer) => {
+    peer.greet();
+    peer.frame(Frame.OPEN, 1, Buffer.from([0, 50, 0, 0, 0]));
+  },
+  'a frame that ends before its contents': (peer) => {
+    peer.greet();
+    peer.frame(Frame.OPEN, 1, Buffer.from([0, 0, 200, 65]));
+  },
+  'a varint without an end': (peer) => {
+    peer.greet();
+    peer.frame(Frame.OPEN, 1, Buffer.from([0, 255, 255, 255, 255, 255, 255, 255, 255, 255]));
+  },
+  'headers beyond 64 KiB': (peer) => {
+    peer.greet();
+    const { writer } = peer;
+    writer.begin(Frame.OPEN, 1);
+    writer.u8(0);
+    writer.name('svc A.B');
+    writer.varint(0);
+    writer.contentType('application/json');
+    writer.headers(
+      Object.fromEntries(Array.from({ length: 70 }, (_, index) => [`h${index}`, 'x'.repeat(1000)])),
+    );
+    writer.end(null);
+    peer.flush();
+  },
+};
+
+for (const [what, offend] of Object.entries(offences)) {
+  test(`${what} ends the connection with a reason and harms no other`, async () => {
+    const listening = await listener();
+    const good = new RawPeer(listening.address);
+    good.greet();
+    await good.next(Frame.HELLO);
+    const bad = new RawPeer(listening.address);
+    offend(bad);
+    await bad.closed();
+    good.open(1);
+    await good.next(Frame.REPLY);
+    good.destroy();
+    await listening.close();
+  });
+}
+
+test('a wrong token is refused with the advice to read the registry again', async () => {
+  const listening = await listener('secret');
+  const bad = new RawPeer(listening.address);
+  bad.greet({ token: 'guess' });
+  const refusal = await bad.next(Frame.ERROR);
+  assert.match(refusal?.error ?? '', /registry/);
+  assert.doesNotMatch(refusal?.error ?? '', /secret/);
+  await bad.closed();
+  const node = { id: 'n', address: listening.address, metadata: { 'rivulet.token': 'guess' } };
+  await assert.rejects(new TcpTransport().dial(node), { code: 'CONNECTION_FAILED', sent: 'no' });
+  await listening.close();
+});
+
+test('a peer that is gone in the middle of a stream cancels its handler', async () => {
+  const listening = await listener();
+  const peer = new RawPeer(listening.address);
+  peer.greet();
+  peer.open(1, { kind: 3 });
+  while (listening.streams.length === 0) await new Promise(setImmediate);
+  const [call] = listening.streams;
+  const cancelled = new Promise<{ code: string }>((resolve) => call?.onCancel(resolve));
+  peer.destroy();
+  assert.equal((await cancelled).code, 'ABORTED');
+  await assert.rejects((call as IncomingCall).send(Buffer.from('x')), { code: 'ABORTED' });
+  await listening.close();
+});
+
+test('names beyond the table of a thousand still arrive', async () => {
+  const listening = await listener();
+  const peer = new RawPeer(listening.address);
+  peer.greet();
+  for (let call = 0; call < 2000; call++) peer.open(2 * call + 1, { name: `svc A.M${call}` });
+  for (let call = 0; call < 2000; call++) await peer.next(Frame.REPLY);
+  for (let call = 0; call < 2000; call++) peer.open(4001 + 2 * call, { name: `svc A.M${call}` });
+  for (let call = 0; call < 2000; call++) await peer.next(Frame.REPLY);
+  peer.destroy();
+  await listening.close();
+});
+
+test('bytes cut anywhere are frames all the same, large bodies too', async () => {
+  const writer = new FrameWriter();
+  const bodies = [0, 1, 100, 16 * 1024, 70_000].map((size) => Buffer.alloc(size, 7));
+  for (const [index, body] of bodies.entries()) {
+    writer.begin(Frame.MORE, index);
+    writer.end(body);
+  }
+  const bytes = Buffer.concat(writer.take());
+  for (const step of [1, 3, 7, 1000, 65_536, bytes.length]) {
+    const seen: [number, number][] = [];
+    const splitter = new FrameSplitter(new FrameReader(), (frame) => {
+      const { stream } = frame;
+      seen.push([stream, frame.rest().length]);
+    });
+    for (let at = 0; at < bytes.length; at += step) splitter.push(bytes.subarray(at, at + step));
+    assert.deepEqual(
+      seen,
+      bodies.map((body, index) => [index, body.length]),
+    );
+  }
+});
+
+test('a peer that reads nothing holds a window of a stream, and the sender waits', async () => {
+  const listening = await listener();
+  const peer = new RawPeer(listening.address);
+  peer.greet({ window: 10_000 });
+  peer.open(1, { kind: 3 });
+  while (listening.streams.length === 0) await new Promise(setImmediate);
+  const call = listening.streams[0] as IncomingCall;
+  let sent = 0;
+  const sending = (async () => {
+    for (;;) {
+      await call.send(Buffer.alloc(1000));
+      sent++;
+    }
+  })().catch(() => {});
+  for (let turn = 0; turn < 50; turn++) await new Promise(setImmediate);
+  assert.ok(sent <= 11, `${sent} messages of 1000 bytes went out with a window of 10,000`);
+  const grant = Buffer.alloc(4);
+  grant.writeUInt32LE(5000);
+  peer.frame(Frame.GRANT, 1, grant);
+  const before = sent;
+  while (sent === before) await new Promise(setImmediate);
+  for (let turn = 0; turn < 50; turn++) await new Promise(setImmediate);
+  assert.ok(sent <= 17, `${sent} messages went out after 5,000 bytes more were granted`);
+  peer.destroy();
+  await sending;
+  await listening.close();
+});
+
+test('a connection that never says who it is is closed, and the listener closes at once', async () => {
+  const listening = await listener();
+  for (const first of ['', 'R', 'GET / HTTP/1.1\r\n\r\n', '\u0016\u0003\u0001']) {
+    const peer = new RawPeer(listening.address);
+    if (first !== '') peer.raw(first);
+    if (first.length >= 4) await peer.closed();
+    else peer.destroy();
+  }
+  const silent = connect(Number(listening.address.split(':')[1]), '127.0.0.1');
+  await once(silent, 'connect');
+  silent.on('error', () => {});
+  await listening.close();
+});
