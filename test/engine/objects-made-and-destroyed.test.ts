@@ -104,7 +104,7 @@ const KINDS: [string, number, (world: World) => void][] = [
     'a group with pending entries',
     MB,
     (world) => {
-      group(world, 3000);
+      group(world, 20_000);
       world.call('XREADGROUP', 'GROUP', 'g', 'd', 'CLAIM', 0, 'STREAMS', 's', '>');
     },
   ],
@@ -112,13 +112,13 @@ const KINDS: [string, number, (world: World) => void][] = [
     'a group with resting entries',
     MB,
     (world) => {
-      const ids = group(world, 3000, 'ACKWAIT', 1000);
+      const ids = group(world, 20_000, 'ACKWAIT', 1000);
       world.call('XNACK', 's', 'g', 'FAIL', 'IDS', ids.length, ...ids, 'DELAY', 1e6);
     },
   ],
   [
     'a dead letter of 4 MB',
-    7 * MB,
+    4 * MB,
     (world) => {
       world.call('XGROUP', 'CREATE', 's', 'g', '$', 'MKSTREAM');
       world.call('XGROUP', 'SETPOLICY', 's', 'g', 'ACKWAIT', 10, 'DEADLETTER', 'dead');
