@@ -114,9 +114,12 @@ export function hasDue(turn: GroupTurn, minIdle: number, now: number): Search {
   begin(turn);
   recheckAside(turn);
   const { group, value } = turn;
-  const found = findDue(group, value.stream, minIdle, MOST_LOOKS, now, judge, DANGLING);
-  recordAcknowledged(turn.database, turn.entry, group, leaving);
-  return found;
+  try {
+    return findDue(group, value.stream, minIdle, MOST_LOOKS, now, judge, DANGLING);
+  } finally {
+    // Where damage ends the search, what has left the group is recorded all the same.
+    recordAcknowledged(turn.database, turn.entry, group, leaving);
+  }
 }
 
 /** Delivers up to `limit` due entries again; `budget` says which deliveries count. Returns how many. */
@@ -132,21 +135,23 @@ export function deliverDue(
   reporting.sink = sink;
   const claims = beginClaims(turn, reporting);
   const { group, value, consumer } = turn;
-  const count = claimDue(
-    group,
-    value.stream,
-    consumer,
-    minIdle,
-    limit,
-    MOST_LOOKS,
-    now,
-    judge,
-    claims,
-    budget,
-  );
-  recordAcknowledged(turn.database, turn.entry, group, leaving);
-  endClaims(turn, now);
-  return count;
+  try {
+    return claimDue(
+      group,
+      value.stream,
+      consumer,
+      minIdle,
+      limit,
+      MOST_LOOKS,
+      now,
+      judge,
+      claims,
+      budget,
+    );
+  } finally {
+    recordAcknowledged(turn.database, turn.entry, group, leaving);
+    endClaims(turn, now);
+  }
 }
 
 function begin(turn: Pick<GroupTurn, 'database' | 'entry' | 'group'>): void {

@@ -106,9 +106,20 @@ export function redeliver(
   sink: HistorySink,
 ): number {
   const { database, entry, value, group, consumer } = turn;
-  const { engine } = database;
   database.touchGroup(entry, group);
-  const seen = readHistory(group, value.stream, consumer, after, limit, now, sink);
+  counted.sink = sink;
+  counted.seen = 0;
+  try {
+    return readHistory(group, value.stream, consumer, after, limit, now, counted);
+  } finally {
+    // Where damage ends the call half-way, what it has changed is recorded all the same.
+    recordHistory(turn, after, counted.seen, now);
+  }
+}
+
+function recordHistory(turn: GroupTurn, after: StreamId, seen: number, now: number): void {
+  const { database, entry, group, consumer } = turn;
+  const { engine } = database;
   if (seen > 0 && engine.recording) {
     const record = beginGroupRecord(StreamRecord.REDELIVER, database, entry, group);
     record.bytes(consumer.name);
@@ -117,7 +128,6 @@ export function redeliver(
     after.encode(record);
     engine.journal.end();
   }
-  return seen;
 }
 
 /** Returns how many of the ids were pending and are so no longer; those are left in `acknowledged`. */
@@ -178,11 +188,15 @@ export function claimEntries(
   sink: ClaimSink,
 ): void {
   beginClaims(turn, sink);
-  for (let i = 0; i < ids.count; i++) {
-    const id = ids.get(i, scratch);
-    claim(turn.group, turn.value.stream, turn.consumer, id, options, now, claims);
+  try {
+    for (let i = 0; i < ids.count; i++) {
+      const id = ids.get(i, scratch);
+      claim(turn.group, turn.value.stream, turn.consumer, id, options, now, claims);
+    }
+  } finally {
+    // Where damage ends the call half-way, what it has changed is recorded all the same.
+    endClaims(turn, now);
   }
-  endClaims(turn, now);
   // With IDLE or TIME an entry may be due earlier than those who wait for it believe.
   if (turn.group.policy !== null) turn.database.wake(turn.entry);
 }
@@ -197,8 +211,11 @@ export function autoClaimEntries(
   sink: ClaimSink,
 ): void {
   beginClaims(turn, sink);
-  autoClaim(turn.group, turn.value.stream, turn.consumer, start, options, now, next, claims);
-  endClaims(turn, now);
+  try {
+    autoClaim(turn.group, turn.value.stream, turn.consumer, start, options, now, next, claims);
+  } finally {
+    endClaims(turn, now);
+  }
 }
 
 /** XREADGROUP CLAIM: the longest idle first. Returns how many were claimed. */
@@ -211,9 +228,11 @@ export function claimIdleEntries(
 ): number {
   beginClaims(turn, sink);
   const { group, value, consumer } = turn;
-  const claimed = claimIdle(group, value.stream, consumer, minIdle, limit, now, claims);
-  endClaims(turn, now);
-  return claimed;
+  try {
+    return claimIdle(group, value.stream, consumer, minIdle, limit, now, claims);
+  } finally {
+    endClaims(turn, now);
+  }
 }
 
 /** Hands on to the command's sink and keeps what the record needs. */
@@ -234,6 +253,26 @@ class Claims implements ClaimSink {
   deleted(id: StreamId): void {
     gone.push(id);
     this.sink!.deleted(id);
+  }
+}
+
+/** Counts the entries of a consumer's history that were dealt with. */
+class CountedHistory implements HistorySink {
+  sink: HistorySink | undefined;
+  seen = 0;
+
+  get full(): boolean {
+    return this.sink!.full === true;
+  }
+
+  delivered(entry: PendingCursor): void {
+    this.seen++;
+    this.sink!.delivered(entry);
+  }
+
+  missing(id: StreamId): void {
+    this.seen++;
+    this.sink!.missing(id);
   }
 }
 
@@ -283,3 +322,4 @@ const gone = new IdList();
 const counts: number[] = [];
 const times: number[] = [];
 const claims = new Claims();
+const counted = new CountedHistory();

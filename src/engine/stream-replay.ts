@@ -322,7 +322,8 @@ function replayDelivery(value: StreamValue, record: ByteReader): void {
   let count = record.varint();
   id.decode(record);
   iterator.seek(value.stream, id, last.decode(record));
-  for (; iterator.next(); count--) delivery.deliver(iterator.id);
+  // No look behind the last one: the block there may be damaged.
+  for (; count > 0 && iterator.next(); count--) delivery.deliver(iterator.id);
   delivery.end();
   if (count !== 0) throw new RangeError(`${count} delivered entries are not there`);
 }

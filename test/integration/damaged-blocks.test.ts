@@ -182,3 +182,50 @@ test('a copy, made after damage, of a stream that is closed is closed too: the s
   assert.match(await session.text('XLEN', 'renamed'), /^-DAMAGED /);
   assert.match(await session.text('XLEN', 's'), /^-DAMAGED /);
 });
+
+test('a delivery or claim that meets damage half-way is what the log says after a kill', async () => {
+  await using place = temporaryDirectory('damaged');
+  const directory = place.path;
+  {
+    await using server = await startRivulet({ directory });
+    await using session = await RespSession.open(server.port);
+    await fill(session, 's', 1);
+    for (const group of ['fresh', 'busy']) await session.text('XGROUP', 'CREATE', 's', group, '0');
+    await session.text('XREADGROUP', 'GROUP', 'busy', 'x', 'COUNT', '300', 'STREAMS', 's', '>');
+    assert.equal(await session.text('SAVE'), '+OK\r\n');
+    await server.stop('SIGKILL');
+  }
+  damage(directory, 'needle-s-00152');
+  const ids = Array.from({ length: 200 }, (_, i) => `${50 + i}-0`);
+  const pending = async (session: RespSession): Promise<string> => {
+    let all = '';
+    for (const group of ['fresh', 'busy']) {
+      const rows = await session.text('XPENDING', 's', group, '-', '+', '2000');
+      // Without the idle times.
+      all += rows.replace(/:\d+\r\n(:\d+\r\n)/g, '$1');
+    }
+    return all;
+  };
+  for (const command of [
+    ['XREADGROUP', 'GROUP', 'fresh', 'y', 'COUNT', '500', 'STREAMS', 's', '>'],
+    ['XCLAIM', 's', 'busy', 'z', '0', ...ids],
+    ['XAUTOCLAIM', 's', 'busy', 'w', '0', '0', 'COUNT', '250'],
+    ['XREADGROUP', 'GROUP', 'busy', 'v', 'CLAIM', '0', 'COUNT', '250', 'STREAMS', 's', '>'],
+    ['XREADGROUP', 'GROUP', 'busy', 'x', 'COUNT', '250', 'STREAMS', 's', '0'],
+  ]) {
+    let before = '';
+    {
+      await using server = await startRivulet({ directory });
+      await using session = await RespSession.open(server.port);
+      const reply = await session.text(...command);
+      if (command[2] === 'fresh') assert.match(reply, /needle-s-00100/);
+      else assert.match(reply, /^-DAMAGED /);
+      before = await pending(session);
+      await server.stop('SIGKILL');
+    }
+    await using server = await startRivulet({ directory });
+    await using session = await RespSession.open(server.port);
+    assert.equal(await pending(session), before, command.join(' ').slice(0, 60));
+    await server.stop('SIGKILL');
+  }
+});

@@ -26,6 +26,7 @@ import {
   redeliver,
 } from '../../engine/stream-deliveries.ts';
 import { findGroup, seeConsumer } from '../../engine/stream-groups.ts';
+import { isDamage } from '../../stream/block-damage.ts';
 import type { Stream } from '../../stream/stream.ts';
 import { StreamId } from '../../stream/stream-id.ts';
 import { StreamIterator } from '../../stream/stream-iterator.ts';
@@ -223,21 +224,29 @@ function deliverNews(session: Session): void {
   iterator.seek(turn.value.stream, start, LAST_ID);
   let counts = true;
   delivery.begin(turn, options.noAck, session.engine.steady);
-  while (!output.full && iterator.next()) {
-    if (counts && handOvers.left-- <= 0) {
-      counts = false;
-      delivery.end();
-      delivery.begin(turn, options.noAck, session.engine.steady, 0);
+  let delivered = 0;
+  try {
+    while (!output.full && iterator.next()) {
+      if (counts && handOvers.left-- <= 0) {
+        counts = false;
+        delivery.end();
+        delivery.begin(turn, options.noAck, session.engine.steady, 0);
+      }
+      if (claim < 0) {
+        writeEntry(reply, iterator);
+      } else {
+        writeClaimed(reply, iterator, 0, 0, counts ? COUNTED : 0);
+      }
+      delivery.deliver(iterator.id);
+      output.count();
+      delivered++;
     }
-    if (claim < 0) {
-      writeEntry(reply, iterator);
-    } else {
-      writeClaimed(reply, iterator, 0, 0, counts ? COUNTED : 0);
-    }
-    delivery.deliver(iterator.id);
-    output.count();
+  } catch (error) {
+    // The consumer gets what is before the damage; its next read meets the damage at once.
+    if (delivered === 0 || !isDamage(error)) throw error;
+  } finally {
+    delivery.end();
   }
-  delivery.end();
 }
 
 /** With HANDOVER: this delivery has raised the delivery count. */
