@@ -15,6 +15,7 @@
  * a hundred times while memory is short. Collecting takes COLLECTING of the time at most.
  */
 import type { Engine } from '../engine/engine.ts';
+import { releaseScratch } from '../util/scratch.ts';
 import { collectGarbage, type MemoryUse, memoryInUse } from './memory-use.ts';
 import type { Persistence } from './persistence.ts';
 
@@ -26,6 +27,7 @@ const PATIENCE_MS = 15_000;
 const COLLECTING = 0.02;
 const COLLECTING_FREED = 0.1;
 const COLLECT_AGAIN_MS = 250;
+const FREED_AGAIN_AT_MOST_MS = 2000;
 /** What was given back since the last collection is worth one: at least so many bytes. */
 const FREED_WORTH = 8 * 1024 * 1024;
 /** The same where a client asks. */
@@ -66,6 +68,7 @@ export class MemoryPressure {
   #collectAt = 0;
   /** The same where something was given back: what was is not given back again. */
   #collectFreedAt = 0;
+  #freedAgainMs = COLLECT_AGAIN_MS;
   /** When what is in use is no garbage, unless more blocks have left than these. */
   #exactAt = Number.POSITIVE_INFINITY;
   #evictedBefore = 0;
@@ -156,13 +159,22 @@ export class MemoryPressure {
   }
 
   #collect(began: number): void {
+    const { memory } = this.#engine;
+    // What the last commands worked on may be deleted since, and would be kept.
+    releaseScratch();
     collectGarbage();
-    this.#engine.memory.freed = 0;
+    // Something else, a checkpoint for one, may still refer to a part of it: so half of it counts as
+    // freed once more, later each time, until too little is left.
+    memory.freed = Math.floor(memory.freed / 2);
+    const again = memory.freed > FREED_REPORTED;
+    this.#freedAgainMs = again
+      ? Math.min(2 * this.#freedAgainMs, FREED_AGAIN_AT_MOST_MS)
+      : COLLECT_AGAIN_MS;
     // Until it is known whether that was enough commands are held, so that they make no new garbage.
     this.#hopeless = false;
     const ended = this.#monotonic();
     this.#collectAt = ended + Math.max(COLLECT_AGAIN_MS, (ended - began) / COLLECTING);
-    const pause = Math.max(COLLECT_AGAIN_MS, (ended - began) / COLLECTING_FREED);
+    const pause = Math.max(this.#freedAgainMs, (ended - began) / COLLECTING_FREED);
     this.#collectFreedAt = ended + pause;
     this.#exactAt = ended + SWEEPING_MS;
     this.#evictedBefore = this.#engine.memory.evicted;
