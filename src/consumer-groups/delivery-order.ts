@@ -142,10 +142,22 @@ export class DeliveryOrder implements SlotKeys {
     this.putBack(page.columns!.slot![position]);
   }
 
+  /** The entry was released; all that rest are, and `endRests` follows. */
+  releasedWithAll(page: PendingPage, position: number): void {
+    const slot = page.columns!.slot![position];
+    if (this.#links.code(slot) !== RESTING) this.#unlink(slot);
+    this.released.push(slot);
+  }
+
   remove(page: PendingPage, position: number): void {
     const slot = page.columns!.slot![position];
     this.#unlink(slot);
     this.#links.release(slot);
+  }
+
+  /** Nothing rests any longer. */
+  endRests(): void {
+    this.resting.clear();
   }
 
   /** The entry of the slot at this place has come here from another place. */

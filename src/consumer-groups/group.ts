@@ -223,6 +223,12 @@ export class ConsumerGroup {
     this.pending.update(at, CONDEMNED, time, count);
   }
 
+  /** Releases all that rest or wait for their dead letter, the one due first first. */
+  releaseResting(): void {
+    this.pending.releaseResting();
+    this.parkedCount = 0;
+  }
+
   /** As `condemn`, by id; the entry is pending already. For replay. */
   setCondemned(id: StreamId, time: number, count: number): void {
     if (!this.pending.find(id, scratch)) throw new RangeError(`${id} is not pending`);

@@ -22,7 +22,7 @@ import { fitsNarrow, gather, gatheredId, pack } from './page-rebuild.ts';
 import { type Epoch, NO_EPOCH, type PageStore } from './page-store.ts';
 import { discardColumns, PAGE_ENTRIES, takeColumns } from './pending-columns.ts';
 import { PendingCursor } from './pending-cursor.ts';
-import { HOLE, NOBODY, PendingPage } from './pending-page.ts';
+import { CONDEMNED, HOLE, NOBODY, PARKED, PendingPage } from './pending-page.ts';
 
 // Two neighbours become one page when they fill three quarters of it at most.
 const MERGED_AT_MOST = 384;
@@ -188,6 +188,34 @@ export class PendingList {
   /** Makes the entry at the cursor nobody's; it then stands last in the row of such. */
   release(cursor: PendingCursor, count: number): void {
     this.update(cursor, NOBODY, ++this.releases, count);
+  }
+
+  /**
+   * Makes all entries nobody's that rest or wait for their dead letter, the one due first first; of
+   * equal times the lower id. O(n log n) at most, without a search for an entry.
+   */
+  releaseResting(): void {
+    const times: number[] = [];
+    const places: number[] = [];
+    for (const page of this.#pages) {
+      if (!page.mayHave(PARKED) && !page.mayHave(CONDEMNED)) continue;
+      const { consumer, time } = this.#load(page).columns!;
+      for (let at = page.nextLive(0); at < page.used; at = page.nextLive(at + 1)) {
+        if (consumer[at] !== PARKED && consumer[at] !== CONDEMNED) continue;
+        times.push(time[at]);
+        places.push(page.handle * PAGE_ENTRIES + at);
+      }
+    }
+    for (const i of mergeOrder(Float64Array.from(times))) {
+      const page = this.#handles[Math.floor(places[i] / PAGE_ENTRIES)]!;
+      const at = places[i] % PAGE_ENTRIES;
+      this.#changing(page);
+      page.columns!.consumer[at] = NOBODY;
+      page.columns!.time[at] = ++this.releases;
+      page.notePresence(NOBODY);
+      if (this.#order !== null) this.#order.releasedWithAll(page, at);
+    }
+    if (this.#order !== null) this.#order.endRests();
   }
 
   /** Removes the entry at the cursor; the cursor goes on from there. */

@@ -77,6 +77,14 @@ export class TimeList {
     if (left <= 16 && (left & (left - 1)) === 0) this.#merge(bucket);
   }
 
+  /** Forgets all slots, which may be in other lists already. */
+  clear(): void {
+    this.first = this.last = 0;
+    this.#finger = 0;
+    this.#firsts.length = this.#counts.length = this.#free.length = 0;
+    this.#buckets.length = 0;
+  }
+
   /** The first slot whose time is later than this one; 0 where there is none. */
   firstLater(time: number): number {
     let from = 0;

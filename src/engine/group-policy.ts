@@ -34,7 +34,7 @@ import {
   samePolicy,
 } from '../consumer-groups/group-policy.ts';
 import { PendingCursor } from '../consumer-groups/pending-cursor.ts';
-import { CONDEMNED, PARKED } from '../consumer-groups/pending-page.ts';
+import { CONDEMNED } from '../consumer-groups/pending-page.ts';
 import { IdList } from '../stream/id-list.ts';
 import { StreamId } from '../stream/stream-id.ts';
 import { scratch as reused, scratchRecord } from '../util/scratch.ts';
@@ -81,7 +81,7 @@ export function setPolicy(
   if (before !== null && policy !== null && samePolicy(before, policy)) return;
   database.touchGroup(entry, group);
   group.policy = policy;
-  if (before !== null && policy === null) releaseParked(group);
+  if (before !== null && policy === null) group.releaseResting();
   group.pending.recheckAside();
   if (engine.recording) {
     const record = beginGroupRecord(StreamRecord.GROUP_POLICY, database, entry, group);
@@ -89,18 +89,6 @@ export function setPolicy(
     engine.journal.end();
   }
   database.wake(entry);
-}
-
-function releaseParked(group: ConsumerGroup): void {
-  const parked: { id: StreamId; time: number; count: number }[] = [];
-  for (const kind of [PARKED, CONDEMNED]) {
-    let more = group.pending.seekConsumer(kind, FIRST_ID, cursor);
-    for (; more; more = cursor.nextOf(kind)) {
-      parked.push({ id: cursor.id.clone(), time: cursor.time, count: cursor.count });
-    }
-  }
-  parked.sort((a, b) => a.time - b.time || a.id.compare(b.id));
-  for (const { id, count } of parked) group.setReleased(id, count);
 }
 
 // --- Delivering what is due ---
@@ -427,8 +415,6 @@ class Reporting implements ClaimSink {
     this.sink.deleted(id);
   }
 }
-
-const FIRST_ID = StreamId.min();
 
 // Scratch: never held across calls.
 /** Where the present call is at work. */

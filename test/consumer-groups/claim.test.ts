@@ -180,6 +180,55 @@ test('released entries keep their row over a restart and a copy', () => {
   assert.deepEqual(found, row);
 });
 
+function inRow(group: ConsumerGroup): number[] {
+  const cursor = new PendingCursor();
+  const found: number[] = [];
+  for (const slot of group.pending.order.slots()) {
+    group.pending.at(slot, cursor);
+    found.push(cursor.id.ms);
+  }
+  return found;
+}
+
+test('an entry that was made pending by FORCE keeps its place before one released later', () => {
+  const { group } = scene(0);
+  group.setReleased(StreamId.of(5), 0);
+  group.setPending(StreamId.of(3), group.createConsumer(Buffer.from('cy'), 0), 1, 1);
+  group.setReleased(StreamId.of(3), 1);
+  assert.deepEqual(inRow(group), [5, 3]);
+  assert.deepEqual(inRow(group.copy()), [5, 3]);
+});
+
+test('all that rest are released by time and id, with or without a delivery order', () => {
+  for (const withOrder of [false, true]) {
+    const { group } = scene(2000);
+    const random = new Random(7);
+    const expected: { ms: number; time: number }[] = [];
+    if (withOrder) assert.notEqual(group.pending.order.owned.first, 0);
+    for (let ms = 1; ms <= 2000; ms++) {
+      if (ms % 3 === 0) continue;
+      const time = NOW + random.below(300);
+      const at = entryAt(group, ms);
+      if (ms % 7 === 0) group.condemn(at, time, 1);
+      else group.park(at, time, 1);
+      if (withOrder && ms % 5 === 0) group.pending.setAside(at);
+      expected.push({ ms, time });
+    }
+    expected.sort((a, b) => a.time - b.time || a.ms - b.ms);
+    group.releaseResting();
+    assert.equal(group.parkedCount, 0);
+    assert.equal(group.nackedCount, expected.length);
+    const row = expected.map(({ ms }) => ms);
+    for (const one of [group, group.copy()]) {
+      assert.deepEqual(inRow(one).slice(0, row.length), row);
+      assert.equal(inRow(one).length, 2000);
+    }
+    // The lists are sound: what rests again takes its place.
+    for (const ms of [8, 4, 1]) group.park(entryAt(group, ms), NOW + 10 - ms, 2);
+    assert.deepEqual(inRow(group).slice(-3), [8, 4, 1]);
+  }
+});
+
 test('entries of one moment stand by their ids, whenever they came to it, and after a restart too', () => {
   const { stream, group, ann, bob } = scene(9);
   assert.notEqual(group.pending.order.owned.first, 0);
