@@ -36,7 +36,10 @@ export function forgetIdempotentIds(engine: Engine): void {
       keyspace.forgetting.remove(first);
       const { value } = first.entry;
       if (value.type !== 'stream') continue;
-      value.idempotency?.expire(engine.now);
+      if (value.idempotency !== null) {
+        value.idempotency.expire(engine.now);
+        value.idempotency.isLate = false;
+      }
       watchIdempotency(first.entry, value);
     }
   }

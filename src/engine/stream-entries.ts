@@ -277,7 +277,7 @@ export function findIdempotent(
 ): IdKind | null {
   const { idempotency } = value;
   if (idempotency === null) return null;
-  idempotency.expire(database.engine.now);
+  if (!idempotency.isLate) idempotency.expire(database.engine.now);
   if (!idempotency.find(producer, idempotent, into)) return null;
   return idempotency.kindOf(producer, idempotent, into);
 }
@@ -297,7 +297,9 @@ export function recordIdempotent(
 ): void {
   const { engine } = database;
   database.touch(entry);
-  idempotencyOf(database, entry, value).record(producer, idempotent, id, kind);
+  const idempotency = idempotencyOf(database, entry, value);
+  idempotency.record(producer, idempotent, id, kind);
+  if (idempotency.nextExpiry() <= engine.now) idempotency.isLate = true;
   watchIdempotency(entry, value);
   if (engine.recording) {
     const high = kind === 'entry' && id.seqHi >= SCHEDULED_BIT;

@@ -75,6 +75,11 @@ export class Idempotency {
   iidsAdded = 0;
   /** iids-duplicates: since the stream was created. */
   iidsDuplicates = 0;
+  /**
+   * An id whose window is over was recorded (XIDMPRECORD of an old entry): as in Redis, ids are known
+   * until the next tick expires them.
+   */
+  isLate = false;
   readonly #producers: Map<string, Producer> = new Map();
   #tracked = 0;
   /** No iid expires before this unix ms. */

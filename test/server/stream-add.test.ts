@@ -358,6 +358,21 @@ test('XCFGSET says what is wrong with its arguments', () => {
   );
 });
 
+test('XIDMPRECORD remembers an idempotent id of an old entry until the next tick', () => {
+  const { server, r } = begin();
+  r.call('XADD', 's', '1-1', 'f', 'v');
+  r.call('XADD', 's', '2-1', 'f', 'v');
+  assert.equal(r.call('XIDMPRECORD', 's', 'p', 'i', '1-1'), 'OK');
+  assert.equal(r.call('XIDMPRECORD', 's', 'p', 'i', '1-1'), 'OK');
+  fails(
+    r.call('XIDMPRECORD', 's', 'p', 'i', '2-1'),
+    'ERR IID already exists for this producer with a different stream ID',
+  );
+  assert.equal(r.call('XADD', 's', 'IDMP', 'p', 'i', '*', 'f', 'v'), '1-1');
+  server.engine.tick();
+  assert.equal(r.call('XIDMPRECORD', 's', 'p', 'i', '2-1'), 'OK');
+});
+
 test('XIDMPRECORD remembers an idempotent id of an entry that is there', () => {
   const { r } = begin();
   r.call('XADD', 's', `${NOW}-1`, 'f', 'v');
