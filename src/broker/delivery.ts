@@ -60,6 +60,12 @@ export interface Settler<Raw extends RawDelivery = RawDelivery> {
    * delivery is retried in place, and for one that was fetched ahead and is lost in its handler.
    */
   recount(raw: Raw): Promise<void>;
+  /**
+   * As `recount`, for one that is handed over in this turn: it is with the system when this returns, so
+   * it arrives even where the handler ends the process at once, and it is never sent for a delivery
+   * that no handler gets. Where it is missing, `recount` is waited for before the hand-over.
+   */
+  countNow?(raw: Raw): Promise<void>;
 }
 
 export type Outcome =

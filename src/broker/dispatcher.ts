@@ -47,12 +47,20 @@ export interface DispatcherSetup<Raw extends RawDelivery> {
    * some deliveries are settled. `always`: where the messages end with the process.
    */
   readonly fetchAhead?: 'always' | 'when trusted';
+  /**
+   * The source counts what it reads, before a handler has it. Then, until it fetches ahead, it reads
+   * one call's worth at a time: a message that ends the process has no others counted beside it.
+   */
+  readonly countsReads?: boolean;
   /** Called whenever `free` has grown. */
   readonly onFree?: () => void;
 }
 
 /** What was given back at the end of a close has at least this long to arrive, ms. */
 const LEAST_SETTLE_MS = 100;
+
+/** While all is well, counts that go out with the hand-over are this far apart, ms. */
+const COUNT_EVERY_MS = 1;
 
 /** What a handler that succeeds fails with. */
 const NO_FAILURE = Symbol('no failure');
@@ -71,6 +79,7 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
   readonly #events: Events<BrokerEvents>;
   readonly #tracing: Tracing;
   readonly #onFree: () => void;
+  readonly #countsReads: boolean;
   readonly #lanes: Lanes<HeldDelivery<Raw>>;
   /** Everything in hand: waiting, handed or settling. */
   readonly #held = new Set<HeldDelivery<Raw>>();
@@ -90,6 +99,7 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
   #suspects = 0;
   /** A suspect is with its handler: nothing else starts. */
   #alone = false;
+  #countedAt = Number.NEGATIVE_INFINITY;
   /** Room that sources have taken for deliveries that are on their way. */
   #reserved = 0;
   #sequence = 0;
@@ -116,6 +126,7 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
     this.#events = setup.events;
     this.#tracing = setup.tracing;
     this.#onFree = setup.onFree ?? (() => {});
+    this.#countsReads = setup.countsReads ?? false;
     this.#handOvers = new HandOvers(setup.fetchAhead === 'always');
     const { ordered } = setup.options;
     const inBatches = setup.consume.batch !== undefined;
@@ -137,16 +148,23 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
     const room = maxInFlight - this.#held.size - this.#overdue - this.#reserved;
     // In order, what waits for its turn is counted before it has it.
     const fetchesAhead = this.#handOvers.trusted || this.options.ordered !== 'no';
-    return Math.max(0, fetchesAhead ? room : Math.min(room, this.idle));
+    if (fetchesAhead) return Math.max(0, room);
+    const coming = this.#countsReads ? (this.#reserved > 0 ? 0 : this.#callSize) : room;
+    return Math.max(0, Math.min(room, this.idle, coming));
   }
 
   /** Of the next deliveries, how many are handed over as soon as they are pushed. */
   get idle(): number {
-    const { concurrency, batch, ordered } = this.options;
-    const size = this.#consume.batch === undefined ? 1 : batch.size;
+    const { concurrency, ordered } = this.options;
+    const size = this.#callSize;
     const coming = this.#lanes.readyCount + this.#reserved;
     if (ordered !== 'no') return this.#held.size === 0 && this.#reserved === 0 ? size : 0;
     return Math.max(0, size * (concurrency - this.#running) - coming);
+  }
+
+  /** How many deliveries one call of the handler gets at most. */
+  get #callSize(): number {
+    return this.#consume.batch === undefined ? 1 : this.options.batch.size;
   }
 
   /** A source has taken so many and pushes them soon: for several sources of one dispatcher. */
@@ -157,6 +175,7 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
   /** They come now, or never. */
   unreserve(count: number): void {
     this.#reserved -= count;
+    if (this.#countsReads && !this.#closing && !this.#handOvers.trusted) this.#onFree();
   }
 
   /** Every handler that may run holds a message past its deadline: nothing more can be handled. */
@@ -207,6 +226,8 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
     } else {
       this.#lanes.add(held);
       this.#pump();
+      // A source that gave one call's worth does not know of the room of the other handlers.
+      if (this.#countsReads && !this.#handOvers.trusted && this.free > 0) this.#onFree();
     }
   }
 
@@ -402,11 +423,13 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
   /** Without a promise of its own where the handler needs none and the message is fresh. */
   #runOne(held: HeldDelivery<Raw>): void {
     const { each } = this.#consume;
-    const isPlain = this.options.ordered === 'no' && !this.#mustCount(held);
+    const mustWait = this.#mustCount(held) && (held.suspect || !this.#countsNow);
+    const isPlain = this.options.ordered === 'no' && !mustWait;
     if (each === undefined || !isPlain || this.#hasWaited(held)) {
       void this.#run([held]);
       return;
     }
+    if (this.#countsNow && this.#mustCount(held)) this.#countNow([held]);
     this.#running++;
     held.inHandler = true;
     held.state = 'handed';
@@ -448,7 +471,26 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
 
   /** Whether the broker has to count the hand-over before it happens. */
   #mustCount(held: HeldDelivery<Raw>): boolean {
-    return !held.counted && (held.countFirst || !this.#handOvers.trusted);
+    if (held.counted) return false;
+    if (held.countFirst || !this.#handOvers.trusted) return true;
+    // In a flood the counts of most hand-overs would cost more than the hand-overs.
+    return this.#countsNow && this.now() - this.#countedAt >= COUNT_EVERY_MS;
+  }
+
+  get #countsNow(): boolean {
+    return this.#settler.countNow !== undefined;
+  }
+
+  /** Counts what a handler gets in this turn. Where that fails, the sweep tries again. */
+  #countNow(deliveries: readonly HeldDelivery<Raw>[]): void {
+    this.#countedAt = this.now();
+    for (const held of deliveries) {
+      held.counted = true;
+      this.#settler.countNow?.(held.raw).catch((error) => {
+        held.counted = false;
+        if (isLost(error)) held.lose(error);
+      });
+    }
   }
 
   async #count(held: HeldDelivery<Raw>): Promise<void> {
@@ -531,7 +573,7 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
     const alone = deliveries.some((held) => held.suspect);
     if (alone) this.#alone = true;
     const uncounted = deliveries.filter((held) => this.#mustCount(held));
-    if (uncounted.length > 0) await this.#countFirst(uncounted);
+    if (uncounted.length > 0 && !this.#countsNow) await this.#countFirst(uncounted);
     const waited = deliveries.some((held) => this.#hasWaited(held));
     if (waited) await this.#freshen(deliveries);
     const ripe = deliveries.filter((held) => held.open);
@@ -542,6 +584,7 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
         held.state = 'handed';
         held.handedOver = true;
       }
+      if (this.#countsNow) this.#countNow(uncounted.filter((held) => held.state === 'handed'));
       const call: Call<Raw> = { deliveries: ripe, overdue: false };
       if (this.#consume.batch !== undefined) this.#calls.add(call);
       try {
@@ -655,7 +698,14 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
     }
     const cancel = this.#scheduler.after(delayMs, async () => {
       try {
-        await this.#count(held);
+        if (this.#countsNow) {
+          // Counted at the hand-over itself; until then it is still this consumer's.
+          held.counted = false;
+          held.countFirst = true;
+          await this.#settler.extend(held.raw, this.options.ackWaitMs);
+        } else {
+          await this.#count(held);
+        }
       } catch (error) {
         if (isLost(error)) held.lose(error);
         else this.settlementFailed(held, error);

@@ -57,6 +57,7 @@ export class EmbeddedSubscription implements Attachment {
       events,
       tracing,
       fetchAhead: shell.isDurable ? 'when trusted' : 'always',
+      countsReads: shell.isDurable,
       onFree: () => this.#free(),
     });
     const matches = compilePattern(pattern);

@@ -95,6 +95,11 @@ export class RemoteLink {
     }
   }
 
+  /** What was sent is with the system when this returns: it arrives even if this process ends now. */
+  flush(): void {
+    this.#connection?.flush();
+  }
+
   /** Several commands, one right after the other; error replies are among the replies. */
   pipeline(commands: readonly Command[]): Promise<Reply[]> {
     if (commands.length === 0) return Promise.resolve([]);

@@ -162,8 +162,9 @@ export class RemoteReader {
         blockMs,
         'CLAIM',
         serverAckWaitMs(dispatcher.options),
+        // The reply may be lost: hand-overs are counted when they happen.
         'HANDOVER',
-        dispatcher.idle,
+        0,
       ],
       'STREAMS',
     ];
@@ -188,8 +189,7 @@ export class RemoteReader {
       // New entries have never been idle.
       if (before === 0 && idleMs === 0 && (flags & UNSETTLED) === 0) from.lastId = id;
       else dispatcher.lose(topic, id, 'its deadline has passed');
-      const counted = (flags & COUNTED) !== 0;
-      this.#push(topic, id, Number(before) + 1, fields, counted, (flags & UNSETTLED) !== 0);
+      this.#push(topic, id, Number(before) + 1, fields, (flags & UNSETTLED) !== 0);
     }
   }
 
@@ -198,7 +198,6 @@ export class RemoteReader {
     id: string,
     attempt: number,
     fields: readonly Buffer[],
-    counted: boolean,
     suspect: boolean,
   ): void {
     const { dispatcher } = this.#setup;
@@ -206,7 +205,7 @@ export class RemoteReader {
       topic,
       id,
       attempt,
-      counted,
+      counted: false,
       suspect,
       message: messageOf(fields),
       publishedAt: timeOf(id),
@@ -235,11 +234,8 @@ export class RemoteReader {
       const [entry] = reply as Entry[];
       if (entry === undefined) return;
       const [, owner, , count] = taken[index] as PendingRow;
-      const isOwn = owner.equals(Buffer.from(consumer));
-      const attempt = isOwn ? Math.max(1, count) : count + 1;
-      const suspect = !isOwn && owner.length > 0;
-      const id = entry[0].toString('latin1');
-      this.#push(topic, id, attempt, entry[1], count === attempt, suspect);
+      const suspect = !owner.equals(Buffer.from(consumer)) && owner.length > 0;
+      this.#push(topic, entry[0].toString('latin1'), count + 1, entry[1], suspect);
     });
     each.recovering = taken.length < missing.length;
   }
@@ -371,8 +367,6 @@ export class RemoteReader {
 
 /** With CLAIM and HANDOVER: how long it was pending, how often it was handed over before, flags. */
 type Entry = [id: Buffer, fields: Buffer[], idleMs: number, before: number, flags: number];
-/** The server has counted this delivery as a hand-over. */
-const COUNTED = 1;
 /** Its last consumer neither settled it nor gave it back. */
 const UNSETTLED = 2;
 type PendingRow = [id: Buffer, consumer: Buffer, idleMs: number, count: number];

@@ -87,6 +87,12 @@ export class RemoteSettlements implements Settler {
     return this.#claim(raw, ['RETRYCOUNT', raw.attempt]);
   }
 
+  countNow(raw: RawDelivery): Promise<void> {
+    const counting = this.recount(raw);
+    this.#link.flush();
+    return counting;
+  }
+
   async #giveBack(raw: RawDelivery, mode: string, options: Command): Promise<void> {
     const { topic, id } = raw;
     const owner = ['OWNER', this.#consumer];

@@ -231,6 +231,11 @@ export class Connection {
     if (id !== undefined) this.id = Number(id[1]);
   }
 
+  /** Gives to the system at once what the commands of this turn have to say. */
+  flush(): void {
+    this.#flush();
+  }
+
   #flush(): void {
     this.#isFlushDue = false;
     if (this.#isClosed || this.#encoder.length === 0) return;

@@ -24,6 +24,8 @@ export interface Doom {
   readonly workMs: number;
   /** After this many hand-overs of other messages have succeeded the process leaves in order. */
   readonly enough: number;
+  /** It does not leave before so many hand-overs of the poison, unless that is dead-lettered. */
+  readonly poisonLeft: number;
 }
 
 export interface HandOver {
@@ -48,11 +50,10 @@ export async function runDoomed(url: string, doom: Doom, runs: number): Promise<
   try {
     for (let run = 0; run < runs; run++) {
       const before = lines().length;
-      const code = await runOnce(
-        url,
-        { ...doom, enough: doom.enough - succeeded(seen, doom) },
-        file,
-      );
+      const enough = doom.enough - succeeded(seen, doom);
+      const poisonLeft = doom.poisonLeft - seen.filter((each) => each.text === doom.poison).length;
+      if (enough <= 0 && poisonLeft <= 0) break;
+      const code = await runOnce(url, { ...doom, enough, poisonLeft }, file);
       for (const line of lines().slice(before)) {
         const [attempt = '', ...words] = line.split(' ');
         seen.push({ text: words.join(' '), attempt: Number(attempt), run });
@@ -90,15 +91,15 @@ function runOnce(url: string, doom: Doom, file: string): Promise<number | null> 
 }
 
 async function main(url: string, doom: Doom, file: string): Promise<void> {
-  const { topic, options, poison, how, workMs, enough } = doom;
+  const { topic, options, poison, how, workMs, enough, poisonLeft } = doom;
   const broker = await openBroker(url);
   const names = new Set<string>();
   let settled = 0;
   let deadLettered = false;
   const leaveWhenDone = () => {
     if (names.size < enough || settled < names.size) return;
-    // Where all good ones were seen before, the poison still has to come to its end.
-    if (enough <= 0 && !deadLettered) return;
+    // The poison still has to come to its end: it ends this process too.
+    if (poisonLeft > 0 && !deadLettered) return;
     setTimeout(() => void broker.disconnect().then(() => process.exit(0)), 300);
   };
   broker.on('deadLettered', () => {

@@ -111,7 +111,6 @@ export async function chaos({ backing, seed, seconds }: ChaosSetup) {
     const faults = (async () => {
       while (performance.now() < end) {
         await quiet(150 + random.below(700));
-        if (behind !== undefined) history.faults++;
         await fault(random, backing, behind?.proxy ?? null, second, `${base}.x${random.below(3)}`);
       }
       if (behind !== undefined) behind.proxy.mode = 'pass';

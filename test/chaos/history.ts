@@ -28,8 +28,6 @@ export class History {
     [];
   readonly dead = new Set<string>();
   readonly breaches: string[] = [];
-  /** Faults that may have lost a reply with deliveries that the broker had counted. */
-  faults = 0;
 
   publish(topic: string, text: string): void {
     const texts = this.published.get(topic) ?? [];
@@ -60,10 +58,7 @@ export class History {
     return found;
   }
 
-  /**
-   * Attempts of one message never fall, and never exceed the number of its hand-overs. A delivery
-   * that was counted and lost on its way may count as one more, once for each fault.
-   */
+  /** Attempts of one message never fall, and never exceed the number of its hand-overs. */
   #attempts({ name }: GroupFacts): string[] {
     const found: string[] = [];
     const seen = new Map<string, number[]>();
@@ -72,8 +67,7 @@ export class History {
     }
     for (const [text, attempts] of seen) {
       const isRight = attempts.every(
-        (attempt, at) =>
-          attempt >= 1 && attempt <= at + 1 + this.faults && attempt >= (attempts[at - 1] ?? 0),
+        (attempt, at) => attempt >= 1 && attempt <= at + 1 && attempt >= (attempts[at - 1] ?? 0),
       );
       if (!isRight) found.push(`${name}: attempts of ${text} were ${attempts}`);
     }

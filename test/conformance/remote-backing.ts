@@ -13,10 +13,7 @@ import { type RivuletServer, startRivulet } from '../helpers/rivulet-server.ts';
 import { temporaryDirectory } from '../helpers/temporary-directory.ts';
 
 /** Cases that the redis adapter does not pass on this server yet. */
-const NOT_YET: readonly string[] = [
-  'a topic deleted under a subscriber with wildcards stays deleted, and is found when made again',
-  'publishes that are cut off on their way, many at once, are stored once',
-];
+const NOT_YET: readonly string[] = [];
 
 /** `scheme` decides which broker speaks to it: ours, or the redis adapter. */
 export async function remoteBacking(scheme: 'rivulet' | 'redis' = 'rivulet'): Promise<Backing> {

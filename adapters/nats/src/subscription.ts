@@ -113,6 +113,7 @@ export class Subscription implements Attachment, Settler<NatsDelivery> {
       scheduler: broker.scheduler,
       events,
       tracing,
+      countsReads: true,
       onFree: () => this.#pull(),
     });
     this.#unwatch = link.onReady(() => this.#pull());

@@ -98,6 +98,7 @@ export class Subscription implements Attachment {
       scheduler: broker.scheduler,
       events,
       tracing,
+      countsReads: true,
       onFree: () => this.#free(),
     });
     this.#room = new Room(this.#dispatcher, () => this.#free());

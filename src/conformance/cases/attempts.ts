@@ -32,7 +32,7 @@ async function doomed(world: World, { texts, options, how, workMs }: Plan) {
   });
   const attempts = options.retry?.attempts ?? 3;
   const enough = texts.filter((each) => each !== 'poison').length;
-  const doom = { topic, options: all, poison: 'poison', how, workMs, enough };
+  const doom = { topic, options: all, poison: 'poison', how, workMs, enough, poisonLeft: attempts };
   const seen = await runDoomed(world.processUrl, doom, attempts + 4);
   const dead = new Seen<Message>();
   const broker = await world.open();
@@ -119,6 +119,80 @@ export const attempts: readonly Case[] = [
       });
       for (const each of ['poison', 'b', 'c']) assert.deepEqual(attemptsOf(seen, each), [1], each);
       onlyPoison(letters, 1);
+    },
+  },
+  {
+    name: 'a message that kills its process takes no attempt from those for handlers beside it',
+    needs,
+    uses: ['processUrl'],
+    timeoutMs: 120_000,
+    alone: true,
+    async run(world) {
+      const { seen, letters } = await doomed(world, {
+        texts: ['poison', 'a', 'b', 'c', 'd'],
+        options: { concurrency: 5, maxInFlight: 10, ackWaitMs: 600, retry: { attempts: 1 } },
+        how: 'kill',
+        workMs: 0,
+      });
+      for (const each of ['poison', 'a', 'b', 'c', 'd']) {
+        assert.deepEqual(attemptsOf(seen, each), [1], each);
+      }
+      onlyPoison(letters, 1);
+    },
+  },
+  {
+    name: 'deliveries whose replies are cut off are no attempts: none is dead without its hand-overs',
+    needs: need('persistent', 'deadLetter', 'maxInFlight'),
+    uses: ['behindProxy'],
+    timeoutMs: 90_000,
+    async run(world) {
+      const behind = await world.backing.behindProxy?.();
+      if (behind === undefined) throw new Error('checked by uses');
+      const { proxy } = behind;
+      try {
+        const topic = world.topic();
+        const direct = await world.open();
+        const broker = world.keep(await behind.open());
+        const dead = new Seen<Message>();
+        await direct.subscribe(`${topic}.dead`, (each) => dead.add(each.message), { group: 'd' });
+        const seen = new Seen<string>();
+        const handle = (delivery: Delivery) => seen.add(`${text(delivery)} ${delivery.attempt}`);
+        const options = {
+          group: 'g',
+          ackWaitMs: 900,
+          concurrency: 3,
+          retry: { attempts: 2, backoff: FAST },
+        };
+        await broker.subscribe(topic, handle, options);
+        for (let round = 0; round < 4; round++) {
+          // What the server sends arrives late, so that the cut finds it on its way.
+          proxy.latencyMs = 80;
+          const texts = Array.from({ length: 6 }, (_, index) => `${round}-${index}`);
+          await publishAll(direct, topic, texts);
+          await quiet(40);
+          proxy.cut();
+          await quiet(100);
+          proxy.cut();
+          proxy.latencyMs = 0;
+          await seen.until(
+            (items) => texts.every((each) => items.some((item) => item.startsWith(`${each} `))),
+            'every message of the round',
+          );
+        }
+        await quiet(1500);
+        const handed = new Map<string, number>();
+        for (const item of seen.items) {
+          const [name = '', attempt] = item.split(' ');
+          const count = (handed.get(name) ?? 0) + 1;
+          handed.set(name, count);
+          assert.ok(Number(attempt) <= count, `${item} is hand-over ${count}`);
+        }
+        for (const letter of dead.items) assert.equal(handed.get(text(letter)), 2, text(letter));
+      } finally {
+        proxy.latencyMs = 0;
+        await world.end();
+        await proxy[Symbol.asyncDispose]();
+      }
     },
   },
   {
