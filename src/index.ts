@@ -22,6 +22,7 @@ export {
   ONLY_GROUP,
   redrivenMessage,
 } from './broker/message.ts';
+export { compositeName } from './broker/names.ts';
 export {
   type BrokerFactory,
   type BrokerModule,

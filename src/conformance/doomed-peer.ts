@@ -24,6 +24,8 @@ export interface Doom {
   readonly workMs: number;
   /** After this many hand-overs of other messages have succeeded the process leaves in order. */
   readonly enough: number;
+  /** Those that an earlier run had: they do not count. */
+  readonly known?: readonly string[];
   /** It does not leave before so many hand-overs of the poison, unless that is dead-lettered. */
   readonly poisonLeft: number;
 }
@@ -53,7 +55,8 @@ export async function runDoomed(url: string, doom: Doom, runs: number): Promise<
       const enough = doom.enough - succeeded(seen, doom);
       const poisonLeft = doom.poisonLeft - seen.filter((each) => each.text === doom.poison).length;
       if (enough <= 0 && poisonLeft <= 0) break;
-      const code = await runOnce(url, { ...doom, enough, poisonLeft }, file);
+      const known = seen.map((each) => each.text);
+      const code = await runOnce(url, { ...doom, known, enough, poisonLeft }, file);
       for (const line of lines().slice(before)) {
         const [attempt = '', ...words] = line.split(' ');
         seen.push({ text: words.join(' '), attempt: Number(attempt), run });
@@ -91,13 +94,13 @@ function runOnce(url: string, doom: Doom, file: string): Promise<number | null> 
 }
 
 async function main(url: string, doom: Doom, file: string): Promise<void> {
-  const { topic, options, poison, how, workMs, enough, poisonLeft } = doom;
+  const { topic, options, poison, how, workMs, enough, poisonLeft, known = [] } = doom;
   const broker = await openBroker(url);
   const names = new Set<string>();
-  let settled = 0;
+  let running = 0;
   let deadLettered = false;
   const leaveWhenDone = () => {
-    if (names.size < enough || settled < names.size) return;
+    if (names.size < enough || running > 0) return;
     // The poison still has to come to its end: it ends this process too.
     if (poisonLeft > 0 && !deadLettered) return;
     setTimeout(() => void broker.disconnect().then(() => process.exit(0)), 300);
@@ -116,9 +119,10 @@ async function main(url: string, doom: Doom, file: string): Promise<void> {
         await new Promise((resolve) => setImmediate(resolve));
         process.exit(1);
       }
-      names.add(name);
+      if (!known.includes(name)) names.add(name);
+      running++;
       if (workMs > 0) await new Promise((resolve) => setTimeout(resolve, workMs));
-      settled++;
+      running--;
       setTimeout(leaveWhenDone, 100);
     },
     options,

@@ -8,6 +8,8 @@ import { type NatsNode, startNats } from '../helpers/nats-server.ts';
 
 /** Cases that this broker does not pass yet. */
 export const NOT_YET: readonly string[] = [
+  // nats-server answers 10077 for good when a stream is made while its deleted directory goes.
+  'after the server has forgotten everything, delays, ids and wildcards go on',
   // The server counts deliveries, and not whether they arrive.
   'deliveries whose replies are cut off are no attempts: none is dead without its hand-overs',
 ];

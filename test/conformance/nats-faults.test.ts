@@ -87,7 +87,7 @@ describe('the nats adapter among others', { skip: missing('nats-server') }, () =
     assert.deepEqual([...(await seen.count(payloads.length))], payloads);
   });
 
-  test('a header called __proto__ arrives as a header', async () => {
+  test('a header called __proto__ arrives from another program, and is refused from a caller', async () => {
     await using broker = await openBroker(url);
     const seen = new Seen<string[][]>();
     await broker.subscribe(
@@ -95,14 +95,19 @@ describe('the nats adapter among others', { skip: missing('nats-server') }, () =
       ({ message }) => seen.add(Object.entries(message.headers)),
       EARLIEST,
     );
-    const written = Object.fromEntries([
-      ['__proto__', 'plain'],
-      ['größe', 'other'],
-    ]);
-    await broker.publish('proto', { headers: written, body: Buffer.from('x') });
+    const written = headers();
+    written.append('__proto__', 'plain');
+    written.append('other', 'too');
+    await jetstream(connection).publish('proto', 'x', { headers: written });
     const [got] = await seen.count(1);
-    assert.deepEqual(Object.fromEntries(got as string[][]), written);
-    assert.equal(got?.length, 2);
+    assert.deepEqual([...(got ?? [])].sort(), [
+      ['__proto__', 'plain'],
+      ['other', 'too'],
+    ]);
+    const refused = Object.fromEntries([['__proto__', 'plain']]);
+    await assert.rejects(broker.publish('proto', { headers: refused, body: Buffer.from('x') }), {
+      code: 'INVALID_ARGUMENT',
+    });
   });
 
   test('what another program puts among the delayed messages becomes a dead letter and stops nothing', async () => {

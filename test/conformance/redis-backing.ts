@@ -76,7 +76,10 @@ class Node {
 }
 
 /** Cases that this broker does not pass yet. */
-export const NOT_YET: readonly string[] = [];
+export const NOT_YET: readonly string[] = [
+  // Redis 7 keeps no ids of producers: a plain publish that is sent again may be stored twice.
+  'publishes that are cut off on their way, many at once, are stored once',
+];
 
 export async function redisBacking(): Promise<Backing> {
   const directory = temporaryDirectory('redis');

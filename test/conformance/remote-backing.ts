@@ -13,7 +13,9 @@ import { type RivuletServer, startRivulet } from '../helpers/rivulet-server.ts';
 import { temporaryDirectory } from '../helpers/temporary-directory.ts';
 
 /** Cases that the redis adapter does not pass on this server yet. */
-const NOT_YET: readonly string[] = [];
+const NOT_YET: readonly string[] = [
+  'publishes that are cut off on their way, many at once, are stored once',
+];
 
 /** `scheme` decides which broker speaks to it: ours, or the redis adapter. */
 export async function remoteBacking(scheme: 'rivulet' | 'redis' = 'rivulet'): Promise<Backing> {

@@ -8,7 +8,7 @@
  * no braces, so no key beside a stream is a stream, and what follows the first colon after a brace is
  * one word that says what the key is: different parts make different keys.
  */
-import { checkTopic } from 'rivulet';
+import { checkTopic, compositeName } from 'rivulet';
 
 const DEAD = '.dead';
 
@@ -61,7 +61,7 @@ export class Keys {
 
   /** String: which consumer of an ordered group is the one that works. */
   leader(topic: string, group: string): string {
-    if (this.#plain) return `rivulet:leader:${group}:${this.stream(topic)}`;
+    if (this.#plain) return compositeName('leader', group, this.stream(topic));
     return this.#beside(topic, `leader:${group}`);
   }
 
