@@ -24,6 +24,15 @@ export interface MessageType {
   toJson(value: unknown, names: 'proto' | 'camel'): unknown;
   /** The value as decoding its bytes would give it: what a call within one process receives. */
   copy?(value: unknown): unknown;
+  /** Its fields as a registry record describes them, at most three levels deep. */
+  describe?(): TypeDescription;
+}
+
+/** A message or a field of one: `type` is a scalar, the name of a message, `[]Name` for a list. */
+export interface TypeDescription {
+  readonly name: string;
+  readonly type: string;
+  readonly values: readonly TypeDescription[];
 }
 
 export interface Codec {

@@ -7,19 +7,12 @@
  * the field; one type of a Root is one object. Cost: see proto-wire.ts and proto-json.ts.
  */
 import { RivuletError } from '../errors.ts';
-import type { MessageType } from './codec.ts';
+import type { MessageType, TypeDescription } from './codec.ts';
 import { messageFromJson, messageToJson } from './proto-json.ts';
 import { Misfit } from './proto-misfit.ts';
 import { fullName, type Shape, shapeOf } from './proto-shape.ts';
 import { copyMessage, decodeMessage, encodeMessage } from './proto-wire.ts';
 import type { Protobufjs } from './protobufjs.ts';
-
-/** As a registry record describes a message or a field. */
-export interface TypeDescription {
-  readonly name: string;
-  readonly type: string;
-  readonly values: readonly TypeDescription[];
-}
 
 export class ProtoType implements MessageType {
   readonly name: string;

@@ -19,6 +19,8 @@ export function describeEndpoint(endpoint: string, method: AnyMethod): ServiceEn
 }
 
 function describeMessage(form: MessageForm, fallback: string) {
+  const described = form.type?.describe?.();
+  if (described !== undefined) return described;
   const name = form.type === null ? fallback : (form.type.name.split('.').at(-1) ?? fallback);
   return { name, type: name, values: [] };
 }

@@ -91,6 +91,12 @@ for (const transport of ['local', 'tcp']) {
       },
     });
     await server.start();
+    const [record] = await registry.getService('orders');
+    assert.deepEqual(record?.endpoints[0]?.request, {
+      name: 'GetOrderRequest',
+      type: 'GetOrderRequest',
+      values: [{ name: 'id', type: 'int64', values: [] }],
+    });
     await using client = createService({ name: 'caller', registry, transport });
     await client.start();
     const orders = client.client(Orders).OrderSrv!;
