@@ -98,6 +98,11 @@ async function getPeers() {
       isThere: () => has('nats-server') || existsSync('/usr/sbin/nats-server'),
       tests: 'the broker suite on NATS',
     },
+    {
+      name: 'etcd-server',
+      isThere: () => has('etcd'),
+      tests: 'the registry suite on etcd',
+    },
   ];
   const missing = () => peers.filter((peer) => !peer.isThere());
   if (missing().length === 0) return;

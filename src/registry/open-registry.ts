@@ -19,6 +19,12 @@ type Opener = (rest: string, options: OpenRegistryOptions) => Promise<Registry>;
 
 const OPENERS: ReadonlyMap<string, Opener> = new Map<string, Opener>([
   ['memory', async (rest) => MemoryRegistry.shared(rest)],
+  ['etcd', async (rest, options) => (await import('./etcd.ts')).etcdRegistryFrom(rest, options)],
+  [
+    'etcds',
+    async (rest, options) =>
+      (await import('./etcd.ts')).etcdRegistryFrom(rest, { tls: {}, ...options }),
+  ],
   [
     'static',
     async (rest, { scheduler }) => new StaticRegistry(parseStaticRecords(rest), scheduler),

@@ -17,7 +17,8 @@ export type Requirement =
   | 'redis-benchmark'
   | 'redis-py'
   | 'rabbitmq-server'
-  | 'nats-server';
+  | 'nats-server'
+  | 'etcd';
 
 /** For `test(name, { skip: missing('redis-server') }, ...)`: false, or why the test is skipped. */
 export function missing(...requirements: Requirement[]): string | false {
