@@ -57,7 +57,8 @@ interface Held {
 
 export class BrokerRegistry implements Registry {
   readonly name = 'broker';
-  readonly #broker: Broker;
+  readonly #given: Broker | string;
+  #broker: Broker | null;
   readonly #ownsBroker: boolean;
   readonly #topic: string;
   readonly #timeoutMs: number;
@@ -78,8 +79,17 @@ export class BrokerRegistry implements Registry {
   #cancelAnswer: () => void = () => {};
   #number = 0;
 
-  constructor(broker: Broker, options: BrokerRegistryOptions = {}, ownsBroker = false) {
-    this.#broker = broker;
+  /**
+   * On a broker that is open and stays open, unless the registry is given to own; or on the broker at
+   * a URL, which the registry opens at its first call and owns.
+   */
+  constructor(
+    broker: Broker | string,
+    options: BrokerRegistryOptions = {},
+    ownsBroker = typeof broker === 'string',
+  ) {
+    this.#given = broker;
+    this.#broker = typeof broker === 'string' ? null : broker;
     this.#ownsBroker = ownsBroker;
     this.#topic = options.topic ?? REGISTRY_TOPIC;
     this.#timeoutMs = options.timeoutMs ?? 5000;
@@ -133,7 +143,7 @@ export class BrokerRegistry implements Registry {
     this.#nodes.close();
     await this.#starting?.catch(() => {});
     await this.#subscriber?.unsubscribe().catch(() => {});
-    if (this.#ownsBroker) await this.#broker.disconnect();
+    if (this.#ownsBroker) await this.#broker?.disconnect();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -151,9 +161,10 @@ export class BrokerRegistry implements Registry {
   }
 
   async #subscribe(): Promise<void> {
-    const { capabilities } = this.#broker;
+    const broker = await this.#open();
+    const { capabilities } = broker;
     const subscriber = await this.#withinLimit((signal) =>
-      this.#broker.subscribe(this.#topic, (delivery) => this.#receive(delivery), {
+      broker.subscribe(this.#topic, (delivery) => this.#receive(delivery), {
         from: capabilities.replayById ? 'earliest' : 'new',
         maxInFlight: 256,
         retry: { attempts: 1 },
@@ -168,9 +179,9 @@ export class BrokerRegistry implements Registry {
       throw closed();
     }
     this.#stops.push(
-      this.#broker.on('disconnected', () => this.#nodes.suspend()),
-      this.#broker.on('connected', () => this.#return()),
-      this.#broker.on('groupLost', ({ topic }) => {
+      broker.on('disconnected', () => this.#nodes.suspend()),
+      broker.on('connected', () => this.#return()),
+      broker.on('groupLost', ({ topic }) => {
         if (topic === this.#topic) this.#return();
       }),
     );
@@ -178,6 +189,18 @@ export class BrokerRegistry implements Registry {
       await this.#publish({ action: 'query', from: this.#id, ttlMs: 0, service: null });
       await pause(this.#scheduler, ANSWER_MS, this.#closing.signal);
     }
+  }
+
+  async #open(): Promise<Broker> {
+    if (this.#broker !== null) return this.#broker;
+    const url = this.#given as string;
+    const broker = await openBroker(url, { connectTimeoutMs: this.#timeoutMs });
+    if (this.#closing.signal.aborted) {
+      await broker.disconnect();
+      throw closed();
+    }
+    this.#broker = broker;
+    return broker;
   }
 
   /** The broker is back, perhaps without what it had: what is held here is announced again. */
@@ -257,9 +280,10 @@ export class BrokerRegistry implements Registry {
   }
 
   async #send(announcement: Announcement, signal: AbortSignal): Promise<void> {
+    const broker = await this.#open();
     const maxLength = Math.max(MIN_LENGTH, LENGTH_PER_NODE * this.#nodes.size);
     const body = encodeAnnouncement(announcement);
-    await this.#broker.publish(this.#topic, { headers: {}, body }, { maxLength, signal });
+    await broker.publish(this.#topic, { headers: {}, body }, { maxLength, signal });
   }
 
   #receive(delivery: Delivery): void {
@@ -308,7 +332,7 @@ export class BrokerRegistry implements Registry {
     if (this.#closing.signal.aborted) return closed();
     if (cause instanceof RivuletError && STANDING.has(cause.code)) return cause;
     const reason = cause instanceof Error ? cause.message : String(cause);
-    const text = `the registry on topic ${this.#topic} of the ${this.#broker.name} broker cannot be reached: ${reason}`;
+    const text = `the registry on topic ${this.#topic} of the ${this.#broker?.name ?? 'given'} broker cannot be reached: ${reason}`;
     return new RivuletError('REGISTRY_UNAVAILABLE', text, { cause });
   }
 }
@@ -319,18 +343,11 @@ const STANDING: ReadonlySet<string> = new Set([
   'PERMISSION_DENIED',
   'AUTHENTICATION_FAILED',
   'UNSUPPORTED',
+  'UNKNOWN_SCHEME',
+  'ADAPTER_MISSING',
   'BODY_TOO_LARGE',
   'INVALID_ARGUMENT',
 ]);
-
-/** The registry of a broker that is open, or of the broker at a URL, which the registry then owns. */
-export async function openBrokerRegistry(
-  broker: Broker | string,
-  options: BrokerRegistryOptions = {},
-): Promise<BrokerRegistry> {
-  if (typeof broker !== 'string') return new BrokerRegistry(broker, options);
-  return new BrokerRegistry(await openBroker(broker), options, true);
-}
 
 function heldKey(service: string, nodeId: string): string {
   return `${service}/${nodeId}`;

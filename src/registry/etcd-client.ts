@@ -4,10 +4,12 @@
  * Invariants: every call ends within `timeoutMs`; an endpoint that cannot be reached is followed by
  * the next one, each at most once per call; a token that etcd does not know any longer is asked for
  * again once per call; every failure is a RivuletError: REGISTRY_UNAVAILABLE where etcd cannot be
- * reached or has no leader. Cost: one HTTP/2 connection per endpoint in use.
+ * reached or has no leader. Deadlines go by the system's clock, because grpc-js counts them on it.
+ * Cost: one HTTP/2 connection per endpoint in use.
  */
 import * as grpc from '@grpc/grpc-js';
 import { RivuletError } from '../errors.ts';
+import { systemScheduler as clock } from '../util/system-scheduler.ts';
 import { type EtcdMethod, type EtcdMethods, etcdCodec } from './etcd-messages.ts';
 
 export interface EtcdClientOptions {
@@ -43,16 +45,16 @@ export class EtcdClient {
     method: M,
     request: EtcdMethods[M][0],
   ): Promise<EtcdMethods[M][1]> {
-    const end = Date.now() + this.#timeoutMs;
+    const end = clock.now() + this.#timeoutMs;
     let last: unknown = null;
     let renewed = false;
     for (let tries = 0; tries < this.#clients.length; ) {
       if (this.#isClosed) throw closed();
       const index = this.#active;
       // The last endpoint may use all the time that is left, an earlier one its share of it.
-      const share = Math.max(1, (end - Date.now()) / (this.#clients.length - tries));
+      const share = Math.max(1, (end - clock.now()) / (this.#clients.length - tries));
       try {
-        return await this.#once(index, method, request, Date.now() + share);
+        return await this.#once(index, method, request, clock.now() + share);
       } catch (error) {
         last = error;
         if (!renewed && this.#options.username !== undefined && isUnknownToken(error)) {
@@ -78,7 +80,7 @@ export class EtcdClient {
     onEnd: (error: Error) => void,
   ): Promise<() => void> {
     if (this.#isClosed) throw closed();
-    const metadata = await this.#metadata(this.#active, Date.now() + this.#timeoutMs).catch(
+    const metadata = await this.#metadata(this.#active, clock.now() + this.#timeoutMs).catch(
       (error) => {
         throw this.#errorFrom(error);
       },

@@ -1,10 +1,11 @@
 /**
  * A registry from its name or URL: `memory`, `memory:name`, `static:users=host:port`, `mdns`,
- * `etcd://host:port`, ...
+ * `etcd://host:port`, `broker`, `broker:<URL of a broker>`, or several of them at once.
  *
  * Invariant: what a name cannot give is an error that lists the names. A registry's module loads when
- * it is first asked for.
+ * it is first asked for; a server that cannot be reached is an error of the first call, not of this.
  */
+import type { Broker } from '../broker/broker.ts';
 import { RivuletError } from '../errors.ts';
 import type { Scheduler } from '../util/scheduler.ts';
 import { MemoryRegistry } from './memory.ts';
@@ -13,28 +14,50 @@ import { parseStaticRecords, StaticRegistry } from './static.ts';
 
 export interface OpenRegistryOptions {
   readonly scheduler?: Scheduler;
+  /** The broker of `broker`: one that is open, and stays open, or a URL. */
+  readonly broker?: Broker | string;
 }
 
 type Opener = (rest: string, options: OpenRegistryOptions) => Promise<Registry>;
 
 const OPENERS: ReadonlyMap<string, Opener> = new Map<string, Opener>([
   ['memory', async (rest) => MemoryRegistry.shared(rest)],
+  [
+    'static',
+    async (rest, { scheduler }) => new StaticRegistry(parseStaticRecords(rest), scheduler),
+  ],
+  ['mdns', async (rest, options) => (await import('./mdns.ts')).mdnsRegistryFrom(rest, options)],
   ['etcd', async (rest, options) => (await import('./etcd.ts')).etcdRegistryFrom(rest, options)],
   [
     'etcds',
     async (rest, options) =>
       (await import('./etcd.ts')).etcdRegistryFrom(rest, { tls: {}, ...options }),
   ],
-  [
-    'static',
-    async (rest, { scheduler }) => new StaticRegistry(parseStaticRecords(rest), scheduler),
-  ],
+  ['broker', async (rest, options) => openBrokerOf(rest, options)],
 ]);
 
+/** One registry, or several as one: writes go to all, reads merge, and one may be down. */
 export async function openRegistry(
-  url: string,
+  registry: string | Registry | readonly (string | Registry)[],
   options: OpenRegistryOptions = {},
 ): Promise<Registry> {
+  if (typeof registry === 'string') return openOne(registry, options);
+  if (!isList(registry)) return registry;
+  const opened: Registry[] = [];
+  try {
+    for (const each of registry) {
+      opened.push(typeof each === 'string' ? await openOne(each, options) : each);
+    }
+    const { MultiRegistry } = await import('./multi.ts');
+    return new MultiRegistry(opened);
+  } catch (error) {
+    const own = opened.filter((each) => !registry.includes(each));
+    await Promise.all(own.map((each) => each.close()));
+    throw error;
+  }
+}
+
+async function openOne(url: string, options: OpenRegistryOptions): Promise<Registry> {
   const [, scheme = '', rest = ''] = /^([a-z][a-z0-9+-]*)(?::(?:\/\/)?(.*))?$/s.exec(url) ?? [];
   const opener = OPENERS.get(scheme);
   if (opener === undefined) {
@@ -43,4 +66,22 @@ export async function openRegistry(
     throw new RivuletError('UNKNOWN_SCHEME', text);
   }
   return opener(rest, options);
+}
+
+async function openBrokerOf(rest: string, options: OpenRegistryOptions): Promise<Registry> {
+  const broker = rest === '' ? options.broker : rest;
+  if (broker === undefined) {
+    const text =
+      'the registry "broker" needs a broker: write broker:rivulet://host:port, or give one';
+    throw new RivuletError('INVALID_ARGUMENT', text);
+  }
+  const { BrokerRegistry } = await import('./broker.ts');
+  const { scheduler } = options;
+  return new BrokerRegistry(broker, scheduler === undefined ? {} : { scheduler });
+}
+
+function isList(
+  registry: Registry | readonly (string | Registry)[],
+): registry is readonly (string | Registry)[] {
+  return Array.isArray(registry);
 }

@@ -5,6 +5,7 @@
  * drains, so that a rolling restart fails no call; both may be called twice; what a failed `start`
  * opened is closed again. The record is renewed every `registerIntervalMs`.
  */
+import type { Broker } from '../broker/broker.ts';
 import { Codecs } from '../codec/by-content-type.ts';
 import { RivuletError } from '../errors.ts';
 import { openRegistry } from '../registry/open-registry.ts';
@@ -31,8 +32,13 @@ export interface ServiceOptions {
   /** Default `latest`. */
   readonly version?: string;
   readonly metadata?: Readonly<Record<string, string>>;
-  /** A URL, a name, or an instance. Default `memory`. */
-  readonly registry?: string | Registry;
+  /**
+   * A URL, a name, an instance, or several, which then belong to the service. Default: the broker's own
+   * registry where there is a broker, else `mdns`.
+   */
+  readonly registry?: string | Registry | readonly (string | Registry)[];
+  /** A URL, or a broker that is open and stays open. */
+  readonly broker?: string | Broker;
   /** `random` (default), `round-robin`, `least-loaded`, `consistent-hash`. */
   readonly selector?: string;
   /** `auto` (default), `local`, `tcp`. */
@@ -137,12 +143,13 @@ export class Service implements AsyncDisposable {
   }
 
   async #start(): Promise<void> {
-    const { registry = 'memory', address = ':0', transport = 'auto' } = this.#options;
-    this.#ownsRegistry = typeof registry === 'string';
-    this.#registry =
-      typeof registry === 'string'
-        ? await openRegistry(registry, { scheduler: this.#scheduler })
-        : registry;
+    const { broker, address = ':0', transport = 'auto' } = this.#options;
+    const registry = this.#options.registry ?? (broker === undefined ? 'mdns' : 'broker');
+    this.#ownsRegistry = typeof registry === 'string' || Array.isArray(registry);
+    this.#registry = await openRegistry(registry, {
+      scheduler: this.#scheduler,
+      ...(broker === undefined ? {} : { broker }),
+    });
     this.#makeClient(this.#registry);
     if (!this.server.hasEndpoints) return;
     const handler = this.server.dispatch.bind(this.server);

@@ -6,7 +6,6 @@ import { type RegistryFixture, registryConformance } from '../../src/conformance
 import {
   BrokerRegistry,
   type BrokerRegistryOptions,
-  openBrokerRegistry,
   REGISTRY_TOPIC,
 } from '../../src/registry/broker.ts';
 import type { ServiceRecord } from '../../src/registry/registry.ts';
@@ -85,9 +84,9 @@ describe('the broker registry', () => {
 
   test('a watch that begins before a look-up misses nothing after it', async () => {
     await using server = await memoryBacking();
-    await using writer = await openBrokerRegistry(await server.open(), options);
+    await using writer = new BrokerRegistry(await server.open(), options);
     await writer.register(recordOf('watched', 'old'), { ttlMs: 60_000 });
-    await using reader = await openBrokerRegistry(await server.open(), options);
+    await using reader = new BrokerRegistry(await server.open(), options);
     const events = reader.watch('watched')[Symbol.asyncIterator]();
     assert.equal((await reader.getService('watched'))[0]?.nodes.length, 1);
     await writer.register(recordOf('watched', 'new'), { ttlMs: 60_000 });
@@ -98,11 +97,11 @@ describe('the broker registry', () => {
   test('a registry opened by URL owns its broker, and one on a broker leaves it open', async () => {
     await using server = await memoryBacking();
     const broker = await server.open();
-    const registry = await openBrokerRegistry(broker, options);
+    const registry = new BrokerRegistry(broker, options);
     await registry.getService('any');
     await registry.close();
     await broker.publish('still', { headers: {}, body: Buffer.from('open') });
-    await using own = await openBrokerRegistry('memory:owned-by-registry', options);
+    await using own = new BrokerRegistry('memory:owned-by-registry', options);
     assert.deepEqual(await own.getService('any'), []);
   });
 });
