@@ -22,7 +22,7 @@ import type { ServerState } from './server-state.ts';
 
 /** Connections at a time; further ones are closed at once. */
 const HTTP_CONNECTIONS = 64;
-/** A connection on which nothing is received or sent for so long is closed: its client does not read. */
+/** A client has this long to read an answer; then its connection is closed. */
 const STALLED_MS = 30_000;
 /** Requests that may wait for their answers on one connection. */
 const PIPELINED = 16;
@@ -38,6 +38,7 @@ export class HttpListener {
   readonly #health: Health;
   readonly #delay: IntervalHistogram;
   readonly #window: NodeJS.Timeout;
+  readonly #stalledMs: number;
   #previousMax = 0;
   #state: ServerState | null = null;
   readonly #failures: BackgroundFailures;
@@ -46,8 +47,15 @@ export class HttpListener {
   /** Requests not answered yet; Infinity = it will be closed. */
   readonly #unanswered = new WeakMap<Socket, number>();
 
-  private constructor(server: Server, host: string, health: Health, log: Logger) {
+  private constructor(
+    server: Server,
+    host: string,
+    health: Health,
+    log: Logger,
+    stalledMs: number,
+  ) {
     this.#server = server;
+    this.#stalledMs = stalledMs;
     this.#health = health;
     this.#failures = new BackgroundFailures(log, () => performance.now());
     server.maxConnections = HTTP_CONNECTIONS;
@@ -78,8 +86,6 @@ export class HttpListener {
     stalledMs = STALLED_MS,
   ): Promise<HttpListener> {
     const server = createServer({ keepAliveTimeout: 5000, requestTimeout: 10_000 });
-    // Without it a client that never reads keeps its place for ever.
-    server.setTimeout(stalledMs, (socket) => socket.destroy());
     await new Promise<void>((resolve, reject) => {
       server.once('error', (error: NodeJS.ErrnoException) => {
         const why = error.code === 'EADDRINUSE' ? 'the port is in use' : error.message;
@@ -87,7 +93,7 @@ export class HttpListener {
       });
       server.listen(port, host, resolve);
     });
-    return new HttpListener(server, host, health, log);
+    return new HttpListener(server, host, health, log, stalledMs);
   }
 
   /** The server is ready: metrics have something to tell. */
@@ -125,7 +131,7 @@ export class HttpListener {
     if (unanswered > PIPELINED) {
       this.#unanswered.set(socket, Number.POSITIVE_INFINITY);
       const text = `at most ${PIPELINED} requests may wait on one connection\n`;
-      send(response, 503, text, { connection: 'close' });
+      this.#send(response, 503, text, { connection: 'close' });
       return;
     }
     this.#unanswered.set(socket, unanswered);
@@ -142,33 +148,33 @@ export class HttpListener {
   #fail(response: ServerResponse, error: Error): void {
     this.#failures.note('answering an HTTP request', error);
     if (response.headersSent) response.destroy();
-    else send(response, 500, `${error.message}\n`);
+    else this.#send(response, 500, `${error.message}\n`);
   }
 
   #answer(request: IncomingMessage, response: ServerResponse): void {
     request.resume();
     if (request.method !== 'GET' && request.method !== 'HEAD') {
-      send(response, 405, 'only GET is answered here\n', { allow: 'GET, HEAD' });
+      this.#send(response, 405, 'only GET is answered here\n', { allow: 'GET, HEAD' });
       return;
     }
     const path = (request.url ?? '/').split('?')[0];
     if (path === '/healthz') {
-      send(response, 200, 'ok\n');
+      this.#send(response, 200, 'ok\n');
     } else if (path === '/readyz') {
       const reason = this.unready;
-      send(response, reason === null ? 200 : 503, `${reason ?? 'ready'}\n`);
+      this.#send(response, reason === null ? 200 : 503, `${reason ?? 'ready'}\n`);
     } else if (path === '/metrics') {
       this.#metrics(response);
     } else if (path === '/') {
       this.#statusPage(response);
     } else {
-      send(response, 404, 'not found: try /healthz, /readyz or /metrics\n');
+      this.#send(response, 404, 'not found: try /healthz, /readyz or /metrics\n');
     }
   }
 
   #metrics(response: ServerResponse): void {
     if (this.#state === null) {
-      send(response, 503, `${this.unready}\n`);
+      this.#send(response, 503, `${this.unready}\n`);
       return;
     }
     const { safeWaiters } = this.#state;
@@ -176,8 +182,8 @@ export class HttpListener {
     const headers = { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' };
     this.#scrape.then(
       async (text) => {
-        if (await safeWaiters.wait()) send(response, 200, text, headers);
-        else send(response, 503, NOT_SAFE);
+        if (await safeWaiters.wait()) this.#send(response, 200, text, headers);
+        else this.#send(response, 503, NOT_SAFE);
       },
       (error: Error) => this.#fail(response, error),
     );
@@ -189,6 +195,29 @@ export class HttpListener {
     } finally {
       this.#scrape = null;
     }
+  }
+
+  /** A client that does not read its answer would keep its place for ever. */
+  #send(
+    response: ServerResponse,
+    status: number,
+    body: string | Buffer,
+    headers: Record<string, string> = {},
+  ): void {
+    if (response.destroyed) return;
+    response.writeHead(status, {
+      'content-type': 'text/plain; charset=utf-8',
+      'content-length': Buffer.byteLength(body),
+      'cache-control': 'no-store',
+      'x-content-type-options': 'nosniff',
+      'content-security-policy': "default-src 'none'; style-src 'unsafe-inline'",
+      ...headers,
+    });
+    const { socket } = response.req;
+    const timer = setTimeout(() => socket.destroy(), this.#stalledMs);
+    timer.unref();
+    response.once('close', () => clearTimeout(timer));
+    response.end(body);
   }
 
   #statusPage(response: ServerResponse): void {
@@ -203,11 +232,11 @@ export class HttpListener {
 <pre>${escapeHtml(info)}</pre>
 `;
     const type = { 'content-type': 'text/html; charset=utf-8' };
-    if (state === null) send(response, 200, body, type);
+    if (state === null) this.#send(response, 200, body, type);
     else {
       state.safeWaiters.wait().then((isSafe) => {
-        if (isSafe) send(response, 200, body, type);
-        else send(response, 503, NOT_SAFE);
+        if (isSafe) this.#send(response, 200, body, type);
+        else this.#send(response, 503, NOT_SAFE);
       });
     }
   }
@@ -215,24 +244,6 @@ export class HttpListener {
 
 const NOT_SAFE =
   'the disk has not taken the last changes for 5 s; nothing is shown before it has\n';
-
-function send(
-  response: ServerResponse,
-  status: number,
-  body: string | Buffer,
-  headers: Record<string, string> = {},
-): void {
-  if (response.destroyed) return;
-  response.writeHead(status, {
-    'content-type': 'text/plain; charset=utf-8',
-    'content-length': Buffer.byteLength(body),
-    'cache-control': 'no-store',
-    'x-content-type-options': 'nosniff',
-    'content-security-policy': "default-src 'none'; style-src 'unsafe-inline'",
-    ...headers,
-  });
-  response.end(body);
-}
 
 function escapeHtml(text: string): string {
   return text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
