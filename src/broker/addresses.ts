@@ -18,13 +18,19 @@ export interface ParsedAddress {
   readonly path: string;
 }
 
-/** An address as it may be shown and logged. */
+/**
+ * An address as it may be shown and logged: scheme, host, port and path. Of what does not read as
+ * those nothing is shown, because it may be a secret that was written in the wrong place.
+ */
 export function withoutPassword(address: string): string {
-  const at = secretsEnd(address);
-  if (at < 0) return address;
-  const start = address.indexOf('//');
-  return start >= 0 && start < at ? address.slice(0, start + 2) + address.slice(at + 1) : '...';
+  const [, scheme, rest] = /^([a-z][a-z0-9+.-]*:\/\/)(.*)$/is.exec(address) ?? [];
+  if (scheme === undefined || rest === undefined) return address.includes('@') ? '...' : address;
+  const place = rest.slice(rest.lastIndexOf('@') + 1);
+  return PLACE.test(place) ? scheme + place : `${scheme}...`;
 }
+
+/** Host, port of digits and path; no query, which might hold a password. */
+const PLACE = /^(\[[0-9a-f:.%]+\]|[^\s:/?#@[\]]*)(:\d{0,5})?(\/[^?#]*)?$/i;
 
 /** Throws INVALID_ARGUMENT, without any secret, where the address is none. */
 export function parseAddress(address: string): ParsedAddress {
@@ -76,11 +82,6 @@ export function splitAddresses(text: string): string[] {
     for (const other of others) addresses.push(prefix.trim() + other.trim());
   }
   return addresses.map((each) => each.trim());
-}
-
-/** Where the last `@` that may end a secret is; -1 where there is none. */
-function secretsEnd(address: string): number {
-  return address.lastIndexOf('@');
 }
 
 /** A path may hold an `@` too: it does where the host before it is a host. */

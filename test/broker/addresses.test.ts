@@ -71,6 +71,22 @@ test('what is no address is INVALID_ARGUMENT, and no text of the error holds a s
   }
 });
 
+test('a secret in the wrong place of an address is in no text of the error', async () => {
+  for (const address of [
+    'rivulet://user:hunter2',
+    'rivulet://user:x@host:7488?password=hunter2',
+    'rivulet://user:x@host:7488#hunter2',
+    'rivulet://host:7488?hunter2',
+  ]) {
+    await assert.rejects(openBroker(address, { connectTimeoutMs: 200 }), (error: Error) => {
+      assert.equal((error as { code?: string }).code, 'INVALID_ARGUMENT', address);
+      assert.ok(!inspect(error, { depth: 9 }).includes('hunter2'), inspect(error));
+      return true;
+    });
+    assert.ok(!withoutPassword(address).includes('hunter2'), address);
+  }
+});
+
 test('a server that cannot be reached: the error names the host and no secret', async () => {
   const secret = 'hun/ter@2';
   await assert.rejects(
