@@ -65,3 +65,22 @@ export {
 } from './broker/topics.ts';
 export type { Tracing } from './broker/trace.ts';
 export { type ErrorCode, errorTable, RivuletError } from './errors.ts';
+export { MemoryRegistry } from './registry/memory.ts';
+export { openRegistry } from './registry/open-registry.ts';
+export type { Registry, RegistryEvent } from './registry/registry.ts';
+export type { CallContext } from './rpc/context.ts';
+export {
+  bidi,
+  type Contract,
+  clientStream,
+  contract,
+  type Method,
+  serverStream,
+  unary,
+} from './rpc/contract.ts';
+export type { CallOptions, ClientOf, HandlersOf, ReplyStream } from './rpc/handlers.ts';
+export { Metadata } from './rpc/metadata.ts';
+export { loadProto, protoStructs } from './rpc/proto-contract.ts';
+export { errorType, ServiceError } from './rpc/service-error.ts';
+export type { ClientWrapper, ServerWrapper } from './rpc/wrappers.ts';
+export { createService, type Service, type ServiceOptions } from './service/service.ts';

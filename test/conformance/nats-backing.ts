@@ -14,6 +14,13 @@ export const NOT_YET: readonly string[] = [
   'deliveries whose replies are cut off are no attempts: none is dead without its hand-overs',
 ];
 
+/** In a cluster the server's own count of deliveries is also ahead of the hand-overs at times. */
+const NOT_YET_IN_CLUSTER: readonly string[] = [
+  ...NOT_YET,
+  'with one attempt a message that kills its process gets one, and its neighbours theirs',
+  'a message that kills its process takes no attempt from those for handlers beside it',
+];
+
 export async function natsBacking(): Promise<Backing> {
   const server = await startNats();
   const node = server.nodes[0] as NatsNode;
@@ -41,7 +48,7 @@ export async function natsClusterBacking(): Promise<Backing> {
   const urls = server.nodes.map(({ url }) => url);
   const one = () => [...alive][0] as NatsNode;
   return {
-    notYet: NOT_YET,
+    notYet: NOT_YET_IN_CLUSTER,
     url: urls.join(','),
     open: (options) => openBroker(urls, options),
     async killNodeOf(topic) {
