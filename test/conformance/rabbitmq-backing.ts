@@ -28,6 +28,8 @@ export const NOT_YET: readonly string[] = [
   'replay takes back retries that are waiting',
   'a missed deadline is an attempt: after the last one the message is dead',
   'options at their limits give a subscriber that works',
+  'a message that kills its process takes no attempt from those for handlers beside it',
+  'deliveries whose replies are cut off are no attempts: none is dead without its hand-overs',
 ];
 
 export async function rabbitMqBacking(): Promise<Backing> {
