@@ -218,7 +218,7 @@ test('a delivery or claim that meets damage half-way is what the log says after 
       await using server = await startRivulet({ directory });
       await using session = await RespSession.open(server.port);
       const reply = await session.text(...command);
-      if (command[2] === 'fresh') assert.match(reply, /needle-s-00100/);
+      if (command[2] === 'fresh') assert.match(reply, /needle-s-00099/);
       else assert.match(reply, /^-DAMAGED /);
       before = await pending(session);
       await server.stop('SIGKILL');
