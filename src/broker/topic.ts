@@ -6,36 +6,20 @@
  * published, and what arrives invalid goes to the dead letter with the reason instead of round and
  * round.
  */
+import { type StandardSchema, validate } from '../codec/standard-schema.ts';
 import { RivuletError } from '../errors.ts';
 import type { Broker, Delivery, Receipt, Subscriber } from './broker.ts';
 import type { PublishOptions, SubscribeOptions } from './options.ts';
 import { reasonOf } from './reason.ts';
 import { checkPattern } from './topics.ts';
 
+export type { StandardSchema } from '../codec/standard-schema.ts';
+
 export interface ValueCodec<Value> {
   /** Travels in the `Content-Type` header. */
   readonly contentType: string;
   encode(value: Value): Uint8Array;
   decode(bytes: Uint8Array): Value;
-}
-
-/** The part of Standard Schema (version 1) that is used here: zod, valibot, arktype and others have it. */
-export interface StandardSchema<Input = unknown, Output = Input> {
-  readonly '~standard': {
-    readonly version: 1;
-    readonly vendor: string;
-    readonly validate: (value: unknown) => Validated<Output> | Promise<Validated<Output>>;
-    readonly types?: { readonly input: Input; readonly output: Output } | undefined;
-  };
-}
-
-type Validated<Output> =
-  | { readonly value: Output; readonly issues?: undefined }
-  | { readonly issues: readonly Issue[] };
-
-interface Issue {
-  readonly message: string;
-  readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined;
 }
 
 export interface TopicOptions<Input, Output> {
@@ -81,7 +65,7 @@ export function topic<Input, Output = Input>(
     name,
     async publish(broker, value, { headers, key, ...publishOptions } = {}) {
       // What is sent is what was given: the receiver's own validation makes the output of it.
-      if (schema !== undefined) await validate(name, schema, value);
+      if (schema !== undefined) await validate(schema, value, `a message of ${name}`);
       const message = {
         headers: { 'Content-Type': codec.contentType, ...headers },
         body: encode(name, codec, value),
@@ -97,7 +81,7 @@ export function topic<Input, Output = Input>(
           value =
             schema === undefined
               ? (decoded as Output)
-              : await validate(delivery.topic, schema, decoded);
+              : await validate(schema, decoded, `a message of ${delivery.topic}`);
         } catch (error) {
           await delivery.deadLetter(reasonOf(error));
           return;
@@ -116,21 +100,4 @@ function encode(name: string, codec: ValueCodec<unknown>, value: unknown): Uint8
     const text = `a message for ${name} cannot be written as ${codec.contentType}: ${reasonOf(cause)}`;
     throw new RivuletError('VALIDATION_FAILED', text, { cause });
   }
-}
-
-async function validate<Output>(
-  name: string,
-  schema: StandardSchema<unknown, Output>,
-  value: unknown,
-): Promise<Output> {
-  const result = await schema['~standard'].validate(value);
-  if (result.issues === undefined) return result.value;
-  const issues = result.issues.map(({ message, path = [] }) => {
-    const where = path.map((step) => String(typeof step === 'object' ? step.key : step)).join('.');
-    return where === '' ? message : `${where}: ${message}`;
-  });
-  throw new RivuletError(
-    'VALIDATION_FAILED',
-    `a message of ${name} is invalid: ${issues.join('; ')}`,
-  );
 }
