@@ -10,11 +10,15 @@ import { parseArgs } from 'node:util';
 import { repositoryRoot } from '../test/house/source-file.ts';
 import { brokers } from './brokers.ts';
 import { client } from './client.ts';
+import { consoleBench } from './console.ts';
+import { gateway } from './gateway.ts';
 import { growth } from './growth.ts';
 import { memory } from './memory.ts';
 import { requests } from './requests.ts';
 import { restart } from './restart.ts';
 import { meetsBudget, type Row } from './row.ts';
+import { rpc } from './rpc.ts';
+import { workflowsBench } from './workflows.ts';
 import { xadd } from './xadd.ts';
 import { xrange } from './xrange.ts';
 import { xreadgroup } from './xreadgroup.ts';
@@ -39,6 +43,10 @@ const benchmarks = [
   client,
   brokers,
   requests,
+  rpc,
+  gateway,
+  workflowsBench,
+  consoleBench(entries),
 ];
 const unknown = positionals.filter(
   (name) => !benchmarks.some((benchmark) => benchmark.name === name),

@@ -24,8 +24,11 @@ const ARGS: Record<Durability, readonly string[]> = {
 };
 
 export async function startSide(name: SideName, durability: Durability): Promise<Side> {
-  const start = name === 'rivulet' ? startRivulet : startRedis;
-  const server = await start({ args: ARGS[durability] });
+  const args = ARGS[durability];
+  const server =
+    name === 'rivulet'
+      ? await startRivulet({ args, longTurns: 'what is measured is not watched' })
+      : await startRedis({ args });
   const client = await connect({ port: server.port, timeoutMs: 600_000 });
   return {
     name,

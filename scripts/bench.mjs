@@ -2,6 +2,7 @@
  * `npm run bench [-- name ...] [-- --smoke]`: builds, installs the benchmarks' own modules (the peers
  * that we measure against), runs them. Without a name it runs all.
  */
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { has, installDebianPackages, installModules, root, run, say } from './steps.mjs';
 import './prepare.mjs';
@@ -12,6 +13,8 @@ if (!has('redis-server') && !installDebianPackages(['redis-server', 'redis-tools
   );
   process.exit(1);
 }
+// The other side of workflows on PostgreSQL; without it those rows fail.
+if (!has('initdb') && !existsSync('/usr/lib/postgresql')) installDebianPackages(['postgresql']);
 await installModules(join(root, 'bench'));
 process.exitCode = await run(process.execPath, [
   '--expose-gc',

@@ -15,7 +15,7 @@ const outdir = join(root, 'dist', 'micro');
 rmSync(outdir, { recursive: true, force: true });
 await build({
   absWorkingDir: root,
-  entryPoints: { main: 'src/cli/main.ts', 'lmdb-worker': 'src/storage/lmdb-worker.ts' },
+  entryPoints: { main: 'src/cli/main.ts', 'lmdb-worker': 'src/storage/lmdb/lmdb-worker.ts' },
   outdir,
   bundle: true,
   splitting: true,

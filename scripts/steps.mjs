@@ -87,35 +87,35 @@ function versionOf(moduleDirectory) {
   }
 }
 
-/** Compiles into dist/ when a source is newer, was added or went away since the last good build. */
+/** Builds what changed since the last good build: the programs, and the console's pages. */
 export async function build({ force = false } = {}) {
-  const sources = ['src', 'test', 'bench', 'scripts'].flatMap((name) =>
+  await buildPrograms(force);
+  await buildPages(force);
+}
+
+/** Compiles into dist/ when a source is newer, was added or went away since the last good build. */
+async function buildPrograms(force) {
+  const sources = ['src', 'test', 'bench', 'scripts', 'examples'].flatMap((name) =>
     typescriptIn(join(root, name)),
   );
   const adapters = adapterFolders();
   const adapterSources = adapters.flatMap((folder) => typescriptIn(join(folder, 'src')));
-  const state = createHash('sha256');
-  for (const path of [
-    ...sources,
-    ...adapterSources,
-    join(root, 'tsconfig.json'),
-    join(root, 'package-lock.json'),
-  ]) {
-    const { mtimeMs, size } = statSync(path);
-    state.update(`${relative(root, path)} ${mtimeMs} ${size}\n`);
-  }
-  const digest = state.digest('hex');
   const stamp = join(root, 'dist', '.built-from');
-  if (!force && existsSync(stamp) && readFileSync(stamp, 'utf8') === digest) return;
+  const digest = stateOf([...sources, ...adapterSources, join(root, 'tsconfig.json')]);
+  if (!force && isBuiltFrom(stamp, digest)) return;
   say('building (tsc)');
   rmSync(stamp, { force: true });
   removeOrphans(sources);
   const compiler = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
-  // The adapters see the root package as it was built: it comes first.
-  for (const project of ['tsconfig.json', ...adapters]) {
-    const code = await run(process.execPath, [compiler, '-p', project], {
-      stdio: ['ignore', 2, 2],
-    });
+  // Adapters and examples see the root package as it was built: it comes first.
+  for (const project of ['tsconfig.json', ...adapters, 'examples']) {
+    // What has not changed is not checked again: a rebuild takes a fraction of the time. The facts
+    // stand beside the outputs, so that both go together.
+    const output = adapters.includes(project) ? join(project, 'dist') : join(root, 'dist');
+    const facts = join(output, project === 'examples' ? '.examples.tsbuildinfo' : '.tsbuildinfo');
+    if (force) rmSync(facts, { force: true });
+    const args = [compiler, '-p', project, '--incremental', '--tsBuildInfoFile', facts];
+    const code = await run(process.execPath, args, { stdio: ['ignore', 2, 2] });
     if (code !== 0) fail('the build failed: see the errors above');
   }
   const bundler = join(root, 'scripts', 'bundle.mjs');
@@ -123,6 +123,34 @@ export async function build({ force = false } = {}) {
   if (code !== 0) fail('putting the command together failed: see the errors above');
   mkdirSync(dirname(stamp), { recursive: true });
   writeFileSync(stamp, digest);
+}
+
+/** Bundles web/ into dist/web when a file of it, or a type that it shares with the server, changed. */
+async function buildPages(force) {
+  const stamp = join(root, 'dist', '.web-built-from');
+  const shared = join(root, 'src', 'console', 'api-types.ts');
+  const digest = stateOf([...filesIn(join(root, 'web')), ...(existsSync(shared) ? [shared] : [])]);
+  if (!force && isBuiltFrom(stamp, digest)) return;
+  say('building the console');
+  rmSync(stamp, { force: true });
+  const bundler = join(root, 'scripts', 'bundle-web.mjs');
+  const code = await run(process.execPath, [bundler], { stdio: ['ignore', 2, 2] });
+  if (code !== 0) fail('building the console failed: see the errors above');
+  writeFileSync(stamp, digest);
+}
+
+/** A digest of the files' names, times and sizes, and of the versions of all modules. */
+function stateOf(paths) {
+  const state = createHash('sha256');
+  for (const path of [...paths, join(root, 'package-lock.json')]) {
+    const { mtimeMs, size } = statSync(path);
+    state.update(`${relative(root, path)} ${mtimeMs} ${size}\n`);
+  }
+  return state.digest('hex');
+}
+
+function isBuiltFrom(stamp, digest) {
+  return existsSync(stamp) && readFileSync(stamp, 'utf8') === digest;
 }
 
 /** The packages of adapters/. */
@@ -135,21 +163,28 @@ function adapterFolders() {
 }
 
 function typescriptIn(directory) {
+  return filesIn(directory).filter((path) => path.endsWith('.ts'));
+}
+
+function filesIn(directory) {
   if (!existsSync(directory)) return [];
   return readdirSync(directory, { withFileTypes: true }).flatMap((entry) => {
     if (entry.name === 'node_modules') return [];
     const path = join(directory, entry.name);
-    if (entry.isDirectory()) return typescriptIn(path);
-    return entry.name.endsWith('.ts') ? [path] : [];
+    return entry.isDirectory() ? filesIn(path) : [path];
   });
 }
 
 /** Outputs whose source is gone: a deleted test must not run for ever. */
 function removeOrphans(sources) {
   const known = new Set(sources.map((path) => relative(root, path).slice(0, -'.ts'.length)));
+  // The console's pages have a build of their own.
+  const pages = join(root, 'dist', 'web');
   const visit = (directory) => {
     for (const entry of readdirSync(directory, { withFileTypes: true })) {
       const path = join(directory, entry.name);
+      // Facts of the compiler and stamps: without them everything is compiled again.
+      if (path === pages || entry.name.startsWith('.')) continue;
       if (entry.isDirectory()) visit(path);
       else if (
         !known.has(relative(join(root, 'dist'), path).replace(/(\.d\.ts|\.js\.map|\.js)$/, ''))

@@ -66,7 +66,7 @@ const testCode = await run(
     '--test',
     '--test-reporter=spec',
     '--test-concurrency=2',
-    `--test-timeout=${options.full ? 3_600_000 : 300_000}`,
+    `--test-timeout=${options.full ? 3_600_000 : 600_000}`,
     ...files,
   ],
   { env: { ...process.env, ...(options.full ? { RIVULET_FULL: '1' } : {}) } },
@@ -87,7 +87,23 @@ async function getPeers() {
       isThere: () => has('redis-cli') && has('redis-benchmark'),
       tests: 'redis-cli and redis-benchmark scenarios',
     },
-    { name: 'python3-redis', isThere: hasPythonRedis, tests: 'redis-py scenario' },
+    {
+      name: 'python3-redis',
+      isThere: () => hasPythonModule('redis'),
+      tests: 'redis-py scenario',
+    },
+    {
+      name: 'python3-grpcio',
+      isThere: () => hasPythonModule('grpc'),
+      tests: 'calls from Python by gRPC',
+    },
+    {
+      name: 'python3-protobuf',
+      isThere: () => hasPythonModule('google.protobuf'),
+      tests: 'calls from Python by gRPC',
+    },
+    { name: 'zsh', isThere: () => has('zsh'), tests: 'completion in zsh' },
+    { name: 'fish', isThere: () => has('fish'), tests: 'completion in fish' },
     {
       name: 'rabbitmq-server',
       isThere: () => existsSync('/usr/lib/rabbitmq/bin/rabbitmq-server'),
@@ -103,7 +119,34 @@ async function getPeers() {
       isThere: () => has('etcd'),
       tests: 'the registry suite on etcd',
     },
+    {
+      name: 'zookeeper',
+      isThere: () => existsSync('/usr/share/java/zookeeper.jar') && has('java'),
+      tests: 'the registry suite on ZooKeeper',
+    },
+    {
+      name: 'default-jdk-headless',
+      isThere: () => has('javac'),
+      tests: 'calls from Java by gRPC',
+    },
+    {
+      name: 'libgrpc-java',
+      isThere: () => existsSync('/usr/share/java/grpc-netty.jar'),
+      tests: 'calls from Java by gRPC',
+    },
+    {
+      name: 'libperfmark-java',
+      isThere: () => existsSync('/usr/share/java/perfmark-api.jar'),
+      tests: 'calls from Java by gRPC',
+    },
+    {
+      name: 'chromium',
+      isThere: () => has('chromium'),
+      tests: 'the console in a browser',
+    },
   ];
+  getGoMicro();
+  getReflection();
   const missing = () => peers.filter((peer) => !peer.isThere());
   if (missing().length === 0) return;
   say(
@@ -118,7 +161,42 @@ async function getPeers() {
   }
 }
 
-function hasPythonRedis() {
-  // Debian's module belongs to Debian's python, which need not be the first one on the PATH.
-  return spawnSync('/usr/bin/python3', ['-c', 'import redis'], { stdio: 'ignore' }).status === 0;
+function hasPythonModule(name) {
+  // Debian's modules belong to Debian's python, which need not be the first one on the PATH.
+  return spawnSync('/usr/bin/python3', ['-c', `import ${name}`], { stdio: 'ignore' }).status === 0;
+}
+
+/** Python's reflection of gRPC, which Debian does not have; of the version of Debian's grpcio. */
+function getReflection() {
+  const target = join(root, 'node_modules', '.cache', 'python');
+  if (existsSync(join(target, 'grpc_reflection'))) return;
+  const wanted = 'grpcio-reflection==1.51.1';
+  const args = ['-m', 'pip', 'install', '--quiet', '--no-deps', '--target', target, wanted];
+  const options = { stdio: 'ignore', timeout: 60_000 };
+  if (spawnSync('/usr/bin/python3', args, options).status === 0) return;
+  say(`could not get ${wanted}; skipped: reflection from Python`);
+}
+
+/** The modules of the Go programs, and their build: the first one takes a minute or more. */
+function getGoMicro() {
+  if (!has('go')) {
+    say('could not get go; skipped: calls between go-micro and Rivulet');
+    return;
+  }
+  const builds = readdirSync(join(root, 'interop', 'go')).map((folder) => ({ folder, tags: [] }));
+  // go-micro v5 cannot have a server of gRPC and etcd in one program.
+  builds.push({ folder: 'v5', tags: ['-tags', 'grpc'] });
+  for (const { folder, tags } of builds) {
+    const cwd = join(root, 'interop', 'go', folder);
+    const name = [folder, ...tags.slice(1)].join('-');
+    // Where the tests look for it.
+    const program = join(root, 'node_modules', '.cache', 'go-micro', name);
+    say(`building the Go program ${name} (at most 5 minutes)`);
+    const options = { cwd, stdio: ['ignore', 'ignore', 2], timeout: 300_000 };
+    const args = ['build', '-buildvcs=false', ...tags, '-o', program, '.'];
+    const isBuilt =
+      spawnSync('go', ['mod', 'download'], options).status === 0 &&
+      spawnSync('go', args, options).status === 0;
+    if (!isBuilt) say('could not build it; skipped: the tests beside it');
+  }
 }

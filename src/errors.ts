@@ -2,8 +2,8 @@
  * Every error that Rivulet gives to a program: one closed table of codes.
  *
  * A code is API and never changes within a major version; a message is for people and may. RPC
- * status (gRPC's numbers), HTTP status and RESP prefix of a code stand in the same row, so that the
- * doors agree. `cause` keeps what lay beneath.
+ * status (gRPC's numbers), HTTP status and RESP prefix of a code are in the same row, so that RESP,
+ * RPC and HTTP agree. `cause` keeps the error beneath.
  */
 interface ErrorRow {
   readonly http: number;
@@ -23,7 +23,7 @@ export const errorTable = {
   INVALID_ARGUMENT: { http: 400, rpc: 3, resp: 'ERR', retryable: false },
   TOPIC_ILLEGAL: { http: 400, rpc: 3, resp: 'ERR', retryable: false },
   VALIDATION_FAILED: { http: 422, rpc: 3, resp: 'ERR', retryable: false },
-  BODY_TOO_LARGE: { http: 413, rpc: 11, resp: 'ERR', retryable: false },
+  BODY_TOO_LARGE: { http: 413, rpc: 8, resp: 'ERR', retryable: false },
   UNKNOWN_SCHEME: { http: 400, rpc: 3, resp: 'ERR', retryable: false },
   ADAPTER_MISSING: { http: 501, rpc: 12, resp: 'ERR', retryable: false },
   UNSUPPORTED: { http: 501, rpc: 12, resp: 'ERR', retryable: false },
@@ -77,6 +77,10 @@ export const errorTable = {
   },
   DECODING_FAILED: { http: 400, rpc: 3, resp: 'ERR', retryable: false },
   PROTOCOL: { http: 500, rpc: 13, resp: 'ERR', retryable: false },
+  /** A step marked `interrupted: 'throw'` was running when its worker ended. */
+  STEP_INTERRUPTED: { http: 409, rpc: 10, resp: 'ERR', retryable: false },
+  /** The instance of a workflow has ended; it takes no signal. */
+  ENDED: { http: 409, rpc: 9, resp: 'ERR', retryable: false },
   INTERNAL: { http: 500, rpc: 13, resp: 'ERR', retryable: false },
 } as const satisfies Record<string, ErrorRow>;
 
@@ -127,4 +131,10 @@ export class RivuletError extends Error {
     if (this !== RivuletError) return Function.prototype[Symbol.hasInstance].call(this, value);
     return typeof value === 'object' && value !== null && BRAND in value;
   }
+}
+
+/** The same error, of a request that has reached no handler. */
+export function notSent(error: unknown): unknown {
+  if (!(error instanceof RivuletError) || error.sent === 'no') return error;
+  return new RivuletError(error.code, error.message, { cause: error.cause ?? error, sent: 'no' });
 }

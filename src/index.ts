@@ -1,69 +1,52 @@
-/** The public names of the package. An adapter or application imports from here and nowhere deeper. */
+/**
+ * `rivulet`: the names for users, of brokers and of services. Authors of adapters for other servers
+ * import from `rivulet/adapter`, tests from `rivulet/testing` and `rivulet/conformance`, and
+ * `rivulet/client` is the RESP client alone.
+ */
 
-export { withoutPassword } from './broker/addresses.ts';
 export type * from './broker/broker.ts';
-export { type Attachment, BrokerBase, type PublishPlan } from './broker/broker-base.ts';
 export type { Capabilities } from './broker/capabilities.ts';
-export type { RawDelivery, Settler } from './broker/delivery.ts';
-export { type Consume, Dispatcher, type DispatcherSetup } from './broker/dispatcher.ts';
-export { messageOf } from './broker/entry.ts';
-export { Events } from './broker/events.ts';
 export {
   LocalRegistry,
   type ServiceNode,
   type ServiceRecord,
   type ServiceRegistry,
   StaticRegistry,
-} from './broker/http-registry.ts';
-export {
-  deadLetterHeaders,
-  deadLetterMessage,
-  type Message,
-  ONLY_GROUP,
-  redrivenMessage,
-} from './broker/message.ts';
-export { compositeName } from './broker/names.ts';
+} from './broker/http/http-registry.ts';
+export { deadLetterHeaders, type Message } from './broker/message/message.ts';
+export type { ReceivedMessage } from './broker/message/received-message.ts';
 export {
   type BrokerFactory,
   type BrokerModule,
   openBroker,
   registerScheme,
 } from './broker/open-broker.ts';
+export type {
+  AnySubscribeOptions,
+  Backoff,
+  BatchOptions,
+  BatchSubscribeOptions,
+  BrokerOptions,
+  PublishOptions,
+  RequestOptions,
+  RespondOptions,
+  SubscribeOptions,
+} from './broker/options/options.ts';
+export type * from './broker/options/scheme-options.ts';
 export {
-  type Backoff,
-  type BrokerOptions,
-  backoffMs,
-  deadLetterTopic,
-  deadlineGraceMs,
-  type PublishOptions,
-  type RequestOptions,
-  type ResolvedSubscribeOptions,
-  type RespondOptions,
-  type SubscribeOptions,
-} from './broker/options.ts';
-export { isOutage } from './broker/outage-retry.ts';
-export { Requests, replyHeaders } from './broker/requests.ts';
-export { Responses, type ResponsesSetup } from './broker/responses.ts';
-export { pause, type Scheduler } from './broker/scheduler.ts';
-export { systemScheduler } from './broker/system-scheduler.ts';
-export { Timeouts } from './broker/timeouts.ts';
-export {
+  type BoundTopic,
   jsonCodec,
   type StandardSchema,
   type Topic,
+  type TopicDefinition,
   type TopicOptions,
+  type TypedDelivery,
   type TypedPublishOptions,
+  type TypedRequestOptions,
+  type TypedResponder,
   topic,
   type ValueCodec,
-} from './broker/topic.ts';
-export {
-  checkGroup,
-  checkPattern,
-  checkTopic,
-  compilePattern,
-  isPattern,
-} from './broker/topics.ts';
-export type { Tracing } from './broker/trace.ts';
+} from './broker/topics/topic.ts';
 export { type ErrorCode, errorTable, RivuletError } from './errors.ts';
 export { MemoryRegistry } from './registry/memory.ts';
 export { openRegistry } from './registry/open-registry.ts';
@@ -80,7 +63,26 @@ export {
 } from './rpc/contract.ts';
 export type { CallOptions, ClientOf, HandlersOf, ReplyStream } from './rpc/handlers.ts';
 export { Metadata } from './rpc/metadata.ts';
-export { loadProto, protoStructs } from './rpc/proto-contract.ts';
+export { grpcStruct } from './rpc/proto/grpc-definition.ts';
+export { loadProto, protoStructs } from './rpc/proto/proto-contract.ts';
 export { errorType, ServiceError } from './rpc/service-error.ts';
-export type { ClientWrapper, ServerWrapper } from './rpc/wrappers.ts';
-export { createService, type Service, type ServiceOptions } from './service/service.ts';
+export type { ClientWrapper, ServerWrapper, SubscriberWrapper } from './rpc/wrappers.ts';
+export { type ClientOptions, type ClosableClient, client } from './service/client.ts';
+export type { Runnable } from './service/lifecycle.ts';
+export type { NounOptions, ServiceOptions } from './service/options/options.ts';
+export type { ServiceSettings, Setting } from './service/options/settings.ts';
+export { createService, type Service } from './service/service.ts';
+export type {
+  ServiceSubscribeOptions,
+  ServiceSubscription,
+} from './service/subscriptions.ts';
+export {
+  type FastifyLike,
+  type WebService,
+  type WebServiceOptions,
+  webService,
+} from './service/web-service.ts';
+export { registerGrpcResolver } from './transport/grpc/grpc-resolver.ts';
+export type { TlsOptions } from './transport/tls.ts';
+export type { Scheduler } from './util/time/scheduler.ts';
+export * from './workflow/index.ts';

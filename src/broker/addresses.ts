@@ -90,7 +90,7 @@ function endOfAuthority(rest: string): number {
   if (slash < 0) return rest.length;
   const authority = rest.slice(0, slash);
   if (!rest.slice(slash).includes('@')) return slash;
-  // Both before the slash and behind it: the slash is the path's where a host stands before it.
+  // An `@` before and after the slash: the slash begins the path where the text before it ends in a host.
   return /@(\[[0-9a-f:.%]+\]|[^:@,[\]]+)(:\d*)?$/i.test(authority) ? slash : rest.length;
 }
 
@@ -108,7 +108,7 @@ function decoded(text: string, shown: string): string {
   try {
     return decodeURIComponent(text);
   } catch (cause) {
-    const hint = 'a % that stands for itself is written %25';
+    const hint = 'a literal % is written %25';
     const error = bad(`${JSON.stringify(shown)}: user name, password or path: ${hint}`);
     // The cause's text is Node's and holds no part of the address.
     error.cause = cause;

@@ -9,12 +9,16 @@
  */
 
 import { shown } from '../client/option-table.ts';
-import { RivuletError } from '../errors.ts';
+import { notSent, RivuletError } from '../errors.ts';
+import { Timeouts } from '../util/time/timeouts.ts';
 import type {
   BatchHandler,
   Broker,
+  BrokerCall,
   BrokerEvents,
+  Delivery,
   Handler,
+  IterableSubscriber,
   PendingEntry,
   PendingQuery,
   Position,
@@ -25,20 +29,26 @@ import type {
   TopicInfo,
 } from './broker.ts';
 import type { Capabilities } from './capabilities.ts';
-import type { Consume } from './dispatcher.ts';
+import type { DeliveryHandler } from './dispatch/delivery-handler.ts';
+import { type PublishWatch, watchPublish } from './dispatch/publish-observers.ts';
 import { Events } from './events.ts';
-import { isInHandler, runInHandler } from './handler-context.ts';
-import type { Message } from './message.ts';
-import { ownMessage } from './message-check.ts';
+import type { JournalStore, JournalTask } from './journal.ts';
+import type { Message, RawMessage } from './message/message.ts';
+import { ownMessage } from './message/message-check.ts';
+import type { MessageLog } from './message/message-log.ts';
+import { Received, type ReceivedMessage } from './message/received-message.ts';
 import {
+  checkBrokerOptions,
   checkPendingQuery,
   checkPosition,
-  checkPublishOptions,
   checkRedriveOptions,
   checkRequestOptions,
   checkRespondOptions,
-} from './option-rows.ts';
+  checkStreamOptions,
+} from './options/option-rows.ts';
 import {
+  type AnySubscribeOptions,
+  type BatchSubscribeOptions,
   type BrokerOptions,
   type PublishOptions,
   type RequestOptions,
@@ -46,54 +56,67 @@ import {
   type RespondOptions,
   resolveBrokerOptions,
   resolveSubscribeOptions,
+  type StreamOptions,
   type SubscribeOptions,
-} from './options.ts';
-import { OutageRetry, throwIfAborted } from './outage-retry.ts';
-import { onlyReply } from './requests.ts';
-import { type Attachment, SubscriberHandle } from './subscriber-handle.ts';
-import { Timeouts } from './timeouts.ts';
-import { checkGroup, checkPattern, checkTopic, isPattern } from './topics.ts';
-import { loadTracing, passingOn, type Tracing } from './trace.ts';
+} from './options/options.ts';
+import { OutageRetry, throwIfAborted } from './publish/outage-retry.ts';
+import { PublishCall, type PublishHost } from './publish/publish-call.ts';
+import { type PublishPlan, planPublish } from './publish/publish-plan.ts';
+import { OwnCall } from './requests/own-call.ts';
+import { ownReplies } from './requests/own-replies.ts';
+import { type CallForm, onlyReply } from './requests/requests.ts';
+import type { RawResponder } from './requests/responses.ts';
+import type { RawCall } from './requests/stream-call.ts';
+import { LoopFeed, LoopSubscriber } from './subscribers/delivery-loop.ts';
+import { HandlerContext, type HandlerWork } from './subscribers/handler-context.ts';
+import {
+  type MakeSubscriber,
+  type NewSubscriber,
+  OpenSubscribers,
+} from './subscribers/open-subscribers.ts';
+import type { SubscriptionHandle } from './subscribers/own-subscriber.ts';
+import { type BoundTopic, type TopicDefinition, type TopicOptions, topic } from './topics/topic.ts';
+import { checkGroup, checkPattern, checkTopic, isPattern } from './topics/topics.ts';
+import { loadTracing, passthroughTracing, type Tracing } from './trace.ts';
 
-/** Publish options in one form. */
-export interface PublishPlan {
-  readonly id: string | null;
-  /** Milliseconds from now by the broker's clock; or a point of time; or neither. */
-  readonly delayMs: number | null;
-  readonly deliverAt: number | null;
-  readonly maxLength: number | null;
-  /** An implementation's own, kept over the attempts of one publish. */
-  mark?: number | undefined;
-  /** Likewise: the ids it has given the messages. */
-  ids?: readonly string[] | undefined;
-  /** Likewise: called once, when the publish has ended, however it did. */
-  ended?: (() => void) | undefined;
-}
-
-export type { Attachment };
+export type { PublishPlan, SubscriptionHandle };
 
 export abstract class BrokerBase implements Broker {
   abstract readonly name: string;
   abstract readonly address: string;
   abstract readonly capabilities: Readonly<Capabilities>;
+  /** Overridden where `capabilities.journal` says so. */
+  get journal(): JournalStore | undefined {
+    return undefined;
+  }
+  /** Overridden where messages can be read by their places. */
+  get log(): MessageLog | undefined {
+    return undefined;
+  }
   protected readonly events = new Events<BrokerEvents>();
-  protected tracing: Tracing = passingOn();
+  protected tracing: Tracing = passthroughTracing();
   protected readonly timeouts: Timeouts;
   #options: BrokerOptions;
   #state: 'new' | 'connected' | 'closed' = 'new';
   #connecting: Promise<void> | null = null;
   #disconnecting: Promise<void> | null = null;
-  readonly #subscribers = new Set<SubscriberHandle>();
+  readonly #subscribers = new OpenSubscribers(() => this.#options);
   readonly #retry: OutageRetry;
-  /** Publishes under way. */
+  readonly #host: PublishHost = {
+    store: (topic, messages, plan, stored, failed) =>
+      this.storeThen(topic, messages, plan, stored, failed),
+    published: () => {
+      if (--this.#publishing === 0) this.#whenPublished();
+    },
+  };
+  /** Publishes that have not ended. */
   #publishing = 0;
   #whenPublished = () => {};
   /** `disconnect` has waited for all handlers. */
   #drained = false;
-  /** What handlers of this broker run for. */
-  readonly #owners = new WeakSet<object>();
 
   constructor(addresses: readonly string[], options: Partial<BrokerOptions> = {}) {
+    checkBrokerOptions(options);
     this.#options = resolveBrokerOptions({ ...options, addresses });
     this.timeouts = new Timeouts(this.#options.scheduler);
     this.#retry = new OutageRetry(
@@ -107,9 +130,12 @@ export abstract class BrokerBase implements Broker {
     return this.#options;
   }
 
-  init(options: Partial<BrokerOptions>): void {
+  init(options: Partial<BrokerOptions> = {}): void {
     if (this.#state !== 'new') {
-      throw new RivuletError('INVALID_ARGUMENT', 'options change before connect, not after');
+      throw new RivuletError(
+        'INVALID_ARGUMENT',
+        'init changes options only before connect: open another broker',
+      );
     }
     this.#options = resolveBrokerOptions(options, this.#options);
   }
@@ -122,8 +148,8 @@ export abstract class BrokerBase implements Broker {
 
   disconnect(): Promise<void> {
     this.#disconnecting ??= this.#disconnect();
-    if (!isInHandler((owner) => this.#owners.has(owner))) return this.#disconnecting;
-    // A handler cannot wait for itself: the rest follows when it has returned.
+    if (!this.#subscribers.isInHandler) return this.#disconnecting;
+    // A handler that awaited this would wait for itself: the close goes on when it has returned.
     this.#disconnecting.catch(() => {});
     return Promise.resolve();
   }
@@ -139,7 +165,7 @@ export abstract class BrokerBase implements Broker {
     return this.events.on(event, listener);
   }
 
-  // Neither of these is an async function: each would cost every publish promises of its own.
+  // Neither is an async function: that would add a promise to every publish.
   publish(topic: string, message: Message, options?: PublishOptions): Promise<Receipt> {
     return this.#publish(topic, [message], options, firstOf);
   }
@@ -156,65 +182,94 @@ export abstract class BrokerBase implements Broker {
     topic: string,
     messages: readonly Message[],
     options: PublishOptions = {},
-    told: (receipts: Receipt[]) => T,
+    resultOf: (receipts: Receipt[]) => T,
   ): Promise<T> {
-    let traced: readonly Message[];
+    let traced: readonly RawMessage[];
     let plan: PublishPlan;
+    let watch: PublishWatch | null;
     try {
       this.#mustBeOpen();
       this.checkTopicName(topic);
-      plan = this.#plan(messages, options);
-      if (messages.length === 0) return Promise.resolve(told([]));
-      traced = messages.map((message) => this.#own(topic, message, this.keepsBodies));
+      plan = planPublish(messages, options, this.#requireCapability);
+      if (messages.length === 0) return Promise.resolve(resultOf([]));
+      watch = watchPublish(this, topic);
+      const trace = watch?.trace ?? null;
+      traced = messages.map((message) => this.#own(topic, message, this.keepsBodies, trace));
     } catch (error) {
       return Promise.reject(error);
     }
     this.#publishing++;
-    return this.#retry.wait({
-      what: `publish to ${topic}`,
-      queue: topic,
-      timeoutMs: this.#options.publishTimeoutMs,
-      signal: options.signal ?? null,
-      once: () => this.store(topic, traced, plan),
-      told,
-      ended: () => {
-        plan.ended?.();
-        this.#published();
-      },
+    const { publishTimeoutMs: timeoutMs } = this.#options;
+    const signal = options.signal ?? null;
+    const setup = { topic, messages: traced, plan, watch, timeoutMs, signal, resultOf };
+    const stored = this.#retry.wait(new PublishCall(this.#host, setup));
+    if (watch !== null) stored.catch((error) => watch.failed(error));
+    return stored;
+  }
+
+  subscribe(topic: string, handler: Handler, options?: SubscribeOptions): Promise<Subscriber>;
+  subscribe(
+    topic: string,
+    handler: BatchHandler,
+    options: BatchSubscribeOptions,
+  ): Promise<Subscriber>;
+  subscribe(topic: string, options?: SubscribeOptions): Promise<IterableSubscriber<Delivery>>;
+  subscribe(
+    topic: string,
+    options: BatchSubscribeOptions,
+  ): Promise<IterableSubscriber<readonly Delivery[]>>;
+  async subscribe(topic: string, first?: unknown, second?: unknown): Promise<Subscriber> {
+    this.mustBeConnected();
+    if (second === undefined && (first === undefined || isOptions(first))) {
+      return this.#loop(topic, first as AnySubscribeOptions | undefined);
+    }
+    checkHandler(first);
+    const owner = {};
+    const context = new HandlerContext(owner);
+    const inBatches = isOptions(second) && second.batch !== undefined;
+    const consume: DeliveryHandler = inBatches
+      ? { batch: (items) => context.run(workOf(items[0]), () => first(items), 'drop') }
+      : { each: (item) => context.run(workOf(item), () => first(item)) };
+    const options = second as AnySubscribeOptions | undefined;
+    return this.#subscribe(topic, consume, options, owner);
+  }
+
+  /** Without a handler: for a loop. */
+  #loop(topic: string, options: AnySubscribeOptions | undefined): Promise<Subscriber> {
+    const feed = new LoopFeed<Delivery | readonly Delivery[]>(options?.ack === 'manual');
+    const offer = (item: Delivery | readonly Delivery[]) => feed.offer(item);
+    const consume: DeliveryHandler =
+      options?.batch === undefined ? { each: offer, demand: feed } : { batch: offer, demand: feed };
+    return this.#subscribe(topic, consume, options, feed, (setup) => {
+      return new LoopSubscriber(setup, feed);
     });
   }
 
-  #published(): void {
-    if (--this.#publishing === 0) this.#whenPublished();
-  }
-
-  subscribe(topic: string, handler: Handler, options?: SubscribeOptions): Promise<Subscriber> {
-    const owner = {};
-    const each: Handler = (delivery) => runInHandler(owner, () => handler(delivery));
-    return this.#subscribe(topic, handler, { each }, options, owner);
-  }
-
-  subscribeBatch(
+  async request(
     topic: string,
-    handler: BatchHandler,
-    options?: SubscribeOptions,
-  ): Promise<Subscriber> {
-    const owner = {};
-    const batch: BatchHandler = (deliveries) => runInHandler(owner, () => handler(deliveries));
-    // What is no object is refused with the others.
-    const withBatch =
-      typeof options === 'object' && options !== null
-        ? { ...options, batch: { ...DEFAULT_BATCH, ...options.batch } }
-        : (options ?? { batch: DEFAULT_BATCH });
-    return this.#subscribe(topic, handler, { batch }, withBatch, owner);
+    message: Message,
+    options: RequestOptions = {},
+  ): Promise<ReceivedMessage> {
+    const sent = this.#prepareRequest(topic, message, options, checkRequestOptions);
+    return new Received(await this.askOne(topic, sent, options), { topic });
   }
 
-  async request(topic: string, message: Message, options?: RequestOptions): Promise<Message> {
-    return onlyReply(this.#ask(topic, message, false, options), topic);
+  async *requestMany(
+    topic: string,
+    message: Message,
+    options: RequestOptions = {},
+  ): AsyncIterable<ReceivedMessage> {
+    const sent = this.#prepareRequest(topic, message, options, checkRequestOptions);
+    const origin = { topic };
+    for await (const reply of this.begin(topic, sent, options, 'many').messages) {
+      yield new Received(reply, origin);
+    }
   }
 
-  requestMany(topic: string, message: Message, options?: RequestOptions): AsyncIterable<Message> {
-    return this.#ask(topic, message, true, options);
+  call(topic: string, message: Message, options: StreamOptions = {}): BrokerCall {
+    const sent = this.#prepareRequest(topic, message, options, checkStreamOptions);
+    const call = this.begin(topic, sent, options, 'stream');
+    return new OwnCall(topic, call, (each) => this.#own(topic, each, true));
   }
 
   async respond(
@@ -224,17 +279,27 @@ export abstract class BrokerBase implements Broker {
   ): Promise<Subscriber> {
     this.mustBeConnected();
     this.checkTopicName(topic);
-    this.#require('requestReply', 'request and reply');
+    this.#requireCapability('requestReply', 'request and reply');
     checkHandler(handler);
     checkRespondOptions(options);
     const { group = topic, concurrency = 100, signal = null } = options;
     checkGroup(group);
     throwIfAborted(signal);
     const owner = {};
-    const responder: Responder = (request, context) =>
-      runInHandler(owner, () => handler(request, context));
-    const attachment = await this.attachResponder(topic, responder, group, concurrency);
-    return this.#adopt(topic, { group, concurrency }, attachment, signal, owner);
+    const context = new HandlerContext(owner);
+    const responder = ownReplies(topic, handler, (work, call) => context.run(work, call));
+    const subscription = await this.startResponder(topic, responder, group, concurrency);
+    return this.#adopt({ topic, options: { group, concurrency }, subscription, owner }, signal);
+  }
+
+  // biome-ignore lint/suspicious/noExplicitAny: without a type, values are as JSON.parse gives them
+  topic<Input = any, Output = Input, Reply = any, ReplyOutput = Reply>(
+    definition: string | TopicDefinition<Input, Output, Reply, ReplyOutput>,
+    options?: TopicOptions<Input, Output, Reply, ReplyOutput>,
+  ): BoundTopic<Input, Output, Reply, ReplyOutput> {
+    const isDefinition = typeof definition === 'object' && definition !== null;
+    if (!isDefinition) return topic(definition, options).on(this);
+    return topic(definition.name, options ?? definition.options).on(this);
   }
 
   async pending(topic: string, group: string, query: PendingQuery = {}): Promise<PendingEntry[]> {
@@ -242,7 +307,7 @@ export abstract class BrokerBase implements Broker {
     this.checkTopicName(topic);
     checkGroup(group);
     checkPendingQuery(query);
-    this.#require('pendingList', 'pending');
+    this.#requireCapability('pendingList', 'pending');
     if (query.after !== undefined) this.checkId(query.after);
     return this.doPending(topic, group, query);
   }
@@ -273,7 +338,7 @@ export abstract class BrokerBase implements Broker {
     return this.doDeleteTopic(topic);
   }
 
-  // Of these an implementation is called with checked arguments, while connected.
+  // BrokerBase calls these with checked arguments and only while connected.
   protected abstract doPending(
     topic: string,
     group: string,
@@ -286,45 +351,73 @@ export abstract class BrokerBase implements Broker {
 
   /** Connects; the signal aborts after `connectTimeoutMs`. */
   protected abstract open(signal: AbortSignal): Promise<void>;
-  /** Closes whatever `open` opened; also after it failed half way. */
+  /** Closes what `open` opened, also where `open` has failed. */
   protected abstract shut(): Promise<void>;
-  /** Stores messages, in order. A retryable error means: not reached, try again. */
-  protected abstract store(
+  /**
+   * Stores messages, in order. After an error of an outage (outage-retry.ts) it is called again. A broker
+   * overrides this or `storeThen`.
+   */
+  protected store(
     topic: string,
-    messages: readonly Message[],
+    messages: readonly RawMessage[],
     plan: PublishPlan,
-  ): Promise<Receipt[]>;
-  protected abstract attach(
+  ): Promise<Receipt[]> {
+    return new Promise((resolve, reject) => {
+      this.storeThen(topic, messages, plan, resolve, reject);
+    });
+  }
+
+  /** As `store`, for a broker that needs no promise for it: calls `stored` or `failed` once, or throws. */
+  protected storeThen(
     topic: string,
-    consume: Consume,
+    messages: readonly RawMessage[],
+    plan: PublishPlan,
+    stored: (receipts: Receipt[]) => void,
+    failed: (error: unknown) => void,
+  ): void {
+    this.store(topic, messages, plan).then(stored, failed);
+  }
+
+  protected abstract startSubscription(
+    topic: string,
+    consume: DeliveryHandler,
     options: ResolvedSubscribeOptions,
-  ): Promise<Attachment>;
-  protected abstract attachResponder(
+  ): Promise<SubscriptionHandle>;
+  protected abstract startResponder(
     topic: string,
-    handler: Responder,
+    handler: RawResponder,
     group: string,
     concurrency: number,
-  ): Promise<Attachment>;
-  /** Replies in order, ending with the responder; `many` is false when one is wanted. */
-  protected abstract ask(
+  ): Promise<SubscriptionHandle>;
+  /** Starts a request or call. The call that it returns reports every failure. */
+  protected abstract begin(
     topic: string,
-    message: Message,
-    many: boolean,
-    options: RequestOptions,
-  ): AsyncIterable<Message>;
+    message: RawMessage,
+    options: StreamOptions,
+    form: CallForm,
+  ): RawCall;
 
-  /** Names beyond the general rules that this broker cannot take. */
+  /** Resolves to the only reply of a request. */
+  protected askOne(
+    topic: string,
+    message: RawMessage,
+    options: RequestOptions,
+  ): Promise<RawMessage> {
+    return onlyReply(this.begin(topic, message, options, 'one').messages, topic);
+  }
+
+  /** Throws TOPIC_ILLEGAL; overridden where a broker refuses names that others take. */
   protected checkTopicName(topic: string): void {
     checkTopic(topic);
   }
 
-  /** Whether `store` may look at a body after it has returned. Then every body is copied before. */
+  /** True where `store` reads bodies after it has returned: then BrokerBase copies each body first. */
   protected readonly keepsBodies: boolean = true;
 
   /** Throws INVALID_ARGUMENT where the text cannot be an id of this broker. */
   protected checkId(_id: string): void {}
 
-  /** While handlers are waited for they may still publish and request. */
+  /** While `disconnect` waits for handlers, they may still publish and request. */
   #mustBeOpen(): void {
     if (this.#state === 'connected' && this.#drained === false) return;
     this.mustBeConnected();
@@ -342,14 +435,21 @@ export abstract class BrokerBase implements Broker {
     return new RivuletError('CLOSED', `the ${this.name} broker is disconnected`, { cause });
   }
 
-  /** Does something that may need to wait for the broker to come back. */
-  protected patiently<T>(
+  /** Runs `once`, and again after each outage, until it succeeds or `timeoutMs` is over. */
+  protected withRetry<T>(
     what: string,
     timeoutMs: number,
     signal: AbortSignal | null,
     once: () => Promise<T>,
   ): Promise<T> {
-    return this.#retry.wait({ what, queue: null, timeoutMs, signal, once, told: itself });
+    return this.#retry.wait<T, T>({
+      what,
+      queue: null,
+      timeoutMs,
+      signal,
+      attempt: (done, failed) => void once().then(done, failed),
+      resultOf: itself,
+    });
   }
 
   async #connect(): Promise<void> {
@@ -368,7 +468,7 @@ export abstract class BrokerBase implements Broker {
       await this.open(controller.signal);
       this.#state = 'connected';
     } catch (error) {
-      // Another attempt may follow.
+      // The caller may try again.
       this.#connecting = null;
       await this.shut();
       throw controller.signal.aborted && !(error instanceof RivuletError)
@@ -381,10 +481,10 @@ export abstract class BrokerBase implements Broker {
 
   async #disconnect(): Promise<void> {
     const { drainTimeoutMs, scheduler } = this.#options;
-    // A connect under way ends first, however it ends.
+    // Wait for a connect that has begun, whether it succeeds or fails.
     await this.#connecting?.catch(() => {});
     const end = scheduler.monotonic() + drainTimeoutMs;
-    await Promise.all([...this.#subscribers].map((subscriber) => subscriber.close()));
+    await this.#subscribers.closeAll();
     this.#drained = true;
     if (this.#publishing > 0) await this.#flushed(Math.max(0, end - scheduler.monotonic()));
     this.#state = 'closed';
@@ -392,7 +492,7 @@ export abstract class BrokerBase implements Broker {
     await this.shut();
   }
 
-  /** Until no publish is under way, or the time is up. */
+  /** Resolves when every publish has ended, or after `timeoutMs`. */
   #flushed(timeoutMs: number): Promise<void> {
     return new Promise<void>((resolve) => {
       const cancel = this.#options.scheduler.after(timeoutMs, resolve);
@@ -405,51 +505,52 @@ export abstract class BrokerBase implements Broker {
 
   async #subscribe(
     topic: string,
-    handler: unknown,
-    consume: Consume,
-    options: SubscribeOptions | undefined,
+    consume: DeliveryHandler,
+    options: AnySubscribeOptions | undefined,
     owner: object,
+    make?: MakeSubscriber,
   ): Promise<Subscriber> {
-    this.mustBeConnected();
-    checkHandler(handler);
     const resolved = resolveSubscribeOptions(options);
     checkPattern(topic);
-    if (isPattern(topic)) this.#require('wildcards', 'a topic with wildcards');
+    if (isPattern(topic)) this.#requireCapability('wildcards', 'a topic with wildcards');
     else this.checkTopicName(topic);
-    if (resolved.ordered === 'by-key') this.#require('orderPerKey', 'ordered: "by-key"');
-    if (resolved.ordered === 'strictly') this.#require('strictOrder', 'ordered: "strictly"');
+    if (resolved.ordered === 'key') this.#requireCapability('orderPerKey', 'ordered: "key"');
+    if (resolved.ordered === 'strict') this.#requireCapability('strictOrder', 'ordered: "strict"');
     this.#checkPosition(resolved.from, 'from');
     throwIfAborted(resolved.signal);
-    const attachment = await this.attach(topic, consume, resolved);
-    return this.#adopt(topic, options ?? {}, attachment, resolved.signal, owner);
+    const subscription = await this.startSubscription(topic, consume, resolved);
+    const added = { topic, options: options ?? {}, subscription, owner };
+    return this.#adopt(make === undefined ? added : { ...added, make }, resolved.signal);
+  }
+
+  /** For `journal.consume`: a queue by its key, which need not be the name of a topic. */
+  protected async consumeKey(
+    key: string,
+    handler: (task: JournalTask) => unknown,
+    options: SubscribeOptions,
+  ): Promise<Subscriber> {
+    this.mustBeConnected();
+    const resolved = resolveSubscribeOptions(options);
+    const owner = {};
+    const context = new HandlerContext(owner);
+    const each: Handler = (delivery) =>
+      context.run(workOf(delivery), () => handler(delivery as JournalTask));
+    const subscription = await this.startSubscription(key, { each }, resolved);
+    return this.#adopt({ topic: key, options, subscription, owner }, resolved.signal);
   }
 
   #checkPosition(position: Position, name: string): void {
     checkPosition(position, name);
     if (typeof position !== 'object') return;
     if ('id' in position) {
-      this.#require('replayById', `${name}: { id }`);
+      this.#requireCapability('replayById', `${name}: { id }`);
       this.checkId(position.id);
-    } else this.#require('replayByTime', `${name}: { time }`);
+    } else this.#requireCapability('replayByTime', `${name}: { time }`);
   }
 
-  async #adopt(
-    topic: string,
-    options: SubscribeOptions,
-    attachment: Attachment,
-    signal: AbortSignal | null,
-    owner: object,
-  ): Promise<Subscriber> {
-    this.#owners.add(owner);
-    const subscriber = new SubscriberHandle({
-      topic,
-      options,
-      attachment,
-      owner,
-      close: () => this.#closeWithin(attachment),
-      gone: (handle) => this.#subscribers.delete(handle),
-    });
-    this.#subscribers.add(subscriber);
+  /** Closes it again where the broker disconnects, or the signal aborts, meanwhile. */
+  async #adopt(added: NewSubscriber, signal: AbortSignal | null): Promise<Subscriber> {
+    const subscriber = this.#subscribers.add(added);
     if (signal?.aborted || this.#disconnecting !== null) {
       await subscriber.close();
       throwIfAborted(signal);
@@ -459,67 +560,32 @@ export abstract class BrokerBase implements Broker {
     return subscriber;
   }
 
-  /** A server that does not answer must not keep a close longer than this. */
-  async #closeWithin(attachment: Attachment): Promise<void> {
-    const { drainTimeoutMs, scheduler } = this.#options;
-    let cancel = () => {};
-    const late = new Promise<void>((resolve) => {
-      cancel = scheduler.after(drainTimeoutMs + LEAVE_MS, resolve);
-    });
-    const closing = attachment.close(drainTimeoutMs);
-    closing.catch(() => {});
-    try {
-      await Promise.race([closing, late]);
-    } finally {
-      cancel();
-    }
-  }
-
-  async *#ask(
+  /** Checks a request and returns the message to send. */
+  #prepareRequest(
     topic: string,
     message: Message,
-    many: boolean,
-    options: RequestOptions = {},
-  ): AsyncIterable<Message> {
-    yield* this.ask(topic, this.prepareRequest(topic, message, options), many, options);
-  }
-
-  /** Checks a request, and gives the message as it is to be sent. */
-  protected prepareRequest(topic: string, message: Message, options: RequestOptions = {}): Message {
-    this.#mustBeOpen();
-    this.checkTopicName(topic);
-    this.#require('requestReply', 'request and reply');
-    checkRequestOptions(options);
-    throwIfAborted(options.signal ?? null);
-    return this.#own(topic, message, true);
-  }
-
-  #plan(messages: readonly Message[], options: PublishOptions): PublishPlan {
-    checkPublishOptions(options);
-    if (!Array.isArray(messages)) {
-      throw new RivuletError('INVALID_ARGUMENT', 'a batch is an array of messages');
+    options: StreamOptions,
+    checkTheOptions: (options: unknown) => void,
+  ): RawMessage {
+    try {
+      this.#mustBeOpen();
+      this.checkTopicName(topic);
+      this.#requireCapability('requestReply', 'request and reply');
+      checkTheOptions(options);
+      throwIfAborted(options.signal ?? null);
+      return this.#own(topic, message, true);
+    } catch (error) {
+      throw notSent(error);
     }
-    const { id, delayMs, deliverAt, maxLength } = options;
-    if (id !== undefined) {
-      this.#require('dedup', 'publishing with an id');
-      if (messages.length > 1) {
-        throw new RivuletError('INVALID_ARGUMENT', 'an id belongs to one message, not to a batch');
-      }
-    }
-    const delayed = deliverAt !== undefined || (delayMs ?? 0) > 0;
-    if (delayed) this.#require('delayedPublish', 'delayed publishing');
-    return {
-      id: id ?? null,
-      delayMs: delayMs !== undefined && delayMs > 0 ? delayMs : null,
-      deliverAt: deliverAt?.getTime() ?? null,
-      maxLength: maxLength ?? null,
-      mark: undefined,
-      ids: undefined,
-    };
   }
 
-  /** The message as it is now, with the trace that the caller is part of. */
-  #own(topic: string, given: Message, copyBody: boolean): Message {
+  /** A copy of the message, with the headers of the caller's trace. */
+  #own(
+    topic: string,
+    given: Message,
+    copyBody: boolean,
+    trace: PublishWatch['trace'] | null = null,
+  ): RawMessage {
     const message = ownMessage(given, copyBody);
     const { length } = message.body;
     const own = this.#options.maxBodyBytes;
@@ -528,29 +594,34 @@ export abstract class BrokerBase implements Broker {
       const text = `a body of ${length} bytes for ${topic}: at most ${limit} are allowed`;
       throw new RivuletError('BODY_TOO_LARGE', text);
     }
-    const headers = this.tracing.inject(message.headers);
+    const headers =
+      trace === null || message.headers.traceparent !== undefined
+        ? this.tracing.inject(message.headers)
+        : { ...message.headers, ...trace };
     return headers === message.headers ? message : { ...message, headers };
   }
 
-  #require(capability: keyof Capabilities, what: string): void {
+  readonly #requireCapability = (capability: keyof Capabilities, what: string): void => {
     const value = this.capabilities[capability];
     if (value === false || value === 'none' || value === null) {
       throw new RivuletError('UNSUPPORTED', `the ${this.name} broker cannot do ${what}`);
     }
-  }
+  };
 }
 
-function checkHandler(handler: unknown): void {
+function isOptions(value: unknown): value is { readonly batch?: unknown } {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function checkHandler(handler: unknown): asserts handler is (item: unknown) => unknown {
   if (typeof handler === 'function') return;
   throw new RivuletError('INVALID_ARGUMENT', `the handler is a function, not ${shown(handler)}`);
 }
 
-const DEFAULT_BATCH = { size: 100, waitMs: 10 };
-/** What a subscription has to say to its server when it leaves may take this long, ms. */
-const LEAVE_MS = 2000;
-
+/** The dispatcher's deliveries tell whether their handler has returned. */
+const workOf = (delivery: Delivery | undefined) => delivery as unknown as HandlerWork;
 const firstOf = (receipts: readonly Receipt[]) => receipts[0] as Receipt;
 const allOf = (receipts: Receipt[]) => receipts;
 const itself = <T>(value: T) => value;
-/** Every broker takes bodies of this size: what its limit is need not be asked for each message. */
+/** Every broker takes bodies of this size, so `capabilities` is read only for larger ones. */
 const SMALL_BYTES = 1024;

@@ -1,21 +1,59 @@
 /**
- * The Broker: what a service publishes to and subscribes from, whatever stands behind it.
+ * The Broker: what a service publishes to and subscribes from, on any implementation.
  *
- * Contract only. Names are go-micro's where it has one (in brackets); what its users asked for stands
- * beside. Every implementation (memory, file, rivulet, redis, rabbitmq, nats, http) means the same by
- * it or says in `capabilities` that it cannot, and then refuses the option at the call with
- * UNSUPPORTED, never silently. src/conformance decides who conforms.
+ * Contract only. Names are go-micro's where it has one (in brackets). Every implementation (memory,
+ * file, rivulet, redis, rabbitmq, nats, http) does the same, or says in `capabilities` what it cannot
+ * do and refuses it at the call with UNSUPPORTED. The suite in src/conformance tests each of them.
  */
 
 import type { Capabilities } from './capabilities.ts';
-import type { Message } from './message.ts';
+import type { JournalStore } from './journal.ts';
+import type { Message } from './message/message.ts';
+import type { MessageLog } from './message/message-log.ts';
+import type { ReceivedMessage } from './message/received-message.ts';
 import type {
+  BatchSubscribeOptions,
   BrokerOptions,
   PublishOptions,
   RequestOptions,
   RespondOptions,
+  StreamOptions,
   SubscribeOptions,
-} from './options.ts';
+} from './options/options.ts';
+import type { Position } from './positions.ts';
+import type { BrokerCall, Responder } from './requests/responder.ts';
+import type {
+  BatchHandler,
+  Delivery,
+  Handler,
+  IterableSubscriber,
+  Subscriber,
+} from './subscribers/subscriber.ts';
+import type {
+  PendingEntry,
+  PendingQuery,
+  Receipt,
+  RedriveOptions,
+  TopicInfo,
+} from './topics/topic-info.ts';
+import type { BoundTopic, TopicDefinition, TopicOptions } from './topics/topic-types.ts';
+
+export type { Position } from './positions.ts';
+export type { BrokerCall, Responder, ResponderContext } from './requests/responder.ts';
+export type {
+  BatchHandler,
+  Delivery,
+  Handler,
+  IterableSubscriber,
+  Subscriber,
+} from './subscribers/subscriber.ts';
+export type {
+  PendingEntry,
+  PendingQuery,
+  Receipt,
+  RedriveOptions,
+  TopicInfo,
+} from './topics/topic-info.ts';
 
 export interface Broker extends AsyncDisposable {
   /** [String()] The implementation: `memory`, `file`, `rivulet`, `redis`, `rabbitmq`, `nats`, `http`. */
@@ -25,9 +63,13 @@ export interface Broker extends AsyncDisposable {
   /** [Options()] */
   readonly options: Readonly<BrokerOptions>;
   readonly capabilities: Readonly<Capabilities>;
+  /** Journals with conditional commits, for workflows; absent where `capabilities.journal` is. */
+  readonly journal?: JournalStore | undefined;
+  /** Reads stored messages without a group: for consoles. Absent where commands of the server do. */
+  readonly log?: MessageLog | undefined;
 
   /** [Init()] Changes options before `connect`. */
-  init(options: Partial<BrokerOptions>): void;
+  init(options?: Partial<BrokerOptions>): void;
   /** [Connect()] Idempotent. Rejects with CONNECTION_FAILED or AUTHENTICATION_FAILED. */
   connect(): Promise<void>;
   /**
@@ -51,31 +93,58 @@ export interface Broker extends AsyncDisposable {
   /**
    * [Subscribe()] `topic` may hold wildcards where `capabilities.wildcards`: `*` is one word, `>` the
    * rest (at least one word); words are separated by dots. Resolves once deliveries can flow.
+   *
+   * With `batch` the handler gets up to `batch.size` deliveries at once. Without a handler the
+   * subscriber is read by a loop, `for await (const delivery of subscriber)`: see IterableSubscriber.
    */
   subscribe(topic: string, handler: Handler, options?: SubscribeOptions): Promise<Subscriber>;
-  /** As subscribe, handing over up to `batch.size` deliveries at once. */
-  subscribeBatch(
+  subscribe(
     topic: string,
     handler: BatchHandler,
-    options?: SubscribeOptions,
+    options: BatchSubscribeOptions,
   ): Promise<Subscriber>;
+  subscribe(topic: string, options?: SubscribeOptions): Promise<IterableSubscriber<Delivery>>;
+  subscribe(
+    topic: string,
+    options: BatchSubscribeOptions,
+  ): Promise<IterableSubscriber<readonly Delivery[]>>;
 
   /**
-   * One request, one reply; nothing durable. Rejects with NO_RESPONDERS at once when nobody answers
-   * on the topic, RESPONDER_LOST when the responder dies, RESPONDER_FAILED when its handler threw,
+   * One request, one reply; nothing is stored. Rejects at once with NO_RESPONDERS where the topic has no
+   * responder, with RESPONDER_LOST when the responder dies, RESPONDER_FAILED when its handler threw,
    * TIMEOUT, ABORTED.
    */
-  request(topic: string, message: Message, options?: RequestOptions): Promise<Message>;
+  request(topic: string, message: Message, options?: RequestOptions): Promise<ReceivedMessage>;
   /** One request, any number of replies, in order; ends when the responder ends. */
-  requestMany(topic: string, message: Message, options?: RequestOptions): AsyncIterable<Message>;
+  requestMany(
+    topic: string,
+    message: Message,
+    options?: RequestOptions,
+  ): AsyncIterable<ReceivedMessage>;
+  /**
+   * Opens a call with a stream in each direction: the message is the request, `send` sends more, and the
+   * responder sends any number of replies. Errors are those of `request`, thrown where the replies are
+   * read. Neither side sends more than a window of bytes that the other has not read.
+   */
+  call(topic: string, message: Message, options?: StreamOptions): BrokerCall;
   /** Answers requests; responders of one group (default: the topic's name) share them. */
   respond(topic: string, handler: Responder, options?: RespondOptions): Promise<Subscriber>;
 
+  /**
+   * A typed topic: `broker.topic<Order>('orders')`, or with a Standard Schema, from which the types
+   * then come. A definition made by `topic()` may be shared by several programs.
+   */
+  // biome-ignore lint/suspicious/noExplicitAny: without a type, values are as JSON.parse gives them
+  topic<Input = any, Output = Input, Reply = any, ReplyOutput = Reply>(
+    topic: string | TopicDefinition<Input, Output, Reply, ReplyOutput>,
+    options?: TopicOptions<Input, Output, Reply, ReplyOutput>,
+  ): BoundTopic<Input, Output, Reply, ReplyOutput>;
+
   /** Messages delivered to the group and not yet acknowledged, oldest first. */
   pending(topic: string, group: string, query?: PendingQuery): Promise<PendingEntry[]>;
-  /** Moves the group to a position: it will get everything after it again. Pending ones are dropped. */
+  /** Moves the group to a position: it gets everything after it again. Its pending entries are dropped. */
   replay(topic: string, group: string, from: Position): Promise<void>;
-  /** Sends dead letters back to where they came from; resolves to how many went. */
+  /** Publishes dead letters to their topic again and removes them; resolves to their number. */
   redrive(topic: string, options?: RedriveOptions): Promise<number>;
   topics(): AsyncIterable<TopicInfo>;
   /** Removes a topic with its groups, dead letters excepted. */
@@ -88,96 +157,12 @@ export interface Broker extends AsyncDisposable {
   ): () => void;
 }
 
-export type Handler = (delivery: Delivery) => unknown | Promise<unknown>;
-export type BatchHandler = (deliveries: readonly Delivery[]) => unknown | Promise<unknown>;
-
-/**
- * Answers a request: a message, or an async iterable of messages for many replies. Throwing sends
- * the error (code and text) to the caller.
- */
-export type Responder = (
-  request: Message,
-  context: { readonly signal: AbortSignal; readonly topic: string },
-) => Message | Promise<Message> | AsyncIterable<Message>;
-
-export interface Receipt {
-  /** The broker's id of the message, as text; ascending within a topic where `capabilities.ids` says so. */
-  readonly id: string;
-  /** True when a message with the same `PublishOptions.id` was already there and nothing was added. */
-  readonly duplicate: boolean;
-}
-
-/** [Event] One delivery of one message to one subscriber. Settling it twice is ALREADY_SETTLED. */
-export interface Delivery {
-  readonly topic: string;
-  /** The broker's id of the message. */
-  readonly id: string;
-  readonly message: Message;
-  /** 1 for the first delivery. */
-  readonly attempt: number;
-  readonly publishedAt: Date;
-  /** Aborted when the subscriber closes or the delivery is lost to another consumer. */
-  readonly signal: AbortSignal;
-  ack(): Promise<void>;
-  /** Gives it back: it comes again after `delayMs` (default: the retry's backoff). */
-  nack(options?: { delayMs?: number; reason?: string }): Promise<void>;
-  /** Moves it to the dead letter now, atomically with its acknowledgement. */
-  deadLetter(reason: string): Promise<void>;
-  /** Pushes the acknowledgement deadline to `ms` from now. */
-  extend(ms: number): Promise<void>;
-}
-
-/** [Subscriber] */
-export interface Subscriber extends AsyncDisposable {
-  readonly topic: string;
-  readonly options: Readonly<SubscribeOptions>;
-  /** Deliveries handed to the handler and not yet settled. */
-  readonly inFlight: number;
-  /** Stops deliveries, waits for running handlers; a durable group keeps its place. */
-  unsubscribe(): Promise<void>;
-}
-
-export type Position = 'new' | 'earliest' | { readonly id: string } | { readonly time: Date };
-
-export interface PendingQuery {
-  readonly consumer?: string;
-  readonly minIdleMs?: number;
-  /** At most this many; default 100. */
-  readonly limit?: number;
-  /** Only ids after this one: for paging. */
-  readonly after?: string;
-}
-
-export interface PendingEntry {
-  readonly id: string;
-  /** Empty while nobody holds it (waiting for its retry). */
-  readonly consumer: string;
-  readonly idleMs: number;
-  readonly attempts: number;
-}
-
-export interface RedriveOptions {
-  /** Dead-letter topic; default `${topic}.dead`. */
-  readonly from?: string;
-  readonly limit?: number;
-}
-
-export interface TopicInfo {
-  readonly topic: string;
-  readonly length: number;
-  readonly groups: readonly {
-    readonly name: string;
-    readonly pending: number;
-    readonly lag: number | null;
-  }[];
-}
-
 export interface BrokerEvents {
   /** The connection is lost; deliveries stop until `connected`. */
   disconnected: { readonly cause: Error };
   /** Connected again, subscriptions resumed. */
   connected: { readonly attempt: number };
-  /** A group or its topic vanished (flush, failover) and was made anew. */
+  /** A group or its topic was lost (flush, failover) and was created again. */
   groupLost: { readonly topic: string; readonly group: string };
   /** A handler threw or rejected. */
   handlerError: {
@@ -188,6 +173,10 @@ export interface BrokerEvents {
   };
   /** A message went to the dead letter. */
   deadLettered: { readonly topic: string; readonly id: string; readonly reason: string };
-  /** Something failed that will be tried again. */
+  /**
+   * A failure that is retried, or that no call awaits: of a settlement, a checkpoint, a delayed message
+   * that cannot be added. `DELIVERY_LOST`: also a message that was trimmed before its group had settled it
+   * (capability `trimmedPending`).
+   */
   warning: { readonly error: Error };
 }

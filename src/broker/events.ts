@@ -1,8 +1,8 @@
 /**
  * A typed emitter, as small as can be.
  *
- * A listener that throws does not disturb the others or the one who reports: its error surfaces as
- * an uncaught one of the process, as an EventEmitter's would, one microtask later.
+ * A listener that throws affects neither the other listeners nor the emitter: its error is thrown in a
+ * microtask, as an uncaught exception of the process.
  */
 export class Events<Details extends object> {
   readonly #listeners = new Map<keyof Details, Set<(detail: never) => void>>();
@@ -14,7 +14,7 @@ export class Events<Details extends object> {
       listeners = new Set();
       this.#listeners.set(event, listeners);
     }
-    // A wrapper of its own, so that one function added twice is removed once per removal.
+    // Wrapped, so that a function that was added twice is removed once per removal.
     const entry = (detail: never) => listener(detail);
     listeners.add(entry);
     return () => listeners.delete(entry);

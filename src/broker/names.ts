@@ -1,8 +1,8 @@
 /**
- * Names that are made of several: different parts always give different names.
+ * Names composed of several parts: different parts always give different names.
  *
- * The length of each part but the last stands before it, so no part can pretend to be two; and the
- * `#` can be in no topic and in no group, so no topic has such a name.
+ * The length of each part but the last is written before it, so a part is never read as two. No topic
+ * and no group contains `#`, so no topic has such a name.
  */
 
 /** `compositeName('leader', group, topic)`: `rivulet#leader#3:abc:orders`. */

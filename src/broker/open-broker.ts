@@ -1,25 +1,19 @@
 /**
  * From a URL to a connected broker.
  *
- * Holds: which scheme is whose. Ours come with this package; adapters are packages of their own,
- * loaded when their scheme is first asked for; anybody can register a scheme.
+ * Holds: the module of each scheme. Five schemes come with this package. Adapters are separate packages,
+ * loaded when a URL with their scheme is first opened. A program can register more schemes.
  */
 import { RivuletError } from '../errors.ts';
 import { nearestName } from '../util/nearest-name.ts';
 import { splitAddresses, withoutPassword } from './addresses.ts';
 import type { Broker } from './broker.ts';
-import type { BrokerOptions } from './options.ts';
+import type { BrokerModule } from './broker-factory.ts';
+import type { BrokerOptions } from './options/options.ts';
 
-/** Makes a broker that is not connected yet. All addresses have one scheme. */
-export type BrokerFactory = (
-  addresses: readonly string[],
-  options: Partial<BrokerOptions>,
-) => Broker;
+import type { OpenOptions } from './options/scheme-options.ts';
 
-/** What an adapter's module exports. */
-export interface BrokerModule {
-  readonly createBroker: BrokerFactory;
-}
+export type { BrokerFactory, BrokerModule } from './broker-factory.ts';
 
 type Load = () => Promise<BrokerModule>;
 
@@ -34,12 +28,12 @@ for (const [name, owned] of Object.entries({
 }
 
 for (const scheme of ['rivulet', 'rivulets']) {
-  registerScheme(scheme, () => import('./remote-broker.ts'));
+  registerScheme(scheme, () => import('./remote/remote-broker.ts'));
 }
-registerScheme('http', () => import('./http-broker.ts'));
+registerScheme('http', () => import('./http/http-broker.ts'));
 
-registerScheme('memory', () => import('./embedded-broker.ts'));
-registerScheme('file', () => import('./embedded-broker.ts'));
+registerScheme('memory', () => import('./embedded/embedded-broker.ts'));
+registerScheme('file', () => import('./embedded/embedded-broker.ts'));
 
 /** Makes `openBroker('scheme:...')` work; the module is loaded when it is first needed. */
 export function registerScheme(scheme: string, load: Load): void {
@@ -54,9 +48,9 @@ export function registerScheme(scheme: string, load: Load): void {
  * commas. Rejects with UNKNOWN_SCHEME, ADAPTER_MISSING, INVALID_ARGUMENT, CONNECTION_FAILED or
  * AUTHENTICATION_FAILED.
  */
-export async function openBroker(
-  url: string | readonly string[],
-  options: Partial<BrokerOptions> = {},
+export async function openBroker<const Url extends string>(
+  url: Url | readonly Url[],
+  options: OpenOptions<Url> = {},
 ): Promise<Broker> {
   const given = typeof url === 'string' ? splitAddresses(url) : url;
   if (!Array.isArray(given) || given.some((each) => typeof each !== 'string')) {
@@ -76,7 +70,7 @@ export async function openBroker(
   const load = schemes.get(scheme);
   if (load === undefined) throw unknownScheme(scheme);
   const { createBroker } = await load();
-  const broker = createBroker(addresses, options);
+  const broker = createBroker(addresses, options as Partial<BrokerOptions>);
   try {
     await broker.connect();
   } catch (error) {
@@ -91,7 +85,7 @@ function schemeOf(address: string): string {
   if (scheme === undefined) {
     throw new RivuletError(
       'INVALID_ARGUMENT',
-      `${JSON.stringify(withoutPassword(address))} is no URL: it begins with no scheme`,
+      `${JSON.stringify(withoutPassword(address))} is no URL: it has no scheme, as in memory: or rivulet://host`,
     );
   }
   return scheme.toLowerCase();
@@ -106,7 +100,7 @@ async function loadAdapter(name: string, scheme: string): Promise<BrokerModule> 
     // The package itself, or a file or package that it needs in turn.
     const text = message.includes(`'${name}'`)
       ? `${scheme}: needs a package that is not installed: npm install ${name}`
-      : `${scheme}: the package ${name} is there and not whole: build it (npm run build), or install it again`;
+      : `${scheme}: the package ${name} is installed but incomplete: build it (npm run build), or install it again`;
     throw new RivuletError('ADAPTER_MISSING', text, { cause });
   }
 }

@@ -1,7 +1,8 @@
-/** Positions of groups as ids of streams. */
+/** Where a group begins to read, and that position as an id of a stream. */
 import { RivuletError } from '../errors.ts';
 import { StreamId } from '../stream/stream-id.ts';
-import type { Position } from './broker.ts';
+
+export type Position = 'new' | 'earliest' | { readonly id: string } | { readonly time: Date };
 
 /** The id after which a group at this position begins. */
 export function afterId(position: Position, last: StreamId): StreamId {

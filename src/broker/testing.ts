@@ -6,17 +6,18 @@
  *   await t.broker.publish('orders', message);
  *   await t.advance(24 * 3600_000);
  *
- * Time stands still but for `advance`, which runs everything that falls due on the way, in order, and
- * waits for what each thing sets in motion. Equal seeds give equal runs: jitter and the choice among
- * equals come from the seed.
- * Limit: what handlers await must need no real time, as promises of other brokers, of `t.pause` and of
- * plain values do not; a handler that waits for a socket is not waited for.
+ * Time passes only in `advance`, which runs every timer that becomes due, in order, and waits for the
+ * promises that each one starts. Equal seeds give equal runs: jitter and the choice among equals come
+ * from the seed.
+ * Limit: handlers may await only promises that need no real time, such as those of other test brokers,
+ * of `t.pause` and of plain values. `advance` does not wait for a handler that awaits a socket.
  */
+
+import { pause, type Scheduler } from '../util/time/scheduler.ts';
+import { VirtualScheduler } from '../util/time/virtual-scheduler.ts';
 import type { Broker } from './broker.ts';
-import { EmbeddedBroker } from './embedded-broker.ts';
-import type { BrokerOptions } from './options.ts';
-import { pause, type Scheduler } from './scheduler.ts';
-import { VirtualScheduler } from './virtual-scheduler.ts';
+import { EmbeddedBroker } from './embedded/embedded-broker.ts';
+import type { BrokerOptions } from './options/options.ts';
 
 export interface TestBrokerOptions {
   /** @default 1 */
@@ -28,21 +29,21 @@ export interface TestBrokerOptions {
 }
 
 export interface TestBroker extends AsyncDisposable {
-  /** Connected, with a memory of its own. */
+  /** Connected, with its own memory. */
   readonly broker: Broker;
-  /** The clock and the dice, for code of your own that is to run on them. */
+  /** The clock and the random numbers, for your own code. */
   readonly scheduler: Scheduler;
   /** Another broker with the same memory, as another service would have. */
   open(options?: Partial<Omit<BrokerOptions, 'addresses' | 'scheduler'>>): Promise<Broker>;
   /** The time by the virtual clock. */
   now(): Date;
-  /** Lets so many milliseconds pass, and does what is due meanwhile. */
+  /** Advances the clock by `ms` and runs every timer that becomes due. */
   advance(ms: number): Promise<void>;
-  /** Lets what is under way come to rest without time passing. */
+  /** Waits until all running work has ended or waits for time. No time passes. */
   settle(): Promise<void>;
-  /** Resolves after so many virtual milliseconds: for handlers that take their time. */
+  /** Resolves after `ms` virtual milliseconds: for handlers that take time. */
   pause(ms: number): Promise<void>;
-  /** Disconnects every broker; handlers that are waiting for time get it. */
+  /** Disconnects every broker. Time passes until handlers that wait for it have ended. */
   [Symbol.asyncDispose](): Promise<void>;
 }
 

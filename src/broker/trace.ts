@@ -2,19 +2,21 @@
  * Trace context across a broker: W3C's traceparent, tracestate and baggage in the message headers.
  *
  * With @opentelemetry/api installed and set up, its propagator writes them at publish and its
- * context is active in handlers. Without it, what a message brought is passed on to whatever its
- * handler publishes, unchanged, as W3C asks of those that do not take part.
+ * context is active in handlers. Without it, a handler's publishes carry the trace headers of its
+ * message unchanged, as W3C requires of programs that do not take part in a trace.
  * Cost: a message without trace headers costs one property look-up.
  */
-import { AsyncLocalStorage } from 'node:async_hooks';
+import { currentScope, runInScope, withTrace } from './dispatch/scope.ts';
 
 type Headers = Readonly<Record<string, string>>;
 
 export interface Tracing {
-  /** The headers to publish with, here and now. */
+  /** The headers of a message, with those of the active trace. */
   inject(headers: Headers): Headers;
-  /** Runs a handler within the trace that a message brought. */
+  /** Runs a handler within the trace of its message. */
   run<T>(headers: Headers, handler: () => T): T;
+  /** Whether OpenTelemetry is set up, which then makes the spans. */
+  isActive(): boolean;
 }
 
 /** What of @opentelemetry/api is used. */
@@ -24,7 +26,7 @@ export interface OpenTelemetry {
     with<T>(context: object, run: () => T): T;
   };
   readonly propagation: {
-    /** The headers it writes: none where nobody has set a propagator. */
+    /** The headers it writes: none without a propagator. */
     fields(): readonly string[];
     inject(context: object, carrier: Record<string, string>): void;
     extract(context: object, carrier: Headers): object;
@@ -33,32 +35,34 @@ export interface OpenTelemetry {
 
 const TRACE_HEADERS = ['traceparent', 'tracestate', 'baggage'] as const;
 
-export function passingOn(): Tracing {
-  const brought = new AsyncLocalStorage<Headers>();
+export function passthroughTracing(): Tracing {
   return {
     inject(headers) {
-      const trace = brought.getStore();
-      return trace === undefined || headers.traceparent !== undefined
+      const trace = currentScope()?.trace;
+      return trace === undefined || trace === null || headers.traceparent !== undefined
         ? headers
         : { ...headers, ...trace };
     },
     run(headers, handler) {
       if (headers.traceparent === undefined) {
-        // A message without a trace must not inherit one from whoever set the delivery in motion.
-        return brought.getStore() === undefined ? handler() : brought.exit(handler);
+        // A message without a trace must not inherit the trace of the code that published it.
+        return (currentScope()?.trace ?? null) === null
+          ? handler()
+          : runInScope(withTrace(null), handler);
       }
       const trace: Record<string, string> = {};
       for (const name of TRACE_HEADERS) {
         if (headers[name] !== undefined) trace[name] = headers[name];
       }
-      return brought.run(trace, handler);
+      return runInScope(withTrace(trace), handler);
     },
+    isActive: () => false,
   };
 }
 
-/** Where the API is there and nobody has set it up, it propagates nothing: then passing on remains. */
-export function throughOpenTelemetry(api: OpenTelemetry): Tracing {
-  const passing = passingOn();
+/** Without a propagator OpenTelemetry propagates nothing: then headers are passed through. */
+export function openTelemetryTracing(api: OpenTelemetry): Tracing {
+  const passing = passthroughTracing();
   return {
     inject(headers) {
       if (headers.traceparent !== undefined) return headers;
@@ -72,6 +76,7 @@ export function throughOpenTelemetry(api: OpenTelemetry): Tracing {
       const extracted = api.propagation.extract(api.context.active(), headers);
       return passing.run(headers, () => api.context.with(extracted, handler));
     },
+    isActive: () => api.propagation.fields().length > 0,
   };
 }
 
@@ -82,8 +87,8 @@ export function loadTracing(): Promise<Tracing> {
   // The name is not a literal so that neither compiler nor bundler asks for the package.
   const name: string = '@opentelemetry/api';
   loaded ??= import(name).then(
-    (api: OpenTelemetry) => throughOpenTelemetry(api),
-    () => passingOn(),
+    (api: OpenTelemetry) => openTelemetryTracing(api),
+    () => passthroughTracing(),
   );
   return loaded;
 }

@@ -2,8 +2,8 @@
  * Connections for commands that block: one command at a time on each.
  *
  * A connection whose command has ended is kept for the next one, a few at most. A command that is
- * aborted is unblocked at the server first (CLIENT UNBLOCK): when data was already on its way the call
- * still resolves with it, so an abort loses no message.
+ * aborted is unblocked at the server first (CLIENT UNBLOCK): when the reply is already
+ * being sent, the call still resolves with it, so an abort loses no message.
  */
 import { RivuletError } from '../errors.ts';
 import type { CommandArgument } from './command-encoder.ts';
@@ -12,7 +12,7 @@ import type { ResolvedOptions } from './options.ts';
 import { type Reply, ReplyError } from './reply.ts';
 
 const MAX_IDLE = 8;
-/** How long an aborted command may take to answer before its connection is cut. */
+/** How long the server may take to reply to an aborted command; then the connection is closed. */
 const UNBLOCK_MS = 1_000;
 
 export class BlockingPool {
@@ -128,7 +128,7 @@ export function blockMsOf(args: readonly CommandArgument[]): number | undefined 
     const option = String(args[i]).toUpperCase();
     if (option === 'STREAMS') return undefined;
     if (option === 'BLOCK') return Math.max(0, Number(args[i + 1]) || 0);
-    // What a group and its consumer are called is no option, whatever it says.
+    // The names of group and consumer are not options.
     if (option === 'GROUP') i += 2;
   }
   return undefined;

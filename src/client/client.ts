@@ -2,16 +2,16 @@
  * The client: one connection shared by all calls, which it replaces when it is lost, and others for
  * commands that block.
  *
- * Calls made in one turn of the loop leave in one write, in the order of the calls. A call that was
- * sent and got no reply fails (CONNECTION_FAILED, TIMEOUT) and is never sent again, because nobody
- * knows whether it was executed; a call that was not yet sent waits for the next connection.
- * MULTI, WATCH and SELECT change the connection that everybody shares: use `transaction`, and `db`.
+ * Calls made in one turn of the event loop are sent in one write, in the order of the calls. A call that was
+ * sent and received no reply fails (CONNECTION_FAILED, TIMEOUT) and is never sent again, because the client
+ * cannot know whether the server executed it. A call that was not yet sent waits for the next connection.
+ * MULTI, WATCH and SELECT change the connection that all callers share: use `transaction`, and `db`.
  *
  *     await using client = await connect({ port: 7488 });
  *     const id = await client.call('XADD', 'orders', '*', 'total', 12);
  *
  * Limits: `maxInFlight` sent, `maxWaiting` waiting, `maxBlocking` blocked; beyond them calls are
- * refused, never gathered without end.
+ * refused.
  */
 import { EventEmitter } from 'node:events';
 import { RivuletError } from '../errors.ts';
@@ -27,13 +27,14 @@ import {
 } from './options.ts';
 import { type Reply, ReplyError } from './reply.ts';
 import { Subscriptions } from './subscriptions.ts';
+import { runTransaction } from './transaction.ts';
 
 export interface SendOptions {
   /** Abandons the call. One that was already sent may still be executed. */
   readonly signal?: AbortSignal;
   /**
-   * Says that the command blocks for up to so many milliseconds (0 = for ever), so that it gets a
-   * connection of its own. XREAD and XREADGROUP with BLOCK are recognised without it.
+   * The command blocks for up to this many milliseconds (0 = for ever): it gets a separate connection.
+   * XREAD and XREADGROUP with BLOCK are recognised without it.
    */
   readonly blockMs?: number;
 }
@@ -45,7 +46,7 @@ interface ClientEvents {
   reconnect: [];
   /** The connection was lost, or an attempt to replace it failed. */
   disconnect: [error: RivuletError];
-  /** The end: closed by us, or lost with `reconnect: false`. */
+  /** Closed by this client, or lost with `reconnect: false`. */
   close: [];
 }
 
@@ -53,7 +54,7 @@ interface ClientEvents {
 interface Waiting {
   readonly commands: readonly (readonly CommandArgument[])[];
   readonly pending: Pending;
-  /** Set when the caller has given up. */
+  /** The caller has abandoned the call. */
   isAbandoned: boolean;
 }
 
@@ -138,18 +139,11 @@ export class Client extends EventEmitter<ClientEvents> implements AsyncDisposabl
 
   /**
    * MULTI, the commands, EXEC. Resolves with EXEC's replies (errors among them); rejects when the
-   * transaction was refused, and then nothing was executed.
+   * transaction was refused, and then nothing was executed. Takes two round trips: a user who may not run
+   * MULTI is refused before the commands are sent, which the server would otherwise run one by one.
    */
-  async transaction(commands: readonly (readonly CommandArgument[])[]): Promise<Reply[]> {
-    const replies = await this.pipeline([['MULTI'], ...commands, ['EXEC']]);
-    const result = replies.at(-1) as Reply;
-    if (Array.isArray(result)) return result;
-    const cause = replies.find((reply) => reply instanceof ReplyError);
-    const error =
-      result instanceof ReplyError
-        ? result
-        : new ReplyError('ERR the transaction was not executed');
-    throw cause === undefined || cause === error ? error : Object.assign(error, { cause });
+  transaction(commands: readonly (readonly CommandArgument[])[]): Promise<Reply[]> {
+    return runTransaction((each) => this.pipeline(each), commands);
   }
 
   /** Waits for the replies of what was sent, then closes. Calls from now on are refused. */
@@ -192,14 +186,14 @@ export class Client extends EventEmitter<ClientEvents> implements AsyncDisposabl
       return;
     }
     this.#connection = connection;
-    // What is waiting may be one more subscription, or the end of one: those kept from before go first.
+    // Waiting calls may subscribe or unsubscribe too: existing subscriptions are renewed before them.
     for (const args of this.#subscriptions.commands()) {
       connection.send(args, { reply: () => {}, fail: () => {} }, 0, args.length - 1);
     }
     this.#pump();
   }
 
-  /** Sends at once where it can; otherwise returns the place in the queue. */
+  /** Sends at once if possible; otherwise returns the place in the queue. */
   #send(args: readonly CommandArgument[], pending: Pending): Waiting | undefined {
     if (this.#waiting.length === 0 && this.#connection?.hasRoom === true) {
       this.#write(this.#connection, [args], pending);
@@ -235,7 +229,7 @@ export class Client extends EventEmitter<ClientEvents> implements AsyncDisposabl
       return;
     }
     try {
-      // A pipeline or transaction with one bad argument sends nothing of it.
+      // A pipeline or transaction with a bad argument sends nothing.
       connection.sendAll(outgoing);
     } catch (error) {
       const cause = error as Error;
@@ -243,7 +237,7 @@ export class Client extends EventEmitter<ClientEvents> implements AsyncDisposabl
     }
   }
 
-  /** Sends what waits, as far as there is room. */
+  /** Sends waiting calls, as far as there is room. */
   #pump(): void {
     const connection = this.#connection;
     if (connection === undefined) return;
@@ -291,7 +285,7 @@ export class Client extends EventEmitter<ClientEvents> implements AsyncDisposabl
   }
 }
 
-/** A promise's two ends, as whoever waits for a reply. */
+/** A promise that a reply settles. */
 class Call implements Pending {
   readonly #resolve: (reply: Reply) => void;
   readonly fail: (error: RivuletError) => void;

@@ -1,7 +1,7 @@
 /**
  * Writes commands, as arrays of bulk strings, one after another into one buffer.
  *
- * Holds: the commands not yet handed to a socket. `take` gives them away in one piece.
+ * Holds: the commands not yet handed to a socket. `take` returns them in one piece.
  * Cost: short text is written byte by byte without a call into C++ and without an intermediate
  * buffer; nothing is allocated per command.
  */
@@ -35,10 +35,10 @@ export class CommandEncoder {
     }
   }
 
-  /** Everything written so far; the encoder is then empty. The bytes are the caller's. */
+  /** Returns everything written so far and empties the encoder. The bytes belong to the caller. */
   take(): Buffer {
     const taken = this.#buffer.subarray(0, this.#length);
-    // The socket may hold on to these bytes, so what comes next goes behind them or elsewhere.
+    // The socket may still use these bytes, so later commands are written after them or elsewhere.
     const left = this.#buffer.length - this.#length;
     this.#buffer =
       left >= INITIAL / 4 ? this.#buffer.subarray(this.#length) : Buffer.allocUnsafeSlow(INITIAL);

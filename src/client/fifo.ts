@@ -1,7 +1,7 @@
 /**
  * A queue: first in, first out, in a ring that doubles when full.
  *
- * Cost: O(1) each way; the ring keeps its size, and holds no reference to what has left.
+ * Cost: O(1) each way; the ring keeps its size, and holds no reference to items that were taken.
  */
 export class Fifo<T> {
   #ring: (T | undefined)[] = new Array(64).fill(undefined);

@@ -1,5 +1,5 @@
 /**
- * The one check of options: a table of rows says what each option may be.
+ * Checks options against a table that has one row for each option.
  *
  * Holds: the kinds of rows and the function that checks an object against its table. Invariant: a
  * value that passes is of the row's type, finite, in range and, where it counts something, whole; a
@@ -22,18 +22,25 @@ export type OptionRow =
   | NumberRow
   | { readonly kind: 'boolean' }
   | { readonly kind: 'text'; readonly check?: (value: string, name: string) => void }
-  | { readonly kind: 'one of'; readonly values: readonly string[] }
+  | {
+      readonly kind: 'one of';
+      readonly values: readonly string[];
+      /** Values of earlier versions, and what they are called now. */
+      readonly renamed?: Readonly<Record<string, string>>;
+    }
+  /** An option of earlier versions: refused, with its new name. */
+  | { readonly kind: 'renamed'; readonly to: string }
   | { readonly kind: 'date' }
   | { readonly kind: 'signal' }
   | { readonly kind: 'group'; readonly table: OptionTable }
-  /** Checked by a function of its own, which throws where the value is wrong. */
+  /** Checked by a function that throws when the value is wrong. */
   | { readonly kind: 'other'; readonly check: (value: unknown, name: string) => void };
 
 export type OptionTable = Readonly<Record<string, OptionRow>>;
 
 /** setTimeout's limit: 24.8 days. */
 export const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
-/** A hundred years: beyond it a delay is a mistake, and no server's clock takes it. */
+/** A hundred years: a longer delay is a mistake, and servers do not accept it. */
 export const LONGEST_DELAY_MS = 100 * 366 * 86_400_000;
 
 /** A duration that a timer of this process waits for. */
@@ -50,7 +57,7 @@ export function count(min: number, max: number, unit = ''): NumberRow {
   return { kind: 'number', min, max, integer: true, unit };
 }
 
-/** Throws INVALID_ARGUMENT for the first option that is wrong. `prefix` stands before names. */
+/** Throws INVALID_ARGUMENT for the first option that is wrong. `prefix` is put before names. */
 export function checkOptions(table: OptionTable, given: unknown, prefix = ''): void {
   if (given === undefined) return;
   if (typeof given !== 'object' || given === null || Array.isArray(given)) {
@@ -61,6 +68,9 @@ export function checkOptions(table: OptionTable, given: unknown, prefix = ''): v
     const value = (given as Record<string, unknown>)[name];
     const row = Object.hasOwn(table, name) ? table[name] : undefined;
     if (row === undefined) throw unknownOption(table, name, prefix);
+    if (row.kind === 'renamed') {
+      throw invalid(`the option ${prefix}${name} is now called ${prefix}${row.to}`);
+    }
     if (value !== undefined) checkValue(row, value, prefix + name);
   }
 }
@@ -76,7 +86,7 @@ export function invalid(text: string): RivuletError {
   return new RivuletError('INVALID_ARGUMENT', text);
 }
 
-/** A value as an error text shows it: short, and never the inside of an object. */
+/** A value for an error text: short, without the contents of objects. */
 export function shown(value: unknown): string {
   switch (typeof value) {
     case 'string': {
@@ -113,6 +123,10 @@ function checkValue(row: OptionRow, value: unknown, name: string): void {
       return;
     case 'one of':
       if (!row.values.includes(value as string)) {
+        const renamed = renamedTo(row.renamed, value);
+        if (renamed !== null) {
+          throw invalid(`${name}: ${shown(value)} is now called ${JSON.stringify(renamed)}`);
+        }
         const choice = row.values.map((each) => JSON.stringify(each)).join(', ');
         throw invalid(`${name} is one of ${choice}, not ${shown(value)}`);
       }
@@ -137,6 +151,11 @@ function checkValue(row: OptionRow, value: unknown, name: string): void {
   }
 }
 
+function renamedTo(names: Readonly<Record<string, string>> = {}, value: unknown): string | null {
+  if (typeof value !== 'string' || !Object.hasOwn(names, value)) return null;
+  return names[value] ?? null;
+}
+
 /** One value outside of an object: an argument. */
 export function checkNumber(row: NumberRow, value: unknown, name: string): void {
   const { min, max, integer, unit } = row;
@@ -153,7 +172,7 @@ export function checkNumber(row: NumberRow, value: unknown, name: string): void 
 }
 
 function unknownOption(table: OptionTable, name: string, prefix: string): RivuletError {
-  const known = Object.keys(table);
+  const known = Object.keys(table).filter((each) => table[each]?.kind !== 'renamed');
   const nearest = nearestName(name, known);
   const hint =
     nearest === null ? `there are ${known.sort().join(', ')}` : `did you mean ${prefix}${nearest}?`;

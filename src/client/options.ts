@@ -22,7 +22,7 @@ export interface ReconnectOptions {
   readonly maxMs?: number;
   /** Each wait is this times the one before. @default 2 */
   readonly factor?: number;
-  /** Waits a random time between half and the whole of it, so that clients do not come in step. @default true */
+  /** Waits a random time between half and the whole of it, so that clients do not reconnect at the same moment. @default true */
   readonly jitter?: boolean;
 }
 
@@ -48,9 +48,9 @@ export interface ClientOptions {
   /** How long connecting, with its handshake, may take, in milliseconds. 0 = for ever. @default 10000 */
   readonly connectTimeoutMs?: number;
   /**
-   * How long a reply may take, in milliseconds; then the connection is given up, because replies
-   * come in order and the next ones would be late as well. A blocking command may take as much
-   * longer as it asks to block. 0 = for ever. @default 30000
+   * How long a reply may take, in milliseconds; then the connection is closed, because replies
+   * come in order and the next ones would be late too. A blocking command may take longer by the
+   * time for which it blocks. 0 = for ever. @default 30000
    */
   readonly timeoutMs?: number;
   /** Commands sent and not yet answered; further ones wait. @default 16384 */
@@ -109,7 +109,7 @@ export function resolveOptions(options: ClientOptions): ResolvedOptions {
   return resolved;
 }
 
-/** A timer of more than 24.8 days would fire at once: such a time, and Infinity, is no limit. */
+/** A timer of more than 24.8 days would fire at once: such a time, and Infinity, mean no limit. */
 function limitOf(ms: number): number {
   return ms > LONGEST_TIMEOUT_MS ? 0 : ms;
 }

@@ -56,6 +56,11 @@ export class ReplyParser {
     this.#maxDepth = limits.maxDepth ?? 64;
   }
 
+  /** Whether a piece of this many bytes is a part of a long string, and is copied as it is read. */
+  copies(length: number): boolean {
+    return this.#long !== null && this.#longFilled + length <= this.#long.length;
+  }
+
   /** Reads a piece, calling the listener for each reply that it completes. Throws on what is not RESP. */
   feed(chunk: Buffer): void {
     if (this.#long !== null) chunk = this.#feedLong(this.#long, chunk);
@@ -139,7 +144,7 @@ export class ReplyParser {
         this.#at = start;
         return false;
       }
-      // The string and its line end get a buffer of their own, filled as the pieces come.
+      // The string and its line end get a new buffer, filled as the pieces come.
       this.#long = Buffer.allocUnsafeSlow(length + 2);
       this.#longType = type;
       this.#longFilled = this.#buffer.copy(this.#long, 0, from);
@@ -196,7 +201,7 @@ export class ReplyParser {
     if (--frame.missing === 0) this.#closeFrames();
   }
 
-  /** The innermost array is full: it is a value of its own now. */
+  /** The innermost array is full: it is a complete value now. */
   #closeFrames(): void {
     const frame = this.#frames.pop() as Frame;
     if (frame.type === 0x7c) return; // An attribute stands before the value that it is about.

@@ -13,7 +13,7 @@
  * | map | ReplyMap |
  * | error | ReplyError: rejects the call; inside an array it is a value, as in EXEC |
  *
- * A Buffer is a view of the bytes as they arrived from the socket: whoever keeps a small one for long
+ * A Buffer is a view of the bytes as they arrived from the socket: code that keeps a small one for long
  * should copy it, because it keeps up to 64 KiB of its neighbours in memory.
  */
 import { type ErrorCode, RivuletError } from '../errors.ts';

@@ -9,7 +9,7 @@ import { RivuletError } from '../errors.ts';
 import { bytesCodec } from './bytes.ts';
 import type { Codec } from './codec.ts';
 import { jsonCodec } from './json.ts';
-import { protoCodec } from './proto.ts';
+import { protoCodec } from './proto/proto.ts';
 import { textCodec } from './text.ts';
 
 /** Codecs by name that are loaded when first asked for. */
@@ -55,6 +55,15 @@ export class Codecs {
     const codec = this.#byName.get(name);
     if (codec === undefined) throw this.#unknown(name);
     return codec;
+  }
+
+  /** What a codec writes, by its name or by a content type that it reads; it need not be loaded. */
+  contentTypeOf(nameOrType: string): string {
+    const known = this.#byName.get(nameOrType);
+    if (known !== undefined) return known.contentTypes[0] as string;
+    if (this.canLoad(nameOrType)) return mediaType(nameOrType);
+    for (const [type, name] of LAZY_TYPES) if (name === nameOrType) return type;
+    throw this.#unknown(nameOrType);
   }
 
   /** The codec of a message. No content type at all means JSON, go-micro's default for clients. */

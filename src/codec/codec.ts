@@ -38,7 +38,7 @@ export interface TypeDescription {
 export interface Codec {
   /** `json`, `text`, `bytes`, `proto`, `msgpack`, `bson`. */
   readonly name: string;
-  /** Every content type that this codec reads; it writes the first unless told another. */
+  /** Every content type that this codec reads; it writes the first unless the caller names another. */
   readonly contentTypes: readonly string[];
   /** Throws VALIDATION_FAILED for a value that this form cannot carry. */
   encode(value: unknown, type?: MessageType | null): Uint8Array;

@@ -9,7 +9,6 @@
 import { RivuletError } from '../errors.ts';
 import type { Codec, MessageType } from './codec.ts';
 
-const encoder = new TextEncoder();
 const decoder = new TextDecoder('utf-8', { fatal: true });
 
 export const jsonCodec: Codec = createJsonCodec('camel');
@@ -23,10 +22,11 @@ export function createJsonCodec(names: 'proto' | 'camel'): Codec {
       if (value === undefined && !type) return EMPTY;
       const json = type ? type.toJson(value, names) : value;
       try {
-        const text = JSON.stringify(json, replacer);
+        // A replacer is called for every key: most values need none.
+        const text = isPlain(json, 0) ? JSON.stringify(json) : JSON.stringify(json, replacer);
         // Functions and symbols have no JSON form.
         if (text === undefined) throw new TypeError(`a ${typeof json} has no JSON form`);
-        return encoder.encode(text);
+        return Buffer.from(text, 'utf8');
       } catch (cause) {
         throw new RivuletError('VALIDATION_FAILED', `no JSON form: ${textOf(cause)}`, { cause });
       }
@@ -45,6 +45,26 @@ export function createJsonCodec(names: 'proto' | 'camel'): Codec {
 }
 
 const EMPTY = new Uint8Array(0);
+
+/** How deep is looked; what is deeper is written with the replacer. */
+const MAX_DEPTH = 20;
+
+/** Whether JSON.stringify alone writes the value as the replacer would. */
+function isPlain(value: unknown, depth: number): boolean {
+  if (typeof value !== 'object') return typeof value !== 'bigint';
+  if (value === null) return true;
+  // A toJSON could give anything, also one of a list.
+  if (depth === MAX_DEPTH || (value as { toJSON?: unknown }).toJSON !== undefined) return false;
+  if (Array.isArray(value)) {
+    for (const each of value) if (!isPlain(each, depth + 1)) return false;
+    return true;
+  }
+  const prototype = Object.getPrototypeOf(value);
+  if (prototype !== Object.prototype && prototype !== null) return false;
+  const own = value as Record<string, unknown>;
+  for (const key in own) if (!isPlain(own[key], depth + 1)) return false;
+  return true;
+}
 
 function replacer(this: unknown, key: string, value: unknown): unknown {
   if (typeof value === 'bigint') return value.toString();

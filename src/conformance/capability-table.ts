@@ -1,8 +1,8 @@
 /**
  * Capabilities as a table in Markdown: a column for each broker, a row for each capability.
  *
- * Documentation that is made of this, and compared with it in the suite's run, says what connected
- * brokers claim and nothing else.
+ * The documentation's table is written from this and compared with it when the suite runs, so that it
+ * says exactly what connected brokers claim.
  */
 import type { Capabilities } from '../broker/capabilities.ts';
 
@@ -15,6 +15,8 @@ const rows: Readonly<Record<string, (claimed: Readonly<Capabilities>) => string>
   'dead letter and acknowledgement': ({ deadLetter }) => deadLetter,
   'publish ids are remembered': ({ dedup }) =>
     dedup === null ? 'no' : `${Math.round(dedup.windowMs / 1000)} s${idsOf(dedup.maxIds)}`,
+  'a retried publish without an id is stored': ({ retriedPublish }) =>
+    retriedPublish.replaceAll('-', ' '),
   'replay from an id': ({ replayById }) => yesNo(replayById),
   'replay from a time': ({ replayByTime }) => yesNo(replayByTime),
   'order per key, keys in parallel': ({ orderPerKey }) => yesNo(orderPerKey),
@@ -23,6 +25,8 @@ const rows: Readonly<Record<string, (claimed: Readonly<Capabilities>) => string>
   'topics with wildcards': ({ wildcards }) => yesNo(wildcards),
   'request and reply': ({ requestReply }) => yesNo(requestReply),
   'list of pending messages': ({ pendingList }) => PENDING[pendingList],
+  'an attempt is a': ({ attempts }) => (attempts === 'deliveries' ? 'delivery' : 'hand-over'),
+  'a message trimmed while pending is': ({ trimmedPending }) => TRIMMED[trimmedPending],
   'extend the deadline': ({ extend }) => yesNo(extend),
   'messages wait for absent groups': ({ persistent }) => yesNo(persistent),
   'largest body': ({ maxBodyBytes }) => bytes(maxBodyBytes),
@@ -41,6 +45,13 @@ const PENDING: Readonly<Record<Capabilities['pendingList'], string>> = {
   entries: "the group's",
   own: "this process's",
   none: 'no',
+};
+
+const TRIMMED: Readonly<Record<Capabilities['trimmedPending'], string>> = {
+  reported: 'reported',
+  own: 'reported by the subscription that gave it back',
+  kept: 'kept until it is settled',
+  none: 'never there',
 };
 
 /** The cells of one broker's column, from the first row on. */
@@ -62,7 +73,7 @@ export function capabilityTable(
   ];
 }
 
-/** One broker's cells in a table that `capabilityTable` has made; null when it has no such column. */
+/** One broker's cells in a table made by `capabilityTable`; null where it has no such column. */
 export function columnIn(table: readonly string[], name: string): string[] | null {
   const cells = table.map((line) => line.split('|').map((cell) => cell.trim()));
   const at = cells[0]?.indexOf(`\`${name}\``) ?? -1;

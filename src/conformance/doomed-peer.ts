@@ -1,5 +1,5 @@
 /**
- * A process of its own that consumes, and ends itself on messages with a certain text.
+ * A child process that consumes, and ends itself on messages with a certain text.
  *
  * `runDoomed` is called by cases; the same file, run as a program, is the process. It writes a line
  * for each hand-over into a file before anything else happens, so that the line outlives the process.
@@ -10,8 +10,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { openBroker } from '../broker/open-broker.ts';
-import type { SubscribeOptions } from '../broker/options.ts';
-import { text } from './world.ts';
+import type { SubscribeOptions } from '../broker/options/options.ts';
+import { text } from './case-context.ts';
 
 export interface Doom {
   readonly topic: string;
@@ -22,26 +22,26 @@ export interface Doom {
   readonly how: 'kill' | 'exit';
   /** How long a handler of another message takes, ms; 0 = it returns at once. */
   readonly workMs: number;
-  /** After this many hand-overs of other messages have succeeded the process leaves in order. */
+  /** After this many successful hand-overs of other messages the process disconnects and ends. */
   readonly enough: number;
-  /** Those that an earlier run had: they do not count. */
+  /** Texts that earlier runs were handed: they do not count. */
   readonly known?: readonly string[];
-  /** It does not leave before so many hand-overs of the poison, unless that is dead-lettered. */
+  /** It does not leave before this many hand-overs of the poison, unless the poison is dead-lettered. */
   readonly poisonLeft: number;
 }
 
 export interface HandOver {
   readonly text: string;
   readonly attempt: number;
-  /** In which run of the process it was. */
+  /** The run of the process. */
   readonly run: number;
 }
 
 const RUN_MS = 20_000;
 
 /**
- * Runs the process again and again, until it leaves in order or `runs` are used up. Returns every
- * hand-over of every run, in order.
+ * Runs the process until it leaves by itself, at most `runs` times. Returns every hand-over of every
+ * run, in order.
  */
 export async function runDoomed(url: string, doom: Doom, runs: number): Promise<HandOver[]> {
   const directory = mkdtempSync(join(tmpdir(), 'rivulet-doomed-'));
@@ -69,7 +69,7 @@ export async function runDoomed(url: string, doom: Doom, runs: number): Promise<
   }
 }
 
-/** Other messages that have been handed over: each counts once. */
+/** How many other messages were handed over; each counts once. */
 function succeeded(seen: readonly HandOver[], { poison }: Doom): number {
   return new Set(seen.map((each) => each.text).filter((each) => each !== poison)).size;
 }
@@ -101,7 +101,7 @@ async function main(url: string, doom: Doom, file: string): Promise<void> {
   let deadLettered = false;
   const leaveWhenDone = () => {
     if (names.size < enough || running > 0) return;
-    // The poison still has to come to its end: it ends this process too.
+    // The poison has attempts left, which end this process too.
     if (poisonLeft > 0 && !deadLettered) return;
     setTimeout(() => void broker.disconnect().then(() => process.exit(0)), 300);
   };
@@ -131,5 +131,5 @@ async function main(url: string, doom: Doom, file: string): Promise<void> {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const [url = '', doom = '{}', file = ''] = process.argv.slice(2);
-  await main(url, JSON.parse(doom), file);
+  void main(url, JSON.parse(doom), file);
 }

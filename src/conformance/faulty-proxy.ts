@@ -1,9 +1,9 @@
 /**
- * A TCP proxy that misbehaves when told to: for outages that killing a server does not show.
+ * A TCP proxy with faults on demand: for outages that killing a server does not show.
  *
- * Modes: `pass`; `black hole` (bytes are read and thrown away, both ways, connections stay open);
- * `half open` (what clients send goes nowhere, what the server sends still comes); `refuse` (new
- * connections are reset). `cut` resets those there are. Latency delays every chunk and keeps order.
+ * Modes: `pass`; `black hole` (the bytes of both directions are discarded, connections stay open);
+ * `half open` (only the bytes of clients are discarded); `refuse` (new connections are reset). `cut`
+ * resets open connections. Latency delays every chunk and keeps their order.
  */
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 

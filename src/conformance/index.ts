@@ -1,21 +1,25 @@
 /**
- * The suite that says who conforms: everything the Broker contract promises, failures included.
+ * The conformance suite for brokers: everything that the Broker contract promises, failures included.
  *
- * Give it a test runner (node:test's `describe`, `test`, `before`, `after`) and a factory of a
- * backing server; it registers one test per case. A case is skipped for one reason only: a
- * capability that the broker does not claim, or something its backing cannot do to itself (being
- * killed, say); the skip names it.
+ * Give it a test runner (node:test's `describe`, `test`, `before`, `after`) and a factory of a fixture;
+ * it registers one test per case. A case is skipped only where the broker does not claim a capability,
+ * or the fixture lacks something, such as a way to kill its server. The skip names it.
  */
 import { randomBytes } from 'node:crypto';
 import type { Capabilities } from '../broker/capabilities.ts';
+import { type Case, CaseContext, type Fixture } from './case-context.ts';
 import { args } from './cases/arguments.ts';
 import { attempts } from './cases/attempts.ts';
 import { batches } from './cases/batches.ts';
+import { bodies } from './cases/bodies.ts';
+import { calls } from './cases/calls.ts';
 import { closing } from './cases/closing.ts';
+import { connectionFaults } from './cases/connection-faults.ts';
 import { deadLetters } from './cases/dead-letters.ts';
 import { delays } from './cases/delays.ts';
 import { flow } from './cases/flow.ts';
 import { groups } from './cases/groups.ts';
+import { loops } from './cases/loops.ts';
 import { neighbours } from './cases/neighbours.ts';
 import { order } from './cases/order.ts';
 import { outages } from './cases/outages.ts';
@@ -24,11 +28,16 @@ import { refusals } from './cases/refusals.ts';
 import { replaying } from './cases/replaying.ts';
 import { requests } from './cases/requests.ts';
 import { retries } from './cases/retries.ts';
-import { type Backing, type Case, World } from './world.ts';
 
 export { capabilityColumn, capabilityTable, columnIn } from './capability-table.ts';
+export type { Case, Fixture, Fixture as Backing } from './case-context.ts';
+export { type CodecFixture, codecCases, codecConformance } from './codec/suite.ts';
 export { FaultyProxy, type ProxyMode } from './faulty-proxy.ts';
-export type { Backing, Case } from './world.ts';
+export type { CaseRunner, CaseSetup, FixtureCase } from './register-cases.ts';
+export { type RegistryFixture, registryConformance } from './registry/suite.ts';
+export { type RpcFixture, rpcCases, rpcConformance } from './rpc/suite.ts';
+export { type SelectorFixture, selectorCases, selectorConformance } from './selector/suite.ts';
+export { type TransportFixture, transportCases, transportConformance } from './transport/index.ts';
 
 /** The part of node:test that is used. */
 export interface Runner {
@@ -46,14 +55,14 @@ export interface Runner {
 export interface ConformanceSetup {
   readonly name: string;
   readonly runner: Runner;
-  readonly factory: () => Promise<Backing>;
+  readonly factory: () => Promise<Fixture>;
   /** Only cases whose group and name contain this. */
   readonly only?: string;
-  /** Looks at what a connected broker claims: whether documentation says the same. */
+  /** Checks what a connected broker claims, against documentation for example. */
   readonly capabilities?: (claimed: Readonly<Capabilities>) => void;
   /**
-   * How many cases run side by side, for servers on which they mostly wait. Those that count
-   * connections, harm the server or block the process stay alone. @default 1
+   * How many cases run in parallel, for servers on which they mostly wait. Cases that count
+   * connections, harm the server or block the process run alone. @default 1
    */
   readonly sideBySide?: number;
 }
@@ -61,6 +70,7 @@ export interface ConformanceSetup {
 /** Every case, by group, in the order they run: those that harm the server come last. */
 export const cases: Readonly<Record<string, readonly Case[]>> = {
   publishing,
+  bodies,
   groups,
   retries,
   attempts,
@@ -68,33 +78,35 @@ export const cases: Readonly<Record<string, readonly Case[]>> = {
   order,
   flow,
   batches,
+  loops,
   delays,
   replaying,
   requests,
+  calls,
   refusals,
   arguments: args,
   neighbours,
   closing,
-  outages,
+  outages: [...connectionFaults, ...outages],
 };
 
-/** Groups whose cases stay alone. */
+/** Groups whose cases run alone. */
 const ALONE: readonly string[] = ['closing', 'outages'];
 
 export function conformance(setup: ConformanceSetup): void {
   const { name, runner, factory, only = '', capabilities, sideBySide = 1 } = setup;
   runner.describe(`${name}: conformance`, () => {
-    let backing: Backing;
+    let fixture: Fixture;
     runner.before(
       async () => {
-        backing = await factory();
+        fixture = await factory();
       },
       { timeout: 120_000 },
     );
-    runner.after(async () => backing?.[Symbol.asyncDispose](), { timeout: 60_000 });
+    runner.after(async () => fixture?.[Symbol.asyncDispose](), { timeout: 60_000 });
     if (capabilities !== undefined) {
       runner.test('capabilities: as documented', { timeout: 60_000 }, async () => {
-        await using broker = await backing.open();
+        await using broker = await fixture.open();
         capabilities(broker.capabilities);
       });
     }
@@ -103,9 +115,9 @@ export function conformance(setup: ConformanceSetup): void {
         if (!`${group}: ${each.name}`.includes(only)) continue;
         const timeout = each.timeoutMs ?? 60_000;
         runner.test(`${group}: ${each.name}`, { timeout }, async (context) => {
-          const reason = await reasonToSkip(each, backing);
+          const reason = await reasonToSkip(each, fixture);
           if (reason !== null) context.skip(reason);
-          else await runCase(each, backing);
+          else await runCase(each, fixture);
         });
       }
     };
@@ -131,23 +143,22 @@ export function conformance(setup: ConformanceSetup): void {
   });
 }
 
-async function reasonToSkip(each: Case, backing: Backing): Promise<string | null> {
+async function reasonToSkip(each: Case, fixture: Fixture): Promise<string | null> {
   for (const use of each.uses ?? []) {
-    if (use === 'processUrl' && backing.url !== undefined) continue;
-    if (backing[use] === undefined) return `the backing has no ${String(use)}`;
+    if (use === 'processUrl' && fixture.url !== undefined) continue;
+    if (fixture[use] === undefined) return `the fixture has no ${String(use)}`;
   }
-  if (backing.notYet?.includes(each.name)) return 'not yet';
   if (each.needs === undefined) return null;
-  await using broker = await backing.open(each.options);
+  await using broker = await fixture.open(each.options);
   const missing = each.needs(broker.capabilities);
   return missing === null ? null : `capability ${missing}`;
 }
 
-async function runCase(each: Case, backing: Backing): Promise<void> {
-  const world = new World(backing, `conformance.${randomBytes(4).toString('hex')}`);
+async function runCase(each: Case, fixture: Fixture): Promise<void> {
+  const context = new CaseContext(fixture, `conformance.${randomBytes(4).toString('hex')}`);
   try {
-    await each.run(world);
+    await each.run(context);
   } finally {
-    await world.end();
+    await context.end();
   }
 }

@@ -1,21 +1,21 @@
 /**
- * A process of its own that consumes or responds, to be killed with work in its hands.
+ * A child process that consumes or responds, to be killed while it works.
  *
- * `startPeer` is called by cases; the same file, run as a program, is the peer. It prints what it
- * has been given, one line each, and settles nothing.
+ * `startPeer` is called by cases; the same file, run as a program, is the peer. It sends its parent one
+ * line for each message that it receives, and settles nothing.
  */
 import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { openBroker } from '../broker/open-broker.ts';
-import { Seen } from './world.ts';
+import { Seen } from './case-context.ts';
 
 export interface Peer {
-  /** What it was given; the line `ready` has been taken off. */
+  /** One line for each message that it received. */
   readonly lines: Seen<string>;
   kill(): void;
 }
 
-/** `hold`: takes messages and keeps them. `hang`: takes requests and never answers. */
+/** `hold`: receives messages and settles none. `hang`: receives requests and never replies. */
 export async function startPeer(
   url: string,
   role: 'hold' | 'hang',
@@ -60,5 +60,5 @@ async function main(url: string, role: string, topic: string, group: string): Pr
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const [url = '', role = '', topic = '', group = ''] = process.argv.slice(2);
-  await main(url, role, topic, group);
+  void main(url, role, topic, group);
 }

@@ -14,18 +14,18 @@ import { StreamId } from '../stream/stream-id.ts';
 import { scratch } from '../util/scratch.ts';
 import type { Consumer } from './consumer.ts';
 import { countDown, countUp, FATAL_COUNT } from './delivery-count.ts';
+import { IdleScan, isIdle } from './delivery-order/idle-scan.ts';
 import type { ConsumerGroup } from './group.ts';
-import { IdleWalk, isIdle } from './idle-walk.ts';
-import { PendingCursor } from './pending-cursor.ts';
-import { CONDEMNED, NOBODY, PARKED } from './pending-page.ts';
-import type { StreamView } from './stream-view.ts';
+import { PendingCursor } from './pending/pending-cursor.ts';
+import { AWAITING_DEAD_LETTER, DELAYED, UNOWNED } from './pending/pending-page.ts';
+import type { EntryAsker, StreamView } from './stream-view.ts';
 
 export interface ClaimSink {
   /** True = no further entry, please (MAXSIZE). Asked before each entry by `claimIdle` alone. */
   readonly full?: boolean;
   /**
    * The entry is now the consumer's; the cursor shows its new time and count. `idle` (ms, 0 where
-   * the clock went back) and `count` are those from before. An entry of nobody has the delivery time
+   * the clock went back) and `count` are those from before. An entry without a consumer has the delivery time
    * 0, so its `idle` is `now`, as Redis replies it. `unsettled`: a consumer had it and neither
    * acknowledged it nor gave it back.
    */
@@ -35,7 +35,7 @@ export interface ClaimSink {
 }
 
 export interface ClaimOptions {
-  /** Claims only what has been idle this long (isIdle), ms; 0 = whatever it is, at rest or not. */
+  /** Claims only what has been idle this long (isIdle), ms; 0 = any entry, delayed ones too. */
   minIdle: number;
   /** Delivery time to set, unix ms: now, now - IDLE, or TIME; the caller has already capped it at now. */
   time: number;
@@ -81,12 +81,12 @@ export interface AutoClaimOptions {
 }
 
 /**
- * XAUTOCLAIM from `start` on. Sets `next` to the id at which the next call goes on, 0-0 at the end.
+ * XAUTOCLAIM from `start` on; the ids that `entries` is asked for ascend. Sets `next` to the id at which the next call goes on, 0-0 at the end.
  * `next` may be the same object as `start`.
  */
 export function autoClaim(
   group: ConsumerGroup,
-  stream: StreamView,
+  entries: EntryAsker,
   consumer: Consumer,
   start: StreamId,
   options: AutoClaimOptions,
@@ -99,7 +99,7 @@ export function autoClaim(
   let attempts = options.count * 10;
   let more = group.pending.seek(start, at);
   for (; more && attempts > 0 && left > 0; attempts--, more = at.next()) {
-    if (!stream.has(at.id)) {
+    if (!entries.has(at.id)) {
       dropDangling(group, at, sink);
       left--;
     } else if (isIdle(at, options.minIdle, now)) {
@@ -113,8 +113,8 @@ export function autoClaim(
 
 /**
  * XREADGROUP CLAIM: takes up to `limit` entries, the longest idle first, that have been idle for at
- * least `minIdle` ms; released ones come before all, first released first. Dangling ones are skipped
- * and left. Returns how many were claimed. The first call builds the group's delivery order.
+ * least `minIdle` ms; released ones come before all, first released first. Dangling ones are left, and
+ * set aside, so that they are not looked at again. Returns how many were claimed. The first call builds the group's delivery order.
  */
 export function claimIdle(
   group: ConsumerGroup,
@@ -126,10 +126,13 @@ export function claimIdle(
   sink: ClaimSink,
 ): number {
   const at = claimCursor;
-  const walk = new IdleWalk(group.pending, minIdle, now);
+  const walk = new IdleScan(group.pending, minIdle, now);
   let claimed = 0;
   while (claimed < limit && sink.full !== true && walk.next(at)) {
-    if (!stream.has(at.id)) continue;
+    if (!stream.has(at.id)) {
+      group.pending.setAside(at);
+      continue;
+    }
     take(group, at, consumer, now, -1, false, now, sink);
     claimed++;
   }
@@ -139,7 +142,7 @@ export function claimIdle(
 /**
  * Which deliveries count. A consumer that fetches ahead of its handlers says how many of the entries
  * it hands over at once; the delivery count of the others stays as it is. So does that of an entry
- * that a consumer had and did not settle: it is handed over alone, and counted by a claim of its own.
+ * that a consumer had and did not settle: it is handed over alone, and counted by a separate claim.
  */
 export interface HandOverBudget {
   left: number;
@@ -170,7 +173,7 @@ export function claimDue(
   budget: HandOverBudget | null = null,
 ): number {
   const at = claimCursor;
-  const walk = new IdleWalk(group.pending, minIdle, now);
+  const walk = new IdleScan(group.pending, minIdle, now);
   let claimed = 0;
   while (claimed < limit && looks > 0 && sink.full !== true && walk.next(at)) {
     if (!stream.has(at.id)) {
@@ -206,7 +209,7 @@ export function findDue(
   sink: Pick<ClaimSink, 'deleted'>,
 ): Search {
   const at = claimCursor;
-  const walk = new IdleWalk(group.pending, minIdle, now);
+  const walk = new IdleScan(group.pending, minIdle, now);
   for (; walk.next(at); looks--) {
     if (looks === 0) return 'unfinished';
     if (!stream.has(at.id)) {
@@ -229,8 +232,11 @@ export function canClaimIdle(
   now: number,
 ): boolean {
   const at = claimCursor;
-  const walk = new IdleWalk(group.pending, minIdle, now);
-  while (walk.next(at)) if (stream.has(at.id)) return true;
+  const walk = new IdleScan(group.pending, minIdle, now);
+  while (walk.next(at)) {
+    if (stream.has(at.id)) return true;
+    group.pending.setAside(at);
+  }
   return false;
 }
 
@@ -278,9 +284,9 @@ export interface PendingQuery {
   /** Inclusive. */
   end: StreamId;
   count: number;
-  /** null = everybody's, and nobody's. */
+  /** null = those of every consumer and of none. */
   consumer: Consumer | null;
-  /** Only entries idle for at least so many ms (isIdle), 0 = all. */
+  /** Only entries idle for at least this time, ms (isIdle); 0 = all. */
   minIdle: number;
 }
 
@@ -316,12 +322,12 @@ export interface NackOptions {
   mode: NackMode;
   /** Delivery count to set (see countFrom), -1 = as the mode says. */
   retryCount: number;
-  /** Makes an entry pending for nobody where the stream has it and the group does not. */
+  /** Makes an entry pending without a consumer where the stream has it and the group does not. */
   force: boolean;
 }
 
 /**
- * XNACK of one id: the entry belongs to nobody and stands last among such. True when it was released
+ * XNACK of one id: the entry belongs to no consumer, and is the last of those. True when it was released
  * (or made, with `force`); its new count is then `releasedCount()`.
  */
 export function nack(
@@ -377,7 +383,7 @@ function take(
 }
 
 function isUnowned({ consumer }: PendingCursor): boolean {
-  return consumer === NOBODY || consumer === PARKED || consumer === CONDEMNED;
+  return consumer === UNOWNED || consumer === DELAYED || consumer === AWAITING_DEAD_LETTER;
 }
 
 function dropDangling(

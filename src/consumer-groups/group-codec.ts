@@ -1,12 +1,15 @@
 /**
- * A group's metadata as bytes, for the checkpoint. Version 1, and 2 for a group with a policy:
+ * A group's metadata as bytes, for the checkpoint. Version 3:
  *
  *     u8 version · bytes name · id last-delivered (16) · varint entries-read + 1 (0 = unknown)
  *     varint nacked · varint releases · varint next page id
  *     varint consumers, each: varint index · bytes name · f64 seen · f64 active · varint pending
- *     varint pages, each: varint id · id low (16) · varint entries · u32 u32 summary of consumers
- *     version 2: policy (group-policy.ts) · varint resting (of the nacked)
+ *     varint pages, each: varint id · id low (16) · varint entries · u32 u32 summary of consumers ·
+ *       u8 which bounds follow (1 owned, 2 delayed, 4 released), 8 = some await their dead letter · f64 each
+ *     f64 latest delivery · varint delayed (of the nacked) · policy (group-policy.ts), or nothing
  *
+ * Versions 1 and 2, which are read, had no bounds and no latest delivery, and 2 ended with policy and
+ * delayed, which 1 had not.
  * Pages' entries are kept apart (page-codec.ts), so a restart reads this and no pending entry.
  */
 import { StreamId } from '../stream/stream-id.ts';
@@ -14,15 +17,21 @@ import type { ByteReader, ByteWriter } from '../util/byte-writer.ts';
 import { minus, plus } from '../util/whole.ts';
 import { ConsumerGroup } from './group.ts';
 import { decodePolicy, encodePolicy } from './group-policy.ts';
-import { type Epoch, NO_EPOCH } from './page-store.ts';
-import { PAGE_ENTRIES } from './pending-columns.ts';
+import type { PageBounds } from './pending/page-bounds.ts';
+import { type Epoch, NO_EPOCH } from './pending/page-store.ts';
+import { PAGE_ENTRIES } from './pending/pending-columns.ts';
 
 const VERSION = 1;
 const WITH_POLICY = 2;
+const WITH_BOUNDS = 3;
+const OWNED = 1;
+const SOME_DELAYED = 2;
+const RELEASED = 4;
+const SOME_AWAITING = 8;
 
 export function encodeGroup(group: ConsumerGroup, writer: ByteWriter): void {
   const { pending } = group;
-  writer.u8(group.policy === null ? VERSION : WITH_POLICY);
+  writer.u8(WITH_BOUNDS);
   writer.bytes(group.name);
   group.lastId.encode(writer);
   writer.whole(plus(group.entriesRead, 1));
@@ -45,11 +54,37 @@ export function encodeGroup(group: ConsumerGroup, writer: ByteWriter): void {
     writer.varint(page.live);
     writer.u32(page.presenceLow);
     writer.u32(page.presenceHigh);
+    page.tightenBounds();
+    writeBounds(page.bounds, writer);
   }
-  if (group.policy !== null) {
-    encodePolicy(group.policy, writer);
-    writer.varint(group.parkedCount);
-  }
+  writer.f64(pending.latest);
+  writer.varint(group.parkedCount);
+  if (group.policy !== null) encodePolicy(group.policy, writer);
+}
+
+function writeBounds(
+  { owned, delayed, released, awaitingDeadLetter }: PageBounds,
+  writer: ByteWriter,
+): void {
+  const none = Number.POSITIVE_INFINITY;
+  writer.u8(
+    (owned < none ? OWNED : 0) |
+      (delayed < none ? SOME_DELAYED : 0) |
+      (released < none ? RELEASED : 0) |
+      (awaitingDeadLetter ? SOME_AWAITING : 0),
+  );
+  if (owned < none) writer.f64(owned);
+  if (delayed < none) writer.f64(delayed);
+  if (released < none) writer.f64(released);
+}
+
+function readBounds(bounds: PageBounds, reader: ByteReader): void {
+  const which = reader.u8();
+  const none = Number.POSITIVE_INFINITY;
+  bounds.owned = (which & OWNED) === 0 ? none : reader.f64();
+  bounds.delayed = (which & SOME_DELAYED) === 0 ? none : reader.f64();
+  bounds.released = (which & RELEASED) === 0 ? none : reader.f64();
+  bounds.awaitingDeadLetter = (which & SOME_AWAITING) !== 0;
 }
 
 /**
@@ -58,7 +93,7 @@ export function encodeGroup(group: ConsumerGroup, writer: ByteWriter): void {
  */
 export function decodeGroup(reader: ByteReader, epoch: Epoch = NO_EPOCH): ConsumerGroup {
   const version = reader.u8();
-  if (version !== VERSION && version !== WITH_POLICY) {
+  if (version < VERSION || version > WITH_BOUNDS) {
     throw new Error(`consumer group: version ${version} is not known`);
   }
   const name = Buffer.from(reader.bytes());
@@ -68,12 +103,19 @@ export function decodeGroup(reader: ByteReader, epoch: Epoch = NO_EPOCH): Consum
   group.pending.releases = reader.varint();
   group.pending.nextPageId = reader.varint();
   readConsumers(group, reader);
-  readPages(group, reader);
+  readPages(group, reader, version);
   if (version === WITH_POLICY) {
     group.policy = decodePolicy(reader);
     group.parkedCount = reader.varint();
-    group.pending.restShift = group.policy.ackWait;
+  } else if (version === WITH_BOUNDS) {
+    group.pending.latest = reader.f64();
+    group.parkedCount = reader.varint();
+    if (!reader.done) group.policy = decodePolicy(reader);
   }
+  const { pending } = group;
+  if (version < WITH_BOUNDS) pending.latest = Number.POSITIVE_INFINITY;
+  pending.storedLatest = pending.latest;
+  pending.delayShift = group.policy?.ackWait ?? 0;
   return group;
 }
 
@@ -87,7 +129,7 @@ function readConsumers(group: ConsumerGroup, reader: ByteReader): void {
   }
 }
 
-function readPages(group: ConsumerGroup, reader: ByteReader): void {
+function readPages(group: ConsumerGroup, reader: ByteReader, version: number): void {
   const low = new StreamId();
   const previous = new StreamId();
   for (let left = reader.varint(), first = true; left > 0; left--, first = false) {
@@ -98,7 +140,10 @@ function readPages(group: ConsumerGroup, reader: ByteReader): void {
     if (damaged || (!first && low.compare(previous) <= 0)) {
       throw new Error(`consumer group ${group.name}: directory of pending pages is damaged`);
     }
-    group.pending.restorePage(id, low, live, reader.u32() | 0, reader.u32() | 0);
+    const presence = reader.u32() | 0;
+    const bounds = group.pending.restorePage(id, low, live, presence, reader.u32() | 0);
+    if (version < WITH_BOUNDS) bounds.forget();
+    else readBounds(bounds, reader);
     previous.copy(low);
   }
   let counted = group.nackedCount;

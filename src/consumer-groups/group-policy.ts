@@ -1,6 +1,7 @@
 /**
- * What the server does for a group of its own accord: how long it waits for an acknowledgement, how
- * often it delivers an entry, how long a given-back entry rests, where one goes that nobody can handle.
+ * What the server does for a group without a command: how long it waits for an acknowledgement, how
+ * often it delivers an entry, after what delay it retries one, where an entry goes that was delivered
+ * too often.
  *
  * Invariant: a policy is never changed, only replaced; so groups and records may share it.
  * As bytes, version 1:
@@ -9,14 +10,16 @@
  *     u8 backoff (0 none, 1 plain, 2 with jitter), then unless 0: varint min · varint max · f64 factor
  *     u8 dead letter (0 none, 1 key follows) · bytes key
  */
+
 import type { ByteReader, ByteWriter } from '../util/byte-writer.ts';
+import { countValue } from './delivery-count.ts';
 
 export interface GroupPolicy {
-  /** Milliseconds after which a delivered entry that nobody acknowledged is due again. */
+  /** Milliseconds after which a delivered entry that was not acknowledged is due again. */
   readonly ackWait: number;
   /** Deliveries after which an entry is not delivered again; 0 = no limit. */
   readonly maxDeliveries: number;
-  /** How long an entry that was given back rests; null = not at all. */
+  /** The delay of an entry that its consumer returned (XNACK); null = none. */
   readonly backoff: GroupBackoff | null;
   /** The stream for entries whose deliveries are used up; null = they are dropped. */
   readonly deadLetter: Buffer | null;
@@ -36,16 +39,19 @@ export const defaultPolicy: GroupPolicy = {
   deadLetter: null,
 };
 
-/** Milliseconds of rest after the n-th delivery; `fraction` in [0, 1) feeds the jitter: half to all of it. */
-export function restAfter(backoff: GroupBackoff, deliveries: number, fraction: number): number {
+/**
+ * The delay after the n-th delivery, ms. `fraction` in [0, 1) is the jitter: the delay is half of it to
+ * all of it.
+ */
+export function backoffMs(backoff: GroupBackoff, deliveries: number, fraction: number): number {
   const { minMs, maxMs, factor, jitter } = backoff;
   const full = Math.min(maxMs, minMs * factor ** Math.max(0, deliveries - 1));
   return Math.round(jitter ? full * (0.5 + fraction / 2) : full);
 }
 
-/** Whether an entry delivered so often (as kept in memory, FATAL included) is not delivered again. */
+/** Whether an entry with this delivery count (as kept in memory, FATAL included) is not delivered again. */
 export function isSpent(policy: GroupPolicy, deliveries: number): boolean {
-  return policy.maxDeliveries > 0 && deliveries >= policy.maxDeliveries;
+  return policy.maxDeliveries > 0 && countValue(deliveries) >= policy.maxDeliveries;
 }
 
 export function samePolicy(a: GroupPolicy, b: GroupPolicy): boolean {

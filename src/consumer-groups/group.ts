@@ -2,10 +2,10 @@
  * A consumer group: what it has delivered, to whom, and what is not acknowledged yet.
  *
  * Holds: the last delivered id, how many entries were read, the pending list, the consumers.
- * Invariant: every pending entry belongs to a living consumer or to nobody (released by XNACK); the
+ * Invariant: every pending entry belongs to an existing consumer or to none (released by XNACK); the
  * consumers' `pendingCount`s plus `nackedCount` make `pending.size`. All changes of the pending list
  * go through this class, because it keeps these counts.
- * These are pure state changes: the engine wraps them in mutators that tell the checkpointer, write
+ * These are pure state changes: the engine wraps them in mutators that notify the checkpointer, write
  * the journal and wake readers. Times are arguments. Commands' rules are in claim.ts, counting in
  * lag.ts, the checkpoint's bytes in group-codec.ts.
  * Cost: as the pending list's; nothing is allocated per entry.
@@ -16,10 +16,10 @@ import type { Whole } from '../util/whole.ts';
 import { Consumer } from './consumer.ts';
 import type { GroupPolicy } from './group-policy.ts';
 import { advance, UNKNOWN_READ } from './lag.ts';
-import { type Epoch, NO_EPOCH } from './page-store.ts';
-import { PendingCursor } from './pending-cursor.ts';
-import { PendingList } from './pending-list.ts';
-import { CONDEMNED, NOBODY, PARKED } from './pending-page.ts';
+import { type Epoch, NO_EPOCH } from './pending/page-store.ts';
+import { PendingCursor } from './pending/pending-cursor.ts';
+import { PendingList } from './pending/pending-list.ts';
+import { AWAITING_DEAD_LETTER, DELAYED, UNOWNED } from './pending/pending-page.ts';
 import type { StreamCounters } from './stream-view.ts';
 
 export class ConsumerGroup {
@@ -29,11 +29,11 @@ export class ConsumerGroup {
   /** entries-read; -1 = unknown (`UNKNOWN_READ`). */
   entriesRead: Whole;
   readonly pending: PendingList;
-  /** Pending entries that belong to nobody. */
+  /** Pending entries that belong to no consumer. */
   nackedCount = 0;
   /** Those of them that wait for their retry. */
   parkedCount = 0;
-  /** What the server does of its own accord; null = what Redis does. */
+  /** What the server does without a command; null = as Redis. */
   policy: GroupPolicy | null = null;
   /** For the checkpointer, which alone reads and writes them: see KeyEntry. */
   uid = 0;
@@ -87,7 +87,7 @@ export class ConsumerGroup {
     return undefined;
   }
 
-  /** The consumer that a pending entry names; undefined for `NOBODY`, `PARKED` and `CONDEMNED`. */
+  /** The consumer that a pending entry names; undefined for `UNOWNED`, `DELAYED` and `AWAITING_DEAD_LETTER`. */
   consumerAt(index: number): Consumer | undefined {
     return this.#slots[index] ?? undefined;
   }
@@ -125,7 +125,11 @@ export class ConsumerGroup {
 
   /** Removes a consumer with its pending entries and returns how many those were. */
   deleteConsumer(consumer: Consumer): number {
-    const dropped = this.pending.removeConsumer(consumer.index, consumer.pendingCount);
+    const dropped = this.pending.removeConsumer(
+      consumer.index,
+      consumer.pendingCount,
+      this.#slots.length,
+    );
     consumer.pendingCount = 0;
     this.#slots[consumer.index] = null;
     this.#lowestFree = Math.min(this.#lowestFree, consumer.index);
@@ -186,6 +190,13 @@ export class ConsumerGroup {
     return true;
   }
 
+  /** As acknowledge, of all that are pending from one id to another, both included. */
+  acknowledgeRange(from: StreamId, to: StreamId): void {
+    this.pending.removeRange(from, to, this.#slots.length, (owner, count) =>
+      this.#left(owner, count),
+    );
+  }
+
   /** As acknowledge, at a cursor; the cursor stays usable for `next`. */
   drop(at: PendingCursor): void {
     this.#released(at.consumer);
@@ -201,47 +212,47 @@ export class ConsumerGroup {
     this.pending.update(at, consumer.index, time, count);
   }
 
-  /** XNACK: the pending entry belongs to nobody and stands last among such. */
+  /** XNACK: the pending entry belongs to no consumer, and is the last of those. */
   release(at: PendingCursor, count: number): void {
     this.#released(at.consumer);
     this.nackedCount++;
     this.pending.release(at, count);
   }
 
-  /** The pending entry belongs to no consumer and rests until `time`. */
-  park(at: PendingCursor, time: number, count: number): void {
+  /** The pending entry belongs to no consumer and is not due before `time`. */
+  delay(at: PendingCursor, time: number, count: number): void {
     this.#released(at.consumer);
     this.nackedCount++;
     this.parkedCount++;
-    this.pending.update(at, PARKED, time, count);
+    this.pending.update(at, DELAYED, time, count);
   }
 
   /** The pending entry belongs to no consumer and is to become a dead letter as soon as it can. */
-  condemn(at: PendingCursor, time: number, count: number): void {
+  awaitDeadLetter(at: PendingCursor, time: number, count: number): void {
     this.#released(at.consumer);
     this.nackedCount++;
-    this.pending.update(at, CONDEMNED, time, count);
+    this.pending.update(at, AWAITING_DEAD_LETTER, time, count);
   }
 
-  /** Releases all that rest or wait for their dead letter, the one due first first. */
-  releaseResting(): void {
-    this.pending.releaseResting();
+  /** Releases all delayed entries and those that wait for their dead letter, in the order of their times. */
+  releaseDelayed(): void {
+    this.pending.releaseDelayed();
     this.parkedCount = 0;
   }
 
   /** As `condemn`, by id; the entry is pending already. For replay. */
   setCondemned(id: StreamId, time: number, count: number): void {
     if (!this.pending.find(id, scratch)) throw new RangeError(`${id} is not pending`);
-    this.condemn(scratch, time, count);
+    this.awaitDeadLetter(scratch, time, count);
   }
 
   /** As `park`, by id; the entry is pending already. For replay. */
   setParked(id: StreamId, time: number, count: number): void {
     if (!this.pending.find(id, scratch)) throw new RangeError(`${id} is not pending`);
-    this.park(scratch, time, count);
+    this.delay(scratch, time, count);
   }
 
-  /** Makes the entry pending for nobody, wherever it was before (XNACK FORCE, replay). */
+  /** Makes the entry pending without a consumer, whatever it was before (XNACK FORCE, replay). */
   setReleased(id: StreamId, count: number): void {
     if (this.pending.insertReleased(id, count)) this.nackedCount++;
     else if (this.pending.find(id, scratch)) this.release(scratch, count);
@@ -265,10 +276,14 @@ export class ConsumerGroup {
 
   /** The entry leaves its owner. */
   #released(index: number): void {
-    if (index === NOBODY || index === PARKED || index === CONDEMNED) {
-      this.nackedCount--;
-      if (index === PARKED) this.parkedCount--;
-    } else this.#slots[index]!.pendingCount--;
+    this.#left(index, 1);
+  }
+
+  #left(index: number, count: number): void {
+    if (index === UNOWNED || index === DELAYED || index === AWAITING_DEAD_LETTER) {
+      this.nackedCount -= count;
+      if (index === DELAYED) this.parkedCount -= count;
+    } else this.#slots[index]!.pendingCount -= count;
   }
 }
 

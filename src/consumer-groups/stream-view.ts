@@ -24,3 +24,6 @@ export interface StreamView extends StreamCounters {
   /** Whether a live entry has this id. */
   has(id: StreamId): boolean;
 }
+
+/** The same, asked in ascending order of ids while the stream does not change. */
+export type EntryAsker = Pick<StreamView, 'has'>;

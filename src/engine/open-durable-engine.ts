@@ -10,17 +10,17 @@
  * Cost: a few microseconds a key, and the replay of the log since the last checkpoint.
  */
 import type { Checkpoint } from '../storage/checkpoint.ts';
-import type { Disk } from '../storage/disk.ts';
-import type { Log, SyncPolicy } from '../storage/log.ts';
-import type { RecoveryReport } from '../storage/recovery.ts';
+import type { Disk } from '../storage/disk/disk.ts';
+import type { Log, SyncPolicy } from '../storage/log/log.ts';
+import type { RecoveryReport } from '../storage/log/recovery.ts';
 import { type Lock, openStore, type Store } from '../storage/store.ts';
-import type { Clock } from '../util/clock.ts';
 import { Random } from '../util/random.ts';
-import { Checkpointer } from './checkpointer.ts';
+import type { Clock } from '../util/time/clock.ts';
+import type { Checkpointer } from './checkpoint/checkpointer.ts';
+import { restoreCheckpoint } from './checkpoint/restore.ts';
 import { Engine } from './engine.ts';
-import { Replay } from './replay.ts';
-import { restoreCheckpoint } from './restore.ts';
-import { streamReplayHandlers } from './stream-replay.ts';
+import { Replay } from './log/replay.ts';
+import { streamReplayHandlers } from './streams/stream-replay.ts';
 
 export interface DurableEngineOptions {
   readonly disk: Disk;
@@ -66,7 +66,7 @@ export async function openDurableEngine(options: DurableEngineOptions): Promise<
       databases: options.databases ?? 16,
     });
     options.configure?.(engine);
-    const checkpointer = new Checkpointer(engine, {
+    const checkpointer = engine.attachCheckpoint({
       checkpoint: store.checkpoint,
       drainLog: () => store.log.drain(),
       pause: options.pause,
@@ -79,7 +79,7 @@ export async function openDurableEngine(options: DurableEngineOptions): Promise<
       options.onProgress,
     );
     engine.changes = 0;
-    engine.turn();
+    engine.resumeDurations();
     return new DurableEngine(engine, checkpointer, store, keys, recovery);
   } catch (error) {
     await store.close().catch(() => {});
@@ -96,7 +96,7 @@ export class DurableEngine {
   readonly recovery: RecoveryReport;
   /** A checkpoint that was due could not be written; the next one tries again. */
   onCheckpointFailed: (error: Error) => void = () => {};
-  /** A checkpoint was written, in so many ms. */
+  /** A checkpoint was written; how long that took, ms. */
   onCheckpoint: (ms: number) => void = () => {};
   readonly #store: Store;
   #closed = false;

@@ -8,7 +8,7 @@
  * Invariant: between two turns `steady` advances by as much as the monotonic clock, to within STEP_MS.
  * Cost: two readings of the clock a turn.
  */
-import type { Clock } from '../util/clock.ts';
+import type { Clock } from '../util/time/clock.ts';
 
 /** The date and the monotonic clock moving apart by more than this between two turns is a step, ms. */
 const STEP_MS = 1000;
@@ -53,6 +53,16 @@ export class TurnClock {
     this.monotonic = this.#clock.monotonic();
     this.#offset = this.now - this.monotonic;
     this.stepped = stepped;
+  }
+
+  /**
+   * An earlier process saw this steady date, so it is not earlier now: the clock was set back while
+   * no process was there to see it. True when it was.
+   */
+  isNotBefore(steady: number): boolean {
+    if (this.steady >= steady) return false;
+    this.stepped = this.now - steady;
+    return true;
   }
 
   /** When the monotonic clock will show what is `at` by the date. */

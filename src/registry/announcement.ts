@@ -1,5 +1,5 @@
 /**
- * What registries tell each other on a topic: JSON, one announcement per message.
+ * What registries publish to each other on a topic: JSON, one announcement per message.
  *
  * Invariants: what is read is checked and bounded as records are; an announcement of a later version
  * with an action that is not known is refused, which passes it over. Cost: linear in the record.

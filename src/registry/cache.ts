@@ -8,9 +8,9 @@
  * `maxServices` services are kept, the one asked for longest ago leaves first. Cost: one map look-up.
  */
 import { RivuletError } from '../errors.ts';
-import type { Scheduler } from '../util/scheduler.ts';
-import { pause } from '../util/scheduler.ts';
-import { systemScheduler } from '../util/system-scheduler.ts';
+
+import { pause, runOutside, type Scheduler } from '../util/time/scheduler.ts';
+import { systemScheduler } from '../util/time/system-scheduler.ts';
 import { mergeRecords } from './record.ts';
 import type { Registry, RegistryEvent, ServiceNode, ServiceRecord } from './registry.ts';
 
@@ -46,6 +46,8 @@ export class RegistryCache {
   readonly #maxServices: number;
   readonly #onError: (error: Error) => void;
   readonly #services = new Map<string, Cached>();
+  /** The service that was asked for last, which is at the end of the map. */
+  #last: string | null = null;
   readonly #closing = new AbortController();
   #watching: Promise<void> | null = null;
   #reported = false;
@@ -70,6 +72,17 @@ export class RegistryCache {
       cached.reading = null;
     });
     return cached.reading;
+  }
+
+  /** The records while they need not be read again; null otherwise. Not to be changed. */
+  fresh(name: string): readonly ServiceRecord[] | null {
+    const cached = this.#services.get(name);
+    if (cached === undefined || cached.readAt + this.#ttlMs <= this.#scheduler.monotonic()) {
+      return null;
+    }
+    // So that the one asked for longest ago leaves first.
+    if (this.#last !== name) this.#cached(name);
+    return cached.records;
   }
 
   /** What is known now, without asking: for callers that cannot wait. */
@@ -98,6 +111,7 @@ export class RegistryCache {
       cached = { records: [], readAt: never, reading: null, version: 0, error: null, failedAt: 0 };
     } else this.#services.delete(name);
     this.#services.set(name, cached);
+    this.#last = name;
     if (this.#services.size > this.#maxServices) {
       for (const oldest of this.#services.keys()) {
         this.#services.delete(oldest);
@@ -127,7 +141,8 @@ export class RegistryCache {
   }
 
   #startWatch(): void {
-    this.#watching ??= this.#watch();
+    // It goes on for ever, and must not hold the call that read first.
+    this.#watching ??= runOutside(this.#scheduler, () => this.#watch());
   }
 
   /** Watches until closed; after a failure every service is read again when it is next asked for. */

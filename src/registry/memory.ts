@@ -1,12 +1,13 @@
 /**
  * The memory registry: services of one process.
  *
- * `new MemoryRegistry()` has nodes of its own; `MemoryRegistry.shared(name)` is a door to the nodes
+ * `new MemoryRegistry()` has its own nodes; `MemoryRegistry.shared(name)` shares the nodes
  * that every caller of this process with the same name sees. Invariant: closing one door ends its
  * own watches only. Cost: see node-table.ts.
  */
-import type { Scheduler } from '../util/scheduler.ts';
-import { systemScheduler } from '../util/system-scheduler.ts';
+import { RivuletError } from '../errors.ts';
+import type { Scheduler } from '../util/time/scheduler.ts';
+import { systemScheduler } from '../util/time/system-scheduler.ts';
 import { NodeTable } from './node-table.ts';
 import { checkRecord, checkTtl } from './record.ts';
 import type {
@@ -45,7 +46,9 @@ export class MemoryRegistry implements Registry {
     checkRecord(service);
     checkTtl(ttlMs);
     // The caller may change its object afterwards.
-    this.table.put(structuredClone(service), ttlMs);
+    if (this.table.put(structuredClone(service), ttlMs)) return;
+    const text = `the registry holds ${this.table.maxNodes} nodes, which is its limit; ${service.name} was not added`;
+    throw new RivuletError('LIMIT_EXCEEDED', text);
   }
 
   async deregister(service: ServiceRecord): Promise<void> {

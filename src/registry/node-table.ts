@@ -3,10 +3,12 @@
  *
  * Holds: per service and version the latest description, per node its record and its deadline.
  * Invariants: a node is there until its TTL has passed since it was last put; every change is
- * reported once, expiry as a delete; a node that is put again unchanged is no event. Used by every
- * registry that keeps nodes itself. Cost: O(nodes of the service) per look-up, one timer in all.
+ * reported once, expiry as a delete; a node that is put again unchanged is no event; at most
+ * `maxNodes` nodes are held, and what is announced beyond them is refused, never an older one dropped.
+ * Used by every registry that keeps nodes itself. Cost: O(nodes of the service) per look-up, one timer
+ * in all.
  */
-import type { Scheduler } from '../util/scheduler.ts';
+import type { Scheduler } from '../util/time/scheduler.ts';
 import { mergeRecords, sameRecord } from './record.ts';
 import type { RegistryEvent, ServiceNode, ServiceRecord } from './registry.ts';
 
@@ -17,16 +19,31 @@ interface Held {
   deadline: number;
 }
 
+/** More nodes than any fleet has; without a limit any announcer could fill the memory. */
+const MAX_NODES = 100_000;
+
 export class NodeTable {
   readonly #scheduler: Scheduler;
+  readonly #maxNodes: number;
   readonly #listeners = new Set<(event: RegistryEvent) => void>();
   /** Service name, then node id. */
   readonly #services = new Map<string, Map<string, Held>>();
   #cancel: (() => void) | null = null;
   #armedFor = Number.POSITIVE_INFINITY;
+  #size = 0;
 
-  constructor(scheduler: Scheduler) {
+  constructor(scheduler: Scheduler, maxNodes = MAX_NODES) {
     this.#scheduler = scheduler;
+    this.#maxNodes = maxNodes;
+  }
+
+  /** How many nodes are held. */
+  get size(): number {
+    return this.#size;
+  }
+
+  get maxNodes(): number {
+    return this.#maxNodes;
   }
 
   /** Calls the listener at every change; the returned function ends that. */
@@ -35,19 +52,26 @@ export class NodeTable {
     return () => this.#listeners.delete(listener);
   }
 
-  /** Adds or renews every node of the record. */
-  put(record: ServiceRecord, ttlMs: number): void {
+  /** Adds or renews every node of the record; false when there was no room for one of them. */
+  put(record: ServiceRecord, ttlMs: number): boolean {
     const deadline = this.#scheduler.monotonic() + ttlMs;
-    let nodes = this.#services.get(record.name);
-    if (nodes === undefined) {
-      nodes = new Map();
-      this.#services.set(record.name, nodes);
-    }
+    let isWhole = true;
     for (const node of record.nodes) {
       const single = withNode(record, node);
-      const held = nodes.get(node.id);
+      // Looked up each time: a listener may have removed the service.
+      const held = this.#services.get(record.name)?.get(node.id);
       if (held === undefined) {
+        if (this.#size >= this.#maxNodes) {
+          isWhole = false;
+          continue;
+        }
+        let nodes = this.#services.get(record.name);
+        if (nodes === undefined) {
+          nodes = new Map();
+          this.#services.set(record.name, nodes);
+        }
         nodes.set(node.id, { record: single, deadline });
+        this.#size++;
         this.#notify({ action: 'create', service: single });
       } else {
         const changed = !sameRecord(held.record, single);
@@ -62,6 +86,7 @@ export class NodeTable {
       }
     }
     if (Number.isFinite(deadline)) this.#arm(deadline);
+    return isWhole;
   }
 
   remove(name: string, nodeId: string): void {
@@ -69,6 +94,7 @@ export class NodeTable {
     const held = nodes?.get(nodeId);
     if (nodes === undefined || held === undefined) return;
     nodes.delete(nodeId);
+    this.#size--;
     if (nodes.size === 0) this.#services.delete(name);
     this.#notify({ action: 'delete', service: held.record });
   }

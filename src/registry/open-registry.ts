@@ -1,13 +1,15 @@
 /**
  * A registry from its name or URL: `memory`, `memory:name`, `static:users=host:port`, `mdns`,
- * `etcd://host:port`, `broker`, `broker:<URL of a broker>`, or several of them at once.
+ * `etcd://host:port`, `consul://host:port`,
+ * `zookeeper://host:port`, `eureka://host:port`, `gossip://key@host:port`, `broker`, `broker:<URL of a
+ * broker>`, or several of them at once.
  *
  * Invariant: what a name cannot give is an error that lists the names. A registry's module loads when
  * it is first asked for; a server that cannot be reached is an error of the first call, not of this.
  */
 import type { Broker } from '../broker/broker.ts';
 import { RivuletError } from '../errors.ts';
-import type { Scheduler } from '../util/scheduler.ts';
+import type { Scheduler } from '../util/time/scheduler.ts';
 import { MemoryRegistry } from './memory.ts';
 import type { Registry } from './registry.ts';
 import { parseStaticRecords, StaticRegistry } from './static.ts';
@@ -26,15 +28,70 @@ const OPENERS: ReadonlyMap<string, Opener> = new Map<string, Opener>([
     'static',
     async (rest, { scheduler }) => new StaticRegistry(parseStaticRecords(rest), scheduler),
   ],
-  ['mdns', async (rest, options) => (await import('./mdns.ts')).mdnsRegistryFrom(rest, options)],
-  ['etcd', async (rest, options) => (await import('./etcd.ts')).etcdRegistryFrom(rest, options)],
+  [
+    'mdns',
+    async (rest, options) => (await import('./mdns/mdns.ts')).mdnsRegistryFrom(rest, options),
+  ],
+  [
+    'etcd',
+    async (rest, options) => (await import('./etcd/etcd.ts')).etcdRegistryFrom(rest, options),
+  ],
   [
     'etcds',
     async (rest, options) =>
-      (await import('./etcd.ts')).etcdRegistryFrom(rest, { tls: {}, ...options }),
+      (await import('./etcd/etcd.ts')).etcdRegistryFrom(rest, { tls: {}, ...options }),
+  ],
+  [
+    'eureka',
+    async (rest, options) =>
+      (await import('./eureka/eureka.ts')).eurekaRegistryFrom(rest, ownOf(options)),
+  ],
+  [
+    'eurekas',
+    async (rest, options) =>
+      (await import('./eureka/eureka.ts')).eurekaRegistryFrom(rest, { tls: {}, ...ownOf(options) }),
+  ],
+  [
+    'zookeeper',
+    async (rest, options) =>
+      (await import('./zookeeper/zookeeper.ts')).zookeeperRegistryFrom(rest, ownOf(options)),
+  ],
+  [
+    'zookeepers',
+    async (rest, options) =>
+      (await import('./zookeeper/zookeeper.ts')).zookeeperRegistryFrom(rest, {
+        tls: {},
+        ...ownOf(options),
+      }),
+  ],
+  [
+    'consul',
+    async (rest, options) =>
+      (await import('./consul/consul.ts')).consulRegistryFrom(rest, ownOf(options)),
+  ],
+  [
+    'consuls',
+    async (rest, options) =>
+      (await import('./consul/consul.ts')).consulRegistryFrom(rest, { tls: {}, ...ownOf(options) }),
+  ],
+  [
+    'nats',
+    async (rest, options) => {
+      const { natsRegistryFrom } = await import('./nats.ts');
+      return natsRegistryFrom(`nats://${rest === '' ? '127.0.0.1:4222' : rest}`, ownOf(options));
+    },
+  ],
+  [
+    'gossip',
+    async (rest, options) =>
+      (await import('./gossip/gossip.ts')).gossipRegistryFrom(rest, ownOf(options)),
   ],
   ['broker', async (rest, options) => openBrokerOf(rest, options)],
 ]);
+
+function ownOf({ scheduler }: OpenRegistryOptions): { readonly scheduler?: Scheduler } {
+  return scheduler === undefined ? {} : { scheduler };
+}
 
 /** One registry, or several as one: writes go to all, reads merge, and one may be down. */
 export async function openRegistry(
@@ -75,7 +132,7 @@ async function openBrokerOf(rest: string, options: OpenRegistryOptions): Promise
       'the registry "broker" needs a broker: write broker:rivulet://host:port, or give one';
     throw new RivuletError('INVALID_ARGUMENT', text);
   }
-  const { BrokerRegistry } = await import('./broker.ts');
+  const { BrokerRegistry } = await import('./broker/broker.ts');
   const { scheduler } = options;
   return new BrokerRegistry(broker, scheduler === undefined ? {} : { scheduler });
 }

@@ -53,6 +53,19 @@ export function recordFrom(json: unknown): ServiceRecord {
   };
 }
 
+/** A record that a person wrote: the version may be left out. Throws INVALID_ARGUMENT with the reason. */
+export function recordByHand(text: string): ServiceRecord {
+  try {
+    const fields = JSON.parse(text) as Record<string, unknown>;
+    const record = recordFrom({ version: 'latest', ...fields });
+    checkRecord(record);
+    return record;
+  } catch (error) {
+    const why = (error as Error).message;
+    throw new RivuletError('INVALID_ARGUMENT', `the record cannot be used: ${why}`);
+  }
+}
+
 /** Refuses a record that cannot be registered: INVALID_ARGUMENT. */
 export function checkRecord(service: ServiceRecord): void {
   if (!isServiceName(service.name)) {
@@ -94,7 +107,7 @@ export function isServiceName(name: string): boolean {
   );
 }
 
-/** host:port with a port from 1 to 65535; an IPv6 host stands in brackets. */
+/** host:port with a port from 1 to 65535; an IPv6 host is in brackets. */
 export function isAddress(address: string): boolean {
   return typeof address === 'string' && splitAddress(address) !== null;
 }

@@ -20,7 +20,7 @@ export interface ServiceEndpoint {
   readonly name: string;
   readonly request: ServiceValue | null;
   readonly response: ServiceValue | null;
-  /** `stream: 'true'` for streams; the gateway's routes stand here too. */
+  /** `stream: 'true'` for streams; the gateway's routes are here too. */
   readonly metadata: Readonly<Record<string, string>>;
 }
 

@@ -5,8 +5,8 @@
  * that a service behind a known address stays known while it restarts. Cost: see node-table.ts.
  */
 import { RivuletError } from '../errors.ts';
-import type { Scheduler } from '../util/scheduler.ts';
-import { systemScheduler } from '../util/system-scheduler.ts';
+import type { Scheduler } from '../util/time/scheduler.ts';
+import { systemScheduler } from '../util/time/system-scheduler.ts';
 import { MemoryRegistry } from './memory.ts';
 import type { NodeTable } from './node-table.ts';
 import { checkRecord, mergeRecords } from './record.ts';

@@ -3,37 +3,41 @@
  *
  * Invariants: the caller's iterable is read no faster than the server takes messages; when the call
  * ends, by either side, the iterable's `return` is called; leaving the loop over the replies cancels
- * the handler; a stream is never attempted again once a message has left. Cost: per message one
+ * the handler; a stream is never attempted again once a message has left; the node is marked when the
+ * call ends, read or not, and one that has answered is sound, however much was read. Cost: per message one
  * encoding or decoding and two promises.
  */
+import { shown } from '../client/option-table.ts';
 import type { Codec } from '../codec/codec.ts';
 import { validate } from '../codec/standard-schema.ts';
 import { RivuletError } from '../errors.ts';
 import type { Call, OutgoingCall } from '../transport/transport.ts';
-import type { Attempt, Client } from './client.ts';
-import type { AnyMethod } from './contract.ts';
+import { errorText } from '../util/error-text.ts';
+import type { Scheduler } from '../util/time/scheduler.ts';
+import type { Attempt, AttemptSource, CallTarget } from './attempt.ts';
 import { asServiceError } from './errors-wire.ts';
-import type { CallOptions, ReplyStream } from './handlers.ts';
+import type { ReplyStream } from './handlers.ts';
 import { Metadata } from './metadata.ts';
-import { outcomeOf } from './outcome.ts';
+import { isFree, isNodeless, NONE, OK, outcomeOf } from './outcome.ts';
+import { settleSoon } from './policies/ends.ts';
 
-export interface StreamRequest {
-  readonly service: string;
-  readonly endpoint: string;
-  readonly method: AnyMethod;
+export interface StreamRequest extends CallTarget {
   /** The one request of a server stream, else the iterable of requests. */
   readonly request: unknown;
   readonly metadata: Metadata;
-  readonly options: CallOptions;
+  /** What is wrong with the call itself: it is not sent. */
+  readonly failure?: unknown;
 }
 
-type Caller = Pick<Client, 'nodes' | 'attempt' | 'deadlineOf' | 'left'>;
+/** How long a reader waits for the next message before it takes the peer for dead. */
+const IDLE_MS = 60_000;
 
 export function openStream(
-  client: Caller,
+  client: AttemptSource,
   request: StreamRequest,
+  onEnd: (error: unknown) => void,
 ): ReplyStream<unknown> | Promise<unknown> {
-  const stream = new Replies(client, request);
+  const stream = new Replies(client, request, onEnd);
   return request.method.kind === 'clientStream' ? onlyReply(stream, request.endpoint) : stream;
 }
 
@@ -43,17 +47,43 @@ async function onlyReply(stream: Replies, endpoint: string): Promise<unknown> {
   throw asServiceError(new RivuletError('PROTOCOL', text), null, null);
 }
 
+interface Opened {
+  readonly call: Call;
+  readonly codec: Codec;
+}
+
 class Replies implements ReplyStream<unknown> {
   readonly metadata: Promise<Metadata>;
   readonly #request: StreamRequest;
-  readonly #opening: Promise<{ call: Call; codec: Codec; done: Attempt['done'] }>;
+  readonly #onEnd: (error: unknown) => void;
+  readonly #opening: Promise<Opened>;
   #call: Call | null = null;
+  /** Ends the wait for a node or a channel. */
+  #stopOpening: (error: RivuletError) => void = () => {};
+  /** Marks the node; null before it is there, and once it is done. */
+  #done: Attempt['done'] | null = null;
+  #hasAnswered = false;
+  /** The reader has been told how it ended. */
   #isOver = false;
+  /** The call has ended, read or not. */
+  #hasEnded = false;
   #isCancelled = false;
+  /** The caller's messages while there may be more. */
+  #requests: AsyncIterator<unknown> | null = null;
+  /** Monotonic milliseconds at which the reader began to wait; null while it does not. */
+  #waitingSince: number | null = null;
+  #sentAt = Number.NEGATIVE_INFINITY;
+  #stopIdle: () => void = () => {};
+  readonly #now: () => number;
 
-  constructor(client: Caller, request: StreamRequest) {
+  constructor(client: AttemptSource, request: StreamRequest, onEnd: (error: unknown) => void) {
     this.#request = request;
-    this.#opening = this.#open(client);
+    this.#onEnd = onEnd;
+    this.#now = () => client.scheduler.monotonic();
+    this.#opening = new Promise((resolve, reject) => {
+      this.#stopOpening = reject;
+      this.#open(client).then(resolve, (error) => settleSoon(() => reject(error)));
+    });
     this.metadata = this.#opening.then(async ({ call }) => {
       const { metadata } = await call.head;
       const trailers = Object.keys(metadata).length === 0 ? await call.trailers : metadata;
@@ -61,31 +91,32 @@ class Replies implements ReplyStream<unknown> {
     });
     // Whoever reads only the replies learns of the failure there.
     this.metadata.catch(() => {});
-    this.#opening.catch(() => {});
+    this.#opening.catch((error) => this.#onEnd(this.#isCancelled ? null : error));
   }
 
   async next(): Promise<IteratorResult<unknown>> {
     const { method, endpoint } = this.#request;
     let codec: Codec | null = null;
+    this.#waitingSince = this.#now();
     try {
       const opened = await this.#opening;
       codec = opened.codec;
       const { done, value } = await opened.call.messages.next();
+      this.#waitingSince = null;
       if (done) {
-        this.#finish(opened.done, null);
+        this.#finish(null);
         return { done: true, value: undefined };
       }
+      this.#hasAnswered = true;
       const decoded = codec.decode(value, method.response.type);
       const { schema } = method.response;
       const item =
         schema === null ? decoded : await validate(schema, decoded, `a reply of ${endpoint}`);
       return { done: false, value: item };
     } catch (error) {
+      // Where it was never opened that has been said.
+      if (this.#call !== null && codec !== null) this.#finish(error);
       this.cancel();
-      await this.#opening.then(
-        ({ done }) => this.#finish(done, error),
-        () => {},
-      );
       throw asServiceError(error, method, codec);
     }
   }
@@ -93,33 +124,60 @@ class Replies implements ReplyStream<unknown> {
   async return(): Promise<IteratorResult<unknown>> {
     this.cancel();
     await this.#opening.then(
-      ({ done }) => this.#finish(done, null),
+      () => this.#finish(null),
       () => {},
     );
     return { done: true, value: undefined };
   }
 
   cancel(): void {
-    if (this.#isOver) return;
+    if (this.#isCancelled) return;
     this.#isCancelled = true;
-    this.#call?.cancel();
+    if (!this.#hasEnded) this.#call?.cancel();
+    // Without effect once it is open.
+    const text = `the caller of ${this.#request.endpoint} left before it was sent`;
+    if (this.#call === null) this.#stopOpening(new RivuletError('ABORTED', text, { sent: 'no' }));
   }
 
   [Symbol.asyncIterator](): this {
     return this;
   }
 
-  async #open(client: Caller) {
-    const { service, endpoint, method, request, metadata, options } = this.#request;
-    const deadline = client.deadlineOf(method, options, endpoint);
-    const next = await client.nodes(service, options);
-    const { channel, codec, contentType, done } = await client.attempt(
-      service,
-      next,
-      method,
-      options,
-    );
+  async #open(client: AttemptSource): Promise<Opened> {
+    const { endpoint, method, failure } = this.#request;
+    if (failure !== undefined) throw failure;
+    client.policies.rateLimits.pass(endpoint, method);
+    client.policies.budget.earn();
+    const deadline = client.deadlineOf(this.#request);
+    let next = await client.nodes(this.#request, deadline);
+    let isFresh = false;
+    for (let number = 1; ; number++) {
+      try {
+        const attempt = await client.attempt(this.#request, next, deadline);
+        return await this.#begin(client, attempt, deadline);
+      } catch (error) {
+        if (!isFresh && !this.#isCancelled && isNodeless(error)) {
+          isFresh = true;
+          number--;
+          next = await client.nodes(this.#request, deadline);
+          continue;
+        }
+        if (!this.#mayRetry(client, error, number, deadline)) throw error;
+      }
+    }
+  }
+
+  /**
+   * One attempt. A server stream has begun when its head is there, so that a node that refuses it has
+   * another one asked; the others have begun when they are sent, because their requests are read once.
+   */
+  async #begin(client: AttemptSource, attempt: Attempt, deadline: number): Promise<Opened> {
+    const { service, endpoint, method, request, metadata, signal } = this.#request;
+    const { channel, codec, contentType, done } = attempt;
     try {
+      if (this.#isCancelled) {
+        throw new RivuletError('ABORTED', `the caller of ${endpoint} left`, { sent: 'no' });
+      }
       const isServerStream = method.kind === 'serverStream';
       const outgoing: OutgoingCall = {
         service,
@@ -128,39 +186,151 @@ class Replies implements ReplyStream<unknown> {
         contentType,
         metadata: metadata.toWire(),
         timeoutMs: client.left(deadline, endpoint),
-        signal: options.signal ?? null,
+        signal: signal ?? null,
         body: isServerStream ? codec.encode(request, method.request.type) : null,
       };
       const call = channel.open(outgoing);
       this.#call = call;
-      if (this.#isCancelled) call.cancel();
-      if (!isServerStream) void this.#sendAll(call, codec, request);
-      return { call, codec, done };
+      this.#watchIdle(client.scheduler, call);
+      if (isServerStream) await call.head;
+      else void this.#sendAll(call, codec, request);
+      this.#done = done;
+      call.head.then(
+        () => {
+          this.#hasAnswered = true;
+        },
+        () => {},
+      );
+      call.trailers.then(
+        () => this.#ended(null),
+        (error) => this.#ended(error),
+      );
+      return { call, codec };
     } catch (error) {
-      done(outcomeOf(error));
-      throw error;
+      this.#stopIdle();
+      done(this.#isCancelled || signal?.aborted ? NONE : outcomeOf(error), error);
+      throw asServiceError(error, method, codec);
     }
+  }
+
+  /** Only what provably reached no handler is sent again. */
+  #mayRetry(client: AttemptSource, error: unknown, number: number, deadline: number): boolean {
+    const { method, signal } = this.#request;
+    return (
+      error instanceof RivuletError &&
+      error.retryable &&
+      error.sent === 'no' &&
+      error.code !== 'CIRCUIT_OPEN' &&
+      !signal?.aborted &&
+      !this.#isCancelled &&
+      number < client.attemptsOf(method) &&
+      client.scheduler.monotonic() < deadline &&
+      (isFree(error) || client.policies.budget.take())
+    );
+  }
+
+  /** Ends a stream whose reader has waited too long without a message in either direction. */
+  #watchIdle(scheduler: Scheduler, call: Call): void {
+    const { idleTimeoutMs = IDLE_MS } = this.#request.method.options;
+    if (idleTimeoutMs === Number.POSITIVE_INFINITY) return;
+    const look = () => {
+      const now = scheduler.monotonic();
+      const since = this.#waitingSince === null ? now : Math.max(this.#waitingSince, this.#sentAt);
+      const left = since + idleTimeoutMs - now;
+      if (left > 0) {
+        this.#stopIdle = scheduler.after(left, look, false);
+        return;
+      }
+      const text = `${this.#request.endpoint} sent nothing for ${idleTimeoutMs} ms (idleTimeoutMs)`;
+      call.cancel(new RivuletError('TIMEOUT', text));
+    };
+    this.#stopIdle = scheduler.after(idleTimeoutMs, look, false);
   }
 
   async #sendAll(call: Call, codec: Codec, requests: unknown): Promise<void> {
     const { method, endpoint } = this.#request;
     try {
-      for await (const item of requests as AsyncIterable<unknown>) {
-        await call.send(codec.encode(item, method.request.type));
+      const iterator = iteratorOf(requests, endpoint);
+      this.#requests = iterator;
+      for (;;) {
+        const { done, value } = await this.#nextRequest(iterator);
+        if (this.#hasEnded || this.#isOver) return;
+        if (done) break;
+        await call.send(codec.encode(value, method.request.type));
+        this.#sentAt = this.#now();
+        if (this.#hasEnded || this.#isOver) return;
       }
       call.end();
     } catch (error) {
+      this.#leaveRequests();
       // The peer ended the call: its own outcome stands. Else the caller's iterable failed.
-      if (this.#isOver) return;
+      if (this.#isOver || this.#hasEnded) return;
       const known = error instanceof RivuletError ? error : null;
-      const text = `the caller's stream to ${endpoint} failed: ${String(error)}`;
+      const text = `the caller's stream to ${endpoint} failed: ${errorText(error)}`;
       call.cancel(known ?? new RivuletError('ABORTED', text, { cause: error }));
     }
   }
 
-  #finish(done: Attempt['done'], error: unknown): void {
+  /** An iterable that has ended or failed is not told to end. */
+  async #nextRequest(iterator: AsyncIterator<unknown>): Promise<IteratorResult<unknown>> {
+    try {
+      const result = await iterator.next();
+      if (result.done) this.#requests = null;
+      return result;
+    } catch (error) {
+      this.#requests = null;
+      throw error;
+    }
+  }
+
+  /** Also where it is waited for: a source of events then ends the wait. */
+  #leaveRequests(): void {
+    const requests = this.#requests;
+    this.#requests = null;
+    if (requests === null) return;
+    // What the caller's iterable says to it changes nothing any more.
+    (async () => requests.return?.())().catch(() => {});
+  }
+
+  /** The call is over; the reader may have yet to learn how. */
+  #ended(error: unknown): void {
+    this.#hasEnded = true;
+    this.#stopIdle();
+    this.#leaveRequests();
+    this.#mark(error);
+    // A reader that left asks for nothing more.
+    if (this.#isCancelled) this.#finish(null);
+  }
+
+  /** Tells how it ended, as its reader learnt it. */
+  #finish(error: unknown): void {
     if (this.#isOver) return;
     this.#isOver = true;
-    done(error === null ? { result: 'ok' } : outcomeOf(error));
+    this.#stopIdle();
+    this.#leaveRequests();
+    this.#mark(error);
+    this.#onEnd(error);
   }
+
+  #mark(error: unknown): void {
+    const done = this.#done;
+    this.#done = null;
+    if (done === null) return;
+    if (error === null || this.#isCancelled) {
+      done(this.#isCancelled && !this.#hasAnswered ? NONE : OK);
+    } else done(this.#request.signal?.aborted ? NONE : outcomeOf(error), error);
+  }
+}
+
+function iteratorOf(items: unknown, endpoint: string): AsyncIterator<unknown> {
+  const given = items as Partial<AsyncIterable<unknown> & Iterable<unknown>> | null | undefined;
+  const asynchronous = given?.[Symbol.asyncIterator]?.();
+  if (asynchronous !== undefined) return asynchronous;
+  if (given?.[Symbol.iterator] !== undefined) return oneByOne(given as Iterable<unknown>);
+  const text = `the requests of ${endpoint} are an iterable, not ${shown(items)}`;
+  throw new RivuletError('INVALID_ARGUMENT', text);
+}
+
+async function* oneByOne(items: Iterable<unknown>): AsyncGenerator<unknown, void, void> {
+  yield* items;
 }

@@ -1,27 +1,33 @@
 /**
  * The channels of a client: one per node and transport, kept while it is good.
  *
- * Holds: open channels and dials under way. Invariants: one dial per node at a time; a channel whose
+ * Holds: open channels and dials that have not ended. Invariants: one dial per node at a time; a channel whose
  * peer is gone is used for no new call; with `auto` the node is reached by the first transport that
- * can, and one that failed is left alone for `AVOID_MS` while another can. Bound: `maxChannels`, the
+ * can; one that failed, or took longer than `PATIENCE_MS` while another can, is left alone for
+ * `AVOID_MS` and then tried again beside the calls that go on by the other. Bound: `maxChannels`, the
  * one used longest ago is closed first. Cost: one map look-up per call.
  */
 import { RivuletError } from '../errors.ts';
 import type { ServiceNode } from '../registry/registry.ts';
 import type { Channel, Transport } from '../transport/transport.ts';
-import type { Scheduler } from '../util/scheduler.ts';
+import { runOutside, type Scheduler } from '../util/time/scheduler.ts';
 
 const AVOID_MS = 30_000;
+/** How long a dial may take before the next transport is tried. */
+const PATIENCE_MS = 200;
 const DRAIN_MS = 5000;
+const IDLE_MS = 60_000;
 
 export interface ConnectionsOptions {
-  /** In order of preference. */
-  readonly transports: readonly Transport[];
+  /** In order of preference; asked for when a node is dialled, so that none loads before. */
+  readonly transports: readonly Transport[] | (() => Promise<readonly Transport[]>);
   readonly scheduler: Scheduler;
   /** Default 5 000, go-micro's. */
   readonly dialTimeoutMs: number;
   /** Default 100, go-micro's pool size. */
   readonly maxChannels: number;
+  /** How long a channel without calls is kept. Default 60 000, go-micro's pool TTL. */
+  readonly idleMs?: number;
 }
 
 export interface Connected {
@@ -32,6 +38,10 @@ export interface Connected {
 interface Entry extends Connected {
   readonly nodeId: string;
   isGone: boolean;
+  /** When a transport that comes before this one is tried again, monotonic ms; infinite: never. */
+  retryAt: number;
+  /** Used since the last look at idle channels. */
+  isUsed: boolean;
 }
 
 export class Connections {
@@ -40,6 +50,7 @@ export class Connections {
   readonly #dialing = new Map<string, Promise<Entry>>();
   /** Node and transport, and until when it is left alone (monotonic milliseconds). */
   readonly #avoided = new Map<string, number>();
+  #stopIdle: (() => void) | null = null;
   #isClosed = false;
 
   constructor(options: ConnectionsOptions) {
@@ -50,51 +61,95 @@ export class Connections {
   to(node: ServiceNode): Connected | Promise<Connected> {
     const key = keyOf(node);
     const entry = this.#open.get(key);
-    if (entry !== undefined && !entry.isGone) return entry;
+    if (entry !== undefined && !entry.isGone) {
+      if (entry.retryAt !== Number.POSITIVE_INFINITY) this.#retryIfDue(node, key, entry);
+      entry.isUsed = true;
+      return entry;
+    }
     let dialing = this.#dialing.get(key);
     if (dialing === undefined) {
-      dialing = this.#dial(node, key).finally(() => this.#dialing.delete(key));
-      this.#dialing.set(key, dialing);
+      dialing = this.#begin(node, key);
     }
     return dialing;
   }
 
   async close(): Promise<void> {
     this.#isClosed = true;
+    this.#stopIdle?.();
+    this.#stopIdle = null;
     await Promise.allSettled(this.#dialing.values());
     const open = [...this.#open.values()];
     this.#open.clear();
     await Promise.all(open.map(({ channel }) => channel.close()));
   }
 
+  /** A better way to the node may be there again; calls do not wait for it. */
+  #retryIfDue(node: ServiceNode, key: string, entry: Entry): void {
+    const { scheduler } = this.#options;
+    if (entry.retryAt > scheduler.monotonic() || this.#dialing.has(key)) return;
+    entry.retryAt = Number.POSITIVE_INFINITY;
+    this.#begin(node, key).then(
+      (better) => {
+        if (better !== entry) void entry.channel.close(DRAIN_MS);
+      },
+      () => {
+        entry.retryAt = scheduler.monotonic() + AVOID_MS;
+      },
+    );
+  }
+
+  /** The channel outlives the call that asked for it, and must not hold that call's request. */
+  #begin(node: ServiceNode, key: string): Promise<Entry> {
+    return runOutside(this.#options.scheduler, () => {
+      const dialing = this.#dial(node, key).finally(() => this.#dialing.delete(key));
+      this.#dialing.set(key, dialing);
+      return dialing;
+    });
+  }
+
   async #dial(node: ServiceNode, key: string): Promise<Entry> {
-    const able = this.#options.transports.filter((transport) => transport.canDial(node));
+    const { transports: given } = this.#options;
+    const transports = typeof given === 'function' ? await given() : given;
+    const able = transports.filter((transport) => transport.canDial(node));
     if (able.length === 0) {
-      const names = this.#options.transports.map(({ name }) => name).join(', ');
+      const names = transports.map(({ name }) => name).join(', ');
       const text = `node ${node.id} at ${node.address} can be reached by none of ${names}; its protocol is ${node.metadata.protocol ?? 'unknown'}`;
       throw new RivuletError('CONNECTION_FAILED', text);
     }
-    const now = this.#options.scheduler.monotonic();
+    const { scheduler, dialTimeoutMs } = this.#options;
+    const now = scheduler.monotonic();
     const sound = able.filter(({ name }) => !((this.#avoided.get(`${key} ${name}`) ?? 0) > now));
+    const tried = sound.length > 0 ? sound : able;
     let failure: unknown;
-    for (const transport of sound.length > 0 ? sound : able) {
+    for (const [at, transport] of tried.entries()) {
       if (this.#isClosed) break;
+      const isLast = at === tried.length - 1;
+      const timeoutMs = isLast ? dialTimeoutMs : Math.min(PATIENCE_MS, dialTimeoutMs);
+      // Of the ways that come before this one, the first that may be tried again.
+      const better = able.slice(0, able.indexOf(transport));
       try {
-        return await this.#dialBy(transport, node, key);
+        const entry = await this.#dialBy(transport, node, key, timeoutMs);
+        for (const { name } of better) {
+          const until = this.#avoided.get(`${key} ${name}`) ?? Number.POSITIVE_INFINITY;
+          entry.retryAt = Math.min(entry.retryAt, until);
+        }
+        return entry;
       } catch (error) {
         failure = error;
         if (this.#avoided.size > 10_000) this.#avoided.clear();
-        this.#avoided.set(
-          `${key} ${transport.name}`,
-          this.#options.scheduler.monotonic() + AVOID_MS,
-        );
+        this.#avoided.set(`${key} ${transport.name}`, scheduler.monotonic() + AVOID_MS);
       }
     }
     if (this.#isClosed) throw new RivuletError('CLOSED', 'the client is closed', { sent: 'no' });
     throw failure;
   }
 
-  async #dialBy(transport: Transport, node: ServiceNode, key: string): Promise<Entry> {
+  async #dialBy(
+    transport: Transport,
+    node: ServiceNode,
+    key: string,
+    timeoutMs: number,
+  ): Promise<Entry> {
     let isGone = false;
     const onGone = () => {
       isGone = true;
@@ -105,16 +160,35 @@ export class Connections {
       }
     };
     let entry: Entry | null = null;
-    const { dialTimeoutMs } = this.#options;
-    const channel = await transport.dial(node, { timeoutMs: dialTimeoutMs, onGone });
-    entry = { channel, transport, nodeId: node.id, isGone };
+    const channel = await transport.dial(node, { timeoutMs, onGone });
+    const retryAt = Number.POSITIVE_INFINITY;
+    entry = { channel, transport, nodeId: node.id, isGone, retryAt, isUsed: true };
     if (this.#isClosed) {
       await channel.close();
       throw new RivuletError('CLOSED', 'the client is closed', { sent: 'no' });
     }
     this.#open.set(key, entry);
     this.#shrink(key);
+    this.#watchIdle();
     return entry;
+  }
+
+  /** A channel that had no call between two looks is closed at the second. */
+  #watchIdle(): void {
+    if (this.#stopIdle !== null || this.#isClosed || this.#open.size === 0) return;
+    const look = () => {
+      this.#stopIdle = null;
+      for (const [key, entry] of [...this.#open]) {
+        if (entry.isUsed || entry.channel.load > 0) {
+          entry.isUsed = false;
+          continue;
+        }
+        this.#open.delete(key);
+        void entry.channel.close();
+      }
+      this.#watchIdle();
+    };
+    this.#stopIdle = this.#options.scheduler.after(this.#options.idleMs ?? IDLE_MS, look, false);
   }
 
   #shrink(kept: string): void {

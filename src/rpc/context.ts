@@ -4,9 +4,12 @@
  * Invariant: what a handler does not ask for is not made; a signal exists from the first look at it.
  * Cost: one object per call.
  */
+import { setMaxListeners } from 'node:events';
 import type { RivuletError } from '../errors.ts';
-import type { MethodKind } from '../transport/transport.ts';
+import type { IncomingCall, MethodKind } from '../transport/transport.ts';
+import type { Scheduler } from '../util/time/scheduler.ts';
 import { Metadata } from './metadata.ts';
+import type { OpenSpan } from './seen/spans.ts';
 
 export interface CallContext {
   readonly service: string;
@@ -47,43 +50,51 @@ export const METADATA = {
   idempotencyKey: 'idempotency-key',
 } as const;
 
-export interface ContextSetup {
-  readonly service: string;
-  readonly endpoint: string;
-  readonly method: MethodKind;
+/** What of its server a context reads. */
+export interface ContextHost {
+  /** Of the service. */
+  readonly name: string;
+  readonly scheduler: Scheduler;
+  logOf(endpoint: string, span: OpenSpan | null): Log;
+}
+
+/** The call that the context is of. */
+export interface ContextCall {
+  readonly incoming: IncomingCall;
+  readonly kind: MethodKind;
   readonly metadata: Metadata;
   /** Monotonic milliseconds; infinite without a deadline. */
-  readonly deadlineAt: number;
-  readonly peerAddress: string;
-  readonly log: Log;
-  readonly monotonic: () => number;
-  readonly now: () => number;
+  readonly deadline: number;
+  readonly span: OpenSpan | null;
 }
 
 export class ServerContext implements CallContext {
-  readonly #setup: ContextSetup;
+  readonly #host: ContextHost;
+  readonly #call: ContextCall;
   #responseMetadata: Metadata | null = null;
   #controller: AbortController | null = null;
   #ended: RivuletError | null = null;
+  #log: Log | null = null;
 
-  constructor(setup: ContextSetup) {
-    this.#setup = setup;
+  constructor(host: ContextHost, call: ContextCall) {
+    this.#host = host;
+    this.#call = call;
   }
 
   get service(): string {
-    return this.#setup.service;
+    return this.#host.name;
   }
 
   get endpoint(): string {
-    return this.#setup.endpoint;
+    return this.#call.incoming.endpoint;
   }
 
   get method(): MethodKind {
-    return this.#setup.method;
+    return this.#call.kind;
   }
 
   get metadata(): Metadata {
-    return this.#setup.metadata;
+    return this.#call.metadata;
   }
 
   get responseMetadata(): Metadata {
@@ -99,29 +110,31 @@ export class ServerContext implements CallContext {
   get signal(): AbortSignal {
     if (this.#controller === null) {
       this.#controller = new AbortController();
+      // Every call that the handler makes listens to it.
+      setMaxListeners(0, this.#controller.signal);
       if (this.#ended !== null) this.#controller.abort(this.#ended);
     }
     return this.#controller.signal;
   }
 
   get deadlineAt(): number {
-    return this.#setup.deadlineAt;
+    return this.#call.deadline;
   }
 
   get deadline(): Date | null {
     const left = this.remainingMs();
-    return left === Number.POSITIVE_INFINITY ? null : new Date(this.#setup.now() + left);
+    return left === Number.POSITIVE_INFINITY ? null : new Date(this.#host.scheduler.now() + left);
   }
 
   remainingMs(): number {
-    const { deadlineAt, monotonic } = this.#setup;
+    const deadlineAt = this.#call.deadline;
     if (deadlineAt === Number.POSITIVE_INFINITY) return deadlineAt;
-    return Math.max(0, deadlineAt - monotonic());
+    return Math.max(0, deadlineAt - this.#host.scheduler.monotonic());
   }
 
   get peer(): { readonly address: string; readonly service: string | null } {
     return {
-      address: this.#setup.peerAddress,
+      address: this.#call.incoming.peer.address,
       service: this.metadata.get(METADATA.fromService) ?? null,
     };
   }
@@ -136,7 +149,8 @@ export class ServerContext implements CallContext {
   }
 
   get log(): Log {
-    return this.#setup.log;
+    this.#log ??= this.#host.logOf(this.endpoint, this.#call.span);
+    return this.#log;
   }
 
   get isAborted(): boolean {

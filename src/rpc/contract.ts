@@ -5,6 +5,15 @@
  * Standard Schema, or from a .proto (proto-contract.ts). Invariant: a contract is data, the same at
  * client and server; nothing here runs a call. Cost: made once.
  */
+import {
+  checkNumber,
+  checkOptions,
+  count,
+  invalid,
+  type OptionTable,
+  shown,
+  timeout,
+} from '../client/option-table.ts';
 import type { MessageType } from '../codec/codec.ts';
 import { isStandardSchema, type StandardSchema } from '../codec/standard-schema.ts';
 import { RivuletError } from '../errors.ts';
@@ -24,6 +33,8 @@ export interface MethodOptions {
   readonly idempotent?: boolean;
   /** Default 5 000 for calls with one reply; streams have none. */
   readonly timeoutMs?: number;
+  /** How long the reader of a stream waits for a message before it fails. Default 60 000; Infinity: no limit. */
+  readonly idleTimeoutMs?: number;
   /** Attempts in all, the first one included, and the wait between them. Default 2 attempts. */
   readonly retry?: RetryOptions;
   /** A second attempt at another node when the first has not answered by then. Idempotent methods only. */
@@ -120,12 +131,38 @@ export function contract<const S extends Structs>(name: string, structs: S): Con
         const text = `${JSON.stringify(endpoint)} of ${name}: names of structs and methods are letters, digits and _`;
         throw new RivuletError('INVALID_ARGUMENT', text);
       }
-      checkOptions(endpoint, each);
+      checkMethod(endpoint, each);
     }
   }
-  const made = { ...structs };
+  // Each contract has its own method objects, so that a method alone says where it is called.
+  const made: Record<string, Record<string, AnyMethod>> = {};
+  for (const [struct, methods] of Object.entries(structs)) {
+    const own: Record<string, AnyMethod> = {};
+    for (const [methodName, each] of Object.entries(methods)) {
+      own[methodName] = { ...each };
+      places.set(own[methodName], { contract: made as Contract, struct, method: methodName });
+    }
+    made[struct] = own;
+  }
   Object.defineProperty(made, CONTRACT, { value: { name }, enumerable: false });
-  return made as Contract<S>;
+  return made as unknown as Contract<S>;
+}
+
+export interface MethodPlace {
+  readonly contract: Contract;
+  readonly struct: string;
+  readonly method: string;
+}
+
+// Under a registered symbol, so that two copies of this package in one process know each other's contracts.
+const PLACES = Symbol.for('rivulet.places of methods');
+const shared = globalThis as { [PLACES]?: WeakMap<AnyMethod, MethodPlace> };
+shared[PLACES] ??= new WeakMap();
+const places = shared[PLACES];
+
+/** Where a method of a contract is called; undefined for one that is in no contract. */
+export function placeOfMethod(method: AnyMethod): MethodPlace | undefined {
+  return places.get(method);
 }
 
 export function contractName(of: Contract): string {
@@ -143,7 +180,7 @@ export function methodsOf(of: Contract): Map<string, AnyMethod> {
 
 /** `Struct.Method`: exactly one dot, as go-micro asks for. */
 export function isEndpoint(endpoint: string): boolean {
-  return /^[A-Za-z_]\w{0,127}\.[A-Za-z_]\w{0,127}$/.test(endpoint);
+  return typeof endpoint === 'string' && /^[A-Za-z_]\w{0,127}\.[A-Za-z_]\w{0,127}$/.test(endpoint);
 }
 
 function method<Kind extends MethodKind, Request, Response, Errors extends ErrorTypes>(
@@ -173,25 +210,55 @@ function formOf(given: StandardSchema | MessageType | undefined): MessageForm {
   return { schema: null, type: given };
 }
 
-function checkOptions(endpoint: string, { kind, options }: AnyMethod): void {
+const methodTable: OptionTable = {
+  idempotent: { kind: 'boolean' },
+  timeoutMs: timeout(1e-3),
+  idleTimeoutMs: { kind: 'other', check: checkIdle },
+  retry: {
+    kind: 'group',
+    table: { attempts: count(1, 100), minMs: timeout(0), maxMs: timeout(0) },
+  },
+  hedge: { kind: 'group', table: { afterMs: timeout(1e-3) } },
+  cache: { kind: 'group', table: { ttlMs: timeout(1e-3), maxEntries: count(1, 1_000_000) } },
+  rateLimit: {
+    kind: 'group',
+    table: {
+      perSecond: { kind: 'number', min: 0.001, max: 1e9, integer: false, unit: '' },
+      burst: count(1, 1e9),
+    },
+  },
+  metadata: { kind: 'other', check: checkMetadata },
+};
+
+function checkIdle(value: unknown, name: string): void {
+  if (value !== Number.POSITIVE_INFINITY) checkNumber(timeout(), value, name);
+}
+
+function checkMetadata(value: unknown, name: string): void {
+  const isGood =
+    typeof value === 'object' &&
+    value !== null &&
+    Object.values(value).every((each) => typeof each === 'string');
+  if (!isGood) throw invalid(`${name} must be an object of texts, not ${shown(value)}`);
+}
+
+/** Throws INVALID_ARGUMENT for an option that is wrong, misspelt, or of another kind of method. */
+function checkMethod(endpoint: string, { kind, options }: AnyMethod): void {
+  checkOptions(methodTable, options, `${endpoint}: `);
   const refuse = (text: string): never => {
-    throw new RivuletError('INVALID_ARGUMENT', `${endpoint}: ${text}`);
+    throw invalid(`${endpoint}: ${text}`);
   };
-  const positive = (name: string, value: number | undefined, most = 2 ** 31 - 1) => {
-    if (value === undefined || (Number.isFinite(value) && value > 0 && value <= most)) return;
-    refuse(`${name} must be a number above 0 and at most ${most}, not ${value}`);
-  };
-  positive('timeoutMs', options.timeoutMs);
-  positive('retry.attempts', options.retry?.attempts, 100);
-  positive('hedge.afterMs', options.hedge?.afterMs);
-  positive('cache.ttlMs', options.cache?.ttlMs);
-  positive('rateLimit.perSecond', options.rateLimit?.perSecond);
+  const { minMs = 0, maxMs = Number.POSITIVE_INFINITY } = options.retry ?? {};
+  if (minMs > maxMs) refuse(`retry.minMs (${minMs}) is above retry.maxMs (${maxMs})`);
   if (options.idempotent !== true) {
     if (options.hedge !== undefined) refuse('hedge may run a handler twice: set idempotent: true');
     if (options.cache !== undefined) refuse('cache answers without a call: set idempotent: true');
   }
   if (kind !== 'unary' && (options.hedge !== undefined || options.cache !== undefined)) {
     refuse('hedge and cache are for unary methods');
+  }
+  if (kind === 'unary' && options.idleTimeoutMs !== undefined) {
+    refuse('idleTimeoutMs is for streams: use timeoutMs');
   }
 }
 

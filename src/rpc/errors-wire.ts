@@ -8,17 +8,21 @@
 import type { Codec } from '../codec/codec.ts';
 import { RivuletError } from '../errors.ts';
 import { CallError, type CallFailure } from '../transport/transport.ts';
+import { errorText } from '../util/error-text.ts';
 import type { AnyMethod } from './contract.ts';
-import { type ErrorClass, ServiceError, statusText } from './service-error.ts';
+import { type ErrorClass, ServiceError } from './service-error.ts';
 
 export const SERVER_ID = 'go.micro.server';
-export const CLIENT_ID = 'go.micro.client';
+const CLIENT_ID = 'go.micro.client';
 const MAX_DETAIL = 8000;
 
 /** What the server says of an error that a handler threw or that was found before it ran. */
 export function failureOf(error: unknown, service: string, codec: Codec | null): CallFailure {
   if (error instanceof ServiceError) {
-    const { id, status, detail, errorName, data } = error;
+    const { detail, errorName, data } = error;
+    // Code without types makes errors without an id, or with a status that is no number.
+    const id = typeof error.id === 'string' ? error.id : '';
+    const status = isStatus(error.status) ? error.status : 500;
     let body: Uint8Array | undefined;
     let contentType: string | undefined;
     if (errorName !== null && data !== undefined && codec !== null) {
@@ -33,7 +37,7 @@ export function failureOf(error: unknown, service: string, codec: Codec | null):
       code: error.code,
       id: id === '' ? service : id,
       status,
-      detail: detail.slice(0, MAX_DETAIL),
+      detail: (typeof detail === 'string' ? detail : errorText(error)).slice(0, MAX_DETAIL),
       name: errorName ?? undefined,
       body,
       contentType,
@@ -44,20 +48,24 @@ export function failureOf(error: unknown, service: string, codec: Codec | null):
       code: error.code,
       id: service,
       status: error.microCode,
-      detail: error.message.slice(0, MAX_DETAIL),
+      detail: errorText(error).slice(0, MAX_DETAIL),
     };
   }
-  const detail = error instanceof Error ? error.message : String(error);
   return {
     code: 'RESPONDER_FAILED',
     id: service,
     status: 500,
-    detail: detail.slice(0, MAX_DETAIL),
+    detail: errorText(error).slice(0, MAX_DETAIL),
   };
 }
 
+/** Whether every transport can carry it: go-micro's code is an int32. */
+function isStatus(status: unknown): boolean {
+  return Number.isInteger(status) && (status as number) >= 0 && (status as number) < 2 ** 31;
+}
+
 /** What the caller throws for what the peer said. */
-export function errorFromFailure(
+function errorFromFailure(
   failure: CallFailure,
   method: AnyMethod | null,
   codec: Codec | null,
@@ -89,11 +97,6 @@ export function errorFromFailure(
   return Object.assign(error, { id: failure.id, status: failure.status, code: failure.code });
 }
 
-/** go-micro's JSON form of a failure: the Micro-Error header. */
-export function microError({ id, status, detail }: CallFailure): string {
-  return JSON.stringify({ id, code: status, detail, status: statusText(status) });
-}
-
 /** Every error of a call is a ServiceError: what failed on this side has go-micro's client id. */
 export function asServiceError(error: unknown, method: AnyMethod | null, codec: Codec | null) {
   if (error instanceof ServiceError) return error;
@@ -105,9 +108,8 @@ export function asServiceError(error: unknown, method: AnyMethod | null, codec: 
       { sent, cause: error.cause ?? error },
     );
   }
-  const detail = error instanceof Error ? error.message : String(error);
   return new ServiceError(
-    { code: 'INTERNAL', id: CLIENT_ID, status: 500, detail },
+    { code: 'INTERNAL', id: CLIENT_ID, status: 500, detail: errorText(error) },
     { sent: 'maybe', cause: error },
   );
 }

@@ -9,36 +9,40 @@
  */
 import { Codecs } from '../codec/by-content-type.ts';
 import type { Codec } from '../codec/codec.ts';
-import { validate } from '../codec/standard-schema.ts';
 import { copyCodec, shareCodec } from '../codec/value.ts';
 import { RivuletError } from '../errors.ts';
 import type { ServiceEndpoint } from '../registry/registry.ts';
-import { type IncomingCall, NO_METADATA } from '../transport/transport.ts';
-import type { Scheduler } from '../util/scheduler.ts';
-import { systemScheduler } from '../util/system-scheduler.ts';
-import { Timeouts } from '../util/timeouts.ts';
-import { type Ambient, runWithin } from './ambient.ts';
-import { type Log, quietLog, ServerContext } from './context.ts';
+import type { IncomingCall } from '../transport/transport.ts';
+import { nearestName } from '../util/nearest-name.ts';
+import { pause, type Scheduler } from '../util/time/scheduler.ts';
+import { systemScheduler } from '../util/time/system-scheduler.ts';
+import { Timeouts } from '../util/time/timeouts.ts';
+import { type Log, quietLog } from './context.ts';
 import { type AnyMethod, type Contract, contractName, isEndpoint, methodsOf } from './contract.ts';
 import { failureOf } from './errors-wire.ts';
 import type { HandlersOf, StreamHandler, UnaryHandler } from './handlers.ts';
-import { Metadata } from './metadata.ts';
-import { type ServerWrapper, wrapServer } from './wrappers.ts';
+import { RateLimits } from './policies/rate-limit.ts';
+import { type CallHost, type Endpoint, RunningCall } from './running-call.ts';
+import type { OpenSpan, Tracer } from './seen/spans.ts';
+import type { ServerWrapper } from './wrappers.ts';
 
 export interface ServerOptions {
-  /** Registry name of the service. */
-  readonly name: string;
+  /** Registry name of the service; a function where it is known only later. */
+  readonly name: string | (() => string);
   readonly codecs?: Codecs;
   readonly scheduler?: Scheduler;
-  readonly log?: Log;
+  readonly log?: Log | ((endpoint: string, trace: string) => Log);
   readonly wrappers?: readonly ServerWrapper[];
   /** Calls that run at once; more are refused with LIMIT_EXCEEDED. Default 10 000. */
   readonly maxConcurrentCalls?: number;
-  /** Called when a call has ended, for statistics and the access log. */
+  /** Called when a call of an endpoint that is not internal has ended, for statistics and the access log. */
   readonly onCall?: (call: CallRecord) => void;
+  /** Makes a span of each call. Default: traces are neither read nor carried on. */
+  readonly tracer?: Tracer;
 }
 
 export interface CallRecord {
+  /** `unknown` where the service has no such endpoint: a stranger chose the name. */
   readonly endpoint: string;
   readonly peer: string;
   readonly ms: number;
@@ -46,36 +50,39 @@ export interface CallRecord {
   readonly error: unknown;
 }
 
-interface Endpoint {
-  readonly method: AnyMethod;
-  readonly handler: UnaryHandler | StreamHandler;
-  /** Not advertised in the registry: Debug and its kin. */
-  readonly internal: boolean;
-}
-
-export class Server {
-  readonly name: string;
+export class Server implements CallHost {
   readonly codecs: Codecs;
-  readonly #scheduler: Scheduler;
-  readonly #timeouts: Timeouts;
-  readonly #log: Log;
-  readonly #wrappers: readonly ServerWrapper[];
+  readonly #name: string | (() => string);
+  readonly scheduler: Scheduler;
+  readonly timeouts: Timeouts;
+  readonly wrappers: readonly ServerWrapper[];
+  readonly tracer: Tracer | null;
+  readonly #rateLimits: RateLimits;
+  readonly #log: Log | ((endpoint: string, trace: string) => Log);
   readonly #max: number;
   readonly #onCall: ((call: CallRecord) => void) | null;
   readonly #endpoints = new Map<string, Endpoint>();
   #running = 0;
   #isDraining = false;
+  /** Monotonic milliseconds at which the last call came. */
+  #lastCallAt = Number.NEGATIVE_INFINITY;
   #whenIdle: (() => void)[] = [];
 
   constructor(options: ServerOptions) {
-    this.name = options.name;
+    this.#name = options.name;
     this.codecs = options.codecs ?? new Codecs();
-    this.#scheduler = options.scheduler ?? systemScheduler;
-    this.#timeouts = new Timeouts(this.#scheduler);
+    this.scheduler = options.scheduler ?? systemScheduler;
+    this.timeouts = new Timeouts(this.scheduler);
+    this.#rateLimits = new RateLimits(this.scheduler);
     this.#log = options.log ?? quietLog;
-    this.#wrappers = options.wrappers ?? [];
+    this.wrappers = options.wrappers ?? [];
     this.#max = options.maxConcurrentCalls ?? 10_000;
     this.#onCall = options.onCall ?? null;
+    this.tracer = options.tracer ?? null;
+  }
+
+  get name(): string {
+    return typeof this.#name === 'string' ? this.#name : this.#name();
   }
 
   /** Calls that have not ended. */
@@ -83,8 +90,9 @@ export class Server {
     return this.#running;
   }
 
+  /** Whether it has endpoints that the registry is told of. */
   get hasEndpoints(): boolean {
-    return this.#endpoints.size > 0;
+    return [...this.#endpoints.values()].some(({ internal }) => !internal);
   }
 
   /**
@@ -96,27 +104,33 @@ export class Server {
     handlers: HandlersOf<C>,
     { internal = false }: { internal?: boolean } = {},
   ): void {
-    const given = handlers as Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+    const given = structsOf(handlers, contractName(contract));
     const methods = methodsOf(contract);
     for (const [struct, each] of Object.entries(given)) {
       for (const name of Object.keys(each)) {
-        if (!methods.has(`${struct}.${name}`)) {
-          const known = [...methods.keys()].join(', ');
-          const text = `${contractName(contract)} has no method ${struct}.${name}; its methods are ${known}`;
-          throw new RivuletError('INVALID_ARGUMENT', text);
-        }
+        if (methods.has(`${struct}.${name}`)) continue;
+        const known = [...methods.keys()];
+        const near = nearestName(`${struct}.${name}`, known);
+        const hint =
+          near === null ? `its methods are ${known.join(', ')}` : `did you mean ${near}?`;
+        const text = `${contractName(contract)} has no method ${struct}.${name}: ${hint}`;
+        throw new RivuletError('INVALID_ARGUMENT', text);
       }
     }
+    const found: [string, AnyMethod, UnaryHandler][] = [];
     for (const [endpoint, method] of methods) {
       const [struct = '', name = ''] = endpoint.split('.');
-      const handler = given[struct]?.[name];
+      const handler = Object.hasOwn(given, struct) ? given[struct]?.[name] : undefined;
       if (typeof handler !== 'function') {
         const text = `${contractName(contract)}: there is no handler for ${endpoint}`;
         throw new RivuletError('INVALID_ARGUMENT', text);
       }
+      this.#check(endpoint);
       // Handlers of a class keep their `this`.
-      this.add(endpoint, method, handler.bind(given[struct]) as UnaryHandler, internal);
+      found.push([endpoint, method, handler.bind(given[struct]) as UnaryHandler]);
     }
+    // All or none of a contract.
+    for (const [endpoint, method, handler] of found) this.add(endpoint, method, handler, internal);
   }
 
   /** Adds one endpoint, for those that are not in a contract. */
@@ -126,6 +140,11 @@ export class Server {
     handler: UnaryHandler | StreamHandler,
     internal = false,
   ): void {
+    this.#check(endpoint);
+    this.#endpoints.set(endpoint, { method, handler, internal });
+  }
+
+  #check(endpoint: string): void {
     if (!isEndpoint(endpoint)) {
       const text = `${JSON.stringify(endpoint.slice(0, 100))} is no endpoint: it must be Struct.Method`;
       throw new RivuletError('INVALID_ARGUMENT', text);
@@ -133,7 +152,11 @@ export class Server {
     if (this.#endpoints.has(endpoint)) {
       throw new RivuletError('ALREADY_EXISTS', `${endpoint} has a handler already`);
     }
-    this.#endpoints.set(endpoint, { method, handler, internal });
+  }
+
+  /** Every method that has a handler. */
+  get methods(): AnyMethod[] {
+    return [...this.#endpoints.values()].map(({ method }) => method);
   }
 
   method(endpoint: string): AnyMethod | null {
@@ -153,19 +176,24 @@ export class Server {
     const refusal = this.#refusal(call, endpoint);
     if (refusal !== null) {
       call.fail({ ...failureOf(refusal, this.name, null), sent: 'no' });
-      this.#record(call, this.#scheduler.monotonic(), refusal);
+      this.#refused(call, refusal);
       return;
     }
-    const { method, handler } = endpoint as Endpoint;
+    const known = endpoint as Endpoint;
     const codec = this.#codecOf(call);
     if (codec !== undefined) {
-      this.#run(call, method, handler, codec);
+      this.#run(call, known, codec);
       return;
     }
-    // A codec that has yet to be loaded.
+    // A codec that has yet to be loaded. The call counts as running: a drain waits for it.
+    this.#running++;
     this.codecs.load(call.contentType).then(
-      (loaded) => this.#run(call, method, handler, loaded),
-      (error) => call.fail({ ...failureOf(error, this.name, null), sent: 'no' }),
+      (loaded) => this.#run(call, known, loaded, true),
+      (error) => {
+        this.#left();
+        call.fail({ ...failureOf(error, this.name, null), sent: 'no' });
+        this.#refused(call, error);
+      },
     );
   }
 
@@ -177,12 +205,27 @@ export class Server {
     return this.codecs.find(call.contentType === '' ? 'application/json' : call.contentType);
   }
 
+  /**
+   * Goes on serving until no call has come for `quietMs`, at most `mostMs`: callers that have yet to
+   * learn that the node leaves still reach it. At once where no call has come lately.
+   */
+  async untilQuiet(quietMs: number, mostMs: number): Promise<void> {
+    const begin = this.scheduler.monotonic();
+    if (this.#lastCallAt + LATELY_MS <= begin) return;
+    for (;;) {
+      const quietAt = Math.max(this.#lastCallAt, begin) + quietMs;
+      const wait = Math.min(quietAt, begin + mostMs) - this.scheduler.monotonic();
+      if (!(wait > 0)) return;
+      await pause(this.scheduler, wait);
+    }
+  }
+
   /** Refuses new calls and resolves when those that run have ended, or after `timeoutMs`. */
   async drain(timeoutMs: number): Promise<void> {
     this.#isDraining = true;
     if (this.#running === 0) return;
     await new Promise<void>((resolve) => {
-      const stop = this.#scheduler.after(timeoutMs, resolve);
+      const stop = this.scheduler.after(timeoutMs, resolve);
       this.#whenIdle.push(() => {
         stop();
         resolve();
@@ -192,6 +235,9 @@ export class Server {
 
   #refusal(call: IncomingCall, endpoint: Endpoint | undefined): RivuletError | null {
     if (this.#isDraining) return new RivuletError('UNAVAILABLE', `${this.name} is stopping`);
+    if (call.timeoutMs !== null && call.timeoutMs <= 0) {
+      return new RivuletError('TIMEOUT', `the deadline of ${call.endpoint} had passed already`);
+    }
     if (endpoint === undefined) {
       const shown = JSON.stringify(call.endpoint.slice(0, 200));
       const text = `${this.name} has no endpoint ${shown}`;
@@ -201,6 +247,11 @@ export class Server {
       const text = `${call.endpoint} is ${endpoint.method.kind} at the server and ${call.kind} at the caller`;
       return new RivuletError('UNSUPPORTED', text);
     }
+    try {
+      this.#rateLimits.pass(call.endpoint, endpoint.method);
+    } catch (error) {
+      return error as RivuletError;
+    }
     if (this.#running >= this.#max) {
       const text = `${this.name} runs ${this.#max} calls, which is its limit`;
       return new RivuletError('LIMIT_EXCEEDED', text);
@@ -208,155 +259,64 @@ export class Server {
     return null;
   }
 
-  #run(
-    call: IncomingCall,
-    method: AnyMethod,
-    handler: UnaryHandler | StreamHandler,
-    codec: Codec,
-  ): void {
-    const startedAt = this.#scheduler.monotonic();
-    const { timeoutMs } = call;
-    const deadlineAt = timeoutMs === null ? Number.POSITIVE_INFINITY : startedAt + timeoutMs;
-    const context = new ServerContext({
-      service: this.name,
-      endpoint: call.endpoint,
-      method: method.kind,
-      metadata: Metadata.fromWire(call.metadata),
-      deadlineAt,
-      peerAddress: call.peer.address,
-      log: this.#log,
-      monotonic: () => this.#scheduler.monotonic(),
-      now: () => this.#scheduler.now(),
-    });
-    this.#running++;
-    let isOver = false;
-    let stopTimer: (() => void) | null = null;
-    const finish = (error: unknown) => {
-      if (isOver) return false;
-      isOver = true;
-      stopTimer?.();
-      this.#running--;
-      if (this.#running === 0) for (const idle of this.#whenIdle.splice(0)) idle();
-      this.#record(call, startedAt, error);
-      return true;
-    };
-    call.onCancel((reason) => {
-      context.abort(reason);
-      finish(reason);
-    });
-    if (timeoutMs !== null) {
-      stopTimer = this.#timeouts.add(timeoutMs, () => {
-        const text = `${call.endpoint} did not end within ${Math.round(timeoutMs)} ms`;
-        const error = new RivuletError('TIMEOUT', text);
-        context.abort(error);
-        if (finish(error)) call.fail(failureOf(error, this.name, null));
-      });
-    }
-    const invoke = () => this.#invoke(call, method, handler, codec, context);
-    const ambient: Ambient = { deadline: deadlineAt, signal: () => context.signal };
-    const done = runWithin(ambient, invoke);
-    done.then(
-      () => finish(null),
-      (error) => {
-        if (finish(error)) call.fail(failureOf(error, this.name, codec));
-      },
-    );
-  }
-
-  async #invoke(
-    call: IncomingCall,
-    method: AnyMethod,
-    handler: UnaryHandler | StreamHandler,
-    codec: Codec,
-    context: ServerContext,
-  ): Promise<void> {
-    const takesStream = method.kind === 'clientStream' || method.kind === 'bidi';
-    const request = takesStream
-      ? decodeAll(call.messages, codec, method, call.endpoint)
-      : await this.#requestOf(call, codec, method);
-    const run = (value: unknown) => (handler as UnaryHandler)(value, context);
-    const wrapped = this.#wrappers.length === 0 ? run : wrapServer(this.#wrappers, context, run);
-    const result = wrapped(request);
-    if (method.kind === 'unary' || method.kind === 'clientStream') {
-      const value = await result;
-      if (context.isAborted) return;
-      call.reply({
-        contentType: call.contentType === '' ? 'application/json' : call.contentType,
-        metadata: context.writtenMetadata?.toWire() ?? NO_METADATA,
-        body: codec.encode(value, method.response.type),
-      });
-    } else await this.#stream(call, result, method, codec, context);
-  }
-
-  async #requestOf(call: IncomingCall, codec: Codec, method: AnyMethod): Promise<unknown> {
-    let { body } = call;
-    if (body === null) {
-      for await (const message of call.messages) {
-        body = message;
-        break;
-      }
-      body ??= new Uint8Array(0);
-    }
-    const value = codec.decode(body, method.request.type);
-    const { schema } = method.request;
-    return schema === null ? value : validate(schema, value, `the request of ${call.endpoint}`);
-  }
-
-  async #stream(
-    call: IncomingCall,
-    result: unknown,
-    method: AnyMethod,
-    codec: Codec,
-    context: ServerContext,
-  ): Promise<void> {
-    const items = iterableOf(await result, call.endpoint);
-    let isFirst = true;
+  #run(call: IncomingCall, endpoint: Endpoint, codec: Codec, isCounted = false): void {
+    const now = this.scheduler.monotonic();
+    this.#lastCallAt = now;
+    let running: RunningCall;
     try {
-      for await (const item of items) {
-        if (context.isAborted) break;
-        if (isFirst && context.writtenMetadata !== null) {
-          call.head({ contentType: call.contentType, metadata: context.writtenMetadata.toWire() });
-        }
-        isFirst = false;
-        await call.send(codec.encode(item, method.response.type));
-      }
+      running = new RunningCall(this, call, endpoint, codec, now);
     } catch (error) {
-      // A send that failed because the caller left is no failure of the handler.
-      if (context.isAborted) return;
-      throw error;
+      if (isCounted) this.#left();
+      // Metadata that no client of ours sends.
+      call.fail({ ...failureOf(error, this.name, null), sent: 'no' });
+      this.#refused(call, error);
+      return;
     }
-    if (context.isAborted) return;
-    call.end(isFirst ? (context.writtenMetadata?.toWire() ?? NO_METADATA) : NO_METADATA);
+    if (!isCounted) this.#running++;
+    running.run();
   }
 
-  #record(call: IncomingCall, startedAt: number, error: unknown): void {
-    if (this.#onCall === null) return;
-    const ms = this.#scheduler.monotonic() - startedAt;
-    this.#onCall({ endpoint: call.endpoint, peer: call.peer.address, ms, error });
+  /** @internal */
+  ended({ incoming, endpoint, startedAt, span }: RunningCall, error: unknown): void {
+    this.#left();
+    if (endpoint.internal) return;
+    const now = this.scheduler.monotonic();
+    this.#onCall?.({
+      endpoint: incoming.endpoint,
+      peer: incoming.peer.address,
+      ms: now - startedAt,
+      error,
+    });
+    if (span !== null) this.tracer?.end(span, error, now);
+  }
+
+  #left(): void {
+    this.#running--;
+    if (this.#running > 0 || this.#whenIdle.length === 0) return;
+    for (const idle of this.#whenIdle.splice(0)) idle();
+  }
+
+  /** @internal */
+  logOf(endpoint: string, span: OpenSpan | null): Log {
+    return typeof this.#log === 'function' ? this.#log(endpoint, span?.trace ?? '') : this.#log;
+  }
+
+  #refused(call: IncomingCall, error: unknown): void {
+    const endpoint = this.#endpoints.has(call.endpoint) ? call.endpoint : 'unknown';
+    this.#onCall?.({ endpoint, peer: call.peer.address, ms: 0, error });
   }
 }
 
-async function* decodeAll(
-  messages: AsyncIterable<Uint8Array>,
-  codec: Codec,
-  method: AnyMethod,
-  endpoint: string,
-): AsyncGenerator<unknown, void, void> {
-  const { schema, type } = method.request;
-  for await (const message of messages) {
-    const value = codec.decode(message, type);
-    yield schema === null ? value : await validate(schema, value, `a message to ${endpoint}`);
+type Handlers = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+
+function structsOf(handlers: unknown, contract: string): Handlers {
+  const isObject = (value: unknown) => typeof value === 'object' && value !== null;
+  if (isObject(handlers) && Object.values(handlers as object).every(isObject)) {
+    return handlers as Handlers;
   }
+  const text = `the handlers of ${contract} are an object with one object of functions per struct`;
+  throw new RivuletError('INVALID_ARGUMENT', text);
 }
 
-function iterableOf(result: unknown, endpoint: string): AsyncIterable<unknown> | Iterable<unknown> {
-  if (
-    typeof result === 'object' &&
-    result !== null &&
-    (Symbol.asyncIterator in result || Symbol.iterator in result)
-  ) {
-    return result as AsyncIterable<unknown>;
-  }
-  const text = `the handler of ${endpoint} must return an async iterable: write it as async *${endpoint.split('.')[1]}()`;
-  throw new RivuletError('INTERNAL', text);
-}
+/** A node that had no call for this time, ms, has no callers to wait for. */
+const LATELY_MS = 1000;

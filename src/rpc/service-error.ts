@@ -11,7 +11,10 @@
  */
 
 import type { StandardSchema } from '../codec/standard-schema.ts';
-import { type ErrorCode, errorTable, RivuletError, type RivuletErrorOptions } from '../errors.ts';
+import { type ErrorCode, RivuletError, type RivuletErrorOptions } from '../errors.ts';
+import { codeOfStatus, statusText } from '../transport/micro-error.ts';
+
+export { codeOfStatus, statusText };
 
 /** go-micro's error: what every failed call is at the caller. */
 export class ServiceError<Name extends string = string, Data = unknown> extends RivuletError {
@@ -101,61 +104,4 @@ export function makeErrorClass<Name extends string, Data>(
   };
   Object.defineProperty(made, 'name', { value: errorName });
   return made as unknown as ErrorClass<Name, Data>;
-}
-
-/** Our code for an HTTP status, as go-micro's errors carry it. */
-export function codeOfStatus(status: number): ErrorCode {
-  return (
-    STATUS_CODES.get(status) ??
-    (status >= 400 && status < 500 ? 'INVALID_ARGUMENT' : 'RESPONDER_FAILED')
-  );
-}
-
-const STATUS_CODES: ReadonlyMap<number, ErrorCode> = new Map([
-  [400, 'INVALID_ARGUMENT'],
-  [401, 'AUTHENTICATION_FAILED'],
-  [403, 'PERMISSION_DENIED'],
-  [404, 'NOT_FOUND'],
-  [405, 'UNSUPPORTED'],
-  [408, 'TIMEOUT'],
-  [409, 'CONFLICT'],
-  [412, 'FAILED_PRECONDITION'],
-  [413, 'BODY_TOO_LARGE'],
-  [422, 'VALIDATION_FAILED'],
-  [429, 'LIMIT_EXCEEDED'],
-  [499, 'ABORTED'],
-  [500, 'RESPONDER_FAILED'],
-  [501, 'UNSUPPORTED'],
-  [502, 'RESPONDER_LOST'],
-  [503, 'UNAVAILABLE'],
-  [504, 'TIMEOUT'],
-]);
-
-/** The text that goes with an HTTP status, as go-micro writes it in `status`. */
-export function statusText(status: number): string {
-  return STATUS_TEXTS[status] ?? (status < 500 ? 'Bad Request' : 'Internal Server Error');
-}
-
-const STATUS_TEXTS: Readonly<Record<number, string>> = {
-  400: 'Bad Request',
-  401: 'Unauthorized',
-  403: 'Forbidden',
-  404: 'Not Found',
-  405: 'Method Not Allowed',
-  408: 'Request Timeout',
-  409: 'Conflict',
-  412: 'Precondition Failed',
-  413: 'Request Entity Too Large',
-  422: 'Unprocessable Entity',
-  429: 'Too Many Requests',
-  499: 'Client Closed Request',
-  500: 'Internal Server Error',
-  501: 'Not Implemented',
-  502: 'Bad Gateway',
-  503: 'Service Unavailable',
-  504: 'Gateway Timeout',
-};
-
-export function isErrorCode(code: string): code is ErrorCode {
-  return Object.hasOwn(errorTable, code);
 }

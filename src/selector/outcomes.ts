@@ -5,9 +5,9 @@
  * reached is passed over for `baseMs`, doubled with each further failure up to `maxMs`; afterwards
  * one call probes it; an answer, whatever it says, ends that. Bound: a node without calls in flight
  * and without failures is not held; at most `MAX_NODES` are, the oldest leave first.
- * Cost: one map look-up per call.
+ * Cost: two map look-ups per call.
  */
-import type { Scheduler } from '../util/scheduler.ts';
+import type { Scheduler } from '../util/time/scheduler.ts';
 import type { Outcome } from './selector.ts';
 
 const MAX_NODES = 100_000;
@@ -26,33 +26,39 @@ interface NodeState {
 
 export class Outcomes {
   readonly #scheduler: Scheduler;
-  /** By service, a newline, and node id. */
-  readonly #nodes = new Map<string, NodeState>();
+  /** By service and node id. */
+  readonly #services = new Map<string, Map<string, NodeState>>();
+  #size = 0;
 
   constructor(scheduler: Scheduler) {
     this.#scheduler = scheduler;
   }
 
   get size(): number {
-    return this.#nodes.size;
+    return this.#size;
   }
 
   inFlight(service: string, node: string): number {
-    return this.#nodes.get(key(service, node))?.inFlight ?? 0;
+    return this.#services.get(service)?.get(node)?.inFlight ?? 0;
   }
 
   /** Whether calls should go elsewhere for now. */
   isPassedOver(service: string, node: string): boolean {
-    const state = this.#nodes.get(key(service, node));
-    return state !== undefined && state.until > this.#scheduler.monotonic();
+    const state = this.#services.get(service)?.get(node);
+    return state !== undefined && state.until > 0 && state.until > this.#scheduler.monotonic();
   }
 
   begin(service: string, node: string): void {
-    const name = key(service, node);
-    let state = this.#nodes.get(name);
+    let nodes = this.#services.get(service);
+    if (nodes === undefined) {
+      nodes = new Map();
+      this.#services.set(service, nodes);
+    }
+    let state = nodes.get(node);
     if (state === undefined) {
       state = { inFlight: 0, failures: 0, timeouts: 0, until: 0 };
-      this.#nodes.set(name, state);
+      nodes.set(node, state);
+      this.#size++;
       this.#shrink();
     } else if (state.failures > 0) {
       // This call is the probe: others go elsewhere until it has ended.
@@ -62,39 +68,41 @@ export class Outcomes {
   }
 
   end(service: string, node: string, { result }: Outcome): void {
-    const name = key(service, node);
-    const state = this.#nodes.get(name);
-    if (state === undefined) return;
+    const nodes = this.#services.get(service);
+    const state = nodes?.get(node);
+    if (nodes === undefined || state === undefined) return;
     state.inFlight = Math.max(0, state.inFlight - 1);
     if (result === 'ok') {
       state.failures = 0;
       state.timeouts = 0;
       state.until = 0;
-    } else if (result === 'unreachable' || ++state.timeouts >= TIMEOUTS) {
+    } else if (result !== 'none' && (result === 'unreachable' || ++state.timeouts >= TIMEOUTS)) {
       const wait = Math.min(MAX_MS, BASE_MS * 2 ** Math.min(state.failures, 20));
       state.failures++;
       state.until = this.#scheduler.monotonic() + wait;
     }
     if (state.inFlight === 0 && state.failures === 0 && state.timeouts === 0) {
-      this.#nodes.delete(name);
+      nodes.delete(node);
+      this.#size--;
+      if (nodes.size === 0) this.#services.delete(service);
     }
   }
 
   reset(service: string): void {
-    for (const name of this.#nodes.keys()) {
-      if (name.startsWith(`${service}\n`)) this.#nodes.delete(name);
-    }
+    this.#size -= this.#services.get(service)?.size ?? 0;
+    this.#services.delete(service);
   }
 
+  /** Forgets a node of the service that was first called longest ago. */
   #shrink(): void {
-    if (this.#nodes.size <= MAX_NODES) return;
-    for (const oldest of this.#nodes.keys()) {
-      this.#nodes.delete(oldest);
-      break;
+    if (this.#size <= MAX_NODES) return;
+    for (const [service, nodes] of this.#services) {
+      for (const oldest of nodes.keys()) {
+        nodes.delete(oldest);
+        this.#size--;
+        if (nodes.size === 0) this.#services.delete(service);
+        return;
+      }
     }
   }
-}
-
-function key(service: string, node: string): string {
-  return `${service}\n${node}`;
 }

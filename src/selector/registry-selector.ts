@@ -7,10 +7,10 @@
 import { RivuletError } from '../errors.ts';
 import { RegistryCache, type RegistryCacheOptions } from '../registry/cache.ts';
 import type { Registry, ServiceNode, ServiceRecord } from '../registry/registry.ts';
-import type { Scheduler } from '../util/scheduler.ts';
-import { systemScheduler } from '../util/system-scheduler.ts';
+import type { Scheduler } from '../util/time/scheduler.ts';
+import { systemScheduler } from '../util/time/system-scheduler.ts';
 import { Outcomes } from './outcomes.ts';
-import type { Candidate, Outcome, SelectOptions, Selector, Strategy } from './selector.ts';
+import type { Candidate, Filter, Outcome, SelectOptions, Selector, Strategy } from './selector.ts';
 import { random } from './strategies.ts';
 
 export interface RegistrySelectorOptions {
@@ -26,6 +26,8 @@ export class RegistrySelector implements Selector {
   readonly #strategy: Strategy;
   readonly #scheduler: Scheduler;
   readonly #outcomes: Outcomes;
+  /** All nodes of what the cache answered. */
+  readonly #nodes = new WeakMap<readonly ServiceRecord[], readonly ServiceNode[]>();
 
   constructor(registry: Registry, options: RegistrySelectorOptions = {}) {
     this.#scheduler = options.scheduler ?? systemScheduler;
@@ -36,11 +38,30 @@ export class RegistrySelector implements Selector {
   }
 
   async select(service: string, options: SelectOptions = {}): Promise<() => ServiceNode> {
-    const nodes = this.#filter(service, await this.cache.getService(service), options);
-    const tried = new Set<string>();
+    return this.#among(service, await this.cache.getService(service), options);
+  }
+
+  selectNow(service: string, options: SelectOptions = {}): (() => ServiceNode) | null {
+    const records = this.cache.fresh(service);
+    return records === null ? null : this.#among(service, records, options);
+  }
+
+  #among(
+    service: string,
+    records: readonly ServiceRecord[],
+    options: SelectOptions,
+  ): () => ServiceNode {
+    const nodes = this.#nodesOf(service, records, options);
+    let tried: Set<string> | null = null;
     return () => {
-      const node = this.#choose(service, nodes, tried, options);
-      tried.add(node.id);
+      const node =
+        nodes.length === 1
+          ? (nodes[0] as ServiceNode)
+          : this.#choose(service, nodes, tried ?? NONE, options);
+      if (nodes.length > 1) {
+        tried ??= new Set();
+        tried.add(node.id);
+      }
       this.#outcomes.begin(service, node.id);
       return node;
     };
@@ -59,18 +80,19 @@ export class RegistrySelector implements Selector {
     return this.cache.close();
   }
 
-  #filter(service: string, records: readonly ServiceRecord[], options: SelectOptions) {
-    if (!records.some(({ nodes }) => nodes.length > 0)) {
-      const advice = 'is it running, and does it use the same registry?';
-      throw new RivuletError('SERVICE_NOT_FOUND', `service ${service} has no node: ${advice}`);
+  #nodesOf(
+    service: string,
+    records: readonly ServiceRecord[],
+    { filters }: SelectOptions,
+  ): readonly ServiceNode[] {
+    if (filters !== undefined && filters.length > 0) return filtered(service, records, filters);
+    // The cache makes another list whenever the service changes.
+    let nodes = this.#nodes.get(records);
+    if (nodes === undefined) {
+      nodes = filtered(service, records, []);
+      this.#nodes.set(records, nodes);
     }
-    let left = records;
-    for (const filter of options.filters ?? []) left = filter(left);
-    const nodes = left.flatMap((record) => record.nodes);
-    if (nodes.length > 0) return nodes;
-    const known = [...new Set(records.map(({ version }) => version))].join(', ');
-    const text = `no node of ${service} passes the filters; its versions are ${known}`;
-    throw new RivuletError('UNAVAILABLE', text, { sent: 'no' });
+    return nodes;
   }
 
   #choose(
@@ -90,4 +112,24 @@ export class RegistrySelector implements Selector {
     const context = { service, key, fraction: () => this.#scheduler.fraction() };
     return strategy.choose(candidates, context).node;
   }
+}
+
+const NONE: ReadonlySet<string> = new Set();
+
+function filtered(
+  service: string,
+  records: readonly ServiceRecord[],
+  filters: readonly Filter[],
+): readonly ServiceNode[] {
+  if (!records.some(({ nodes }) => nodes.length > 0)) {
+    const advice = 'is it running, and does it use the same registry?';
+    throw new RivuletError('SERVICE_NOT_FOUND', `service ${service} has no node: ${advice}`);
+  }
+  let left = records;
+  for (const filter of filters) left = filter(left);
+  const nodes = left.flatMap((record) => record.nodes);
+  if (nodes.length > 0) return nodes;
+  const known = [...new Set(records.map(({ version }) => version))].join(', ');
+  const text = `no node of ${service} passes the filters; its versions are ${known}`;
+  throw new RivuletError('UNAVAILABLE', text, { sent: 'no' });
 }

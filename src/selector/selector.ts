@@ -42,9 +42,10 @@ export interface Strategy {
 export interface Outcome {
   /**
    * `ok`: the node answered, be it with an error of the application. `unreachable`: it could not be
-   * dialled, or was lost in mid-call. `timeout`: it did not answer in time.
+   * dialled, or was lost in mid-call. `timeout`: it did not answer in time. `none`: the call ended, or
+   * was not made, for a reason that says nothing of the node.
    */
-  readonly result: 'ok' | 'unreachable' | 'timeout';
+  readonly result: 'ok' | 'unreachable' | 'timeout' | 'none';
 }
 
 export interface Selector {
@@ -55,6 +56,8 @@ export interface Selector {
    * none, REGISTRY_UNAVAILABLE when the registry could not be asked.
    */
   select(service: string, options?: SelectOptions): Promise<() => ServiceNode>;
+  /** As `select`, at once; null where the nodes must be read first. Optional: it saves calls a wait. */
+  selectNow?(service: string, options?: SelectOptions): (() => ServiceNode) | null;
   /** Says how the call to the node ended: once for each node that `select`'s function gave. */
   mark(service: string, node: ServiceNode, outcome: Outcome): void;
   /** Forgets what was marked of a service. */

@@ -1,18 +1,18 @@
 /**
  * Failures outside a command: of the tick, of a timer, of HTTP, of a signal, of the log file.
  *
- * None of them ends the process: a machine out of file descriptors, memory or disk gets them back, and
- * the server then goes on. (A write-ahead log that cannot be written does end it; that is not noted here.)
- * Holds: per kind of failure when it was last logged and how often it happened since.
+ * None of them ends the process: a machine that runs out of file descriptors, memory or disk space has some
+ * again later. (A write-ahead log that cannot be written does end the process; that is not noted here.)
+ * Holds: per kind of failure, when it was last logged and how often it has happened since.
  * Invariants: noting a failure never throws; one kind is logged at most once in REPEAT_MS, with a count,
  * so that a failure that repeats ten times a second does not fill the log.
  * Cost: nothing while nothing fails.
  */
-import type { Logger } from './logger.ts';
+import type { Logger } from './observability/logger.ts';
 
-/** A failure that repeats is logged again after so long, ms. */
+/** A failure that repeats is logged again after this time, ms. */
 const REPEAT_MS = 10_000;
-/** Kinds that are told apart; what comes beyond them is counted together. */
+/** Kinds that are counted separately; all further kinds are counted as one. */
 const MAX_KINDS = 100;
 
 interface Kind {
@@ -21,7 +21,7 @@ interface Kind {
 }
 
 export class BackgroundFailures {
-  /** Since the start. */
+  /** Failures since the start. */
   count = 0;
   /** Called with each error first: memory may be ahead of the log because of it. */
   onNoted: (error: unknown) => void = () => {};

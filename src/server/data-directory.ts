@@ -1,27 +1,30 @@
 /**
- * `appendonly yes`: the durable engine (engine/open-durable-engine.ts) as the server uses it: opened
- * with the server's configuration, its settings followed, its state shown in INFO and metrics.
+ * `appendonly yes`: opens the durable engine (engine/open-durable-engine.ts) with the server's configuration,
+ * applies changes of settings to it, and reports its state to INFO and metrics.
  *
- * A disk that has failed ends the process: nothing more could be acknowledged, and everything
- * acknowledged is recovered from the log by the next start.
+ * A failed disk ends the process: no further write could be acknowledged, and the next start recovers
+ * every acknowledged write from the log.
  */
 import { randomInt } from 'node:crypto';
 import { resolve } from 'node:path';
 import { type DurableEngine, openDurableEngine } from '../engine/open-durable-engine.ts';
-import { lockDirectory } from '../storage/directory-lock.ts';
-import { LATENCY_BOUNDS_MS } from '../storage/latency-histogram.ts';
-import { LmdbCheckpoint } from '../storage/lmdb-checkpoint.ts';
-import type { SyncPolicy } from '../storage/log.ts';
-import { realDisk } from '../storage/real-disk.ts';
-import type { RecoveryReport } from '../storage/recovery.ts';
-import { systemClock } from '../util/clock.ts';
+import { lockDirectory } from '../storage/disk/directory-lock.ts';
+import { realDisk } from '../storage/disk/real-disk.ts';
+import { LmdbCheckpoint } from '../storage/lmdb/lmdb-checkpoint.ts';
+import { LATENCY_BOUNDS_MS } from '../storage/log/latency-histogram.ts';
+import type { SyncPolicy } from '../storage/log/log.ts';
+import type { RecoveryReport } from '../storage/log/recovery.ts';
 import { Random } from '../util/random.ts';
-import type { Config } from './config.ts';
-import { applyEngineSettings } from './engine-settings.ts';
-import type { Logger } from './logger.ts';
-import type { Persistence, PersistenceStatus } from './persistence.ts';
-import type { OpenData } from './rivulet-server.ts';
-import type { ServerState } from './server-state.ts';
+import { systemClock } from '../util/time/clock.ts';
+import type { Config } from './config/config.ts';
+import { applyEngineSettings } from './config/engine-settings.ts';
+import type { Logger } from './observability/logger.ts';
+import {
+  DISK_STALL_MS,
+  type OpenData,
+  type Persistence,
+  type PersistenceStatus,
+} from './persistence.ts';
 
 /** Rejects with an error whose message is for an operator. */
 export async function openDirectory(
@@ -68,11 +71,14 @@ class DirectoryData implements OpenData, Persistence {
   readonly #config: Config;
   #lastAt = systemClock.now();
   #lastMs = -1;
+  readonly #log: Logger;
+  #stalledSince = 0;
 
   constructor(durable: DurableEngine, config: Config, log: Logger) {
     this.engine = durable.engine;
     this.#durable = durable;
     this.#config = config;
+    this.#log = log;
     durable.onCheckpoint = (ms) => {
       this.#lastAt = systemClock.now();
       this.#lastMs = ms;
@@ -86,13 +92,13 @@ class DirectoryData implements OpenData, Persistence {
     };
   }
 
-  attach(state: ServerState): void {
+  attach(onDurable: () => void): void {
     const { log, checkpointer } = this.#durable;
-    log.onDurable = () => state.durable();
-    log.onWritten = () => state.durable();
+    log.onDurable = onDurable;
+    log.onWritten = onDurable;
     this.#config.watch('appendfsync', (policy) => {
       log.setPolicy(policy as SyncPolicy);
-      state.durable();
+      onDurable();
     });
     this.#config.watch('checkpoint-log-size', () => {
       checkpointer.logBytes = this.#config.number('checkpoint-log-size');
@@ -115,7 +121,26 @@ class DirectoryData implements OpenData, Persistence {
     return this.#durable.checkpoint();
   }
 
-  readonly tick = (): void => this.#durable.housekeep();
+  readonly tick = (): void => {
+    this.#durable.housekeep();
+    this.#noteStall();
+  };
+
+  #noteStall(): void {
+    const ms = this.#durable.log.unansweredMs;
+    if (ms > DISK_STALL_MS && this.#stalledSince === 0) {
+      this.#stalledSince = systemClock.now() - Math.round(ms);
+      const since = new Date(this.#stalledSince).toISOString();
+      this.#log.write(
+        'warning',
+        `the disk has not answered since ${since}: replies that show unwritten changes wait for it`,
+      );
+    } else if (ms <= DISK_STALL_MS && this.#stalledSince !== 0) {
+      const seconds = Math.round((systemClock.now() - this.#stalledSince) / 1000);
+      this.#stalledSince = 0;
+      this.#log.write('warning', `the disk answers again, after ${seconds} s`);
+    }
+  }
 
   get status(): PersistenceStatus {
     const { log, checkpointer } = this.#durable;
@@ -129,6 +154,7 @@ class DirectoryData implements OpenData, Persistence {
       logBytes: checkpointer.logLength,
       frames: log.frames,
       delayedSyncs: log.delayedSyncs,
+      stalledSince: this.#stalledSince,
       syncs: {
         bounds: LATENCY_BOUNDS_MS.map((ms) => ms / 1000),
         counts: syncTimes.buckets,

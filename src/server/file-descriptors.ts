@@ -1,14 +1,14 @@
 /**
  * How many clients fit into the process's limit of open files (ulimit -n).
  *
- * As Redis does, `maxclients` is lowered at the start to what the limit allows: 32 descriptors are kept
- * free for the server's own work (segments of the log, checkpoints, system files it reads), and those of
- * the HTTP listener are kept too. Node raises the soft limit to the hard one by itself.
- * Cost: two readings of /proc at the start; where there is no /proc nothing is known and nothing lowered.
+ * As in Redis, `maxclients` is lowered at the start to what the limit allows. 32 descriptors are reserved for
+ * the server's own work (segments of the log, checkpoints, system files that it reads), and as many as the
+ * HTTP listener may have connections. Node itself raises the soft limit to the hard one.
+ * Cost: /proc is read twice at the start. Without /proc the limit is unknown and `maxclients` stays.
  */
 import { readdirSync, readFileSync } from 'node:fs';
-import type { Config } from './config.ts';
-import type { Logger } from './logger.ts';
+import type { Config } from './config/config.ts';
+import type { Logger } from './observability/logger.ts';
 
 /** Descriptors that no client gets: Redis's CONFIG_MIN_RESERVED_FDS. */
 const KEPT = 32;
@@ -19,7 +19,7 @@ export interface OpenFiles {
   readonly open: number;
 }
 
-/** Null where the system does not tell. */
+/** Null when the system does not report it. */
 export function openFiles(): OpenFiles | null {
   try {
     const line = /^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'latin1'));
@@ -31,7 +31,7 @@ export function openFiles(): OpenFiles | null {
   }
 }
 
-/** How many clients fit now, beside `others`; Infinity where the system does not tell. */
+/** How many clients fit now, besides `others`; Infinity when the system does not report its limit. */
 export function roomForClients(others: number, files: OpenFiles | null = openFiles()): number {
   return files === null
     ? Number.POSITIVE_INFINITY
@@ -39,8 +39,8 @@ export function roomForClients(others: number, files: OpenFiles | null = openFil
 }
 
 /**
- * Lowers `maxclients` to what fits, says so, and refuses a CONFIG SET beyond it. `others`: connections
- * that are no clients, less the clients that are connected already. Throws a sentence when not one client fits.
+ * Lowers `maxclients` to what fits, logs that, and refuses a CONFIG SET beyond it. `others`: connections
+ * that are not clients, minus the clients that are connected already. Throws when not one client fits.
  */
 export function fitMaxClients(
   config: Config,

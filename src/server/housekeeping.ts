@@ -1,26 +1,26 @@
 /**
- * What has to happen now and then: the engine's tick, the log's, rates, memory, idle clients, clients
- * that do not read, the end of a CLIENT PAUSE.
+ * What runs periodically: the ticks of engine and log, rates, memory checks, the end of CLIENT PAUSE, and
+ * once a second a check of each client.
  *
- * Invariant: a duty that fails (no file descriptor is left, say) is noted, and the server goes on.
- * Cost: a tick (ten times a second) is O(1) but for the engine's own bounded work and, with
- * maxmemory-clients set, a sum over all connections; once a second all connections are looked at.
+ * Invariant: a duty that fails (no file descriptor is left, for example) is noted, and the others run.
+ * Cost: a tick, ten times a second, is O(1), apart from the engine's bounded work and, with
+ * maxmemory-clients set, a sum over all clients. Once a second: O(clients).
  */
 
-import { clientLine } from './client-info.ts';
-import type { Connection } from './connection.ts';
+import type { ClientView } from './connection/client-view.ts';
+import { clientLine } from './observability/client-info.ts';
 import type { ServerState } from './server-state.ts';
 
 const TICK_MS = 100;
-/** A client that was told to read first and takes nothing for so long is cut off. */
+/** A client whose commands wait until it reads, and that reads nothing for this long, is closed. */
 const STUCK_READER_MS = 60_000;
 
 export class Housekeeping {
   readonly #server: ServerState;
   readonly #timer: NodeJS.Timeout;
   readonly #logTick: () => void;
-  /** What a suspended client's socket still held, and since when it has not become less. */
-  readonly #readers = new WeakMap<Connection, { unsent: number; since: number }>();
+  /** Bytes in the socket of a suspended client, and since when they have not become fewer. */
+  readonly #readers = new WeakMap<ClientView, { unsent: number; since: number }>();
   #ticks = 0;
 
   constructor(server: ServerState, logTick: () => void) {
@@ -34,14 +34,14 @@ export class Housekeeping {
     clearInterval(this.#timer);
   }
 
-  /** Each duty by itself: one that fails keeps none of the others from being done. */
+  /** Runs each duty separately: one that fails does not stop the others. */
   #tick(): void {
     const server = this.#server;
     const { failures } = server;
-    server.mark = server.monotonic();
-    failures.attempt('the tick', () => server.tick());
+    server.lastCommandEndedAt = server.monotonic();
+    failures.attempt('the tick', () => server.turns.tick());
     failures.attempt('the tick of the log', this.#logTick);
-    failures.attempt('counting', () => server.statistics.sample(server.mark));
+    failures.attempt('counting', () => server.statistics.sample(server.lastCommandEndedAt));
     failures.attempt('ending a pause', () => {
       if (server.pause !== null && server.pause.until <= server.engine.time.monotonic)
         server.unpause();
@@ -66,20 +66,17 @@ export class Housekeeping {
     }
   }
 
-  #check(connection: Connection, now: number, idleMs: number): void {
+  #check(connection: ClientView, now: number, idleMs: number): void {
     const server = this.#server;
-    connection.checkOutput();
-    connection.noteSending(now);
-    connection.suspension.readFurther();
-    const { exchange } = connection;
-    exchange?.roomAgain();
+    connection.eachSecond(now);
+    const { requests } = connection;
     const idle = now - connection.lastActiveAt;
-    const silent = connection.suspension.readPaused ? 0 : now - connection.activeAt;
+    const silent = connection.readPaused ? 0 : now - connection.activeAt;
     if (idleMs > 0 && idle > idleMs && !connection.waits) {
       server.log.write('verbose', 'Closing idle client', { client: clientLine(connection) });
       connection.destroy();
-    } else if (exchange !== null && silent > exchange.longestSilence) {
-      // It promised to be heard from: those who wait for its replies must not wait for nothing.
+    } else if (requests !== null && silent > requests.aliveMs) {
+      // It has broken ALIVE: callers that wait for its answers must get RESPONDERLOST.
       server.log.write('verbose', 'Closing silent responder', { client: clientLine(connection) });
       connection.destroy();
     } else if (connection.outputSuspended && this.#stuck(connection, now)) {
@@ -91,7 +88,7 @@ export class Housekeeping {
     }
   }
 
-  #stuck(connection: Connection, now: number): boolean {
+  #stuck(connection: ClientView, now: number): boolean {
     const { unsent } = connection.output;
     const seen = this.#readers.get(connection);
     if (seen === undefined || unsent < seen.unsent) {
@@ -102,7 +99,7 @@ export class Housekeeping {
     return now - seen.since > STUCK_READER_MS;
   }
 
-  /** maxmemory-clients: the largest go first. */
+  /** maxmemory-clients: closes the clients that hold the most bytes. */
   #checkClientMemory(): void {
     const server = this.#server;
     const limit = server.config.number('maxmemory-clients');

@@ -1,27 +1,29 @@
 /**
- * The server while its data is loaded: how far that is, and the ports, which are open already and answer
- * LOADING, as Redis does. AUTH and HELLO are run, and INFO is answered with the progress; a client that
- * has to log in first is answered NOAUTH.
+ * The server while its data is loaded: its progress, and its endpoints, which are open already and reply
+ * LOADING, as Redis does. AUTH and HELLO are run, and INFO replies with the progress. A client that has to log
+ * in first receives NOAUTH.
  *
  * `take` and `takeClients` give the listening sockets and the connections to the listeners without a gap: no
- * client is refused in between, and one that waits goes on with its connection, user, protocol and name. TLS
- * ports and unix sockets open when the data is loaded.
- * Bounds: at most `maxclients` connections, and no more than the limit of open files leaves room for (a
- * descriptor that loading needs must not be a client's). Of a command longer than 64 KiB the rest is read when
- * the data is loaded, and one whose replies are not read is not read from.
+ * connection is refused in between, and a client goes on with its connection, user, protocol and name. A TLS
+ * handshake that ends later is given to `onLate`.
+ * Bounds: at most `maxclients` connections, handshakes included, and no more than the limit of open files leaves
+ * room for (a descriptor that loading needs must not be a client's). The rest of a command longer than 64 KiB is
+ * read when the data is loaded. Nothing is read from a client that does not read its replies.
  */
-import { createServer, isIP, type Server, type Socket } from 'node:net';
+import { createServer, type Server, type Socket } from 'node:net';
+import { createServer as createTlsServer } from 'node:tls';
 import type { Arguments } from '../util/arguments.ts';
-import type { Acl } from './acl.ts';
-import type { User } from './acl-user.ts';
-import { BufferPool } from './buffer-pool.ts';
-import type { Config } from './config.ts';
-import type { Greeting } from './greeting.ts';
-import { HELLO_NOAUTH, NO_PASSWORD, readHello, WRONGPASS, writeHello } from './hello.ts';
-import { hostOf, reason } from './listener.ts';
-import { isLocal, PROTECTED } from './protected-mode.ts';
-import { ReplyWriter } from './reply-writer.ts';
-import { BROKEN, COMPLETE, RespParser } from './resp-parser.ts';
+import type { Acl } from './acl/acl.ts';
+import type { User } from './acl/acl-user.ts';
+import { isLocal, PROTECTED } from './acl/protected-mode.ts';
+import type { Config } from './config/config.ts';
+import { type Endpoint, endpointsOf, listen } from './connection/endpoints.ts';
+import type { Greeting } from './connection/greeting.ts';
+import { HELLO_NOAUTH, NO_PASSWORD, readHello, WRONGPASS, writeHello } from './connection/hello.ts';
+import { BROKEN, COMPLETE, RespParser } from './connection/resp-parser.ts';
+import { beneath, showsUnknownCertificate, tlsOptionsOf } from './connection/tls.ts';
+import { BufferPool } from './output/buffer-pool.ts';
+import { ReplyWriter } from './output/reply-writer.ts';
 import { REDIS_VERSION, RIVULET_VERSION } from './version.ts';
 
 const LOADING = 'LOADING Redis is loading the dataset in memory';
@@ -30,7 +32,7 @@ const UNFINISHED_MAX = 64 * 1024;
 const REPLY_BUFFER = 16 * 1024;
 const REPLY_BUFFERS_KEPT = 64;
 
-/** How much of the log is read. Times are monotonic ms. */
+/** How much of the log has been read. Times are monotonic ms. */
 export class LoadingProgress {
   readonly #now: () => number;
   readonly #startedAt: number;
@@ -83,14 +85,21 @@ interface Client {
   name: string;
   /** The bytes of an unfinished command. */
   unfinished: Buffer;
+  /** Stops listening to the socket's events. */
+  detach(): void;
 }
 
 export class LoadingPorts {
   readonly progress: LoadingProgress;
   readonly #config: Config;
-  /** By `host port` of the configuration. */
+  /** By `kind host port` of the configuration. */
   readonly #servers = new Map<string, Server>();
   readonly #clients = new Set<Client>();
+  /** Connections in a TLS handshake. */
+  readonly #handshaking = new Set<Socket>();
+  #isOver = false;
+  /** Receives a TLS connection whose handshake ended after `takeClients`. */
+  onLate: (socket: Socket) => void = (socket) => socket.destroy();
   readonly #acl: Acl;
   readonly #room: number;
   readonly #pool = new BufferPool(REPLY_BUFFER, REPLY_BUFFERS_KEPT);
@@ -105,49 +114,71 @@ export class LoadingPorts {
     this.#room = room;
   }
 
-  /** How many are connected. */
+  /** How many are connected, handshakes included. */
   get clients(): number {
-    return this.#clients.size;
+    return this.#clients.size + this.#handshaking.size;
   }
 
-  /** Opens the plain TCP port of each address. Rejects with a sentence. */
+  /** Opens every endpoint that the configuration names. Rejects with a sentence. */
   async open(): Promise<void> {
     const config = this.#config;
-    let port = config.number('port');
-    const elsewhere = config.number('tls-port') > 0 || config.get('unixsocket') !== '';
-    if (port === 0 && elsewhere) return;
-    for (const word of config.get('bind').split(/\s+/).filter(Boolean)) {
-      const optional = word.startsWith('-');
-      const host = hostOf(optional ? word.slice(1) : word);
-      const server = createServer({ allowHalfOpen: true }, (socket) => this.#accept(socket));
-      const error = await new Promise<Error | null>((resolve) => {
-        server.once('error', resolve);
-        const backlog = config.number('tcp-backlog');
-        server.listen({ host, port, backlog, ipv6Only: isIP(host) === 6 }, () => resolve(null));
-      });
-      if (error !== null && optional) continue;
-      if (error !== null) throw new Error(reason(error, `${host}:${port}`));
+    let chosenPort = 0;
+    for (const endpoint of endpointsOf(config)) {
+      const { kind } = endpoint;
+      const server = kind === 'tls' ? this.#tlsServer() : this.#plainServer();
+      const port = await listen(server, endpoint, endpoint.port || chosenPort, config);
+      if (port === null) continue;
       // A connection that could not be accepted is lost; the others, and loading, go on.
-      server.removeAllListeners('error').on('error', () => {});
-      const address = server.address();
-      this.#servers.set(`${host} ${port}`, server);
-      if (port === 0 && typeof address === 'object') port = address?.port ?? 0;
+      server.on('error', () => {});
+      this.#servers.set(keyOf(endpoint), server);
+      if (kind === 'tcp') chosenPort = port;
     }
   }
 
-  /** The listening socket of this address, which then belongs to the caller; null = there is none. */
-  take(host: string | undefined, port: number | undefined): Server | null {
-    const key = `${host} ${port}`;
+  #plainServer(): Server {
+    return createServer({ allowHalfOpen: true }, (socket) => this.#accept(socket));
+  }
+
+  #tlsServer(): Server {
+    const server = createTlsServer(tlsOptionsOf(this.#config), (socket) => {
+      if (showsUnknownCertificate(socket)) socket.destroy();
+      else if (this.#isOver) this.onLate(socket);
+      else this.#accept(socket);
+    });
+    server.on('tlsClientError', (_error: Error, socket: Socket) => socket.destroy());
+    server.prependListener('connection', (raw: Socket) => {
+      raw.on('error', () => {});
+      if (this.clients >= this.#most) {
+        raw.destroy();
+        return;
+      }
+      this.#handshaking.add(raw);
+      raw.once('close', () => this.#handshaking.delete(raw));
+    });
+    server.prependListener('secureConnection', (socket: Socket) => {
+      this.#handshaking.delete(beneath(socket) as Socket);
+    });
+    return server;
+  }
+
+  get #most(): number {
+    return Math.min(this.#config.number('maxclients'), this.#room);
+  }
+
+  /** The listening socket of this endpoint, which then belongs to the caller; null = there is none. */
+  take(endpoint: Endpoint): Server | null {
+    const key = keyOf(endpoint);
     const server = this.#servers.get(key) ?? null;
     this.#servers.delete(key);
     return server;
   }
 
-  /** The connections that wait, each with what it has settled; unfinished commands are read again. */
+  /** The connections, each with what its client has done; unfinished commands are read again. */
   takeClients(): { socket: Socket; greeting: Greeting }[] {
     const clients: { socket: Socket; greeting: Greeting }[] = [];
-    for (const { socket, unfinished, id, user, name, reply } of this.#clients) {
-      socket.removeAllListeners();
+    this.#isOver = true;
+    for (const { socket, unfinished, id, user, name, reply, detach } of this.#clients) {
+      detach();
       socket.pause();
       if (unfinished.length > 0) socket.unshift(unfinished);
       clients.push({ socket, greeting: { id, user, name, protocol: reply.protocol } });
@@ -156,20 +187,22 @@ export class LoadingPorts {
     return clients;
   }
 
-  /** The start has failed, or has no use for what is left. */
+  /** Closes what was not taken: the start has failed, or is over. */
   close(): void {
     for (const server of this.#servers.values()) server.close();
     for (const { socket } of this.#clients) socket.destroy();
+    if (!this.#isOver) for (const socket of this.#handshaking) socket.destroy();
     this.#servers.clear();
     this.#clients.clear();
   }
 
   #accept(socket: Socket): void {
     const config = this.#config;
-    socket.on('error', () => socket.destroy());
+    const onError = (): void => void socket.destroy();
+    socket.on('error', onError);
     const { open } = this.#acl;
     const refused =
-      this.#clients.size >= Math.min(config.number('maxclients'), this.#room)
+      this.clients >= this.#most
         ? 'ERR max number of clients reached'
         : config.yes('protected-mode') && open && !isLocal(socket.remoteAddress)
           ? PROTECTED
@@ -189,14 +222,19 @@ export class LoadingPorts {
       user: null,
       name: '',
       unfinished: Buffer.alloc(0),
+      detach() {
+        socket.off('error', onError).off('data', onData).off('drain', onDrain);
+        socket.off('end', onEnd).off('close', onClose);
+      },
     };
-    this.#clients.add(client);
-    socket.on('data', (chunk: Buffer) => this.#receive(client, chunk));
-    socket.on('drain', () => {
+    const onData = (chunk: Buffer): void => this.#receive(client, chunk);
+    const onDrain = (): void => {
       if (client.unfinished.length <= UNFINISHED_MAX) socket.resume();
-    });
-    socket.on('end', () => this.#end(client));
-    socket.on('close', () => this.#clients.delete(client));
+    };
+    const onEnd = (): void => this.#end(client);
+    const onClose = (): void => void this.#clients.delete(client);
+    this.#clients.add(client);
+    socket.on('data', onData).on('drain', onDrain).on('end', onEnd).on('close', onClose);
   }
 
   #receive(client: Client, chunk: Buffer): void {
@@ -277,7 +315,7 @@ export class LoadingPorts {
     return true;
   }
 
-  /** Sends the replies that are left, and closes. */
+  /** Sends the last replies, and closes. */
   #end(client: Client): void {
     client.socket.end(client.reply.take());
     client.socket.destroySoon();
@@ -297,4 +335,8 @@ export class LoadingPorts {
       '',
     ].join('\r\n');
   }
+}
+
+function keyOf({ kind, host, port }: Endpoint): string {
+  return `${kind} ${host} ${port}`;
 }

@@ -1,75 +1,82 @@
 /**
  * What happens to commands that add to memory when there is too little of it.
  *
- * Blocks of streams can leave memory, but no faster than checkpoints are written, and what waits for
- * the log no faster than the disk takes it. So while these are what is in the way, such commands are
- * held back, as those of a client in CLIENT PAUSE are, until there is room: a producer that is faster
- * than the disk is slowed down to the disk's speed, and a stream may become larger than memory. When
- * something else is in the way (strings, pending entries, keys), or nothing moves any more, they are
- * refused with Redis's OOM error.
+ * Blocks of streams can be evicted, but only blocks that a checkpoint holds, and records that wait for the
+ * log take memory until the disk has them. While one of these can still free memory, such commands are held,
+ * as CLIENT PAUSE holds commands: a producer that is faster than the disk is slowed down to the disk's speed,
+ * and a stream may become larger than memory. When something else takes the memory (strings, pending entries,
+ * keys), or nothing was freed for NO_PROGRESS_MS, they are refused with Redis's OOM error.
  *
- * What is in use is in part garbage, and V8 collects it when it likes: so before anything is refused it
- * is told to. It is told to as well after much was deleted, and before memory is reported, so that what
- * is reported is what is held: a producer that waits for memory to go down does not wait for ever.
- * Cost: the dispatch loop looks at one flag; a check is some tens of microseconds, ten times a second,
- * a hundred times while memory is short. Collecting takes COLLECTING of the time at most.
+ * The algorithm of `check`, ten times a second, a hundred times while commands are held:
+ *   1. `used` above `maxmemory`, or blocks above their share, is too much.
+ *   2. Part of `used` may be garbage. So first garbage is collected; the buffers that this frees are gone after
+ *      SWEEPING_MS, at #exactAt. If `used` is still too much then, and no block was evicted meanwhile, all of it
+ *      is in use: the share of the blocks is lowered by what is missing.
+ *   3. If blocks cannot shrink by that much, no memory can be freed: commands are refused.
+ * Garbage is collected too when much was deleted, and before a client is told how much is in use, so that
+ * deleted data does not count.
+ *
+ * Cost: one flag per command; a check takes some tens of microseconds. Collecting takes at most COLLECTING of
+ * the time.
  */
 import type { Engine } from '../engine/engine.ts';
 import { releaseScratch } from '../util/scratch.ts';
-import { collectGarbage, type MemoryUse, memoryInUse } from './memory-use.ts';
+import { collectGarbage, type MemoryUse, memoryInUse } from './observability/memory-use.ts';
 import type { Persistence } from './persistence.ts';
 
-/** How often room is made while memory is short, ms. */
-const RELIEF_MS = 10;
-/** Longest time that commands are held back for without a block leaving. */
-const PATIENCE_MS = 15_000;
-/** Share of the time that collecting garbage may take, and how long after one the next may be, ms. */
+/** Time between checks while commands are held, ms. */
+const CHECK_MS = 10;
+/** Commands are held no longer than this without any memory being freed, ms. */
+const NO_PROGRESS_MS = 15_000;
+/** Share of the time that collecting garbage may take; also when data was deleted; least time between two, ms. */
 const COLLECTING = 0.02;
 const COLLECTING_FREED = 0.1;
-const COLLECT_AGAIN_MS = 250;
-const FREED_AGAIN_AT_MOST_MS = 2000;
-/** What was given back since the last collection is worth one: at least so many bytes. */
-const FREED_WORTH = 8 * 1024 * 1024;
-/** The same where a client asks. */
-const FREED_REPORTED = 1024 * 1024;
-/** The same as a share of what is in use, while no client asks. */
-const FREED_SHARE = 0.05;
-/** A larger heap is not collected for a client that asks how much is in use: it takes too long. */
-const HEAP_COLLECTED = 256 * 1024 * 1024;
-/** Buffers that were collected are given back on another thread, which takes so long, ms. */
+const COLLECT_PAUSE_MS = 250;
+const COLLECT_FREED_PAUSE_MAX_MS = 2000;
+/** Bytes deleted since the last collection for which garbage is collected. */
+const COLLECT_FREED_BYTES = 8 * 1024 * 1024;
+/** The same before memory in use is reported to a client. */
+const REPORT_FREED_BYTES = 1024 * 1024;
+/** The least such share of the memory in use; not applied before a report. */
+const COLLECT_FREED_SHARE = 0.05;
+/** A larger heap is not collected before a report: it takes too long. */
+const REPORT_HEAP_MAX = 256 * 1024 * 1024;
+/** V8 frees the buffers that were collected on another thread, within this time, ms. */
 const SWEEPING_MS = 50;
-/** Blocks make room for so much more than is missing, as a share of maxmemory. */
+/** Blocks shrink by this share of maxmemory more than is missing. */
 const SPARE = 0.05;
 
-export interface Held {
-  /** There is room again, or no hope for it: the command may be looked at once more. */
-  roomAgain(): void;
+export interface HeldCommand {
+  /** Memory is available, or will not be soon: the command is to be checked again. */
+  memoryAvailable(): void;
 }
 
 export class MemoryPressure {
-  /** Commands that may add to memory cannot simply run. */
+  /** Commands that may add to memory are held or refused. */
   short = false;
-  /** They are to be held back; otherwise refused. */
+  /** They are held; otherwise refused. */
   holding = false;
   /** Bytes; 0 = no limit. */
   limit = 0;
-  /** Commands held back since the start. */
+  /** Commands held since the start. */
   heldBack = 0;
   readonly #engine: Engine;
   readonly #persistence: Persistence;
   readonly #monotonic: () => number;
-  #held: Held[] = [];
-  /** Monotonic ms since when nothing has left although there is too little; null when there is enough. */
-  #since: number | null = null;
+  #held: HeldCommand[] = [];
+  /** Monotonic ms since which nothing was freed although memory is short; null = it is not short. */
+  #noProgressSince: number | null = null;
+  /** Bytes evicted and written at the last check. */
   #progress = 0;
   #timer: NodeJS.Timeout | null = null;
-  /** Blocks have made all the room they can. */
-  #hopeless = false;
+  /** Blocks cannot shrink by what is missing. */
+  #blocksExhausted = false;
+  /** Monotonic ms from which garbage may be collected again. */
   #collectAt = 0;
-  /** The same where something was given back: what was is not given back again. */
+  /** The same because data was deleted. */
   #collectFreedAt = 0;
-  #freedAgainMs = COLLECT_AGAIN_MS;
-  /** When what is in use is no garbage, unless more blocks have left than these. */
+  #collectFreedPauseMs = COLLECT_PAUSE_MS;
+  /** Monotonic ms from which `used` holds no garbage; Infinity = unknown. Valid while #evictedBefore is unchanged. */
   #exactAt = Number.POSITIVE_INFINITY;
   #evictedBefore = 0;
 
@@ -79,36 +86,40 @@ export class MemoryPressure {
     this.#monotonic = monotonic;
   }
 
-  /** Calls back once, when the answer may be another. */
-  hold(held: Held): void {
+  /** Calls `memoryAvailable` once, when the command may be checked again. */
+  hold(command: HeldCommand): void {
     this.heldBack++;
-    this.#held.push(held);
+    this.#held.push(command);
   }
 
-  /** Looks at what is in use; returns it, in bytes. */
+  /** Decides whether commands run, wait or are refused. Returns the bytes in use. */
   check(): number {
     const { memory } = this.#engine;
     const { used } = memoryInUse();
     const now = this.#monotonic();
     const over = this.limit > 0 && used > this.limit;
     const wasHolding = this.holding;
-    if (!over) this.#forget();
-    if (memory.freed > Math.max(FREED_WORTH, used * FREED_SHARE) && now >= this.#collectFreedAt) {
+    if (!over) this.#reset();
+    if (
+      memory.freed > Math.max(COLLECT_FREED_BYTES, used * COLLECT_FREED_SHARE) &&
+      now >= this.#collectFreedAt
+    ) {
       this.#collect(now);
     }
-    if (over || memory.pressed) {
-      const hope = this.#makeRoom(over, used, now);
+    if (over || memory.overLimit) {
+      const freeable = this.#freeMemory(over, used, now);
       const written = this.#engine.journal.appended - this.#persistence.backlog;
       const progress = memory.evicted + written;
-      if (this.#since === null || progress !== this.#progress) this.#since = now;
+      if (this.#noProgressSince === null || progress !== this.#progress)
+        this.#noProgressSince = now;
       this.#progress = progress;
-      this.holding = hope && now - this.#since < PATIENCE_MS;
+      this.holding = freeable && now - this.#noProgressSince < NO_PROGRESS_MS;
       this.short = over || this.holding;
-      if (this.holding) this.#timer ??= setTimeout(this.#relieve, RELIEF_MS);
+      if (this.holding) this.#timer ??= setTimeout(this.#checkAgain, CHECK_MS);
     } else {
       this.short = this.holding = false;
-      this.#since = null;
-      memory.relax();
+      this.#noProgressSince = null;
+      memory.grow();
     }
     if (wasHolding && !this.holding) this.#release();
     return used;
@@ -120,61 +131,61 @@ export class MemoryPressure {
   }
 
   /**
-   * What is in use, for a client that asks: without garbage, where something was given back and
-   * collecting takes no longer than a command may.
+   * The memory in use, for a client: garbage is collected first when data was deleted or memory is short,
+   * unless the heap is so large that this would take longer than a command may.
    */
   report(): MemoryUse {
     const now = this.#monotonic();
     const use = memoryInUse();
     const isShort = this.limit > 0 && use.used > this.limit * 0.5 && now >= this.#collectAt;
-    const isFreed = this.#engine.memory.freed > FREED_REPORTED && now >= this.#collectFreedAt;
-    if ((!isShort && !isFreed) || use.heap > HEAP_COLLECTED) return use;
+    const isFreed = this.#engine.memory.freed > REPORT_FREED_BYTES && now >= this.#collectFreedAt;
+    if ((!isShort && !isFreed) || use.heap > REPORT_HEAP_MAX) return use;
     this.#collect(now);
     return memoryInUse();
   }
 
-  /** Whether there may be room soon. */
-  #makeRoom(over: boolean, used: number, now: number): boolean {
+  /** Whether memory may be freed soon. */
+  #freeMemory(over: boolean, used: number, now: number): boolean {
     const { checkpointer, memory } = this.#engine;
-    if (!over || memory.pressed || memory.evicting) return true;
-    // A checkpoint under way takes some memory itself, and frees more when it ends: in garbage, first.
+    if (!over || memory.overLimit || memory.evicting) return true;
+    // A running checkpoint takes memory and frees more when it ends, as garbage: `used` is not exact.
     if (checkpointer?.running) this.#exactAt = Number.POSITIVE_INFINITY;
-    // What the log has not written yet goes by itself.
+    // Records are freed when the log has written them.
     if (checkpointer?.running || used - this.#persistence.backlog <= this.limit) return true;
     if (now >= this.#collectAt) this.#collect(now);
     if (now >= this.#exactAt) {
-      // Once: what is counted later is again in part garbage, such as commands that were refused.
+      // Only once: later there is new garbage, such as refused commands.
       this.#exactAt = Number.POSITIVE_INFINITY;
-      // It is all in use, then: blocks have to make room for what is not blocks.
+      // All of it is in use: blocks have to shrink.
       if (memory.evicted === this.#evictedBefore)
-        this.#hopeless = !memory.squeeze(used - this.limit * (1 - SPARE));
+        this.#blocksExhausted = !memory.shrink(used - this.limit * (1 - SPARE));
     }
-    return !this.#hopeless;
+    return !this.#blocksExhausted;
   }
 
-  /** What was found out holds no longer. */
-  #forget(): void {
-    this.#hopeless = false;
+  /** There is enough memory: what was found out before is void. */
+  #reset(): void {
+    this.#blocksExhausted = false;
     this.#exactAt = Number.POSITIVE_INFINITY;
   }
 
   #collect(began: number): void {
     const { memory } = this.#engine;
-    // What the last commands worked on may be deleted since, and would be kept.
+    // Scratch objects may refer to data that was deleted since.
     releaseScratch();
     collectGarbage();
-    // Something else, a checkpoint for one, may still refer to a part of it: so half of it counts as
-    // freed once more, later each time, until too little is left.
+    // Something else, such as a checkpoint, may still refer to part of the deleted data. So half of its bytes
+    // are counted again for the next collection, after a pause that doubles, until too few are left.
     memory.freed = Math.floor(memory.freed / 2);
-    const again = memory.freed > FREED_REPORTED;
-    this.#freedAgainMs = again
-      ? Math.min(2 * this.#freedAgainMs, FREED_AGAIN_AT_MOST_MS)
-      : COLLECT_AGAIN_MS;
-    // Until it is known whether that was enough commands are held, so that they make no new garbage.
-    this.#hopeless = false;
+    const repeats = memory.freed > REPORT_FREED_BYTES;
+    this.#collectFreedPauseMs = repeats
+      ? Math.min(2 * this.#collectFreedPauseMs, COLLECT_FREED_PAUSE_MAX_MS)
+      : COLLECT_PAUSE_MS;
+    // Until #exactAt commands are held, so that they make no new garbage.
+    this.#blocksExhausted = false;
     const ended = this.#monotonic();
-    this.#collectAt = ended + Math.max(COLLECT_AGAIN_MS, (ended - began) / COLLECTING);
-    const pause = Math.max(this.#freedAgainMs, (ended - began) / COLLECTING_FREED);
+    this.#collectAt = ended + Math.max(COLLECT_PAUSE_MS, (ended - began) / COLLECTING);
+    const pause = Math.max(this.#collectFreedPauseMs, (ended - began) / COLLECTING_FREED);
     this.#collectFreedAt = ended + pause;
     this.#exactAt = ended + SWEEPING_MS;
     this.#evictedBefore = this.#engine.memory.evicted;
@@ -186,7 +197,7 @@ export class MemoryPressure {
     this.#release();
   }
 
-  readonly #relieve = (): void => {
+  readonly #checkAgain = (): void => {
     this.#timer = null;
     this.#engine.memory.tick();
     this.check();
@@ -195,6 +206,6 @@ export class MemoryPressure {
   #release(): void {
     const held = this.#held;
     this.#held = [];
-    for (const one of held) one.roomAgain();
+    for (const command of held) command.memoryAvailable();
   }
 }

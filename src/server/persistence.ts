@@ -1,6 +1,18 @@
 /**
  * What the server asks of the data directory: flush, checkpoint, and how they are doing.
  */
+import type { Engine } from '../engine/engine.ts';
+
+/** Engine and log of a running server. */
+export interface OpenData {
+  readonly engine: Engine;
+  readonly persistence: Persistence;
+  /** To be called ten times a second. */
+  readonly tick: () => void;
+  /** `onDurable` is called when the log is durable further than before, or its backlog is smaller. */
+  attach(onDurable: () => void): void;
+  close(): Promise<void>;
+}
 
 export interface Persistence {
   /** False with `appendonly no`. */
@@ -16,6 +28,9 @@ export interface Persistence {
   readonly status: PersistenceStatus;
 }
 
+/** A disk that has not answered for this long is reported; replies that show nothing of it go on. */
+export const DISK_STALL_MS = 1000;
+
 export interface PersistenceStatus {
   readonly checkpointing: boolean;
   /** Unix ms of the last completed checkpoint, or of the start. */
@@ -27,6 +42,8 @@ export interface PersistenceStatus {
   readonly logBytes: number;
   readonly frames: number;
   readonly delayedSyncs: number;
+  /** Unix ms since when the disk has not answered a write or a sync; 0 = it answers (DISK_STALL_MS). */
+  readonly stalledSince: number;
   /** Cumulative histogram of durable writes: upper bounds in seconds and counts. */
   readonly syncs: SyncHistogram;
 }
@@ -54,6 +71,7 @@ export class NoPersistence implements Persistence {
       logBytes: 0,
       frames: 0,
       delayedSyncs: 0,
+      stalledSince: 0,
       syncs: { bounds: [], counts: [], sum: 0, count: 0 },
     };
   }

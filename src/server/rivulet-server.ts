@@ -1,38 +1,45 @@
 /**
- * A whole server: data directory, engine, listeners; started, and stopped in order.
+ * Starts and stops a whole server: data directory, engine, listeners.
  *
  *   start:  configuration -> (HTTP) -> ports that answer LOADING -> data directory recovered ->
  *           RESP listeners on the same ports -> ready
- *   stop:   accept nobody -> finish replies -> checkpoint -> close the directory
+ *   stop:   close the listeners -> send the last replies -> checkpoint -> close the directory
  */
 import { randomInt } from 'node:crypto';
 import { Engine } from '../engine/engine.ts';
-import { NullJournal } from '../storage/journal.ts';
-import { systemClock } from '../util/clock.ts';
+import { NullJournal } from '../storage/log/journal.ts';
 import { Random } from '../util/random.ts';
-import { Acl } from './acl.ts';
-import { CommandTable } from './command-table.ts';
+import { systemClock } from '../util/time/clock.ts';
+import { Acl } from './acl/acl.ts';
+import { runnersOf } from './command/command.ts';
+import { CommandTable } from './command/command-table.ts';
 import { allCommands } from './commands/index.ts';
-import { type Config, shown } from './config.ts';
+import { type Config, shown } from './config/config.ts';
+import { type Address, Listeners } from './connection/listener.ts';
 import { fitMaxClients, roomForClients } from './file-descriptors.ts';
 import { Housekeeping } from './housekeeping.ts';
-import type { HttpListener } from './http.ts';
-import { type Address, Listeners } from './listener.ts';
 import { LoadingPorts, LoadingProgress } from './loading.ts';
-import type { Logger } from './logger.ts';
-import { memoryInUse } from './memory-use.ts';
-import { NoPersistence } from './persistence.ts';
+import type { Health } from './observability/health.ts';
+import type { HttpListener } from './observability/http.ts';
+import type { Logger } from './observability/logger.ts';
+import { memoryInUse } from './observability/memory-use.ts';
+import { NoPersistence, type OpenData } from './persistence.ts';
 import { ServerState } from './server-state.ts';
 
-/** Descriptors that are opened while data is loaded: log, checkpoint, lock, listening sockets. */
+/** Descriptors needed while data is loaded: log, checkpoint, lock, listening sockets. */
 const LOADING_FILES = 32;
+/** How often an ending server looks whether its disk answers. */
+const STUCK_CHECK_MS = 50;
 
 export interface StartOptions {
   readonly config: Config;
   readonly log: Logger;
-  /** The server wants to end the process: SHUTDOWN, or a disk that has failed. */
-  readonly onEnd?: (code: number) => void;
-  /** Data is being loaded; called after each part of the log. */
+  /**
+   * The process should end: after SHUTDOWN, or because the disk has failed. `isStuck`: threads wait for a
+   * disk that does not answer, and an orderly exit of the process would wait for them.
+   */
+  readonly onEnd?: (code: number, isStuck?: boolean) => void;
+  /** Called after each part of the log that was loaded. */
   readonly onProgress?: (progress: LoadingProgress) => void;
 }
 
@@ -93,11 +100,11 @@ export class RivuletServer {
         log,
         persistence: data.persistence,
       });
-      data.attach(state);
+      data.attach(() => state.turns.durable());
       followConfiguration(state);
-      const listeners = new Listeners(state, loading);
+      const listeners = new Listeners(state, runnersOf(acl.table, allCommands), loading);
       await listeners.open();
-      // Clients that wait already take descriptors of those that are for clients.
+      // Clients that are connected already use descriptors that are counted for clients.
       fitMaxClients(config, log, others - (loading?.clients ?? 0));
       state.startMemory = memoryInUse().used;
       const housekeeping = new Housekeeping(state, data.tick);
@@ -107,13 +114,16 @@ export class RivuletServer {
           () => onEnd?.(0),
           (error: Error) => {
             log.write('warning', `shutdown failed: ${error.message}`);
-            onEnd?.(1);
+            onEnd?.(1, error instanceof StuckDisk);
           },
         );
       };
       health.reason = null;
       http?.serve(state);
-      if (loading !== null) state.continueIds(loading.lastId);
+      if (loading !== null) {
+        state.continueIds(loading.lastId);
+        loading.onLate = (socket) => listeners.adopt(socket, null);
+      }
       for (const { socket, greeting } of loading?.takeClients() ?? []) {
         listeners.adopt(socket, greeting);
       }
@@ -127,7 +137,7 @@ export class RivuletServer {
     }
   }
 
-  /** Finishes replies, checkpoints, closes. The same promise however often it is called. */
+  /** Sends the last replies, writes a checkpoint, closes. Further calls return the same promise. */
   stop(checkpoint = true): Promise<void> {
     this.#stopping ??= this.#stop(checkpoint);
     return this.#stopping;
@@ -142,35 +152,71 @@ export class RivuletServer {
       else connection.closeAfterReply();
     }
     state.persistence.flush();
-    await everybodyGone(state, state.config.number('shutdown-timeout') * 1000);
-    this.#housekeeping.stop();
+    const timeout = state.config.number('shutdown-timeout') * 1000;
+    const until = state.monotonic() + timeout;
+    // Without a checkpoint there is nothing that a disk which does not answer is waited for.
+    const isStuck = (): boolean =>
+      state.persistence.status.stalledSince !== 0 && (!checkpoint || state.monotonic() >= until);
+    await clientsClosed(state, until, isStuck);
+    const closed = this.#closeData(checkpoint).finally(() => this.#housekeeping.stop());
+    await Promise.race([closed, this.#stuckDisk(isStuck, closed)]);
     state.close();
+    await this.http?.close();
+  }
+
+  async #closeData(checkpoint: boolean): Promise<void> {
     try {
-      if (checkpoint) await state.persistence.checkpoint();
+      if (checkpoint) await this.state.persistence.checkpoint();
     } finally {
       await this.#data.close();
-      await this.http?.close();
     }
+  }
+
+  /** Rejects when the disk does not answer and is not to be waited for any longer. */
+  async #stuckDisk(isStuck: () => boolean, closed: Promise<void>): Promise<void> {
+    let isClosed = false;
+    const note = (): void => {
+      isClosed = true;
+    };
+    closed.then(note, note);
+    while (!isClosed) {
+      if (isStuck()) throw new StuckDisk(this.state.persistence.status.stalledSince);
+      await new Promise((resolve) => setTimeout(resolve, STUCK_CHECK_MS));
+    }
+    await closed;
   }
 }
 
-/** Resolves when no client is left, or after `timeoutMs` when some had to be cut off. */
-async function everybodyGone(state: ServerState, timeoutMs: number): Promise<void> {
-  const until = state.monotonic() + timeoutMs;
-  while (state.connections.size > 0 && state.monotonic() < until) {
+/** The server cannot end in order: what was not acknowledged may be lost, nothing else. */
+export class StuckDisk extends Error {
+  constructor(since: number) {
+    super(
+      `the disk has not answered since ${new Date(since).toISOString()}: ending without it. ` +
+        'Nothing that was not acknowledged yet will be; the next start recovers the rest',
+    );
+  }
+}
+
+/** Resolves when no client is left. At `until` the remaining clients are closed. */
+async function clientsClosed(
+  state: ServerState,
+  until: number,
+  isStuck: () => boolean,
+): Promise<void> {
+  while (state.connections.size > 0 && state.monotonic() < until && !isStuck()) {
     state.persistence.flush();
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
   for (const connection of [...state.connections.values()]) connection.destroy();
 }
 
-/** The users of configuration and aclfile: an error in them is found before anything is loaded. */
+/** Reads the users of configuration and aclfile, before data is loaded: a mistake is reported at once. */
 function readUsers(config: Config): Acl {
   const acl = new Acl(new CommandTable(allCommands, config.renamedCommands));
   acl.allChannelsByDefault = config.get('acl-pubsub-default') === 'allchannels';
   const file = config.get('aclfile');
   if (file !== '' && config.users.length > 0) {
-    throw new Error('users stand in the configuration file and aclfile is set: choose one of them');
+    throw new Error("the configuration file has 'user' lines and aclfile is set: keep one of them");
   }
   try {
     for (const [name, ...rules] of config.users) acl.setUser(name!, rules);
@@ -178,7 +224,7 @@ function readUsers(config: Config): Acl {
   } catch (error) {
     throw new Error(`can't load users: ${shown((error as Error).message)}`);
   }
-  // An aclfile's default user is not overruled by an empty requirepass.
+  // An empty requirepass does not override the default user of an aclfile.
   const password = config.get('requirepass');
   if (password !== '') acl.setRequirePass(password);
   return acl;
@@ -196,15 +242,6 @@ function followConfiguration({ config, acl }: ServerState): void {
 }
 
 // ---- The data directory
-
-/** Engine and journal, and how they end. */
-export interface OpenData {
-  readonly engine: Engine;
-  readonly persistence: ServerState['persistence'];
-  readonly tick: () => void;
-  attach(state: ServerState): void;
-  close(): Promise<void>;
-}
 
 async function openData(
   config: Config,
@@ -233,15 +270,10 @@ async function openData(
 
 // ---- HTTP
 
-/** Why the server is not ready; null = it is. */
-export interface Health {
-  reason: string | null;
-}
-
 async function openHttp(config: Config, health: Health, log: Logger): Promise<HttpListener | null> {
   const port = config.number('http-port');
   if (port === 0) return null;
-  const { HttpListener } = await import('./http.ts');
+  const { HttpListener } = await import('./observability/http.ts');
   const host = config.get('http-bind') || config.get('bind').split(/\s+/)[0]!.replace(/^-/, '');
   return HttpListener.open(host === '*' ? '0.0.0.0' : host, port, health, log);
 }

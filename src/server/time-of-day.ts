@@ -5,7 +5,7 @@
  * Invariant: while the wall clock does not step back, no reading is before an earlier one.
  * Cost: two clock readings.
  */
-import type { Clock } from '../util/clock.ts';
+import type { Clock } from '../util/time/clock.ts';
 
 export class TimeOfDay {
   readonly #clock: Clock;

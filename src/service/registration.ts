@@ -3,21 +3,26 @@
  *
  * Invariants: the record is renewed every `intervalMs`; a renewal that fails is tried again sooner,
  * with a backoff, and reported once per outage; while `check` rejects the node is not registered;
- * after `stop` resolves, nothing registers it again. Cost: one timer.
+ * a check or registry that never answers counts as failed after `intervalMs`, at least `PATIENCE_MS`,
+ * and holds a stop for `PATIENCE_MS` at most; after `stop` resolves, nothing registers it again.
+ * Cost: one timer, and one while the registry is asked.
  */
+import { RivuletError } from '../errors.ts';
 import type { Registry, ServiceRecord } from '../registry/registry.ts';
-import type { Scheduler } from '../util/scheduler.ts';
+import { errorText } from '../util/error-text.ts';
+import type { Scheduler } from '../util/time/scheduler.ts';
 
 export interface RegistrationOptions {
   readonly ttlMs: number;
   readonly intervalMs: number;
-  readonly check?: () => Promise<void>;
+  readonly check?: () => Promise<void> | void;
   /** Called at the first failure of an outage, and with null when it is over. */
   readonly onState?: (error: Error | null) => void;
 }
 
 const RETRY_MIN_MS = 500;
 const RETRY_MAX_MS = 10_000;
+const PATIENCE_MS = 5000;
 
 export class Registration {
   readonly #registry: Registry;
@@ -28,7 +33,15 @@ export class Registration {
   #running: Promise<void> | null = null;
   #isStopped = false;
   #isRegistered = false;
+  #wasRegistered = false;
   #failures = 0;
+  #stopping: Promise<void> | null = null;
+  /** The stop waits for no registration any more. */
+  #isGone = false;
+  /** Ends a check that runs. */
+  #stopChecking: () => void = () => {};
+  /** Ends the wait for a registry. */
+  #abandon: () => void = () => {};
 
   constructor(
     registry: Registry,
@@ -46,25 +59,44 @@ export class Registration {
     return this.#isRegistered;
   }
 
+  /** Whether callers may have learnt of it. */
+  get wasRegistered(): boolean {
+    return this.#wasRegistered;
+  }
+
   /**
-   * Registers. A registry that cannot be reached does not stop the start: the service serves those
-   * who know it, and registers when it can. A record that is refused does.
+   * Registers. A registry that cannot be reached does not stop the start: callers that know the service
+   * reach it, and it registers when it can. A record that is refused does.
    */
   async start(): Promise<void> {
-    const error = await this.#once();
+    const first = this.#once();
+    this.#running = first.then(() => {});
+    const error = await first;
     if (error !== null && 'code' in error && error.code === 'INVALID_ARGUMENT') throw error;
     this.#schedule();
   }
 
-  async stop(): Promise<void> {
-    if (this.#isStopped) return;
+  /** Idempotent. */
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop();
+    return this.#stopping;
+  }
+
+  async #stop(): Promise<void> {
     this.#isStopped = true;
     this.#cancel?.();
-    await this.#running;
+    this.#stopChecking();
+    await this.#within(PATIENCE_MS, this.#running ?? Promise.resolve()).catch(() => {});
+    this.#isGone = true;
+    this.#abandon();
+    await this.#withdraw();
+  }
+
+  /** The node disappears with its TTL where this fails. */
+  async #withdraw(): Promise<void> {
     if (!this.#isRegistered) return;
     this.#isRegistered = false;
-    // The node disappears with its TTL where this fails.
-    await this.#registry.deregister(this.#record).catch(() => {});
+    await this.#within(PATIENCE_MS, this.#registry.deregister(this.#record)).catch(() => {});
   }
 
   #schedule(): void {
@@ -87,17 +119,64 @@ export class Registration {
 
   async #once(): Promise<Error | null> {
     try {
-      await this.#options.check?.();
+      await this.#check();
       if (this.#isStopped) return null;
-      await this.#registry.register(this.#record, { ttlMs: this.#options.ttlMs });
-      this.#isRegistered = true;
+      await this.#register();
       if (this.#failures > 0) this.#options.onState?.(null);
       this.#failures = 0;
       return null;
     } catch (cause) {
-      const error = cause instanceof Error ? cause : new Error(String(cause));
+      if (this.#isStopped) return null;
+      const error = cause instanceof Error ? cause : new Error(errorText(cause));
       if (this.#failures++ === 0) this.#options.onState?.(error);
       return error;
+    }
+  }
+
+  /** Rejects, and the node is not registered any more, where the check does not pass. */
+  async #check(): Promise<void> {
+    const { check, intervalMs } = this.#options;
+    if (check === undefined) return;
+    const stopped = new Promise<void>((resolve) => {
+      this.#stopChecking = resolve;
+    });
+    try {
+      const checked = (async () => check())();
+      const most = Math.max(intervalMs, PATIENCE_MS);
+      await this.#within(most, Promise.race([checked, stopped]));
+    } catch (error) {
+      await this.#withdraw();
+      throw error;
+    }
+  }
+
+  async #register(): Promise<void> {
+    const { ttlMs, intervalMs } = this.#options;
+    const registering = this.#registry.register(this.#record, { ttlMs }).then(async () => {
+      this.#isRegistered = true;
+      this.#wasRegistered = true;
+      // `stop` has given up waiting for this registration.
+      if (this.#isGone) await this.#withdraw();
+    });
+    const abandoned = new Promise<void>((resolve) => {
+      this.#abandon = resolve;
+    });
+    const most = Math.max(intervalMs, PATIENCE_MS);
+    await this.#within(most, Promise.race([registering, abandoned]));
+  }
+
+  async #within<T>(ms: number, work: Promise<T>): Promise<T> {
+    let stop = () => {};
+    const late = new Promise<never>((_, reject) => {
+      stop = this.#scheduler.after(ms, () => {
+        const text = `the registration of ${this.#record.name} got no answer within ${ms} ms`;
+        reject(new RivuletError('TIMEOUT', text));
+      });
+    });
+    try {
+      return await Promise.race([work, late]);
+    } finally {
+      stop();
     }
   }
 }

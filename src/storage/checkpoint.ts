@@ -1,10 +1,10 @@
 /**
  * The checkpoint: an ordered map of bytes, changed by one transaction at a time.
  *
- * Two implementations: lmdb-checkpoint.ts (LMDB; the writing is done in a worker thread, so the loop
- * never waits for it) and memory-checkpoint.ts (for simulation).
+ * lmdb-checkpoint.ts stores it in LMDB; a worker thread writes, so the loop never waits. The simulation
+ * has one in memory.
  * Invariant: after a crash it holds exactly what the last committed transaction left, together with
- * the log position that transaction stands for. Keys sort as bytes, are at most 1000 bytes long and
+ * the log position up to which the transaction holds everything. Keys sort as bytes, are at most 1000 bytes long and
  * begin with a byte other than 0 (the checkpoint's own keys begin with it).
  * A damaged value is never returned: reading it throws a StorageError CHECKPOINT_DAMAGED.
  */
@@ -15,8 +15,8 @@ export interface Checkpoint {
   /** Starts the next transaction. Changes are gathered and may be sent off in slices. */
   begin(): void;
   /**
-   * True while so many gathered bytes wait for the writer that the caller had better stop handing
-   * over more until `drained` resolves. Asked between slices; memory stays bounded by it.
+   * True while the writer is behind: the caller stops putting more until `drained` resolves. Read
+   * between slices, so memory stays bounded.
    */
   readonly saturated: boolean;
   /** Resolves when the writer has caught up (or the transaction has failed: `commit` then says so). */
@@ -27,8 +27,8 @@ export interface Checkpoint {
   /** Removes every key k with from <= k < to. */
   removeRange(from: Uint8Array, to: Uint8Array): void;
   /**
-   * Makes the transaction's changes durable, all or none, together with the log position. The caller
-   * sees to it that the log is durable up to there first. Rejects with StorageError
+   * Makes the transaction's changes durable, all or none, together with the log position. The
+   * caller makes the log durable up to there first. Rejects with StorageError
    * CHECKPOINT_FAILED (disk or map full, I/O error): then nothing changed and a later one may succeed.
    */
   commit(position: number): Promise<void>;

@@ -9,10 +9,10 @@
  * a crash may leave a log that is refused; the originals in damaged-<time>/ can then be put back.
  * What the records mean is the engine's business: replaying frames after a gap may fail there.
  */
-import { type Disk, writeAll } from './disk.ts';
-import { bodyLength, moveFrame, SECTOR, segmentHeader, segmentName } from './frame.ts';
-import { damage, listSegments } from './recovery.ts';
-import { SegmentReader } from './segment-reader.ts';
+import { type Disk, writeAll } from './disk/disk.ts';
+import { bodyLength, moveFrame, SECTOR, segmentHeader, segmentName } from './log/frame.ts';
+import { damage, listSegments } from './log/recovery.ts';
+import { SegmentReader } from './log/segment-reader.ts';
 import { StorageError } from './storage-error.ts';
 import { CHECKPOINT_DIRECTORY } from './store.ts';
 
@@ -264,7 +264,7 @@ export async function salvage(options: SalvageOptions): Promise<SalvageReport> {
     const kept = options.dropCheckpoint === true ? aside : null;
     return { aside: kept, keptFrames: frames, droppedFrames: 0, position: inspection.soundTo };
   }
-  // Everything from the segment of the first damage on is made anew or set aside.
+  // Everything from the segment of the first damage on is written again or set aside.
   const inSegment = (name: string): boolean =>
     fatal.kind !== 'missing' && `${directory}/${name}` === fatal.file;
   const touched = inspection.segments.filter(

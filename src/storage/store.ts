@@ -4,7 +4,7 @@
  *   DIR/FORMAT               "rivulet data, format 1"
  *   DIR/log-<position>.rlog  segments of the log
  *   DIR/checkpoint/          LMDB's files
- *   DIR/lock-<pid>-<token>   who lives here now
+ *   DIR/lock-<pid>-<token>   the process that uses the directory
  *   DIR/damaged-<time>/      what `micro repair` has put aside
  *
  * Use: `const store = await openStore(...)`; give `store.log` to the engine as its journal; load
@@ -13,14 +13,14 @@
  * acknowledged before (and possibly whole frames that were written and not acknowledged yet).
  */
 import { dirname } from 'node:path';
-import type { Clock } from '../util/clock.ts';
 import type { Random } from '../util/random.ts';
+import type { Clock } from '../util/time/clock.ts';
 import type { Checkpoint } from './checkpoint.ts';
-import { type Disk, writeAll } from './disk.ts';
-import { Log, type SyncPolicy } from './log.ts';
-import { type RecordVisitor, type RecoveryReport, recoverLog } from './recovery.ts';
-import { newerFormat } from './segment-reader.ts';
-import { SPARE_NAME } from './segment-supply.ts';
+import { type Disk, writeAll } from './disk/disk.ts';
+import { Log, type SyncPolicy } from './log/log.ts';
+import { type RecordVisitor, type RecoveryReport, recoverLog } from './log/recovery.ts';
+import { SPARE_NAME } from './log/segment-allocator.ts';
+import { newerFormat } from './log/segment-reader.ts';
 import { isNoSpace, StorageError, systemCode } from './storage-error.ts';
 
 export interface StoreOptions {

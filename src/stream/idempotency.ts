@@ -2,8 +2,8 @@
  * The idempotent producers of one stream (XADD IDMP / IDMPAUTO): which (producer, iid) became which id.
  *
  * Per producer, in order of insertion, at most `maxsize` iids no older than `duration`: size wins
- * over time. Age is told by the millisecond part of the entry's id, and only `expire` looks at it, so
- * a lookup depends on no clock. A producer without iids is forgotten.
+ * over time. Each iid has the time at which it was recorded, on a clock that is never set; only
+ * `expire` looks at it, so a lookup depends on no clock. A producer without iids is forgotten.
  * An iid that is recorded again (its window was over) becomes the producer's newest: records of a log
  * are replayed without the expiry between them, and the later one must win.
  * Producer and idempotent ids are given as latin1 text (one character per byte).
@@ -15,16 +15,25 @@ import { StreamId } from './stream-id.ts';
 /** What an iid became: an entry of that id, or a scheduled entry whose number the sequence holds. */
 export type IdKind = 'entry' | 'scheduled';
 
+/** What is remembered of an iid. */
+export interface Remembered {
+  readonly id: StreamId;
+  readonly kind: IdKind;
+  /** Steady ms (the engine's turn-clock.ts). */
+  readonly time: number;
+}
+
+/** Times and kinds follow from the ids. */
 const VERSION = 1;
-/** Each id is followed by its kind: where an entry's sequence has the bit that marks scheduled ones. */
+/** Each id is followed by its kind; times follow from the ids. */
 const WITH_KINDS = 2;
-/** Of a sequence's upper half. In version 1 it says that the id stands for a scheduled entry. */
+/** Each id is followed by its kind and its time. */
+const WITH_TIMES = 3;
+/** Of a sequence's upper half. In version 1 it says that the id names a scheduled entry. */
 export const SCHEDULED_BIT = 0x8000_0000;
 
 class Producer {
-  readonly ids: Map<string, StreamId> = new Map();
-  /** Those of `ids` that are entries though their sequence has SCHEDULED_BIT; null = none. */
-  high: Set<string> | null = null;
+  readonly ids: Map<string, Remembered> = new Map();
   /** Iids from oldest to newest; those before `head` have gone. */
   #order: string[] = [];
   #head = 0;
@@ -33,36 +42,23 @@ class Producer {
     return this.#order[this.#head];
   }
 
-  add(iid: string, id: StreamId, kind: IdKind): void {
-    this.ids.set(iid, id.clone());
+  add(iid: string, remembered: Remembered): void {
+    this.ids.set(iid, remembered);
     this.#order.push(iid);
-    if (kind === 'entry' && id.seqHi >= SCHEDULED_BIT) {
-      this.high ??= new Set();
-      this.high.add(iid);
-    }
-  }
-
-  kindOf(iid: string, id: StreamId): IdKind {
-    return id.seqHi < SCHEDULED_BIT || this.high?.has(iid) ? 'entry' : 'scheduled';
   }
 
   /** Reused iids are nearly always the oldest ones, so the search is short. */
   drop(iid: string): void {
     this.#order.splice(this.#order.indexOf(iid, this.#head), 1);
-    this.#forget(iid);
+    this.ids.delete(iid);
   }
 
   dropOldest(): void {
-    this.#forget(this.#order[this.#head++]);
+    this.ids.delete(this.#order[this.#head++]);
     if (this.#head >= 32 && this.#head * 2 >= this.#order.length) {
       this.#order = this.#order.slice(this.#head);
       this.#head = 0;
     }
-  }
-
-  #forget(iid: string): void {
-    this.ids.delete(iid);
-    this.high?.delete(iid);
   }
 }
 
@@ -82,7 +78,7 @@ export class Idempotency {
   isLate = false;
   readonly #producers: Map<string, Producer> = new Map();
   #tracked = 0;
-  /** No iid expires before this unix ms. */
+  /** No iid expires before this steady ms. */
   #nextExpiry = Number.POSITIVE_INFINITY;
 
   constructor(duration: number, maxsize: number) {
@@ -101,21 +97,13 @@ export class Idempotency {
   }
 
   /** Producers, and of each its iids from oldest to newest with the entries that they became. */
-  *producers(): Generator<[string, ReadonlyMap<string, StreamId>], void, undefined> {
+  *producers(): Generator<[string, ReadonlyMap<string, Remembered>], void, undefined> {
     for (const [pid, { ids }] of this.#producers) yield [pid, ids];
   }
 
-  /** Sets `into` to the id that this iid became; false when it is not known. Changes nothing. */
-  find(pid: string, iid: string, into: StreamId): boolean {
-    const id = this.#producers.get(pid)?.ids.get(iid);
-    if (id === undefined) return false;
-    into.copy(id);
-    return true;
-  }
-
-  /** What kind of id `find` has found. */
-  kindOf(pid: string, iid: string, id: StreamId): IdKind {
-    return this.#producers.get(pid)?.kindOf(iid, id) ?? 'entry';
+  /** What this iid became; undefined when it is not known. Changes nothing. */
+  find(pid: string, iid: string): Remembered | undefined {
+    return this.#producers.get(pid)?.ids.get(iid);
   }
 
   /** Counts a duplicate that was answered with the first entry's id. */
@@ -124,30 +112,30 @@ export class Idempotency {
   }
 
   /**
-   * Records that (pid, iid) became `id`, whatever it became before; the producer's oldest iid goes
-   * when there are too many.
+   * Records that (pid, iid) became `id` at `time` (steady ms), whatever it became before; the
+   * producer's oldest iid goes when there are too many.
    */
-  record(pid: string, iid: string, id: StreamId, kind: IdKind = 'entry'): void {
+  record(pid: string, iid: string, id: StreamId, time: number, kind: IdKind = 'entry'): void {
     const known = this.#producers.get(pid);
     if (known?.ids.has(iid)) {
       known.drop(iid);
       this.#tracked--;
     }
-    this.#add(pid, iid, id, kind);
+    this.#add(pid, iid, { id: id.clone(), kind, time });
     this.iidsAdded++;
   }
 
-  /** Forgets what is `duration` old at `now` (unix ms) or older, oldest first. Returns how many. */
-  expire(now: number): number {
-    if (now < this.#nextExpiry) return 0;
+  /** Forgets what is `duration` old at `steady` (ms) or older, oldest first. Returns how many. */
+  expire(steady: number): number {
+    if (steady < this.#nextExpiry) return 0;
     const before = this.#tracked;
-    const threshold = now - this.duration * 1000;
+    const threshold = steady - this.duration * 1000;
     this.#nextExpiry = Number.POSITIVE_INFINITY;
     for (const [pid, producer] of this.#producers) {
       while (producer.ids.size > 0) {
-        const { ms } = producer.ids.get(producer.oldest()) as StreamId;
-        if (ms > threshold) {
-          this.#nextExpiry = Math.min(this.#nextExpiry, ms + this.duration * 1000);
+        const { time } = producer.ids.get(producer.oldest()) as Remembered;
+        if (time > threshold) {
+          this.#nextExpiry = Math.min(this.#nextExpiry, time + this.duration * 1000);
           break;
         }
         producer.dropOldest();
@@ -158,7 +146,7 @@ export class Idempotency {
     return before - this.#tracked;
   }
 
-  /** The earliest unix ms at which `expire` may have something to do; Infinity when nothing is tracked. */
+  /** The earliest steady ms at which `expire` may have something to do; Infinity when nothing is tracked. */
   nextExpiry(): number {
     return this.#nextExpiry;
   }
@@ -175,13 +163,12 @@ export class Idempotency {
   }
 
   copy(): Idempotency {
-    return Idempotency.import(this.export());
+    return Idempotency.import(this.export(), 0);
   }
 
   export(): Buffer {
     const writer = new ByteWriter(256);
-    const version = this.#hasHighEntries() ? WITH_KINDS : VERSION;
-    writer.u8(version);
+    writer.u8(WITH_TIMES);
     writer.varint(this.duration);
     writer.varint(this.maxsize);
     writer.varint(this.iidsAdded);
@@ -190,50 +177,58 @@ export class Idempotency {
     for (const [pid, producer] of this.#producers) {
       writer.bytes(Buffer.from(pid, 'latin1'));
       writer.varint(producer.ids.size);
-      for (const [iid, id] of producer.ids) {
+      for (const [iid, { id, kind, time }] of producer.ids) {
         writer.bytes(Buffer.from(iid, 'latin1'));
         id.encode(writer);
-        if (version === WITH_KINDS) writer.u8(producer.kindOf(iid, id) === 'entry' ? 0 : 1);
+        writer.u8(kind === 'entry' ? 0 : 1);
+        writer.f64(time);
       }
     }
     return writer.toBuffer();
   }
 
-  #hasHighEntries(): boolean {
-    for (const { high } of this.#producers.values())
-      if (high !== null && high.size > 0) return true;
-    return false;
-  }
-
-  /** Throws RangeError where the bytes are damaged or of another version. */
-  static import(bytes: Buffer): Idempotency {
+  /**
+   * `stepped`: how far the clock by which ids are made is before the steady one, for what was
+   * exported by versions that kept no times. Throws RangeError where the bytes are damaged or of
+   * another version.
+   */
+  static import(bytes: Buffer, stepped: number): Idempotency {
     const reader = new ByteReader(bytes);
     const version = reader.u8();
-    if (version !== VERSION && version !== WITH_KINDS) {
-      throw new RangeError(`idempotent producers have format ${version}, not up to ${WITH_KINDS}`);
+    if (version < VERSION || version > WITH_TIMES) {
+      throw new RangeError(`idempotent producers have format ${version}, not up to ${WITH_TIMES}`);
     }
     const result = new Idempotency(reader.varint(), reader.varint());
     result.iidsAdded = reader.varint();
     result.iidsDuplicates = reader.varint();
-    const id = new StreamId();
     for (let producers = reader.varint(); producers > 0; producers--) {
       const pid = reader.bytes().toString('latin1');
       for (let iids = reader.varint(); iids > 0; iids--) {
         const iid = reader.bytes().toString('latin1');
-        id.decode(reader);
-        if (result.#producers.get(pid)?.ids.has(iid)) {
+        if (result.find(pid, iid) !== undefined) {
           throw new RangeError('idempotent producers are damaged: an iid twice');
         }
-        const scheduled = version === VERSION ? id.seqHi >= SCHEDULED_BIT : reader.u8() === 1;
-        result.#add(pid, iid, id, scheduled ? 'scheduled' : 'entry');
+        result.#add(pid, iid, readRemembered(reader, version, stepped));
       }
     }
     if (!reader.done) throw new RangeError('idempotent producers are damaged: too many bytes');
     return result;
   }
 
+  /** The times as they are on another steady clock, which is `by` ms ahead; none later than `latest`. */
+  rebase(by: number, latest: number): void {
+    this.#nextExpiry = Number.POSITIVE_INFINITY;
+    for (const { ids } of this.#producers.values()) {
+      for (const [iid, remembered] of ids) {
+        const time = Math.min(latest, remembered.time + by);
+        ids.set(iid, { ...remembered, time });
+        this.#nextExpiry = Math.min(this.#nextExpiry, time + this.duration * 1000);
+      }
+    }
+  }
+
   /** The iid is not known. */
-  #add(pid: string, iid: string, id: StreamId, kind: IdKind): void {
+  #add(pid: string, iid: string, remembered: Remembered): void {
     let producer = this.#producers.get(pid);
     if (producer === undefined) {
       producer = new Producer();
@@ -243,8 +238,16 @@ export class Idempotency {
       producer.dropOldest();
       this.#tracked--;
     }
-    producer.add(iid, id, kind);
+    producer.add(iid, remembered);
     this.#tracked++;
-    this.#nextExpiry = Math.min(this.#nextExpiry, id.ms + this.duration * 1000);
+    this.#nextExpiry = Math.min(this.#nextExpiry, remembered.time + this.duration * 1000);
   }
+}
+
+function readRemembered(reader: ByteReader, version: number, stepped: number): Remembered {
+  const id = new StreamId().decode(reader);
+  const scheduled = version < WITH_KINDS ? id.seqHi >= SCHEDULED_BIT : reader.u8() === 1;
+  const time = version < WITH_TIMES ? id.ms - stepped : reader.f64();
+  if (Number.isNaN(time)) throw new RangeError('idempotent producers are damaged: no time');
+  return { id, kind: scheduled ? 'scheduled' : 'entry', time };
 }

@@ -8,9 +8,9 @@
  * back to life, so the place may be behind but not wrong; a block that is no longer the first is
  * simply not asked for again.
  */
-import type { Block } from './block.ts';
-import type { BlockCursor } from './block-cursor.ts';
-import { TOMBSTONE } from './entry-format.ts';
+import type { Block } from './block/block.ts';
+import type { BlockCursor } from './block/block-cursor.ts';
+import { TOMBSTONE } from './block/entry-format.ts';
 import { StreamId } from './stream-id.ts';
 
 export class StreamHead {

@@ -3,7 +3,7 @@
  *
  * Holds: four unsigned 32-bit halves, because neither a double nor a small integer holds 64 bits and
  * a BigInt would cost an allocation per entry. Ids are mutable on purpose: the hot path reuses
- * scratch instances; whoever keeps one takes a `clone`.
+ * scratch instances; code that keeps one takes a `clone`.
  * Invariant: each half is a whole number in [0, 2^32).
  * Cost: everything here is O(1) and, but for `toString` and `clone`, allocates nothing.
  */

@@ -8,9 +8,9 @@
  * Cost: seek O(log blocks) + the scan of one stretch; next O(1), no allocation per entry. One scratch
  * instance can serve a whole server.
  */
-import type { Block } from './block.ts';
-import { BlockCursor } from './block-cursor.ts';
-import { OWN_FIELDS, TOMBSTONE } from './entry-format.ts';
+import type { Block } from './block/block.ts';
+import { BlockCursor } from './block/block-cursor.ts';
+import { OWN_FIELDS, TOMBSTONE } from './block/entry-format.ts';
 import type { Stream } from './stream.ts';
 import { StreamId } from './stream-id.ts';
 import { readVarint, varintEnd } from './varint.ts';

@@ -13,18 +13,18 @@
  */
 import type { Arguments } from '../util/arguments.ts';
 import { plus, type Whole } from '../util/whole.ts';
-import { Block, CLEAN } from './block.ts';
-import { compact, isSparse } from './block-compaction.ts';
-import { BlockCursor } from './block-cursor.ts';
-import { isDamage } from './block-damage.ts';
-import { BlockIndex } from './block-index.ts';
-import { BlockLedger, type FrozenChanges } from './block-ledger.ts';
-import type { Section } from './block-sections.ts';
-import { makeGrowable, writeEntry, writeFields } from './block-writer.ts';
-import { ChunkStore } from './chunk-store.ts';
-import type { ColdBlocks } from './cold-blocks.ts';
-import { TOMBSTONE } from './entry-format.ts';
-import { LARGEST_NODE, type NodeLimits } from './node-limits.ts';
+import { Block, CLEAN } from './block/block.ts';
+import { BlockChanges, type FrozenChanges } from './block/block-changes.ts';
+import { compact, isSparse } from './block/block-compaction.ts';
+import { BlockCursor } from './block/block-cursor.ts';
+import { isDamage } from './block/block-damage.ts';
+import { BlockIndex } from './block/block-index.ts';
+import type { Section } from './block/block-sections.ts';
+import { makeGrowable, writeEntry, writeFields } from './block/block-writer.ts';
+import { ChunkStore } from './block/chunk-store.ts';
+import type { ColdBlocks } from './block/cold-blocks.ts';
+import { TOMBSTONE } from './block/entry-format.ts';
+import { LARGEST_NODE, type NodeLimits } from './block/node-limits.ts';
 import { StreamHead } from './stream-head.ts';
 import { StreamId } from './stream-id.ts';
 import { readMetadata, type StreamMetadata, writeMetadata } from './stream-metadata.ts';
@@ -50,17 +50,17 @@ export class Stream {
   entriesAdded: Whole = 0;
   /**
    * What the nodes that have live entries would take as Redis's listpacks, their tombstones included;
-   * cold ones count too. (Whether a node of nothing but tombstones is there, nobody may depend on.)
+   * cold ones count too. (Whether a node of nothing but tombstones is there is not defined.)
    */
   nodeBytes = 0;
   readonly limits: NodeLimits;
   /** @internal Block order and changes, for the iterator and the trim. */
-  readonly ledger: BlockLedger = new BlockLedger();
+  readonly ledger: BlockChanges = new BlockChanges();
   /** @internal */
   readonly index: BlockIndex = new BlockIndex(this.ledger);
   /** @internal For the trim; null until an entry has gone. */
   head: StreamHead | null = null;
-  /** The last block, while it has a buffer of its own. */
+  /** The last block, while it has its own buffer. */
   #tail: Block | null = null;
   /** The buffer that the next tail will use. */
   #spare: Uint8Array | null = null;
@@ -134,7 +134,7 @@ export class Stream {
       this.removeBlock(block);
     } else {
       if (this.makeResident(block)) this.#seekInBlock(block, id);
-      this.bury(block, cursor);
+      this.markDeleted(block, cursor);
       this.compact(block);
     }
     if (id.compare(this.maxDeletedId) > 0) this.maxDeletedId.copy(id);
@@ -401,10 +401,10 @@ export class Stream {
   }
 
   /** @internal Marks the live entry of a resident block that `at` stands on as deleted. */
-  bury(block: Block, at: BlockCursor): void {
+  markDeleted(block: Block, at: BlockCursor): void {
     if (block.epoch !== this.ledger.epoch) this.ledger.beforeChange(block);
     const before = block.listpackBytes;
-    block.bury(at.headerAt, at.bodyEnd - at.bodyAt);
+    block.markDeleted(at.headerAt, at.bodyEnd - at.bodyAt);
     const bytes = (block.live > 0 ? block.listpackBytes : 0) - before;
     this.nodeBytes += bytes;
     if (block !== this.#tail) this.index.buried(block, bytes);

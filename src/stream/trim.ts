@@ -10,9 +10,9 @@
  * Cost: O(log blocks) a node removed whole, plus one scan of a node. Sections of cold nodes that go
  * whole are not read.
  */
-import type { Block } from './block.ts';
-import { BlockCursor } from './block-cursor.ts';
-import { TOMBSTONE } from './entry-format.ts';
+import type { Block } from './block/block.ts';
+import { BlockCursor } from './block/block-cursor.ts';
+import { TOMBSTONE } from './block/entry-format.ts';
 import { compareToId } from './radix-tree.ts';
 import type { Stream } from './stream.ts';
 import { StreamId } from './stream-id.ts';
@@ -70,9 +70,10 @@ function trimBlocks(
 ): void {
   const oneByOne = mayGo !== null || removed !== null;
   const before = stream.length;
-  if (!oneByOne) trimColdSections(stream, rule);
   let after: StreamId | null = null;
   for (;;) {
+    // Whatever went before, what is left begins with a section: it may be cold, and go whole.
+    if (!oneByOne) trimColdSections(stream, rule, before);
     // A node that stays is not read: it may be cold, or damaged.
     if (rule.strategy === 'maxlen') {
       if (stream.length <= rule.maxlen) break;
@@ -98,9 +99,11 @@ function trimBlocks(
   }
 }
 
-/** Removes sections of cold nodes where the loop over nodes would remove each of their nodes. */
-function trimColdSections(stream: Stream, rule: TrimRule): void {
-  const before = stream.length;
+/**
+ * Removes sections of cold nodes where the loop over nodes would remove each of their nodes. `before`:
+ * the length of the stream before the trim.
+ */
+function trimColdSections(stream: Stream, rule: TrimRule, before: number): void {
   for (;;) {
     const section = stream.index.coldHead();
     if (section === undefined) return;
@@ -138,7 +141,7 @@ function trimInside(
     if (mayGo !== null && !mayGo(scratch.copy(cursor.id))) continue;
     const { start } = block;
     if (stream.makeResident(block)) cursor.moved(block, start);
-    stream.bury(block, cursor);
+    stream.markDeleted(block, cursor);
     if (removed !== null) removed(scratch.copy(cursor.id));
   }
   if (whole && block.live === 0) stream.removeBlock(block);

@@ -10,6 +10,7 @@
 import type { ErrorCode } from '../errors.ts';
 import { RivuletError, type RivuletErrorOptions } from '../errors.ts';
 import type { ServiceNode } from '../registry/registry.ts';
+import type { TlsOptions } from './tls.ts';
 
 export type MethodKind = 'unary' | 'serverStream' | 'clientStream' | 'bidi';
 
@@ -60,12 +61,21 @@ export interface Call {
   cancel(reason?: RivuletError): void;
 }
 
+/** What receives the end of a unary call: one of both, once, perhaps before `send` returns. Neither throws. */
+export interface ReplyReceiver {
+  onReply(reply: Reply): void;
+  /** CallError for what the peer said, RivuletError otherwise. */
+  onFailure(error: Error): void;
+}
+
 /** A connection to one node, or to whatever the broker chooses. */
 export interface Channel {
   /** Calls that have not ended. */
   readonly load: number;
   /** A unary call. Rejects with CallError for what the peer said, with RivuletError otherwise. */
   request(call: OutgoingCall): Promise<Reply>;
+  /** As `request` without a promise, where the channel can; throws what `request` rejects with at once. */
+  send?(call: OutgoingCall, receiver: ReplyReceiver): void;
   open(call: OutgoingCall): Call;
   /** Lets calls finish for at most `drainMs`, then ends them. Default 0. */
   close(drainMs?: number): Promise<void>;
@@ -104,13 +114,38 @@ export interface IncomingCall {
 
 export type CallHandler = (call: IncomingCall) => void;
 
+/** What a transport may ask of a method where its wire does not say everything of a call. */
+export interface ServedMethod {
+  readonly kind: MethodKind;
+  /** Whether its messages have protobuf types. */
+  readonly isProto: boolean;
+}
+
 export interface ListenOptions {
   /** host:port; port 0 chooses one. */
   readonly address: string;
   readonly handler: CallHandler;
+  /** Certificates: with them every connection is TLS. */
+  readonly tls?: TlsOptions | undefined;
+  /** Null for an endpoint that is not served. */
+  readonly methods?: (endpoint: string) => ServedMethod | null;
+  /** What gRPC's reflection and health tell of this node. */
+  readonly described?: DescribedServices;
   /** Given to peers that must prove that they found this process in the registry. */
   readonly token?: string;
   readonly nodeId?: string;
+  /** Registry name of the service, for transports that reach it by name. */
+  readonly service?: string;
+}
+
+/** The services of a node as gRPC's tools know them. */
+export interface DescribedServices {
+  /** Full names, `orders.OrderSrv`. */
+  readonly services: readonly string[];
+  /** Serialised google.protobuf.FileDescriptorProto of each file that they need; made when it is read. */
+  readonly files: readonly Uint8Array[];
+  /** Whether the service takes calls: what its health is. */
+  readonly isHealthy: () => boolean;
 }
 
 export interface Listener {

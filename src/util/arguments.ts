@@ -2,9 +2,9 @@
  * The arguments of one command, as offsets into the buffer they arrived in.
  *
  * Holds: one buffer and, per argument, where it starts and how long it is. Argument 0 is the
- * command's name, as in Redis's argv. Nothing is copied or decoded until somebody asks.
+ * command's name, as in Redis's argv. Nothing is copied or decoded before it is asked for.
  * Invariant: valid only until control returns to the caller that filled it: the buffer is the
- * socket's and will be reused. Whoever keeps an argument copies it (`copy`), whoever keeps the whole
+ * socket's and will be reused. Code that keeps an argument copies it (`copy`), code that keeps the whole
  * command takes a `clone`.
  * Cost: no allocation per command once the arrays have grown to the largest command seen.
  */

@@ -195,10 +195,24 @@ export class ByteReader {
   }
 
   varint(): number {
+    // Most are of one or two bytes.
+    const { at, buffer } = this;
+    if (at + 1 < this.end) {
+      const first = buffer[at];
+      if (first < 128) {
+        this.at = at + 1;
+        return first;
+      }
+      const second = buffer[at + 1];
+      if (second < 128) {
+        this.at = at + 2;
+        return (first & 127) | (second << 7);
+      }
+    }
     let value = 0;
     let scale = 1;
     for (;;) {
-      const byte = this.buffer[this.#take(1)];
+      const byte = buffer[this.#take(1)];
       value += (byte & 127) * scale;
       if (byte < 128) return value;
       scale *= 128;

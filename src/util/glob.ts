@@ -35,11 +35,6 @@ export function globMatches(pattern: Uint8Array, text: Uint8Array, ignoreCase = 
   }
 }
 
-/** Whether every text matches. */
-export function globMatchesAll(pattern: Uint8Array): boolean {
-  return pattern.length === 1 && pattern[0] === STAR;
-}
-
 const STAR = 42;
 const QUESTION = 63;
 const OPEN = 91;

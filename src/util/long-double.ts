@@ -17,7 +17,7 @@ const BITS = 64;
 /** No finite value reaches 2^16384; below 2^-16445 there is only zero. */
 const LARGEST_BITS = 16_384;
 const SMALLEST_EXPONENT = -16_445;
-/** Decimal exponents beyond this are out of range whatever the digits are (at most so many). */
+/** Decimal exponents beyond this are out of range whatever the digits are (at most this many). */
 const LONGEST_TEXT = 5 * 1024;
 const FAR = 12_000;
 const FRACTION_DIGITS = 17;

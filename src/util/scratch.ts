@@ -19,7 +19,7 @@ export function scratch<T extends Scratch>(object: T): T {
   return object;
 }
 
-/** As `scratch`, for an object whose properties are set anew by each call. */
+/** As `scratch`, for an object whose properties each call sets again. */
 export function scratchRecord<T extends object>(record: T): T {
   registered.push({
     release() {

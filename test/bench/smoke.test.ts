@@ -20,11 +20,16 @@ for (const [name, rows] of Object.entries({
   client: 2,
   brokers: 36,
   requests: 14,
+  rpc: 15,
+  gateway: 10,
+  console: 44,
 })) {
   const skip = missing(
     'redis-server',
     'redis-benchmark',
-    ...(name === 'requests' || name === 'brokers' ? (['nats-server'] as const) : []),
+    ...(name === 'requests' || name === 'brokers' || name === 'rpc'
+      ? (['nats-server'] as const)
+      : []),
     ...(name === 'brokers' ? (['rabbitmq-server'] as const) : []),
   );
   test(`the benchmark ${name} runs and prints its ${rows} rows`, { skip }, async () => {
@@ -35,7 +40,9 @@ for (const [name, rows] of Object.entries({
     const printed = stdout
       .split('\n')
       .filter((line) =>
-        / (entries\/s|calls\/s|messages\/s|replies\/s|bytes|ms|µs\/operation) /.test(line),
+        / (entries\/s|requests\/s|calls\/s|messages\/s|replies\/s|bytes|ms|µs\/operation) /.test(
+          line,
+        ),
       );
     assert.equal(printed.length, rows, stdout);
   });

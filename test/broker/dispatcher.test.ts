@@ -2,14 +2,19 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { BrokerEvents, Delivery } from '../../src/broker/broker.ts';
-import type { RawDelivery, Settler } from '../../src/broker/delivery.ts';
-import { type Consume, Dispatcher } from '../../src/broker/dispatcher.ts';
+import type { RawDelivery, Settler } from '../../src/broker/dispatch/delivery.ts';
+import type { DeliveryHandler } from '../../src/broker/dispatch/delivery-handler.ts';
+import { Dispatcher } from '../../src/broker/dispatch/dispatcher.ts';
 import { Events } from '../../src/broker/events.ts';
-import { ONLY_GROUP } from '../../src/broker/message.ts';
-import { resolveSubscribeOptions, type SubscribeOptions } from '../../src/broker/options.ts';
-import { passingOn } from '../../src/broker/trace.ts';
-import { VirtualScheduler } from '../../src/broker/virtual-scheduler.ts';
+import { ONLY_GROUP } from '../../src/broker/message/message.ts';
+import {
+  type AnySubscribeOptions,
+  resolveSubscribeOptions,
+} from '../../src/broker/options/options.ts';
+import { LoopFeed } from '../../src/broker/subscribers/delivery-loop.ts';
+import { passthroughTracing } from '../../src/broker/trace.ts';
 import { RivuletError } from '../../src/errors.ts';
+import { VirtualScheduler } from '../../src/util/time/virtual-scheduler.ts';
 
 const RETRY = { attempts: 3, backoff: { minMs: 100, maxMs: 1000, factor: 2, jitter: false } };
 
@@ -36,12 +41,12 @@ class Recorder implements Settler {
     this.#note(`dead(${topic}, ${reason})`, raw);
   extend = (raw: RawDelivery, ms: number) => this.#note(`extend+${ms}`, raw);
   release = (raw: RawDelivery) => this.#note('release', raw);
-  recount = (raw: RawDelivery) => this.#note('recount', raw);
+  storeAttempt = (raw: RawDelivery) => this.#note('recount', raw);
 }
 
 function setUp(
-  consume: Consume,
-  options: SubscribeOptions = {},
+  consume: DeliveryHandler,
+  options: AnySubscribeOptions = {},
   fetchAhead: 'always' | 'when trusted' = 'always',
 ) {
   const scheduler = new VirtualScheduler();
@@ -54,7 +59,7 @@ function setUp(
     settler,
     scheduler,
     events,
-    tracing: passingOn(),
+    tracing: passthroughTracing(),
     fetchAhead,
     onFree: () => {
       freed++;
@@ -178,7 +183,7 @@ test('by key: one key in order, retries in place hold back only their own key', 
   const { each, running, calls } = gate();
   const { push, settler, scheduler } = setUp(
     { each },
-    { ordered: 'by-key', concurrency: 4, maxInFlight: 10 },
+    { ordered: 'key', concurrency: 4, maxInFlight: 10 },
   );
   push('a1', 'a');
   push('a2', 'a');
@@ -210,7 +215,7 @@ test('strictly: nothing passes a message that fails, until it is a dead letter',
         if (id === '1') throw new Error('never');
       },
     },
-    { ordered: 'strictly', maxInFlight: 3 },
+    { ordered: 'strict', maxInFlight: 3 },
   );
   push('1');
   push('2');
@@ -234,7 +239,7 @@ test('in manual mode a key is busy until its message is settled, not only until 
         deliveries.push(delivery);
       },
     },
-    { ack: 'manual', ordered: 'by-key', concurrency: 2, maxInFlight: 4 },
+    { ack: 'manual', ordered: 'key', concurrency: 2, maxInFlight: 4 },
   );
   push('1', 'k');
   push('2', 'k');
@@ -370,7 +375,7 @@ test('a batch in order that fails comes again as it was, before what follows', a
         if (failures-- > 0) throw new Error('once');
       },
     },
-    { ordered: 'strictly', batch: { size: 2, waitMs: 0 }, maxInFlight: 10 },
+    { ordered: 'strict', batch: { size: 2, waitMs: 0 }, maxInFlight: 10 },
   );
   for (const id of ['1', '2', '3']) push(id);
   await scheduler.advance(200);
@@ -491,7 +496,7 @@ test('a missed deadline counts: used up, it is a dead letter, and its key waits 
   const { each, calls, running } = gate();
   const { push, scheduler, settler } = setUp(
     { each },
-    { ordered: 'by-key', concurrency: 2, maxInFlight: 6, ackWaitMs: 1000 },
+    { ordered: 'key', concurrency: 2, maxInFlight: 6, ackWaitMs: 1000 },
   );
   push('slow', 'k');
   push('next', 'k');
@@ -515,7 +520,7 @@ test('what was lost in its handler is never handed over with a lower attempt', a
   const { each, running } = gate();
   const { push, dispatcher, settler } = setUp({ each }, { concurrency: 3, maxInFlight: 9 });
   push('a');
-  dispatcher.lose('t', 'a', 'its connection was lost');
+  dispatcher.revoke('t', 'a', 'its connection was lost');
   push('a');
   await Promise.resolve();
   await new Promise((resolve) => setImmediate(resolve));
@@ -554,4 +559,48 @@ test('an extension that the broker refuses is refused, and the message is lost',
   await scheduler.settle();
   assert.deepEqual(outcomes, ['DELIVERY_LOST', 'true']);
   assert.equal(dispatcher.inFlight, 0);
+});
+
+/** A loop on a dispatcher, without a broker around it. */
+function setUpLoop(options: AnySubscribeOptions = {}) {
+  const feed = new LoopFeed<Delivery>(options.ack === 'manual');
+  const each = (delivery: Delivery) => feed.offer(delivery);
+  return { feed, ...setUp({ each, demand: feed }, options) };
+}
+
+test('a loop: nothing is handed over at once until it asks, and then one', async () => {
+  const { feed, dispatcher, push } = setUpLoop({ maxInFlight: 10 });
+  assert.equal(dispatcher.free, 0, 'nothing is fetched for a loop that has not begun');
+  assert.equal(dispatcher.idle, 0, 'and nothing would be handed over');
+  const first = feed.take();
+  assert.equal(dispatcher.idle, 1);
+  assert.equal(dispatcher.free, 10);
+  push('1');
+  push('2');
+  assert.equal(dispatcher.idle, 0);
+  assert.equal((await first)?.item.id, '1');
+});
+
+test('a loop: a message that is lost while it is counted does not take the place of the next', async () => {
+  const { feed, settler, push } = setUpLoop({ maxInFlight: 10, concurrency: 2 });
+  const taken = feed.take();
+  settler.lost.add('gone');
+  push('gone', undefined, 2, {}, { suspect: true, counted: false });
+  await new Promise((resolve) => setImmediate(resolve));
+  push('next');
+  assert.equal((await taken)?.item.id, 'next');
+});
+
+test('a loop: what is counted when the loop ends is given back, and not acknowledged', async () => {
+  const { feed, settler, dispatcher, push } = setUpLoop({ maxInFlight: 10 });
+  const taken = feed.take();
+  push('late', undefined, 2, {}, { suspect: true, counted: false });
+  feed.end();
+  assert.equal(await taken, null);
+  await dispatcher.close(1000);
+  assert.ok(!settler.log.some((line) => line.startsWith('ack')), settler.log.join(', '));
+  assert.ok(
+    settler.log.some((line) => /^(nack\+0|release) late$/.test(line)),
+    settler.log.join(', '),
+  );
 });

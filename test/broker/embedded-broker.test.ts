@@ -6,9 +6,16 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { Delivery } from '../../src/broker/broker.ts';
-import { EmbeddedBroker } from '../../src/broker/embedded-broker.ts';
+import { EmbeddedBroker } from '../../src/broker/embedded/embedded-broker.ts';
 import { openBroker } from '../../src/broker/open-broker.ts';
-import { collect, message, numbers, publishAll, Seen, text } from '../../src/conformance/world.ts';
+import {
+  collect,
+  message,
+  numbers,
+  publishAll,
+  Seen,
+  text,
+} from '../../src/conformance/case-context.ts';
 import { temporaryDirectory } from '../helpers/temporary-directory.ts';
 
 test('a directory keeps messages, places of groups, retries and schedules over a restart', async () => {
@@ -111,8 +118,10 @@ test('what handlers get is theirs: it does not change when the stream goes on', 
   const sent = Buffer.from('first');
   await broker.publish('t', { headers: {}, body: sent });
   sent.fill(0);
+  await kept.count(1);
   for (let i = 0; i < 500; i++)
     await broker.publish('t', message(`${i} ${'x'.repeat(50)}`), { maxLength: 10 });
-  await kept.count(501);
+  // A publisher may be faster than the handler; then messages are trimmed unread.
+  await kept.until((items) => String(items.at(-1)).startsWith('499 '), 'last message');
   assert.equal(Buffer.from(kept.items[0] as Uint8Array).toString(), 'first');
 });

@@ -1,12 +1,15 @@
 /** The embedded broker's engine on a disk that fills up: what is refused is taken again later. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { EmbeddedEngine } from '../../src/broker/embedded-engine.ts';
-import { VirtualScheduler } from '../../src/broker/virtual-scheduler.ts';
+import { EmbeddedBroker } from '../../src/broker/embedded/embedded-broker.ts';
+import { EngineHost } from '../../src/broker/embedded/engine-host.ts';
+import { SharedEngines } from '../../src/broker/embedded/shared-engines.ts';
+import type { Checkpointer } from '../../src/engine/checkpoint/checkpointer.ts';
 import { openDurableEngine } from '../../src/engine/open-durable-engine.ts';
-import { MemoryCheckpoint, MemoryCheckpointStore } from '../../src/storage/memory-checkpoint.ts';
-import { SimulatedDisk } from '../../src/storage/simulated-disk.ts';
 import { Random } from '../../src/util/random.ts';
+import { VirtualScheduler } from '../../src/util/time/virtual-scheduler.ts';
+import { MemoryCheckpoint, MemoryCheckpointStore } from '../helpers/memory-checkpoint.ts';
+import { SimulatedDisk } from '../helpers/simulated-disk.ts';
 
 const KIB = 1024;
 
@@ -14,8 +17,9 @@ class World {
   readonly scheduler = new VirtualScheduler(7);
   readonly disk = new SimulatedDisk({ seed: 7, capacity: 96 * KIB });
   readonly checkpoints = new MemoryCheckpointStore();
+  checkpointer: Checkpointer | null = null;
 
-  async open(): Promise<EmbeddedEngine> {
+  async open(): Promise<EngineHost> {
     const durable = await this.disk.finish(
       openDurableEngine({
         disk: this.disk,
@@ -29,7 +33,8 @@ class World {
         reserveBytes: 8 * KIB,
       }),
     );
-    const engine = new EmbeddedEngine(this.scheduler, durable);
+    this.checkpointer = durable.checkpointer;
+    const engine = new EngineHost(this.scheduler, durable);
     await engine.start();
     return engine;
   }
@@ -44,7 +49,7 @@ class World {
 }
 
 /** Stores a string of so many bytes; null once it is safe, or why it was refused. */
-function store(engine: EmbeddedEngine, name: string, bytes: number): Promise<string | null> {
+function store(engine: EngineHost, name: string, bytes: number): Promise<string | null> {
   try {
     engine.change(() => {
       const value = { type: 'string' as const, bytes: Buffer.alloc(bytes, 1) };
@@ -53,7 +58,7 @@ function store(engine: EmbeddedEngine, name: string, bytes: number): Promise<str
   } catch (error) {
     return Promise.resolve((error as Error).message);
   }
-  return engine.safe().then(() => null);
+  return engine.durable().then(() => null);
 }
 
 test('writes refused on a full disk are accepted again when there is room, on the next attempt', async () => {
@@ -102,4 +107,45 @@ test('a publisher whose record found no room is answered when there is room, tho
   await closing;
   const again = await world.open();
   assert.equal(again.database.size, 1);
+});
+
+test('a checkpoint that cannot be written is told once in a while, and the log is kept', async () => {
+  const world = new World();
+  world.disk.capacity = 1024 * KIB;
+  const engine = await world.open();
+  const told: string[] = [];
+  const unlisten = engine.warnings.listen(({ code, message }) => told.push(`${code} ${message}`));
+  assert.ok(world.checkpointer !== null);
+  for (let i = 0; i < 8; i++) {
+    (world.checkpointer.checkpoint as MemoryCheckpoint).failNext(new Error('EIO: the meta page'));
+    world.checkpointer.request();
+    const done = store(engine, `${i}`, 2 * KIB);
+    await world.pass(10_500);
+    assert.equal(await done, null);
+  }
+  assert.match(told[0] ?? '', /^INTERNAL a checkpoint could not be written: EIO.* the log is kept/);
+  assert.equal(told.length, 2, 'in 84 s');
+  assert.match(told[1] ?? '', /\(and \d times since\)/);
+  unlisten();
+  const closing = engine.close();
+  await world.pass(100);
+  await closing;
+  assert.equal((await world.open()).database.size, 8);
+});
+
+test('an entry that cannot be added, and a damaged topic, are warnings of each broker of the engine', async () => {
+  const scheduler = new VirtualScheduler(7);
+  await using one = new EmbeddedBroker(['memory:troubles'], { scheduler });
+  await using two = new EmbeddedBroker(['memory:troubles'], { scheduler });
+  await one.connect();
+  await two.connect();
+  const told: string[] = [];
+  one.on('warning', ({ error }) => told.push(`one ${error.message}`));
+  two.on('warning', ({ error }) => told.push(`two ${error.message}`));
+  const engine = await SharedEngines.memory('troubles', scheduler, one);
+  engine.engine.reportFailure('adding the scheduled entry s1', new Error('no room'));
+  assert.deepEqual(told, [
+    'one adding the scheduled entry s1 failed: no room. The broker goes on',
+    'two adding the scheduled entry s1 failed: no room. The broker goes on',
+  ]);
 });

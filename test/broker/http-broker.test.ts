@@ -6,9 +6,9 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
 import type { Delivery } from '../../src/broker/broker.ts';
-import { LocalRegistry, StaticRegistry } from '../../src/broker/http-registry.ts';
+import { LocalRegistry, StaticRegistry } from '../../src/broker/http/http-registry.ts';
 import { openBroker } from '../../src/broker/open-broker.ts';
-import { Seen } from '../../src/conformance/world.ts';
+import { Seen } from '../../src/conformance/case-context.ts';
 
 const message = (text: string) => ({ headers: {}, body: Buffer.from(text) });
 

@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { openBroker } from '../../src/broker/open-broker.ts';
-import { Seen, text } from '../../src/conformance/world.ts';
+import { Seen, text } from '../../src/conformance/case-context.ts';
 import { freePort } from '../helpers/free-port.ts';
 import { startRivulet } from '../helpers/rivulet-server.ts';
 import { temporaryDirectory } from '../helpers/temporary-directory.ts';

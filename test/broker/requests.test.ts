@@ -2,15 +2,35 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Responder } from '../../src/broker/broker.ts';
-import type { Message } from '../../src/broker/message.ts';
-import { onlyReply, Requests, replyHeaders } from '../../src/broker/requests.ts';
-import { Responses } from '../../src/broker/responses.ts';
-import { passingOn } from '../../src/broker/trace.ts';
-import { VirtualScheduler } from '../../src/broker/virtual-scheduler.ts';
+import type { RawMessage } from '../../src/broker/message/message.ts';
+import { ownReplies } from '../../src/broker/requests/own-replies.ts';
+import {
+  type CallerWire,
+  onlyReply,
+  Requests,
+  replyHeaders,
+} from '../../src/broker/requests/requests.ts';
+import { Responses } from '../../src/broker/requests/responses.ts';
+import { passthroughTracing } from '../../src/broker/trace.ts';
 import { RivuletError } from '../../src/errors.ts';
+import { VirtualScheduler } from '../../src/util/time/virtual-scheduler.ts';
 
-const text = (message: Message) => Buffer.from(message.body).toString();
-const message = (body: string): Message => ({ headers: {}, body: Buffer.from(body) });
+const text = (message: RawMessage) => Buffer.from(message.body).toString();
+const message = (body: string): RawMessage => ({ headers: {}, body: Buffer.from(body) });
+
+/** Frames go straight to the responder, named by the caller's inbox. */
+function wire(responses: Responses): CallerWire {
+  return {
+    cancel: (id) => responses.cancel('inbox', id),
+    send(_, frame) {
+      const headers = { ...frame.headers, [replyHeaders.replyTo]: 'inbox' };
+      responses.receive({ ...frame, headers });
+      return true;
+    },
+  };
+}
+
+const NO_WIRE: CallerWire = { cancel() {}, send: () => true };
 
 function setUp(handler: Responder, concurrency = 10) {
   const scheduler = new VirtualScheduler();
@@ -18,20 +38,22 @@ function setUp(handler: Responder, concurrency = 10) {
   let connected = true;
   const responses = new Responses({
     topic: 't',
-    handler,
+    handler: ownReplies('t', handler, (_work, call) => call()),
     concurrency,
     scheduler,
-    tracing: passingOn(),
+    tracing: passthroughTracing(),
     send: async (_, frame) => {
       if (connected) requests.receive(frame);
       return connected;
     },
+    address: () => 'responder',
   });
   const ask = (body: string, options = {}) => {
-    const request = requests.start('t', options, (id) => responses.cancel('inbox', id));
-    const headers = { [replyHeaders.replyTo]: 'inbox', [replyHeaders.request]: request.id };
+    const request = requests.start('t', options, wire(responses), 'many');
+    const headers = { [replyHeaders.replyTo]: 'inbox', ...request.headers };
+    request.departed();
     responses.receive({ ...message(body), headers });
-    return request.replies;
+    return request.call.messages;
   };
   return {
     scheduler,
@@ -64,7 +86,7 @@ test('many replies come in order and end', async () => {
 
 test('frames that overtake each other are put in order', async () => {
   const requests = new Requests(new VirtualScheduler());
-  const { id, replies } = requests.start('t');
+  const { id, call } = requests.start('t', {}, NO_WIRE, 'many');
   const frame = (kind: string, number: number) =>
     requests.receive({
       headers: {
@@ -79,7 +101,7 @@ test('frames that overtake each other are put in order', async () => {
   frame('reply', 0);
   frame('reply', 1);
   const seen: string[] = [];
-  for await (const reply of replies) seen.push(text(reply));
+  for await (const reply of call.messages) seen.push(text(reply));
   assert.deepEqual(seen, ['0', '1', '2']);
 });
 
@@ -144,7 +166,7 @@ test('requests in flight are bounded, and so are handlers', async () => {
   );
   const replies = Array.from({ length: 100 }, () => onlyReply(ask('x'), 't'));
   assert.equal(open.length, 2);
-  assert.throws(() => requests.start('t'), { code: 'LIMIT_EXCEEDED' });
+  assert.throws(() => requests.start('t', {}, NO_WIRE, 'one'), { code: 'LIMIT_EXCEEDED' });
   while (requests.inFlight > 0) {
     for (const end of open.splice(0)) end();
     await new Promise(setImmediate);

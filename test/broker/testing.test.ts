@@ -2,17 +2,17 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Broker } from '../../src/broker/broker.ts';
-import type { Message } from '../../src/broker/message.ts';
+import type { RawMessage } from '../../src/broker/message/message.ts';
 import { createTestBroker, type TestBroker } from '../../src/broker/testing.ts';
-import type { VirtualScheduler } from '../../src/broker/virtual-scheduler.ts';
+import type { VirtualScheduler } from '../../src/util/time/virtual-scheduler.ts';
 
 const HOUR = 3_600_000;
 
-function message(text: string, key?: string): Message {
+function message(text: string, key?: string): RawMessage {
   return { headers: {}, body: Buffer.from(text), ...(key === undefined ? {} : { key }) };
 }
 
-function text({ body }: Message): string {
+function text({ body }: RawMessage): string {
   return Buffer.from(body).toString();
 }
 

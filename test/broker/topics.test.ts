@@ -1,7 +1,12 @@
 /** Names of topics, groups and patterns. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { checkGroup, checkPattern, checkTopic, compilePattern } from '../../src/broker/topics.ts';
+import {
+  checkGroup,
+  checkPattern,
+  checkTopic,
+  compilePattern,
+} from '../../src/broker/topics/topics.ts';
 
 test('topics are words between dots; everything else is TOPIC_ILLEGAL', () => {
   for (const good of ['a', 'orders.created', 'go.micro.srv:x', 'größe.漢字', 'a_b-c.1']) {

@@ -101,3 +101,22 @@ test('options of a wrong kind, and misspelt ones, are refused', async () => {
   for (const options of wrong) await assert.rejects(connect(options), { code: 'INVALID_ARGUMENT' });
   await assert.rejects(connect({ pasword: 'x' } as never), /did you mean password\?/);
 });
+
+test('a transaction of a user without MULTI or EXEC runs none of it, and the next call is right', async () => {
+  await using server = await startRivulet();
+  await using admin = await connect({ port: server.port });
+  for (const [name, rule] of [
+    ['ann', '-multi'],
+    ['bob', '-exec'],
+  ] as const) {
+    await admin.call('ACL', 'SETUSER', name, 'on', '>pw', '+@all', '~*', rule);
+    await using client = await connect({ port: server.port, username: name, password: 'pw' });
+    const commands = [
+      ['XADD', 'a', '*', 'f', '1'],
+      ['XADD', 'a', '*', 'f', '2'],
+    ];
+    await assert.rejects(client.transaction(commands), /NOPERM/, name);
+    assert.equal(await admin.call('XLEN', 'a'), 0, name);
+    assert.equal(String(await client.call('ECHO', 'x')), 'x', name);
+  }
+});

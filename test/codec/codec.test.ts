@@ -4,6 +4,8 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { Codecs, mediaType } from '../../src/codec/by-content-type.ts';
 import type { Codec } from '../../src/codec/codec.ts';
+import { jsonCodec } from '../../src/codec/json.ts';
+import { copyCodec } from '../../src/codec/value.ts';
 import { RivuletError } from '../../src/errors.ts';
 
 const codecs = new Codecs();
@@ -140,3 +142,34 @@ function plain(value: unknown): unknown {
     JSON.stringify(value, (_, each) => (typeof each === 'bigint' ? Number(each) : each)),
   );
 }
+
+test('json: a toJSON is asked wherever it is, and what it gives is written like any other value', () => {
+  class Ids extends Array<number> {
+    toJSON(): unknown {
+      return [5n];
+    }
+  }
+  const hidden = Object.defineProperty({ a: 1 }, 'toJSON', { value: () => ({ b: 6n }) });
+  assert.equal(Buffer.from(jsonCodec.encode({ ids: Ids.from([1]) })).toString(), '{"ids":["5"]}');
+  assert.equal(Buffer.from(jsonCodec.encode([hidden])).toString(), '[{"b":"6"}]');
+});
+
+test('a value that refers to itself by several ways is copied once each, and has no JSON', {
+  timeout: 60_000,
+}, () => {
+  type Link = { next: Link | null; previous: Link | null };
+  const first: Link = { next: null, previous: null };
+  const second: Link = { next: first, previous: first };
+  first.next = second;
+  first.previous = second;
+  const copied = copyCodec.decode(copyCodec.encode(first)) as Link;
+  assert.notEqual(copied, first);
+  assert.equal(copied.next?.next, copied);
+  assert.equal(copied.previous, copied.next);
+  assert.throws(() => jsonCodec.encode(first), { code: 'VALIDATION_FAILED' });
+  // Two to the fortieth ways lead to the innermost object.
+  let shared: unknown = { n: 1 };
+  for (let depth = 0; depth < 40; depth++) shared = { left: shared, right: shared };
+  copyCodec.encode(shared);
+  assert.throws(() => copyCodec.encode({ first, run() {} }), { code: 'VALIDATION_FAILED' });
+});

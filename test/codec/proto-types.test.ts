@@ -3,9 +3,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { createJsonCodec, jsonCodec } from '../../src/codec/json.ts';
-import { protoCodec } from '../../src/codec/proto.ts';
-import { protoType } from '../../src/codec/proto-types.ts';
-import { protobufjs } from '../../src/codec/protobufjs.ts';
+import { protoCodec } from '../../src/codec/proto/proto.ts';
+import { protoType } from '../../src/codec/proto/proto-types.ts';
+import { protobufjs } from '../../src/codec/proto/protobufjs.ts';
 import { copyCodec } from '../../src/codec/value.ts';
 
 const { Root, parse, common } = protobufjs();

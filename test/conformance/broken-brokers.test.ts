@@ -4,11 +4,11 @@
  */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { VirtualScheduler } from '../../src/broker/virtual-scheduler.ts';
-import { type Backing, type Case, cases } from '../../src/conformance/index.ts';
-import { World } from '../../src/conformance/world.ts';
+import { CaseContext } from '../../src/conformance/case-context.ts';
+import { type Case, cases, type Fixture } from '../../src/conformance/index.ts';
+import { VirtualScheduler } from '../../src/util/time/virtual-scheduler.ts';
 import { breakages, over } from './broken-brokers.ts';
-import { memoryBacking } from './embedded-backing.ts';
+import { memoryFixture } from './embedded-fixture.ts';
 import { playTime } from './virtual-time.ts';
 
 let scheduler: VirtualScheduler;
@@ -26,10 +26,10 @@ for (const { promise, noticedBy, breaks } of breakages) {
   test(`${promise}: noticed by "${name}"`, { timeout: 60_000 }, async () => {
     const found = cases[group]?.find((each) => each.name === name);
     assert.ok(found !== undefined, `the suite has no case "${group}: ${name}"`);
-    await using sound = await memoryBacking({ scheduler });
+    await using sound = await memoryFixture({ scheduler });
     assert.equal(await outcome(found, sound), null, 'the case passes on a sound broker');
-    await using other = await memoryBacking({ scheduler });
-    const broken: Backing = {
+    await using other = await memoryFixture({ scheduler });
+    const broken: Fixture = {
       ...other,
       open: async (options) => {
         const broker = await other.open(options);
@@ -41,8 +41,8 @@ for (const { promise, noticedBy, breaks } of breakages) {
 }
 
 /** Why the case failed; null when it passed. */
-async function outcome(each: Case, backing: Backing): Promise<unknown> {
-  const world = new World(backing, `broken.c${topics++}`);
+async function outcome(each: Case, fixture: Fixture): Promise<unknown> {
+  const world = new CaseContext(fixture, `broken.c${topics++}`);
   try {
     await each.run(world);
     return null;

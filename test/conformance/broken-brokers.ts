@@ -3,9 +3,10 @@
  *
  * A wrapper changes one thing about a sound broker, as a mistake in an implementation would.
  */
-import type { Broker, Delivery, Handler } from '../../src/broker/broker.ts';
-import type { Message } from '../../src/broker/message.ts';
-import type { PublishOptions, SubscribeOptions } from '../../src/broker/options.ts';
+import type { Broker, Delivery, Handler, Subscriber } from '../../src/broker/broker.ts';
+import type { Message } from '../../src/broker/message/message.ts';
+import { Received } from '../../src/broker/message/received-message.ts';
+import type { PublishOptions, SubscribeOptions } from '../../src/broker/options/options.ts';
 
 export interface Breakage {
   /** What the broker does wrong. */
@@ -17,25 +18,31 @@ export interface Breakage {
 
 type Options = SubscribeOptions | undefined;
 
+/** The one of subscribe's forms that a breakage replaces, in place of all of them. */
+function subscribing(
+  subscribe: (topic: string, handler: Handler, options?: SubscribeOptions) => Promise<Subscriber>,
+): Broker['subscribe'] {
+  return subscribe as Broker['subscribe'];
+}
+
 /** A broker that subscribes with other options than it was given. */
-function withOptions(sound: Broker, change: (options: SubscribeOptions) => SubscribeOptions) {
-  const changed = (options: Options) => change(options ?? {});
+function withOptions(sound: Broker, change: (options: SubscribeOptions) => object) {
+  const changed = (options: Options) => change(options ?? {}) as SubscribeOptions;
   return {
-    subscribe: (topic: string, handler: Handler, options?: SubscribeOptions) =>
-      sound.subscribe(topic, handler, changed(options)),
-    subscribeBatch: (
-      topic: string,
-      handler: Parameters<Broker['subscribeBatch']>[1],
-      options?: SubscribeOptions,
-    ) => sound.subscribeBatch(topic, handler, changed(options)),
+    subscribe: subscribing((topic, handler, options) =>
+      typeof handler === 'function'
+        ? sound.subscribe(topic, handler, changed(options))
+        : sound.subscribe(topic, changed(handler)),
+    ),
   };
 }
 
 /** A broker whose handlers get other deliveries. */
 function withDeliveries(sound: Broker, change: (delivery: Delivery) => Partial<Delivery>) {
   return {
-    subscribe: (topic: string, handler: Handler, options?: SubscribeOptions) =>
+    subscribe: subscribing((topic, handler, options) =>
       sound.subscribe(topic, (delivery) => handler(over(delivery, change(delivery))), options),
+    ),
   };
 }
 
@@ -83,7 +90,7 @@ export const breakages: readonly Breakage[] = [
     promise: 'deadLetter: false writes a dead letter all the same',
     noticedBy: [
       'dead letters',
-      'with deadLetter: false what fails to the end is dropped, and reported',
+      'with deadLetter: false a message without attempts left is dropped, and reported',
     ],
     breaks: (sound) =>
       withOptions(sound, (options) =>
@@ -100,34 +107,41 @@ export const breakages: readonly Breakage[] = [
       withOptions(sound, (options) =>
         options.batch === undefined
           ? options
-          : { ...options, batch: { ...options.batch, waitMs: 0 } },
+          : { ...options, batch: { ...(options.batch as object), waitMs: 0 } },
       ),
   },
   {
     promise: 'trimmed messages stay pending for ever',
-    noticedBy: [
-      'retries',
-      'what is trimmed away while pending is reported and does not stay for ever',
-    ],
+    noticedBy: ['retries', 'a message that is trimmed while pending does not stay pending'],
     breaks(sound) {
       const ever = new Map<string, Awaited<ReturnType<Broker['pending']>>[number]>();
       const watch = async (topic: string, group: string) => {
         for (const each of await sound.pending(topic, group)) ever.set(each.id, each);
       };
       return {
-        async subscribe(topic, handler, options) {
+        subscribe: subscribing(async (topic, handler, options) => {
           const watched: Handler = async (delivery) => {
             await watch(topic, options?.group ?? '');
             return handler(delivery);
           };
           return sound.subscribe(topic, watched, options);
-        },
+        }),
         async pending(topic, group) {
           await watch(topic, group);
           return [...ever.values()];
         },
       };
     },
+  },
+  {
+    promise: 'trimmed messages leave their groups without an event',
+    noticedBy: [
+      'retries',
+      'a message that is trimmed while it waits for its retry is reported once and not delivered',
+    ],
+    breaks: (sound) => ({
+      on: (event, listener) => (event === 'warning' ? () => {} : sound.on(event, listener)),
+    }),
   },
   {
     promise: 'delayed messages lose key and headers',
@@ -141,7 +155,10 @@ export const breakages: readonly Breakage[] = [
   },
   {
     promise: 'delays are ignored',
-    noticedBy: ['delays', 'a delayed message comes no sooner, and soon after, in order of time'],
+    noticedBy: [
+      'delays',
+      'delayed messages are delivered at their times, not earlier, in order of time',
+    ],
     breaks: (sound) =>
       withPublish(sound, (message, options) => [message, without(options, 'delayMs')]),
   },
@@ -149,7 +166,7 @@ export const breakages: readonly Breakage[] = [
     promise: 'points of time are ignored',
     noticedBy: [
       'delays',
-      'a message for a time in the past comes at once, one for a time to come then',
+      'a message for a past time is delivered at once, one for a future time at that time',
     ],
     breaks: (sound) =>
       withPublish(sound, (message, options) => [message, without(options, 'deliverAt')]),
@@ -158,7 +175,7 @@ export const breakages: readonly Breakage[] = [
     promise: 'some messages are stored twice',
     noticedBy: [
       'publishing',
-      '10 publishers and 10 subscribers of one group in parallel lose and share everything',
+      '10 publishers and 10 subscribers of one group in parallel lose no message and handle each once',
     ],
     breaks(sound) {
       let count = 0;
@@ -177,10 +194,10 @@ export const breakages: readonly Breakage[] = [
       const known = new Set<string>();
       return {
         async publish(topic, message, options = {}) {
-          const { id } = options;
+          const { dedupId: id } = options;
           const duplicate = id !== undefined && known.has(id);
           if (id !== undefined) known.add(id);
-          const receipt = await sound.publish(topic, message, without(options, 'id'));
+          const receipt = await sound.publish(topic, message, without(options, 'dedupId'));
           return { ...receipt, duplicate };
         },
       };
@@ -188,7 +205,7 @@ export const breakages: readonly Breakage[] = [
   },
   {
     promise: 'maxLength is ignored',
-    noticedBy: ['publishing', 'maxLength trims the topic to about that'],
+    noticedBy: ['publishing', 'maxLength trims the topic to about this length'],
     breaks: (sound) =>
       withPublish(sound, (message, options) => [message, without(options, 'maxLength')]),
   },
@@ -202,56 +219,56 @@ export const breakages: readonly Breakage[] = [
   },
   {
     promise: 'every delivery is the first attempt',
-    noticedBy: [
-      'retries',
-      'handlers that fail twice get everything in the end, with attempts counted',
-    ],
+    noticedBy: ['retries', 'a message whose handler fails twice is handled at the third attempt'],
     breaks: (sound) => withDeliveries(sound, () => ({ attempt: 1 })),
   },
   {
     promise: 'a missed deadline is no attempt',
     noticedBy: [
       'attempts',
-      'a missed deadline is an attempt: after the last one the message is dead',
+      'a missed deadline is an attempt: after the last one the message is dead-lettered',
     ],
     breaks: (sound) => withOptions(sound, (options) => without(options, 'retry')),
   },
   {
     promise: 'the delay of a nack is ignored',
-    noticedBy: ['retries', 'a nack with a delay comes again no sooner, and soon after'],
+    noticedBy: ['retries', 'a nack with a delay is redelivered after the delay, not earlier'],
     breaks: (sound) =>
       withDeliveries(sound, (delivery) => ({ nack: () => delivery.nack({ delayMs: 0 }) })),
   },
   {
     promise: 'extend succeeds and extends nothing',
-    noticedBy: ['retries', 'extend gives long work its time'],
+    noticedBy: ['retries', 'extend moves the deadline for long work'],
     breaks: (sound) => withDeliveries(sound, () => ({ extend: async () => {} })),
   },
   {
     promise: 'late settlements succeed',
     noticedBy: [
       'retries',
-      'what is neither settled nor extended by its deadline comes again; its late ack is refused',
+      'a message that is neither settled nor extended by its deadline is redelivered; its late ack is refused',
     ],
     breaks: (sound) =>
       withDeliveries(sound, (delivery) => ({ ack: () => delivery.ack().catch(() => {}) })),
   },
   {
     promise: 'settling twice is nothing',
-    noticedBy: ['retries', 'settling twice is ALREADY_SETTLED, whatever the second is'],
+    noticedBy: ['retries', 'a second settlement of any kind is ALREADY_SETTLED'],
     breaks: (sound) =>
       withDeliveries(sound, (delivery) => ({ nack: () => delivery.nack().catch(() => {}) })),
   },
   {
     promise: 'handler errors are not reported',
-    noticedBy: ['retries', 'errors reported, a failed group member does not stop the others'],
+    noticedBy: [
+      'retries',
+      'handler errors are reported, and a failing member does not stop the other members',
+    ],
     breaks: (sound) => ({
       on: (event, listener) => (event === 'handlerError' ? () => {} : sound.on(event, listener)),
     }),
   },
   {
     promise: 'the bound on messages in flight is ignored',
-    noticedBy: ['flow', 'maxInFlight is a hard bound, and the rest is there for others'],
+    noticedBy: ['flow', 'maxInFlight is a hard bound, and other consumers get the rest'],
     breaks: (sound) => withOptions(sound, (options) => without(options, 'maxInFlight')),
   },
   {
@@ -268,7 +285,7 @@ export const breakages: readonly Breakage[] = [
   },
   {
     promise: 'handlers run one at a time',
-    noticedBy: ['flow', 'handlers run at most concurrency at once, and as many as that'],
+    noticedBy: ['flow', 'as many handlers run at once as `concurrency` says, and no more'],
     breaks: (sound) => withOptions(sound, (options) => without(options, 'concurrency')),
   },
   {
@@ -281,7 +298,7 @@ export const breakages: readonly Breakage[] = [
   },
   {
     promise: 'strict order is ignored',
-    noticedBy: ['order', 'strictly: one at a time, nothing passes a message that is retried'],
+    noticedBy: ['order', 'strict: one at a time, no message overtakes one that is retried'],
     breaks: (sound) => withOptions(sound, (options) => without(options, 'ordered')),
   },
   {
@@ -293,30 +310,31 @@ export const breakages: readonly Breakage[] = [
     promise: 'subscribers without a group share messages',
     noticedBy: [
       'groups',
-      'without a group every subscriber gets every message, with retries of its own',
+      'without a group every subscriber gets every message, with its own retries',
     ],
     breaks: (sound) => withOptions(sound, (options) => ({ group: 'all', ...options })),
   },
   {
     promise: 'names of group and topic meet',
-    noticedBy: ['neighbours', 'groups and topics whose names look alike when joined do not meet'],
+    noticedBy: ['neighbours', 'groups and topics whose joined names are equal stay apart'],
     breaks: (sound) => ({
-      subscribe: (topic, handler, options) =>
+      subscribe: subscribing((topic, handler, options) =>
         sound.subscribe(topic.replace(/[:|]/g, '-'), handler, options),
+      ),
       publish: (topic, message, options) =>
         sound.publish(topic.replace(/[:|]/g, '-'), message, options),
     }),
   },
   {
     promise: 'deleteTopic deletes nothing',
-    noticedBy: ['groups', 'a deleted topic is gone with its groups, its dead letters stay'],
+    noticedBy: ['groups', 'deleteTopic deletes a topic and its groups, and keeps its dead letters'],
     breaks: () => ({ deleteTopic: async () => {} }),
   },
   {
     promise: 'a deleted topic is made again under a wildcard subscriber',
     noticedBy: [
       'neighbours',
-      'a topic deleted under a subscriber with wildcards stays deleted, and is found when made again',
+      'a topic deleted under a subscriber with wildcards stays deleted, and is found when it is created again',
     ],
     breaks: (sound) => ({
       async deleteTopic(topic) {
@@ -329,7 +347,7 @@ export const breakages: readonly Breakage[] = [
     promise: 'replay moves nothing',
     noticedBy: [
       'replaying',
-      'replay from the earliest, an id, a time and new, with a subscriber at work',
+      'replay from the earliest, an id, a time and new, while a subscriber reads',
     ],
     breaks: () => ({ replay: async () => {} }),
   },
@@ -337,7 +355,7 @@ export const breakages: readonly Breakage[] = [
     promise: 'redrive sends dead letters to every group',
     noticedBy: [
       'dead letters',
-      'redrive sends dead letters back, to the group that could not handle them alone',
+      'redrive publishes dead letters again, only for the group that could not handle them',
     ],
     breaks: (sound) => ({
       async redrive(topic, options) {
@@ -353,12 +371,12 @@ export const breakages: readonly Breakage[] = [
     promise: 'replies lose their headers',
     noticedBy: [
       'requests',
-      'a request gets its reply, headers and bytes intact, from another process too',
+      'a request gets its reply with unchanged headers and bytes, from another process too',
     ],
     breaks: (sound) => ({
       async request(topic, message, options) {
         const { body } = await sound.request(topic, message, options);
-        return { headers: {}, body };
+        return new Received({ headers: {}, body }, { topic });
       },
     }),
   },
@@ -366,7 +384,7 @@ export const breakages: readonly Breakage[] = [
     promise: 'the body of a message is read after the call',
     noticedBy: [
       'arguments',
-      'bytes and headers given at the call are what is stored, whatever the caller does then',
+      'the broker stores the bytes and headers of the call, whatever the caller writes into them later',
     ],
     breaks: (sound) => ({
       async publish(topic, message, options) {
@@ -385,7 +403,7 @@ export const breakages: readonly Breakage[] = [
     promise: 'fractions of what is counted are rounded',
     noticedBy: [
       'arguments',
-      'numbers out of range, fractions of what is counted, and other types are refused everywhere',
+      'numbers out of range, fractions of counts, and other types are refused at every call',
     ],
     breaks: (sound) =>
       withOptions(sound, (options) =>
@@ -404,14 +422,14 @@ export const breakages: readonly Breakage[] = [
       'unsubscribe inside a handler does not wait for itself, and its message is settled',
     ],
     breaks: (sound) => ({
-      async subscribe(topic, handler, options) {
+      subscribe: subscribing(async (topic, handler, options) => {
         const subscriber = await sound.subscribe(topic, handler, options);
         const unsubscribe = async () => {
           await subscriber.unsubscribe();
           while (subscriber.inFlight > 0) await new Promise((resolve) => setTimeout(resolve, 50));
         };
         return over(subscriber, { unsubscribe });
-      },
+      }),
     }),
   },
   {
@@ -426,16 +444,13 @@ export const breakages: readonly Breakage[] = [
   },
   {
     promise: 'an aborted signal is ignored',
-    noticedBy: ['refusals', 'an aborted signal refuses before anything happens'],
+    noticedBy: ['refusals', 'a call with an aborted signal is refused before it has any effect'],
     breaks: (sound) =>
       withPublish(sound, (message, options) => [message, without(options, 'signal')]),
   },
   {
     promise: 'lost groups are not reported',
-    noticedBy: [
-      'outages',
-      'groups forgotten by the server are found missing, made anew and reported',
-    ],
+    noticedBy: ['outages', 'groups that the server has lost are created again and reported'],
     breaks: (sound) => ({
       on: (event, listener) => (event === 'groupLost' ? () => {} : sound.on(event, listener)),
     }),

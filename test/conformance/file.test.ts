@@ -2,12 +2,12 @@
 import { after, before, describe, test } from 'node:test';
 import { conformance } from '../../src/conformance/index.ts';
 import { documented } from './documented.ts';
-import { fileBacking } from './embedded-backing.ts';
+import { fileFixture } from './embedded-fixture.ts';
 
 conformance({
   name: 'file',
   runner: { describe, test, before, after },
-  factory: fileBacking,
+  factory: fileFixture,
   capabilities: documented('file'),
   ...(process.env.CONFORMANCE_ONLY ? { only: process.env.CONFORMANCE_ONLY } : {}),
 });

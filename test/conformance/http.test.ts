@@ -1,6 +1,6 @@
 /** The suite against go-micro's http broker: subscribers that find each other in one registry. */
 import { after, before, describe, test } from 'node:test';
-import { LocalRegistry } from '../../src/broker/http-registry.ts';
+import { LocalRegistry } from '../../src/broker/http/http-registry.ts';
 import { openBroker } from '../../src/broker/open-broker.ts';
 import { conformance } from '../../src/conformance/index.ts';
 import { documented } from './documented.ts';

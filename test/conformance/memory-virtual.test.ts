@@ -1,8 +1,8 @@
 /** The suite against the broker in memory, on a virtual clock: hours of waiting in a second. */
 import { after, before, describe, test } from 'node:test';
-import { VirtualScheduler } from '../../src/broker/virtual-scheduler.ts';
 import { conformance } from '../../src/conformance/index.ts';
-import { memoryBacking } from './embedded-backing.ts';
+import { VirtualScheduler } from '../../src/util/time/virtual-scheduler.ts';
+import { memoryFixture } from './embedded-fixture.ts';
 import { playTime } from './virtual-time.ts';
 
 const seeds = process.env.CONFORMANCE_SEED ? [Number(process.env.CONFORMANCE_SEED)] : [1, 2, 3];
@@ -14,11 +14,11 @@ for (const seed of seeds) {
     async factory() {
       const scheduler = new VirtualScheduler(seed);
       const stop = playTime(scheduler);
-      const backing = await memoryBacking({ scheduler });
+      const fixture = await memoryFixture({ scheduler });
       return {
-        ...backing,
+        ...fixture,
         async [Symbol.asyncDispose]() {
-          await backing[Symbol.asyncDispose]();
+          await fixture[Symbol.asyncDispose]();
           stop();
         },
       };

@@ -2,12 +2,12 @@
 import { after, before, describe, test } from 'node:test';
 import { conformance } from '../../src/conformance/index.ts';
 import { documented } from './documented.ts';
-import { memoryBacking } from './embedded-backing.ts';
+import { memoryFixture } from './embedded-fixture.ts';
 
 conformance({
   name: 'memory',
   runner: { describe, test, before, after },
-  factory: () => memoryBacking(),
+  factory: () => memoryFixture(),
   capabilities: documented('memory'),
   ...(process.env.CONFORMANCE_ONLY ? { only: process.env.CONFORMANCE_ONLY } : {}),
 });

@@ -2,12 +2,12 @@
 import { after, before, describe, test } from 'node:test';
 import { conformance } from '../../src/conformance/index.ts';
 import { documented } from './documented.ts';
-import { remoteBacking } from './remote-backing.ts';
+import { remoteFixture } from './remote-fixture.ts';
 
 conformance({
   name: 'remote',
   runner: { describe, test, before, after },
-  factory: () => remoteBacking(),
+  factory: () => remoteFixture(),
   capabilities: documented('rivulet'),
   sideBySide: 3,
   ...(process.env.CONFORMANCE_ONLY ? { only: process.env.CONFORMANCE_ONLY } : {}),

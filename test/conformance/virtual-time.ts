@@ -4,7 +4,7 @@
  *
  * node:test keeps timers of its own, so its timeouts still hold in real time.
  */
-import type { VirtualScheduler } from '../../src/broker/virtual-scheduler.ts';
+import type { VirtualScheduler } from '../../src/util/time/virtual-scheduler.ts';
 
 /** What one look at the clock costs: a loop that waits for it to move must end. */
 const LOOK_MS = 0.01;

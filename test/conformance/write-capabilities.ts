@@ -5,24 +5,24 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import type { Capabilities } from '../../src/broker/capabilities.ts';
 import { openBroker } from '../../src/broker/open-broker.ts';
-import { type Backing, capabilityTable } from '../../src/conformance/index.ts';
+import { capabilityTable, type Fixture } from '../../src/conformance/index.ts';
 import { README, TABLE } from './documented.ts';
-import { fileBacking, memoryBacking } from './embedded-backing.ts';
-import { natsBacking, natsClusterBacking } from './nats-backing.ts';
-import { rabbitMqBacking, rabbitMqClusterBacking } from './rabbitmq-backing.ts';
-import { redisBacking, redisClusterBacking } from './redis-backing.ts';
-import { remoteBacking } from './remote-backing.ts';
+import { fileFixture, memoryFixture } from './embedded-fixture.ts';
+import { natsClusterFixture, natsFixture } from './nats/nats-fixture.ts';
+import { rabbitMqClusterFixture, rabbitMqFixture } from './rabbitmq/rabbitmq-fixture.ts';
+import { redisClusterFixture, redisFixture } from './redis/redis-fixture.ts';
+import { remoteFixture } from './remote-fixture.ts';
 
-const backings: Readonly<Record<string, () => Promise<Backing>>> = {
-  memory: memoryBacking,
-  file: fileBacking,
-  rivulet: remoteBacking,
-  redis: redisBacking,
-  'redis cluster': redisClusterBacking,
-  rabbitmq: rabbitMqBacking,
-  'rabbitmq cluster': rabbitMqClusterBacking,
-  nats: natsBacking,
-  'nats cluster': natsClusterBacking,
+const backings: Readonly<Record<string, () => Promise<Fixture>>> = {
+  memory: memoryFixture,
+  file: fileFixture,
+  rivulet: remoteFixture,
+  redis: redisFixture,
+  'redis cluster': redisClusterFixture,
+  rabbitmq: rabbitMqFixture,
+  'rabbitmq cluster': rabbitMqClusterFixture,
+  nats: natsFixture,
+  'nats cluster': natsClusterFixture,
   http: async () => ({
     open: () => openBroker('http://127.0.0.1:0'),
     async [Symbol.asyncDispose]() {},
@@ -31,8 +31,8 @@ const backings: Readonly<Record<string, () => Promise<Backing>>> = {
 
 const claimed: Record<string, Readonly<Capabilities>> = {};
 for (const [name, start] of Object.entries(backings)) {
-  await using backing = await start();
-  await using broker = await backing.open();
+  await using fixture = await start();
+  await using broker = await fixture.open();
   claimed[name] = broker.capabilities;
   process.stdout.write(`${name}\n`);
 }

@@ -11,15 +11,17 @@ import {
   ConsumerGroup,
   claim,
   claimIdle,
+  countDown,
   countFrom,
+  countUp,
   countValue,
   FATAL_COUNT,
   idleOf,
-  NOBODY,
   nack,
   PendingCursor,
   releasedCount,
   scanPending,
+  UNOWNED,
 } from '../../src/consumer-groups/index.ts';
 import { StreamId } from '../../src/stream/stream-id.ts';
 import { Random } from '../../src/util/random.ts';
@@ -114,7 +116,7 @@ test('XNACK leaves the entry to nobody with the count that its mode asks for', (
   const count = (ms: number, options: Parameters<typeof nack>[3]) => {
     assert.ok(nack(group, stream, StreamId.of(ms), options));
     const entry = entryAt(group, ms);
-    assert.deepEqual([entry.consumer, entry.time, idleOf(entry, NOW)], [NOBODY, 0, 0]);
+    assert.deepEqual([entry.consumer, entry.time, idleOf(entry, NOW)], [UNOWNED, 0, 0]);
     assert.equal(entry.count, releasedCount());
     return countValue(entry.count);
   };
@@ -134,7 +136,7 @@ test('XNACK of what is not pending does nothing, and with FORCE makes it, if the
   assert.equal(nack(group, stream, StreamId.of(9), { ...FAIL, force: true }), false);
   assert.equal(nack(group, stream, StreamId.of(1), { ...FAIL, force: true }), true);
   const entry = entryAt(group, 1);
-  assert.deepEqual([entry.consumer, entry.count], [NOBODY, 0]);
+  assert.deepEqual([entry.consumer, entry.count], [UNOWNED, 0]);
   assert.equal(group.nackedCount, 1);
 });
 
@@ -153,14 +155,28 @@ test('a released entry is claimed whatever its idle time, and listed whatever ID
 });
 
 test('delivery counts saturate instead of turning over', () => {
-  assert.equal(countFrom(Number('9223372036854775807')), FATAL_COUNT);
-  assert.equal(countFrom(2 ** 40), FATAL_COUNT - 1);
+  assert.equal(countFrom(2n ** 63n - 1n), FATAL_COUNT);
+  for (const value of [2 ** 32, 2 ** 40, 2n ** 53n + 1n, 2n ** 63n - 2n]) {
+    assert.equal(countValue(countFrom(value)), value);
+    const up = countValue(countUp(countFrom(value)));
+    // The greatest of all is the poisoned entry's.
+    assert.equal(BigInt(up), value === 2n ** 63n - 2n ? value : BigInt(value) + 1n);
+    assert.equal(BigInt(countValue(countDown(countFrom(value)))), BigInt(value) - 1n);
+  }
+  const edge = 0xffff_0000;
+  assert.deepEqual(
+    [edge - 1, edge, 2 ** 32 - 1].map((value) => countValue(countFrom(value))),
+    [edge - 1, edge, 2 ** 32 - 1],
+  );
+  assert.equal(countValue(countUp(countFrom(edge - 1))), edge);
+  assert.equal(countValue(countDown(countFrom(edge))), edge - 1);
   assert.equal(countFrom(17), 17);
   const { stream, group, bob } = scene(1);
-  group.assign(entryAt(group, 1), bob, 0, FATAL_COUNT - 1);
+  const greatest = countFrom(2n ** 63n - 2n);
+  group.assign(entryAt(group, 1), bob, 0, greatest);
   const options = { minIdle: 0, time: NOW, retryCount: -1, force: false, justId: false };
   claim(group, stream, bob, StreamId.of(1), options, NOW, collect());
-  assert.equal(entryAt(group, 1).count, FATAL_COUNT - 1);
+  assert.equal(entryAt(group, 1).count, greatest);
 });
 
 test('released entries keep their row over a restart and a copy', () => {
@@ -209,13 +225,13 @@ test('all that rest are released by time and id, with or without a delivery orde
       if (ms % 3 === 0) continue;
       const time = NOW + random.below(300);
       const at = entryAt(group, ms);
-      if (ms % 7 === 0) group.condemn(at, time, 1);
-      else group.park(at, time, 1);
+      if (ms % 7 === 0) group.awaitDeadLetter(at, time, 1);
+      else group.delay(at, time, 1);
       if (withOrder && ms % 5 === 0) group.pending.setAside(at);
       expected.push({ ms, time });
     }
     expected.sort((a, b) => a.time - b.time || a.ms - b.ms);
-    group.releaseResting();
+    group.releaseDelayed();
     assert.equal(group.parkedCount, 0);
     assert.equal(group.nackedCount, expected.length);
     const row = expected.map(({ ms }) => ms);
@@ -224,7 +240,7 @@ test('all that rest are released by time and id, with or without a delivery orde
       assert.equal(inRow(one).length, 2000);
     }
     // The lists are sound: what rests again takes its place.
-    for (const ms of [8, 4, 1]) group.park(entryAt(group, ms), NOW + 10 - ms, 2);
+    for (const ms of [8, 4, 1]) group.delay(entryAt(group, ms), NOW + 10 - ms, 2);
     assert.deepEqual(inRow(group).slice(-3), [8, 4, 1]);
   }
 });

@@ -9,9 +9,9 @@ import {
   type Epoch,
   encodeGroup,
   encodePage,
-  NOBODY,
   PendingCursor,
   type PendingPage,
+  UNOWNED,
 } from '../../src/consumer-groups/index.ts';
 import { StreamId } from '../../src/stream/stream-id.ts';
 import { ByteReader, ByteWriter } from '../../src/util/byte-writer.ts';
@@ -57,6 +57,13 @@ export class PendingTwin {
 
   acknowledge(id: StreamId): void {
     assert.equal(this.group.acknowledge(id), this.entries.delete(id.toString()), id.toString());
+  }
+
+  acknowledgeRange(from: StreamId, to: StreamId): void {
+    this.group.acknowledgeRange(from, to);
+    for (const [text, { id }] of this.entries) {
+      if (id.compare(from) >= 0 && id.compare(to) <= 0) this.entries.delete(text);
+    }
   }
 
   deleteConsumer(name: string): void {
@@ -203,7 +210,7 @@ export class PendingTwin {
   #atCursor(): string {
     const { id, consumer, time, count } = this.cursor;
     const name =
-      consumer === NOBODY ? null : (this.group.consumerAt(consumer)?.name.toString() ?? 'unknown');
+      consumer === UNOWNED ? null : (this.group.consumerAt(consumer)?.name.toString() ?? 'unknown');
     return describe({ id, consumer: name, time, count });
   }
 }

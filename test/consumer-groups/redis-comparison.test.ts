@@ -15,10 +15,10 @@ import {
   countFrom,
   idleOf,
   lagOf,
-  NOBODY,
   readHistory,
   scanPending,
   UNKNOWN_READ,
+  UNOWNED,
 } from '../../src/consumer-groups/index.ts';
 import { StreamId } from '../../src/stream/stream-id.ts';
 import { Random } from '../../src/util/random.ts';
@@ -206,7 +206,7 @@ class Pair {
       NOW,
       (entry, idle) => {
         assert.equal(idle, idleOf(entry, NOW));
-        assert.notEqual(entry.consumer, NOBODY);
+        assert.notEqual(entry.consumer, UNOWNED);
         const owner = this.group.consumerAt(entry.consumer)!.name.toString();
         ours.push([`${entry.id}`, owner, Math.round(idle / STEP), entry.count]);
       },

@@ -1,8 +1,8 @@
 /** The sorted list behind the delivery order: against a sorted array, and its comparisons counted. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { SlotLinks } from '../../src/consumer-groups/slot-links.ts';
-import { type SlotKeys, TimeList } from '../../src/consumer-groups/time-list.ts';
+import { SlotLinks } from '../../src/consumer-groups/delivery-order/slot-links.ts';
+import { type SlotKeys, TimeList } from '../../src/consumer-groups/delivery-order/time-list.ts';
 import { Random } from '../../src/util/random.ts';
 
 /** Times by slot; equal ones are told apart by the slot's number. */

@@ -1,11 +1,11 @@
 /** Blocked readers: who is tried when, and who is forgotten. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { BlockedReader } from '../../src/engine/blocked-readers.ts';
 import { Engine } from '../../src/engine/engine.ts';
-import { NullJournal } from '../../src/storage/journal.ts';
-import { ManualClock } from '../../src/util/clock.ts';
+import type { BlockedReader } from '../../src/engine/keyspace/blocked-readers.ts';
+import { NullJournal } from '../../src/storage/log/journal.ts';
 import { Random } from '../../src/util/random.ts';
+import { ManualClock } from '../../src/util/time/clock.ts';
 
 const log: string[] = [];
 /** What there is to take, by key. */
@@ -54,13 +54,13 @@ test('readers of one key are tried in the order in which they came, and keep the
     engine.blocked.add(reader(engine, name, ['k'], FOREVER));
   }
   put('k');
-  engine.settle();
+  engine.serveBlocked();
   assert.deepEqual(log, ['one takes k', 'two waits on', 'three waits on']);
   log.length = 0;
   engine.blocked.add(reader(engine, 'four', ['k'], FOREVER));
   put('k');
   put('k');
-  engine.settle();
+  engine.serveBlocked();
   assert.deepEqual(log, ['two takes k', 'three waits on', 'four waits on']);
   assert.equal(engine.blocked.size, 2);
 });
@@ -69,12 +69,12 @@ test('a key nobody waits for wakes nobody, and what is served is forgotten under
   const { engine, put } = open();
   engine.blocked.add(reader(engine, 'one', ['a', 'b'], FOREVER));
   put('other');
-  engine.settle();
+  engine.serveBlocked();
   assert.deepEqual(log, []);
   put('b');
-  engine.settle();
+  engine.serveBlocked();
   put('a');
-  engine.settle();
+  engine.serveBlocked();
   assert.deepEqual(log, ['one takes b']);
   assert.equal(engine.blocked.size, 0);
 });
@@ -105,23 +105,23 @@ test('renaming, moving, swapping and flushing reach who waits', () => {
   assert.ok(other);
   stock.set('k', 1);
   zero.rename(other, Buffer.from('k'));
-  engine.settle();
+  engine.serveBlocked();
   assert.deepEqual(log, ['r takes k']);
 
   log.length = 0;
   engine.blocked.add(reader(engine, 'r', ['k'], FOREVER));
   one.set(Buffer.from('k'), { type: 'string', bytes: Buffer.from('v') }, 0);
-  engine.settle();
+  engine.serveBlocked();
   assert.deepEqual(log, []);
   stock.set('k', 1);
   engine.swap(zero, one);
-  engine.settle();
+  engine.serveBlocked();
   assert.deepEqual(log, ['r takes k']);
 
   log.length = 0;
   engine.blocked.add(reader(engine, 'r', ['k'], FOREVER));
   put('x');
   engine.flushAll();
-  engine.settle();
+  engine.serveBlocked();
   assert.deepEqual(log, ['r waits on']);
 });

@@ -4,13 +4,13 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Checkpointer } from '../../src/engine/checkpointer.ts';
-import { Replay } from '../../src/engine/replay.ts';
-import { restoreCheckpoint } from '../../src/engine/restore.ts';
-import { streamReplayHandlers } from '../../src/engine/stream-replay.ts';
+import type { Checkpointer } from '../../src/engine/checkpoint/checkpointer.ts';
+import { restoreCheckpoint } from '../../src/engine/checkpoint/restore.ts';
+import { Replay } from '../../src/engine/log/replay.ts';
+import { streamReplayHandlers } from '../../src/engine/streams/stream-replay.ts';
 import type { Checkpoint, CheckpointEntry, ScanVisitor } from '../../src/storage/checkpoint.ts';
-import { MemoryCheckpoint, MemoryCheckpointStore } from '../../src/storage/memory-checkpoint.ts';
-import { InProcessServer } from '../helpers/in-process-server.ts';
+import { InProcessServer, type Value } from '../helpers/in-process-server.ts';
+import { MemoryCheckpoint, MemoryCheckpointStore } from '../helpers/memory-checkpoint.ts';
 
 /** Counts what is asked of a checkpoint: every get, seek, and range of keys or entries. */
 class CountingCheckpoint extends MemoryCheckpoint implements Checkpoint {
@@ -53,7 +53,7 @@ function open(store: MemoryCheckpointStore): Opened {
   const server = new InProcessServer();
   const checkpoint = new CountingCheckpoint(store);
   server.engine.nodeLimits.maxEntries = 10;
-  const checkpointer = new Checkpointer(server.engine, {
+  const checkpointer = server.engine.attachCheckpoint({
     checkpoint,
     drainLog: () => Promise.resolve(),
     pause: () => Promise.resolve(),
@@ -167,4 +167,65 @@ test('a checkpoint that has lost keys is refused, whichever they are', async () 
     store.entries = store.entries.filter((entry) => entry !== keys[which]);
     assert.throws(() => open(store), /1 keys in it and was stored with 2/);
   }
+});
+
+test('a read of several streams gives what it delivered before it meets damage in a later one', async () => {
+  for (const protocol of [2, 3] as const) {
+    for (const command of ['XREADGROUP', 'XREAD', 'CLAIM']) {
+      const store = new MemoryCheckpointStore();
+      {
+        const { server, checkpointer } = open(store);
+        const session = server.session();
+        for (const key of ['a', 'b', 'c']) {
+          for (let i = 1; i <= 25; i++) session.call('XADD', key, `${i}-1`, 'f', `${key}${i}`);
+          session.call('XGROUP', 'CREATE', key, 'g', '0');
+          if (command === 'CLAIM')
+            session.call('XREADGROUP', 'GROUP', 'g', 'old', 'STREAMS', key, '>');
+        }
+        await checkpointer.write();
+      }
+      // The second block of `b` is gone: its section cannot be read.
+      const blocks = store.entries.filter(({ key }) => key[0] === 0x62);
+      const ofB = blocks.filter(
+        ({ key }) => key.readUInt32BE(5) === blocks[3]?.key.readUInt32BE(5),
+      );
+      store.entries = store.entries.filter((entry) => entry !== ofB[1]);
+      const { server } = open(store);
+      const session = server.session(protocol);
+      const read = (...keys: string[]): (string | number)[] => {
+        if (command === 'XREAD') return ['XREAD', 'STREAMS', ...keys, ...keys.map(() => '0')];
+        const claim = command === 'CLAIM' ? ['CLAIM', 0] : [];
+        const of = ['XREADGROUP', 'GROUP', 'g', 'me', ...claim, 'STREAMS'];
+        return [...of, ...keys, ...keys.map(() => '>')];
+      };
+      const found = session.call(...read('a', 'b', 'c')) as Value;
+      const [[name, entries], ...more] = (
+        found instanceof Map ? [...found] : (found as Value[])
+      ) as [string, Value[]][];
+      assert.deepEqual([name, entries.length, more.length], ['a', 25, 0], `${command} ${protocol}`);
+      assert.throws(
+        () => session.call(...read('b', 'c')),
+        /missing|are not there|not there|damaged/,
+      );
+      assert.ok(!(session.call('XLEN', 'c') instanceof Error));
+    }
+  }
+});
+
+test('what cold blocks add to the count of tree nodes is gone when the last one is resident', async () => {
+  const store = await stored(600);
+  const never = new InProcessServer();
+  never.engine.nodeLimits.maxEntries = 10;
+  const warm = never.session();
+  for (let i = 1; i <= 600; i++) warm.call('XADD', 's', `${i}-1`, 'f', `v${i}`);
+  const cold = open(store).server.session();
+  // One entry of each block.
+  for (const session of [warm, cold]) {
+    for (let i = 5; i <= 600; i += 10) session.call('XDEL', 's', `${i}-1`);
+  }
+  const nodesOf = (session: typeof warm): Value | undefined => {
+    const info = session.call('XINFO', 'STREAM', 's') as Value[];
+    return info[info.indexOf('radix-tree-nodes') + 1];
+  };
+  assert.equal(nodesOf(cold), nodesOf(warm));
 });

@@ -1,7 +1,7 @@
 /** The deadline heap beside a twin that is a set searched from end to end. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { DeadlineHeap, type Timed } from '../../src/engine/deadline-heap.ts';
+import { DeadlineHeap, type Timed } from '../../src/engine/schedule/deadline-heap.ts';
 import { Random } from '../../src/util/random.ts';
 
 test('the first is always the one whose time comes first, whatever is added, changed or removed', () => {

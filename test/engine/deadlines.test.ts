@@ -1,7 +1,7 @@
 /** What a tick costs: keys that expire, idempotent ids, readers that wait for something else. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { KeyEntry } from '../../src/engine/key-entry.ts';
+import type { KeyEntry } from '../../src/engine/keyspace/key-entry.ts';
 import { InProcessServer } from '../helpers/in-process-server.ts';
 
 test('a tick removes all keys whose time has come while it has time', () => {
@@ -43,14 +43,14 @@ test('a tick looks at no stream whose idempotent ids are within their window', (
   const session = server.session();
   for (let i = 0; i < 3000; i++) session.call('XADD', `s${i}`, 'IDMP', 'p', 'i', '*', 'f', 'v');
   const { keyspace } = server.engine.databases[0];
-  assert.equal(keyspace.forgetting.size, 3000);
+  assert.equal(keyspace.idempotencyDeadlines.size, 3000);
   let looked = 0;
   for (const entry of keyspace.table.entries()) watchLooks(entry, () => looked++);
   for (let i = 0; i < 10; i++) server.advance(1000);
   assert.equal(looked, 0);
   for (let i = 0; i < 14; i++) server.advance(10_000);
   assert.equal(looked, 3000, 'each once, when its time has come');
-  assert.equal(keyspace.forgetting.size, 0);
+  assert.equal(keyspace.idempotencyDeadlines.size, 0);
 });
 
 test('idempotent ids are forgotten when their window ends, after MOVE, RENAME and a restart too', () => {

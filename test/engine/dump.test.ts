@@ -1,9 +1,9 @@
 /** DUMP and RESTORE: every value comes back, nothing damaged does. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { dumpValue, loadValue, openDump } from '../../src/engine/dump.ts';
-import { ListpackWriter } from '../../src/engine/listpack.ts';
-import { RdbWriter } from '../../src/engine/rdb-writer.ts';
+import { dumpValue, loadValue, openDump } from '../../src/engine/dump/dump.ts';
+import { ListpackWriter } from '../../src/engine/dump/listpack.ts';
+import { RdbWriter } from '../../src/engine/dump/rdb-writer.ts';
 import { StreamId } from '../../src/stream/stream-id.ts';
 import { ByteWriter } from '../../src/util/byte-writer.ts';
 import { writeCrc64 } from '../../src/util/crc64.ts';
@@ -87,7 +87,13 @@ test('what DUMP gives, RESTORE makes into the same value: streams with groups an
       }
     }
     from.engine.tick();
-    assert.deepEqual(pictureOf(to.engine), pictureOf(from.engine), `seed ${seed}`);
+    // Redis's encoding has no place for when an idempotent id was recorded: its entry's id tells.
+    const details = { idempotency: 'without times' as const };
+    assert.deepEqual(
+      pictureOf(to.engine, details),
+      pictureOf(from.engine, details),
+      `seed ${seed}`,
+    );
     assert.deepEqual(pictureOf(to.replayed().engine), pictureOf(to.engine), `seed ${seed}`);
   }
 });

@@ -4,14 +4,14 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Checkpointer } from '../../src/engine/checkpointer.ts';
-import { Replay } from '../../src/engine/replay.ts';
-import { restoreCheckpoint } from '../../src/engine/restore.ts';
-import { streamReplayHandlers } from '../../src/engine/stream-replay.ts';
-import { MemoryCheckpoint, MemoryCheckpointStore } from '../../src/storage/memory-checkpoint.ts';
-import { sectionLimits } from '../../src/stream/block-sections.ts';
+import type { Checkpointer } from '../../src/engine/checkpoint/checkpointer.ts';
+import { restoreCheckpoint } from '../../src/engine/checkpoint/restore.ts';
+import { Replay } from '../../src/engine/log/replay.ts';
+import { streamReplayHandlers } from '../../src/engine/streams/stream-replay.ts';
+import { sectionLimits } from '../../src/stream/block/block-sections.ts';
 import { Random } from '../../src/util/random.ts';
 import { InProcessServer, type InProcessSession } from '../helpers/in-process-server.ts';
+import { MemoryCheckpoint, MemoryCheckpointStore } from '../helpers/memory-checkpoint.ts';
 import { randomCommand } from './random-commands.ts';
 import { pictureOf, scheduleOf } from './state-picture.ts';
 
@@ -82,7 +82,7 @@ class World {
 }
 
 function checkpointerOf(server: InProcessServer, checkpoint: MemoryCheckpoint): Checkpointer {
-  return new Checkpointer(server.engine, {
+  return server.engine.attachCheckpoint({
     checkpoint,
     drainLog: () => Promise.resolve(),
     pause: () => Promise.resolve(),
@@ -113,7 +113,7 @@ test('a checkpoint taken in slices between commands, with the records after it, 
       while (!checkpointer.step(0)) if (random.chance(0.5)) world.command();
       for (let i = random.below(10); i > 0; i--) world.command();
       await checkpointer.finish();
-      while (!checkpointer.settle(0)) if (random.chance(0.3)) world.command();
+      while (!checkpointer.cleanUp(0)) if (random.chance(0.3)) world.command();
       assertSame(world.reopened(), world.server, `seed ${seed}, round ${round}`);
       if (random.chance(0.7)) world.evictSome();
     }
@@ -139,7 +139,7 @@ test('a checkpoint that fails loses nothing: the next one has it all', async () 
           (error) => checkpointer.fail(error),
         );
       }
-      while (!checkpointer.settle(0)) if (random.chance(0.3)) world.command();
+      while (!checkpointer.cleanUp(0)) if (random.chance(0.3)) world.command();
       assertSame(world.reopened(), world.server, `seed ${seed}, round ${round}`);
     }
   }
@@ -152,7 +152,7 @@ test('a restored engine goes on as the one that was saved, checkpoint after chec
     world.start();
     while (!world.checkpointer.step(100)) {}
     await world.checkpointer.finish();
-    while (!world.checkpointer.settle(100)) {}
+    while (!world.checkpointer.cleanUp(100)) {}
     for (let i = 0; i < 20; i++) world.command();
     const twin = world.reopened();
     const session = twin.session();
@@ -176,13 +176,13 @@ test('after a checkpoint nothing of removed keys is left in it', async () => {
   world.start();
   while (!checkpointer.step(100)) {}
   await checkpointer.finish();
-  while (!checkpointer.settle(100)) {}
+  while (!checkpointer.cleanUp(100)) {}
   session.call('FLUSHALL');
   session.call('SET', 'only', '1');
   world.start();
   while (!checkpointer.step(100)) {}
   await checkpointer.finish();
-  while (!checkpointer.settle(100)) {}
+  while (!checkpointer.cleanUp(100)) {}
   const kinds = world.store.entries.map(({ key }) => String.fromCharCode(key[0] as number));
   assert.deepEqual(kinds, ['k', 'm']);
 });

@@ -1,7 +1,7 @@
 /** When keys expire: lazily, by the tick, in the records, and through renaming and copying. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { RecordType } from '../../src/engine/records.ts';
+import { RecordType } from '../../src/engine/log/records.ts';
 import { InProcessServer } from '../helpers/in-process-server.ts';
 
 test('a key is gone for every command once its time is over, not before', () => {

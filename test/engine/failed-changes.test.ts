@@ -4,7 +4,6 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Checkpointer } from '../../src/engine/checkpointer.ts';
 import { Random } from '../../src/util/random.ts';
 import { InProcessServer, type MemoryJournal } from '../helpers/in-process-server.ts';
 import { randomCommand } from './random-commands.ts';
@@ -50,7 +49,7 @@ test('a change that cannot be recorded ends the recording, and the log replays',
       try {
         session.call(...randomCommand(random, new Map()));
       } catch (error) {
-        server.engine.threw(error);
+        server.engine.onUnexpectedError(error);
         assert.ok(error instanceof NoMemory, String((error as Error).stack));
         assert.notEqual(server.journal.failure, null, `seed ${seed}: it goes on`);
       }
@@ -68,10 +67,10 @@ test('an exception before anything was changed lets the server go on', () => {
   session.call('XADD', 's', '*', 'f', 'v');
   session.call('XTRIM', 's', 'MAXLEN', 100);
   // A trim that removes nothing looks at the stream and records nothing.
-  server.engine.threw(new Error('a bug of a later command'));
+  server.engine.onUnexpectedError(new Error('a bug of a later command'));
   assert.equal(server.journal.failure, null);
   session.call('SET', 'a', 'b');
-  server.engine.threw(new Error('a bug behind a recorded change'));
+  server.engine.onUnexpectedError(new Error('a bug behind a recorded change'));
   assert.equal(server.journal.failure, null);
   assert.ok(sameAsReplayed(server));
 });
@@ -83,7 +82,7 @@ test('a tick goes on when one of its duties throws, and reports it', () => {
   session.call('SET', 'k', 'v', 'PX', 100);
   session.call('XADD', 's', 'DELAY', 100, '*', 'f', 'v');
   const reported: string[] = [];
-  engine.onTrouble = (what, error) => reported.push(`${what}: ${(error as Error).message}`);
+  engine.onFailure = (what, error) => reported.push(`${what}: ${(error as Error).message}`);
   engine.memory.tick = () => {
     throw new Error('cannot read');
   };
@@ -104,12 +103,12 @@ test('a scheduled entry that cannot be added is set aside: the others come, and 
   const broken = engine.databases[0]?.keyspace.schedule.get(2);
   broken?.body.fill(0xff);
   const reported: string[] = [];
-  engine.onTrouble = (what) => reported.push(what);
+  engine.onFailure = (what) => reported.push(what);
   const { MemoryCheckpoint, MemoryCheckpointStore } = await import(
-    '../../src/storage/memory-checkpoint.ts'
+    '../helpers/memory-checkpoint.ts'
   );
   const checkpoint = new MemoryCheckpoint(new MemoryCheckpointStore());
-  const checkpointer = new Checkpointer(engine, {
+  const checkpointer = engine.attachCheckpoint({
     checkpoint,
     drainLog: () => Promise.resolve(),
     pause: () => Promise.resolve(),

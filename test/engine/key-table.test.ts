@@ -1,9 +1,9 @@
 /** The key table beside a Map, and the guarantee of SCAN while the table is resized. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { KeyEntry, StringValue } from '../../src/engine/key-entry.ts';
-import { KeyTable } from '../../src/engine/key-table.ts';
-import { Keyspace } from '../../src/engine/keyspace.ts';
+import type { KeyEntry, StringValue } from '../../src/engine/keyspace/key-entry.ts';
+import { KeyTable } from '../../src/engine/keyspace/key-table.ts';
+import { Keyspace } from '../../src/engine/keyspace/keyspace.ts';
 import { Random } from '../../src/util/random.ts';
 
 const space = new Keyspace(1, new Random(1));

@@ -1,13 +1,13 @@
 /** Streams larger than their budget: what leaves memory, when, and that it can still be read. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Checkpointer } from '../../src/engine/checkpointer.ts';
-import { MemoryCheckpoint, MemoryCheckpointStore } from '../../src/storage/memory-checkpoint.ts';
+import type { Checkpointer } from '../../src/engine/checkpoint/checkpointer.ts';
 import { InProcessServer } from '../helpers/in-process-server.ts';
+import { MemoryCheckpoint, MemoryCheckpointStore } from '../helpers/memory-checkpoint.ts';
 
 function open(): { server: InProcessServer; checkpointer: Checkpointer } {
   const server = new InProcessServer();
-  const checkpointer = new Checkpointer(server.engine, {
+  const checkpointer = server.engine.attachCheckpoint({
     checkpoint: new MemoryCheckpoint(new MemoryCheckpointStore()),
     drainLog: () => Promise.resolve(),
     pause: () => Promise.resolve(),

@@ -4,13 +4,13 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Checkpointer } from '../../src/engine/checkpointer.ts';
-import { Replay } from '../../src/engine/replay.ts';
-import { restoreCheckpoint } from '../../src/engine/restore.ts';
-import { streamReplayHandlers } from '../../src/engine/stream-replay.ts';
-import { MemoryCheckpoint, MemoryCheckpointStore } from '../../src/storage/memory-checkpoint.ts';
+import type { Checkpointer } from '../../src/engine/checkpoint/checkpointer.ts';
+import { restoreCheckpoint } from '../../src/engine/checkpoint/restore.ts';
+import { Replay } from '../../src/engine/log/replay.ts';
+import { streamReplayHandlers } from '../../src/engine/streams/stream-replay.ts';
 import { ByteReader, ByteWriter } from '../../src/util/byte-writer.ts';
 import { InProcessServer } from '../helpers/in-process-server.ts';
+import { MemoryCheckpoint, MemoryCheckpointStore } from '../helpers/memory-checkpoint.ts';
 import { pictureOf, scheduleOf } from './state-picture.ts';
 
 const FULL = process.env.RIVULET_FULL === '1';
@@ -176,7 +176,7 @@ function restoredFrom(server: InProcessServer, store: MemoryCheckpointStore): In
 }
 
 function checkpointerOf(server: InProcessServer, store: MemoryCheckpointStore): Checkpointer {
-  return new Checkpointer(server.engine, {
+  return server.engine.attachCheckpoint({
     checkpoint: new MemoryCheckpoint(store),
     drainLog: () => Promise.resolve(),
     pause: () => Promise.resolve(),
@@ -234,7 +234,7 @@ async function survives(server: InProcessServer, line: string): Promise<void> {
   } catch (cause) {
     throw new Error(`${line}: what follows throws`, { cause });
   }
-  again.clock.setNow(server.clock.now());
+  again.clock.advance(server.clock.now() - again.clock.now());
   replayedFrom(server, from, again).engine.tick();
   assertSame(again, server, `${line}: checkpoint, then replay`);
   const whole = replayedFrom(server);
@@ -278,6 +278,33 @@ test('counts of entries are read back as they were given, over the whole range o
     const shown = JSON.stringify(session.call('XINFO', 'STREAM', 's'), asText);
     const more = BigInt.asIntN(64, given + 1n);
     assert.match(shown, new RegExp(`"entries-added","?${more}\\b`));
+  }
+});
+
+test('delivery counts are read back as they were given, over the whole range of 64 bits', async () => {
+  for (const given of [2n ** 32n - 1n, 2n ** 40n, 2n ** 53n + 1n, 2n ** 56n, 2n ** 63n - 2n]) {
+    const { server } = perform(`XCLAIM s g bob 0 1-1 RETRYCOUNT ${given} JUSTID`);
+    server.session().call('XNACK', 's', 'g', 'FAIL', 'IDS', 1, '1-2', 'RETRYCOUNT', String(given));
+    const store = new MemoryCheckpointStore();
+    const copy = new InProcessServer(server.clock.now());
+    const copied = checkpointerOf(copy, store);
+    replayedFrom(server, 0, copy);
+    await copied.write();
+    const dumped = new InProcessServer(server.clock.now());
+    const dump = Buffer.from(String(server.session().call('DUMP', 's')), 'latin1');
+    assert.equal(dumped.session().call('RESTORE', 's', '0', dump), 'OK');
+    for (const each of [server, replayedFrom(server), restoredFrom(server, store), dumped]) {
+      const rows = each.session().call('XPENDING', 's', 'g', '-', '+', '2') as unknown[][];
+      assert.deepEqual(
+        rows.map((row) => String(row[3])),
+        [String(given), String(given)],
+      );
+      each.session().call('XAUTOCLAIM', 's', 'g', 'x', '0', '0', 'COUNT', '1');
+      const [row] = each.session().call('XPENDING', 's', 'g', '-', '+', '1') as unknown[][];
+      const more = row?.[3];
+      const expected = given === 2n ** 63n - 2n ? given : given + 1n;
+      assert.equal(String(more), String(expected), 'counted up');
+    }
   }
 });
 

@@ -4,8 +4,8 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Replay } from '../../src/engine/replay.ts';
-import { streamReplayHandlers } from '../../src/engine/stream-replay.ts';
+import { Replay } from '../../src/engine/log/replay.ts';
+import { streamReplayHandlers } from '../../src/engine/streams/stream-replay.ts';
 import { Random } from '../../src/util/random.ts';
 import { InProcessServer, type InProcessSession } from '../helpers/in-process-server.ts';
 import { type RecentIds, randomCommand } from './random-commands.ts';

@@ -1,8 +1,10 @@
 /** The schedule where it is large, and where the key of its entries holds something else. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Keyspace } from '../../src/engine/keyspace.ts';
-import { Schedule, ScheduledEntry } from '../../src/engine/schedule.ts';
+import { Keyspace } from '../../src/engine/keyspace/keyspace.ts';
+import { Schedule } from '../../src/engine/schedule/schedule.ts';
+import { ScheduledEntry, waitOf } from '../../src/engine/schedule/scheduled-queue.ts';
+import { TurnClock } from '../../src/engine/turn-clock.ts';
 import { Random } from '../../src/util/random.ts';
 import { InProcessServer, type Value } from '../helpers/in-process-server.ts';
 
@@ -10,24 +12,29 @@ test('the first n of a key are the first n of all, whatever n is', () => {
   const random = new Random(1);
   const space = new Keyspace(1, random);
   const schedule = new Schedule();
+  const clock = { now: () => 1000, monotonic: () => 5 };
+  const time = new TurnClock(clock);
+  time.resume(-30);
   const key = Buffer.from('k');
   const all: ScheduledEntry[] = [];
   for (let number = 1; number <= 3000; number++) {
-    const entry = new ScheduledEntry(number, key, random.below(900), Buffer.alloc(0), space);
+    const due = { at: random.below(900), isDelay: random.chance(0.4) };
+    const entry = new ScheduledEntry(number, key, due, Buffer.alloc(0), space);
     schedule.add(entry);
     all.push(entry);
     if (!random.chance(0.3)) continue;
     const [gone] = all.splice(random.below(all.length), 1);
     schedule.remove(gone);
   }
-  all.sort((a, b) => a.due - b.due || a.number - b.number);
+  all.sort((a, b) => waitOf(a, time) - waitOf(b, time) || a.number - b.number);
   for (const limit of [1, 2, 3, 10, 100, 499, 500, 1000, all.length, all.length + 9]) {
-    assert.deepEqual(schedule.firstOf(key, limit), all.slice(0, limit), `limit ${limit}`);
+    assert.deepEqual(schedule.firstOf(key, limit, time), all.slice(0, limit), `limit ${limit}`);
   }
   assert.equal(schedule.count(key), all.length);
-  assert.equal(schedule.first(), all[0]);
+  assert.equal(schedule.firstDue(time), all[0]);
+  assert.equal(schedule.firstAt(time), time.monotonic + waitOf(all[0], time));
   for (const entry of all) schedule.remove(entry);
-  assert.deepEqual([schedule.size, schedule.first()], [0, undefined]);
+  assert.deepEqual([schedule.size, schedule.firstDue(time)], [0, undefined]);
 });
 
 test('XSCHEDULE LIST of a few among 50,000 looks at a few', () => {

@@ -4,23 +4,26 @@
  * blocks and pages happen to lie.
  */
 import type { ConsumerGroup } from '../../src/consumer-groups/group.ts';
-import { PendingCursor } from '../../src/consumer-groups/pending-cursor.ts';
+import { PendingCursor } from '../../src/consumer-groups/pending/pending-cursor.ts';
 import type { Engine } from '../../src/engine/engine.ts';
-import type { KeyEntry } from '../../src/engine/key-entry.ts';
-import type { StreamValue } from '../../src/engine/stream-value.ts';
+import type { KeyEntry } from '../../src/engine/keyspace/key-entry.ts';
+import type { StreamValue } from '../../src/engine/streams/stream-value.ts';
 import { Idempotency } from '../../src/stream/idempotency.ts';
 import { StreamId } from '../../src/stream/stream-id.ts';
 import { StreamIterator } from '../../src/stream/stream-iterator.ts';
 
-export function pictureOf(engine: Engine, details = { idempotency: true }): unknown {
+/** Whether a picture shows idempotent ids, and when they were recorded. */
+export interface Details {
+  readonly idempotency: 'all' | 'without times' | 'none';
+}
+
+export function pictureOf(engine: Engine, details: Details = { idempotency: 'all' }): unknown {
   return engine.databases.map((database) => {
     const keys: Record<string, unknown> = {};
     const entries = [...database.keyspace.table.entries()];
     entries.sort((a, b) => Buffer.compare(a.key, b.key));
     for (const entry of entries) {
-      const picture = pictureOfEntry(entry);
-      if (!details.idempotency) picture.idempotency = null;
-      keys[entry.key.toString('latin1')] = picture;
+      keys[entry.key.toString('latin1')] = pictureOfEntry(entry, details);
     }
     return keys;
   });
@@ -32,18 +35,19 @@ export function scheduleOf(engine: Engine): string[] {
     [...keyspace.schedule.entries()]
       .sort((a, b) => a.number - b.number)
       .map(
-        ({ key, number, due, body }) => `${index} ${key} s${number} ${due} ${body.toString('hex')}`,
+        ({ key, number, at, isDelay, body }) =>
+          `${index} ${key} s${number} ${at} ${isDelay} ${body.toString('hex')}`,
       ),
   );
 }
 
-function pictureOfEntry(entry: KeyEntry): Record<string, unknown> {
+function pictureOfEntry(entry: KeyEntry, details: Details): Record<string, unknown> {
   const { value, expireAt } = entry;
   if (value.type === 'string') return { expireAt, string: value.bytes.toString('latin1') };
-  return { expireAt, ...pictureOfStream(value) };
+  return { expireAt, ...pictureOfStream(value, details) };
 }
 
-function pictureOfStream(value: StreamValue): object {
+function pictureOfStream(value: StreamValue, details: Details): object {
   const { stream, idempotency } = value;
   const names = [...value.groups.keys()].sort();
   const id = new StreamId();
@@ -62,16 +66,26 @@ function pictureOfStream(value: StreamValue): object {
     ]).filter(([, live]) => live !== 0),
     entries: entriesOf(value),
     groups: names.map((name) => pictureOfGroup(value.groups.get(name) as ConsumerGroup)),
-    idempotency: pictureOfIdempotency(idempotency),
+    idempotency: pictureOfIdempotency(idempotency, details),
     retention: value.retention,
   };
 }
 
 /** One that was made to look into and holds nothing says no more than none. */
-function pictureOfIdempotency(idempotency: Idempotency | null): string | null {
+function pictureOfIdempotency(idempotency: Idempotency | null, details: Details): object | null {
   const untouched = new Idempotency(100, 100).export();
-  const bytes = idempotency?.export() ?? untouched;
-  return bytes.equals(untouched) ? null : bytes.toString('hex');
+  if (idempotency === null || details.idempotency === 'none') return null;
+  if (idempotency.export().equals(untouched)) return null;
+  const { duration, maxsize, iidsAdded, iidsDuplicates } = idempotency;
+  // In the order of names: that in which they came is of no consequence.
+  const producers = [...idempotency.producers()].sort(([a], [b]) => (a < b ? -1 : 1));
+  const ids = producers.map(([producer, remembered]) => [
+    producer,
+    ...[...remembered].map(([iid, { id, kind, time }]) =>
+      [iid, id, kind, details.idempotency === 'all' ? time : 0].join(' '),
+    ),
+  ]);
+  return { duration, maxsize, iidsAdded, iidsDuplicates, ids };
 }
 
 function entriesOf(value: StreamValue): string[] {

@@ -1,4 +1,4 @@
-/** Every example runs and prints what its expected.txt says; the last one on several brokers. */
+/** Every example, which the build has type-checked, runs and prints what its expected.txt says; the last one on several brokers. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -15,7 +15,7 @@ const names = readdirSync(examples).filter((name) => /^\d\d-/.test(name));
 
 async function outputOf(name: string, broker?: string): Promise<string> {
   const { MICRO_BROKER: _, ...env } = process.env;
-  const program = join(examples, name, 'main.mjs');
+  const program = join(repositoryRoot, 'dist', 'examples', name, 'main.js');
   const { stdout } = await run(process.execPath, [program], {
     cwd: repositoryRoot,
     env: broker === undefined ? env : { ...env, MICRO_BROKER: broker },
@@ -31,7 +31,7 @@ function expected(name: string): string {
 test('examples are numbered from 01 on, without a gap', () => {
   assert.ok(names.length >= 7);
   names.forEach((name, i) => {
-    assert.match(name, new RegExp(`^0${i + 1}-`));
+    assert.match(name, new RegExp(`^${String(i + 1).padStart(2, '0')}-`));
   });
 });
 

@@ -5,6 +5,7 @@
  * whether the tests passed, failed, threw or were interrupted.
  */
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 
 const running = new Set<ChildProcess>();
 
@@ -80,4 +81,19 @@ export async function runTool(
       resolve({ code: code ?? signal ?? 'unknown', ...output });
     });
   });
+}
+
+/** Stops a process as SIGSTOP does, and returns when it stands still: the signal itself is not waited for. */
+export function standStill(child: ChildProcess): void {
+  child.kill('SIGSTOP');
+  const end = performance.now() + 2000;
+  while (performance.now() < end) {
+    try {
+      const stat = readFileSync(`/proc/${child.pid}/stat`, 'utf8');
+      if (/^[Tt]/.test(stat.slice(stat.lastIndexOf(')') + 2))) return;
+    } catch {
+      // Not Linux, or it has ended.
+      return;
+    }
+  }
 }

@@ -6,7 +6,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { ended, startChild } from './children.ts';
+import { ended, standStill, startChild } from './children.ts';
 import { freePort } from './free-port.ts';
 import { temporaryDirectory } from './temporary-directory.ts';
 
@@ -68,7 +68,9 @@ export class EtcdNode implements AsyncDisposable {
   }
 
   signal(name: 'SIGSTOP' | 'SIGCONT'): void {
-    this.#child?.kill(name);
+    if (this.#child === null) return;
+    if (name === 'SIGSTOP') standStill(this.#child);
+    else this.#child.kill(name);
   }
 
   /** Starts it again without its data. */

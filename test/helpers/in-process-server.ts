@@ -5,13 +5,17 @@
  * Replies come as plain values: arrays, numbers, strings for bulk and simple strings (latin1), null,
  * a Map for a RESP3 map, and an Error for an error.
  */
-import type { BlockedReader } from '../../src/engine/blocked-readers.ts';
-import type { Database } from '../../src/engine/database.ts';
+
 import { Engine } from '../../src/engine/engine.ts';
-import { Replay } from '../../src/engine/replay.ts';
-import { streamReplayHandlers } from '../../src/engine/stream-replay.ts';
-import { BufferPool } from '../../src/server/buffer-pool.ts';
-import { type CommandEntry, CommandTable } from '../../src/server/command-table.ts';
+import type { BlockedReader } from '../../src/engine/keyspace/blocked-readers.ts';
+import type { Database } from '../../src/engine/keyspace/database.ts';
+import { Replay } from '../../src/engine/log/replay.ts';
+import { streamReplayHandlers } from '../../src/engine/streams/stream-replay.ts';
+import { type Command, runnersOf } from '../../src/server/command/command.ts';
+import { type CommandEntry, CommandTable } from '../../src/server/command/command-table.ts';
+import type { RequestSession } from '../../src/server/command/request-session.ts';
+import type { Subscriptions } from '../../src/server/command/subscriptions.ts';
+import type { Transaction } from '../../src/server/command/transaction.ts';
 import { databaseCommands } from '../../src/server/commands/databases.ts';
 import { expiryCommands } from '../../src/server/commands/expiry.ts';
 import { keyCommands } from '../../src/server/commands/keys.ts';
@@ -19,23 +23,18 @@ import { objectCommands } from '../../src/server/commands/objects.ts';
 import { pubsubCommands } from '../../src/server/commands/pubsub.ts';
 import { requestCommands } from '../../src/server/commands/request.ts';
 import { scriptingCommands } from '../../src/server/commands/scripting.ts';
-import { streamCommands } from '../../src/server/commands/streams.ts';
-import { numberCommands } from '../../src/server/commands/string-numbers.ts';
-import { stringCommands } from '../../src/server/commands/strings.ts';
+import { streamCommands } from '../../src/server/commands/stream/streams.ts';
+import { numberCommands } from '../../src/server/commands/string/string-numbers.ts';
+import { stringCommands } from '../../src/server/commands/string/strings.ts';
 import { transactionCommands } from '../../src/server/commands/transactions.ts';
-import { ReplyWriter } from '../../src/server/reply-writer.ts';
-import type {
-  BlockingWait,
-  ExchangeState,
-  Session,
-  SubscriptionState,
-  TransactionState,
-} from '../../src/server/session.ts';
-import type { Journal } from '../../src/storage/journal.ts';
+import type { BlockingWait, Session, WaitOptions } from '../../src/server/connection/session.ts';
+import { BufferPool } from '../../src/server/output/buffer-pool.ts';
+import { ReplyWriter } from '../../src/server/output/reply-writer.ts';
+import type { Journal } from '../../src/storage/log/journal.ts';
 import { Arguments } from '../../src/util/arguments.ts';
 import { ByteWriter } from '../../src/util/byte-writer.ts';
-import { ManualClock } from '../../src/util/clock.ts';
 import { Random } from '../../src/util/random.ts';
+import { ManualClock } from '../../src/util/time/clock.ts';
 
 export type Value = string | number | bigint | null | Error | Value[] | Map<Value, Value>;
 export type Argument = string | number | Uint8Array;
@@ -110,7 +109,7 @@ export class InProcessServer {
   }
 }
 
-const COMMANDS = new CommandTable([
+const ROWS: readonly Command[] = [
   ...streamCommands,
   ...stringCommands,
   ...numberCommands,
@@ -122,9 +121,14 @@ const COMMANDS = new CommandTable([
   ...requestCommands,
   ...transactionCommands,
   ...scriptingCommands,
-]);
+];
+const COMMANDS = new CommandTable(ROWS);
+const RUNNERS = runnersOf(COMMANDS, ROWS);
 
 let nextId = 1;
+
+/** Commands with a reply, and pushes to their own session beside it. */
+const CALLS: ReadonlySet<string> = new Set(['OPEN', 'SEND', 'GRANT', 'REPLY']);
 
 export class InProcessSession implements Session {
   readonly id = nextId++;
@@ -133,24 +137,28 @@ export class InProcessSession implements Session {
   args = new Arguments();
   readonly reply: ReplyWriter;
   denyBlocking = false;
-  transaction: TransactionState | null = null;
-  subscriptions: SubscriptionState | null = null;
-  exchange: ExchangeState | null = null;
+  transaction: Transaction | null = null;
+  subscriptions: Subscriptions | null = null;
+  requests: RequestSession | null = null;
   #blocked: BlockedReader | undefined;
+  readonly #later = new ReplyWriter(new BufferPool(16384, 4));
+  #isCalling = false;
 
   constructor(server: { readonly engine: Engine }, protocol: 2 | 3) {
     this.engine = server.engine;
     this.database = server.engine.databases[0];
     this.reply = new ReplyWriter(new BufferPool(16384, 4));
     this.reply.protocol = protocol;
+    this.#later.protocol = protocol;
   }
 
   get blocked(): boolean {
     return this.#blocked !== undefined;
   }
 
+  /** As on a connection: what is pushed while a request command runs follows the command's reply. */
   get pushes(): ReplyWriter {
-    return this.reply;
+    return this.#isCalling ? this.#later : this.reply;
   }
 
   hasRoom = true;
@@ -158,9 +166,16 @@ export class InProcessSession implements Session {
   /** Runs one command and returns its reply; undefined where it waits. Forgets earlier replies. */
   call(...args: Argument[]): Value | undefined {
     this.reply.release();
-    this.run(...args);
-    this.engine.settle();
-    return this.take();
+    this.#later.release();
+    this.#isCalling = CALLS.has(String(args[0]));
+    try {
+      this.run(...args);
+    } finally {
+      this.#isCalling = false;
+    }
+    this.engine.serveBlocked();
+    const bytes = Buffer.from(this.reply.take());
+    return bytes.length === 0 ? undefined : parseReply(bytes);
   }
 
   /** As `call`, inside a MULTI: readers are served when `settle` is called. */
@@ -178,7 +193,7 @@ export class InProcessSession implements Session {
       this.transaction.enqueue(command, this.args);
       this.reply.simple('QUEUED');
     } else {
-      command.run(this);
+      RUNNERS[command.index]!(this);
     }
   }
 
@@ -189,7 +204,7 @@ export class InProcessSession implements Session {
   }
 
   takeBytes(): Buffer {
-    return Buffer.from(this.reply.take());
+    return Buffer.concat([this.reply.take(), this.#later.take()]);
   }
 
   block(wait: BlockingWait): void {
@@ -222,16 +237,40 @@ export class InProcessSession implements Session {
     this.engine.blocked.add(this.#blocked);
   }
 
+  waitFor(
+    done: Promise<void>,
+    answer: (error: Error | null) => void,
+    { deadline = Number.POSITIVE_INFINITY }: WaitOptions = {},
+  ): void {
+    this.block({
+      database: this.database,
+      keys: [],
+      deadline,
+      retry: () => false,
+      timedOut: () => answer(null),
+    });
+    const blocked = this.#blocked;
+    const settle = (error: Error | null): void => {
+      if (this.#blocked !== blocked || blocked === undefined) return;
+      this.engine.blocked.remove(blocked);
+      this.#blocked = undefined;
+      answer(error);
+    };
+    done.then(() => settle(null), settle);
+  }
+
   execute(command: CommandEntry, args: Arguments): void {
     this.args = args;
     this.denyBlocking = true;
-    command.run(this);
+    RUNNERS[command.index]!(this);
     this.denyBlocking = false;
   }
 
   written(): void {}
 
-  unhurried(): void {}
+  deferrable(): void {}
+
+  showsUpTo(): void {}
 }
 
 /** One whole reply as a value. */

@@ -45,6 +45,11 @@ export class NatsNode {
     return `nats://127.0.0.1:${this.port}`;
   }
 
+  /** Where its monitoring pages are. */
+  get monitor(): string {
+    return `http://127.0.0.1:${this.#monitor}`;
+  }
+
   async start(): Promise<void> {
     const child = startChild('nats-server', ['-c', this.#config], {
       // Debian's package keeps it where the PATH of an ordinary user does not look.

@@ -30,7 +30,13 @@ export class RabbitMqNode {
   readonly #user: { uid?: number; gid?: number };
   #child: ChildProcess | null = null;
 
-  constructor(port: number, directory: string, env: NodeJS.ProcessEnv, config: readonly string[]) {
+  constructor(
+    port: number,
+    directory: string,
+    env: NodeJS.ProcessEnv,
+    config: readonly string[],
+    plugins: readonly string[],
+  ) {
     this.port = port;
     this.name = nodeName(port);
     this.#directory = directory;
@@ -43,7 +49,7 @@ export class RabbitMqNode {
     );
     const data = join(directory, String(port));
     mkdirSync(data);
-    writeFileSync(join(data, 'plugins'), '[].');
+    writeFileSync(join(data, 'plugins'), `[${plugins.join(',')}].`);
     for (const path of [data, file, join(data, 'plugins')]) own(path, this.#user);
     this.#env = {
       ...env,
@@ -94,9 +100,11 @@ export class RabbitMqNode {
   }
 }
 
-/** Nodes that are ready and, when there are several, one cluster. */
+/** Nodes that are ready and, when there are several, one cluster; config and plugins are for each. */
 export async function startRabbitMq(
   count = 1,
+  config: readonly string[] = [],
+  plugins: readonly string[] = [],
 ): Promise<{ readonly nodes: readonly RabbitMqNode[] } & AsyncDisposable> {
   const directory = temporaryDirectory('rabbitmq');
   const user = rabbitUser();
@@ -116,7 +124,14 @@ export async function startRabbitMq(
   const ports = new Set<number>();
   while (ports.size < count) ports.add(await freePort());
   const nodes = [...ports].map(
-    (port, index) => new RabbitMqNode(port, directory.path, env, index === 0 ? [] : joining(ports)),
+    (port, index) =>
+      new RabbitMqNode(
+        port,
+        directory.path,
+        env,
+        [...config, ...(index === 0 ? [] : joining(ports))],
+        plugins,
+      ),
   );
   const end = async () => {
     await Promise.all(nodes.map((node) => node.kill()));

@@ -10,15 +10,27 @@ import { join } from 'node:path';
 /** Debian's own python: python3-redis is installed for that one. */
 export const PYTHON = '/usr/bin/python3';
 
+/** Debian's package brings jars; the service that it may start is never spoken to. */
+const ZOOKEEPER_JAR = '/usr/share/java/zookeeper.jar';
+
+/** Debian's libgrpc-java, and libperfmark-java, which it needs and does not name. */
+const GRPC_JAVA_JARS = ['/usr/share/java/grpc-netty.jar', '/usr/share/java/perfmark-api.jar'];
+
 export type Requirement =
   | 'gcc'
   | 'redis-server'
   | 'redis-cli'
   | 'redis-benchmark'
   | 'redis-py'
+  | 'grpcio'
+  | 'python3'
   | 'rabbitmq-server'
   | 'nats-server'
-  | 'etcd';
+  | 'etcd'
+  | 'java'
+  | 'javac'
+  | 'grpc-java'
+  | 'zookeeper';
 
 /** For `test(name, { skip: missing('redis-server') }, ...)`: false, or why the test is skipped. */
 export function missing(...requirements: Requirement[]): string | false {
@@ -29,9 +41,21 @@ export function missing(...requirements: Requirement[]): string | false {
   return reason;
 }
 
+/** What of Python's modules a requirement is. */
+const PYTHON_MODULES: ReadonlyMap<Requirement, string> = new Map([
+  ['redis-py', 'redis'],
+  ['grpcio', 'grpc, google.protobuf'],
+  ['python3', 'http.client'],
+]);
+
 function isThere(requirement: Requirement): boolean {
-  if (requirement === 'redis-py') {
-    return spawnSync(PYTHON, ['-c', 'import redis'], { stdio: 'ignore' }).status === 0;
+  if (requirement === 'grpc-java') {
+    return GRPC_JAVA_JARS.every((jar) => existsSync(jar)) && isThere('javac');
+  }
+  if (requirement === 'zookeeper') return existsSync(ZOOKEEPER_JAR) && isThere('java');
+  const module = PYTHON_MODULES.get(requirement);
+  if (module !== undefined) {
+    return spawnSync(PYTHON, ['-c', `import ${module}`], { stdio: 'ignore' }).status === 0;
   }
   // Debian keeps servers where the PATH of an ordinary user does not look.
   const paths = [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/usr/lib/rabbitmq/bin'];

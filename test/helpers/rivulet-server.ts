@@ -1,13 +1,15 @@
 /**
  * The real Rivulet binary, started for one test on a port that the kernel chooses.
  *
- * Ready when its ready line says so (the addresses are read from that line); ended with the test.
+ * Ready when its ready line says so (the addresses are read from that line); ended with the test. A turn
+ * of its loop that takes too long (stall-watch.ts) fails the test, unless the test says why it may.
  */
 import type { ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { repositoryRoot } from '../house/source-file.ts';
 import { ended, startChild } from './children.ts';
+import { BESIDE_OTHERS_MS, STALL_WATCH, stallsOf } from './stall-watch.ts';
 import { type TemporaryDirectory, temporaryDirectory } from './temporary-directory.ts';
 
 export interface RivuletServer extends AsyncDisposable {
@@ -18,6 +20,8 @@ export interface RivuletServer extends AsyncDisposable {
   readonly pid: number;
   readonly directory: string;
   readonly process: ChildProcess;
+  /** When its ready line came, Unix ms. */
+  readonly readyAt: number;
   /** Milliseconds from the start of the process to its ready line. */
   readonly readyMs: number;
   /** What it has printed so far. */
@@ -35,6 +39,8 @@ export interface RivuletServerOptions {
   readonly readyTimeoutMs?: number;
   /** Options of the Node process: `['--max-old-space-size=256']`. */
   readonly nodeArgs?: readonly string[];
+  /** Why turns of its loop may take long here; absent = they may not. */
+  readonly longTurns?: string;
   /** What stands before the command and replaces itself by it: `['nsenter', '-t', '17', '-m']`. */
   readonly within?: readonly string[];
 }
@@ -50,30 +56,37 @@ export async function startRivulet(options: RivuletServerOptions = {}): Promise<
   const own = options.directory === undefined ? temporaryDirectory('data') : undefined;
   const directory = options.directory ?? (own as TemporaryDirectory).path;
   const flags = ['--port', '0', '--http-port', '0', '--bind', '127.0.0.1', '--dir', directory];
-  const { command, args } = rivuletCommand([...flags, ...(options.args ?? [])], options.nodeArgs);
+  const watch = options.longTurns === undefined && options.within === undefined ? STALL_WATCH : [];
+  const nodeArgs = [...watch, ...(options.nodeArgs ?? [])];
+  const { command, args } = rivuletCommand([...flags, ...(options.args ?? [])], nodeArgs);
   const [first, ...rest] = [...(options.within ?? []), command, ...args];
   const startedAt = performance.now();
   const child = startChild(first, rest);
   const said: string[] = [];
   const line = await readyLine(child, said, options.readyTimeoutMs ?? 60_000);
   const readyMs = performance.now() - startedAt;
+  const readyAt = Date.now();
   const stop = async (signal: NodeJS.Signals = 'SIGTERM') => {
     child.kill(signal);
     return ended(child);
   };
-  return {
+  const server: RivuletServer = {
     ...addresses(line),
     pid: child.pid as number,
     directory,
     process: child,
+    readyAt,
     readyMs,
     output: () => said.join('\n'),
     stop,
     async [Symbol.asyncDispose]() {
       await stop('SIGKILL');
       await own?.[Symbol.asyncDispose]();
+      const stalls = watch.length > 0 ? stallsOf(server, BESIDE_OTHERS_MS) : [];
+      if (stalls.length > 0) throw new Error(`turns of the server's loop took ${stalls} ms`);
     },
   };
+  return server;
 }
 
 function addresses(line: string): { host: string; port: number; httpPort: number } {

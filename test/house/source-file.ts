@@ -64,7 +64,7 @@ function findImports(code: string): Import[] {
       .every((name) => name.trim().startsWith('type '));
     imports.push({ specifier, typeOnly: type !== undefined || allTypes === true });
   }
-  for (const [, specifier] of code.matchAll(/\bimport\s*\(?\s*['"]([^'"]+)['"]/g)) {
+  for (const [, specifier] of code.matchAll(/\bimport\s*\(?\s*['"]([^'"\s()]+)['"]/g)) {
     imports.push({ specifier, typeOnly: false });
   }
   return imports;

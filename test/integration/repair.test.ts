@@ -22,12 +22,12 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { RecordType } from '../../src/engine/records.ts';
-import { LmdbCheckpoint } from '../../src/storage/lmdb-checkpoint.ts';
-import { realDisk } from '../../src/storage/real-disk.ts';
+import { RecordType } from '../../src/engine/log/records.ts';
+import { realDisk } from '../../src/storage/disk/real-disk.ts';
+import { LmdbCheckpoint } from '../../src/storage/lmdb/lmdb-checkpoint.ts';
 import { openStore } from '../../src/storage/store.ts';
-import { systemClock } from '../../src/util/clock.ts';
 import { Random } from '../../src/util/random.ts';
+import { systemClock } from '../../src/util/time/clock.ts';
 import { runTool, type ToolResult } from '../helpers/children.ts';
 import { RespSession } from '../helpers/resp-session.ts';
 import { rivuletCommand, startRivulet } from '../helpers/rivulet-server.ts';

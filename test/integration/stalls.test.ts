@@ -10,7 +10,7 @@ import { type Argument, RespSession } from '../helpers/resp-session.ts';
 import { startRivulet } from '../helpers/rivulet-server.ts';
 import { STALL_WATCH, stallsOf } from '../helpers/stall-watch.ts';
 
-const MEMORY = { args: ['--appendonly', 'no'], nodeArgs: STALL_WATCH };
+const MEMORY = { args: ['--appendonly', 'no'] };
 
 async function pipelined(session: RespSession, count: number, of: (i: number) => Argument[]) {
   for (let at = 0; at < count; at += 500) {
@@ -22,7 +22,11 @@ async function pipelined(session: RespSession, count: number, of: (i: number) =>
 test('the stall watch sees a turn that holds the loop, and none in a server at rest', {
   skip: process.platform !== 'linux' && 'needs the processor time of a thread',
 }, async () => {
-  await using server = await startRivulet(MEMORY);
+  await using server = await startRivulet({
+    ...MEMORY,
+    nodeArgs: STALL_WATCH,
+    longTurns: 'made, to be seen',
+  });
   await using client = await RespSession.open(server.port);
   for (let n = 0; n < 20; n++) await client.call('PING');
   assert.deepEqual(stallsOf(server), []);
@@ -53,7 +57,6 @@ test('CLIENT LIST of 2,000 clients, and a scrape of 50,000 streams', async () =>
   const http = await freePort();
   await using server = await startRivulet({
     args: [...MEMORY.args, '--http-port', String(http)],
-    nodeArgs: STALL_WATCH,
   });
   const sockets: Socket[] = [];
   for (let n = 0; n < 2000; n++) {

@@ -7,12 +7,12 @@ import {
   BrokerRegistry,
   type BrokerRegistryOptions,
   REGISTRY_TOPIC,
-} from '../../src/registry/broker.ts';
+} from '../../src/registry/broker/broker.ts';
 import type { ServiceRecord } from '../../src/registry/registry.ts';
-import { memoryBacking } from '../conformance/embedded-backing.ts';
-import { natsBacking } from '../conformance/nats-backing.ts';
-import { redisBacking } from '../conformance/redis-backing.ts';
-import { remoteBacking } from '../conformance/remote-backing.ts';
+import { memoryFixture } from '../conformance/embedded-fixture.ts';
+import { natsFixture } from '../conformance/nats/nats-fixture.ts';
+import { redisFixture } from '../conformance/redis/redis-fixture.ts';
+import { remoteFixture } from '../conformance/remote-fixture.ts';
 import { missing } from '../helpers/requirements.ts';
 
 const runner = { describe, test, before, after };
@@ -25,16 +25,16 @@ interface Server extends AsyncDisposable {
   flush?(): Promise<void>;
 }
 
-registryConformance({ name: 'broker over memory:', runner, factory: () => over(memoryBacking()) });
+registryConformance({ name: 'broker over memory:', runner, factory: () => over(memoryFixture()) });
 registryConformance({
   name: 'broker over rivulet://',
   runner,
-  factory: () => over(remoteBacking()),
+  factory: () => over(remoteFixture()),
 });
 
 for (const [name, program, start] of [
-  ['redis', 'redis-server', redisBacking],
-  ['nats', 'nats-server', natsBacking],
+  ['redis', 'redis-server', redisFixture],
+  ['nats', 'nats-server', natsFixture],
 ] as const) {
   const skip = missing(program);
   if (skip === false) {
@@ -44,7 +44,7 @@ for (const [name, program, start] of [
 
 describe('the broker registry', () => {
   test("a registry that begins late finds who is there, with the age on the broker's clock", async () => {
-    await using server = await memoryBacking();
+    await using server = await memoryFixture();
     const broker = await server.open();
     await using first = new BrokerRegistry(broker, options);
     await first.register(recordOf('late', 'long'), { ttlMs: 60_000 });
@@ -61,7 +61,7 @@ describe('the broker registry', () => {
   });
 
   test('reads at once share one entry of the topic, and the topic does not grow without end', async () => {
-    await using server = await memoryBacking();
+    await using server = await memoryFixture();
     const broker = await server.open();
     await using registry = new BrokerRegistry(broker, options);
     await registry.register(recordOf('kept', 'n'), { ttlMs: 60_000 });
@@ -74,7 +74,7 @@ describe('the broker registry', () => {
   });
 
   test('over a broker without history a registry that begins asks the others', async () => {
-    await using server = await memoryBacking();
+    await using server = await memoryFixture();
     const broker = withoutHistory(await server.open());
     await using first = new BrokerRegistry(broker, options);
     await first.register(recordOf('asked', 'n'), { ttlMs: 60_000 });
@@ -83,7 +83,7 @@ describe('the broker registry', () => {
   });
 
   test('a watch that begins before a look-up misses nothing after it', async () => {
-    await using server = await memoryBacking();
+    await using server = await memoryFixture();
     await using writer = new BrokerRegistry(await server.open(), options);
     await writer.register(recordOf('watched', 'old'), { ttlMs: 60_000 });
     await using reader = new BrokerRegistry(await server.open(), options);
@@ -95,7 +95,7 @@ describe('the broker registry', () => {
   });
 
   test('a registry opened by URL owns its broker, and one on a broker leaves it open', async () => {
-    await using server = await memoryBacking();
+    await using server = await memoryFixture();
     const broker = await server.open();
     const registry = new BrokerRegistry(broker, options);
     await registry.getService('any');

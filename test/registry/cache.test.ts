@@ -1,11 +1,11 @@
 /** The registry cache: one read, kept current by the watch, and an answer through an outage. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { VirtualScheduler } from '../../src/broker/virtual-scheduler.ts';
 import { RivuletError } from '../../src/errors.ts';
 import { RegistryCache } from '../../src/registry/cache.ts';
 import { MemoryRegistry } from '../../src/registry/memory.ts';
 import type { ServiceRecord } from '../../src/registry/registry.ts';
+import { VirtualScheduler } from '../../src/util/time/virtual-scheduler.ts';
 
 /** A memory registry that counts reads and can be unreachable. */
 class CountingRegistry extends MemoryRegistry {

@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { registryConformance } from '../../src/conformance/registry/suite.ts';
-import { EtcdRegistry, etcdRegistryFrom, keyOf } from '../../src/registry/etcd.ts';
-import { EtcdClient } from '../../src/registry/etcd-client.ts';
+import { EtcdRegistry, etcdRegistryFrom, keyOf } from '../../src/registry/etcd/etcd.ts';
+import { EtcdClient } from '../../src/registry/etcd/etcd-client.ts';
 import { openRegistry } from '../../src/registry/open-registry.ts';
 import type { ServiceRecord } from '../../src/registry/registry.ts';
 import { type EtcdNode, startEtcd } from '../helpers/etcd-server.ts';

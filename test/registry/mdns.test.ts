@@ -6,8 +6,8 @@ import { deflateSync, inflateSync } from 'node:zlib';
 import type { Packet } from 'dns-packet';
 import makeMdns, { type MulticastDNS } from 'multicast-dns';
 import { registryConformance } from '../../src/conformance/registry/suite.ts';
-import { MdnsRegistry, mdnsRegistryFrom } from '../../src/registry/mdns.ts';
-import { packetOf } from '../../src/registry/mdns-record.ts';
+import { MdnsRegistry, mdnsRegistryFrom } from '../../src/registry/mdns/mdns.ts';
+import { packetOf } from '../../src/registry/mdns/mdns-record.ts';
 import type { ServiceRecord } from '../../src/registry/registry.ts';
 
 const runner = { describe, test, before, after };
@@ -86,6 +86,28 @@ test('an answer repeats the question and has the records that go-micro reads', a
     assert.ok((await farewell).answers?.every((answer) => (answer as { ttl: number }).ttl === 0));
   } finally {
     await ended(socket);
+  }
+});
+
+test("an answer to the port of the question alone arrives, as go-micro's do, though programs share 5353", async () => {
+  const port = await freeUdpPort();
+  await using registry = new MdnsRegistry({ interface: LOOPBACK, port });
+  await registry.getService('any');
+  // Bound last, so what is sent to the port alone comes here.
+  const sharer = await socketOn(port);
+  const record = recordOf('alone', 'alone-1');
+  const { answers } = packetOf(record, record.nodes[0] as never, 120_000, 'micro');
+  sharer.on('query', (packet, from) => {
+    const [question] = packet.questions ?? [];
+    if (question?.name === 'alone.micro') {
+      sharer.respond({ questions: [question], answers } as never, from);
+    }
+  });
+  try {
+    const [found] = await registry.getService('alone');
+    assert.equal(found?.nodes[0]?.id, 'alone-1');
+  } finally {
+    await ended(sharer);
   }
 });
 

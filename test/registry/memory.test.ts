@@ -1,13 +1,13 @@
 /** The registry suite on the memory registry, on the virtual clock, and on the static registry. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { VirtualScheduler } from '../../src/broker/virtual-scheduler.ts';
 import { type RegistryFixture, registryConformance } from '../../src/conformance/registry/suite.ts';
 import { MemoryRegistry } from '../../src/registry/memory.ts';
 import { NodeTable } from '../../src/registry/node-table.ts';
 import type { ServiceRecord } from '../../src/registry/registry.ts';
 import { parseStaticRecords, StaticRegistry } from '../../src/registry/static.ts';
-import { systemScheduler } from '../../src/util/system-scheduler.ts';
+import { systemScheduler } from '../../src/util/time/system-scheduler.ts';
+import { VirtualScheduler } from '../../src/util/time/virtual-scheduler.ts';
 
 const runner = { describe, test, before, after };
 

@@ -8,7 +8,7 @@ import { MultiRegistry } from '../../src/registry/multi.ts';
 import { NodeTable } from '../../src/registry/node-table.ts';
 import { openRegistry } from '../../src/registry/open-registry.ts';
 import type { Registry, ServiceRecord } from '../../src/registry/registry.ts';
-import { systemScheduler } from '../../src/util/system-scheduler.ts';
+import { systemScheduler } from '../../src/util/time/system-scheduler.ts';
 import { freePort } from '../helpers/free-port.ts';
 
 registryConformance({

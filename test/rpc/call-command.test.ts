@@ -2,10 +2,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { indentJson } from '../../src/cli/indent-json.ts';
 import { MemoryRegistry } from '../../src/registry/memory.ts';
 import { contract, unary } from '../../src/rpc/contract.ts';
 import { createService } from '../../src/service/service.ts';
+import { indentJson } from '../../src/util/indent-json.ts';
 import { runTool, type ToolResult } from '../helpers/children.ts';
 
 const command = fileURLToPath(new URL('../../../bin/micro.js', import.meta.url));
@@ -61,15 +61,15 @@ test('it prints the reply, found by registry or address, and says why a call fai
         1,
         /no order 404 \(RESPONDER_FAILED, 500\)/,
       ],
-      [[NAME, 'OrderSrv.Get', '{}', ...found], 1, /METHOD_NOT_FOUND, 404\); an endpoint is/],
-      [[NAME, 'OrderSrv.Slow', '{}', ...found, '--timeout', '200ms'], 1, /--timeout gives it more/],
+      [[NAME, 'OrderSrv.Get', '{}', ...found], 3, /METHOD_NOT_FOUND, 404\); an endpoint is/],
+      [[NAME, 'OrderSrv.Slow', '{}', ...found, '--timeout', '200ms'], 5, /--timeout gives it more/],
       [[NAME, 'OrderSrv.GetOrder', '{id:1}', ...found], 2, /not JSON/],
       [[NAME, 'GetOrder', '{}'], 2, /Struct\.Method/],
-      [[NAME], 2, /usage/],
+      [[NAME], 2, /endpoint/],
       [[NAME, 'A.B', '{}', '--colour'], 2, /colour/],
       [
         ['none', 'A.B', '{}', '--registry', 'static:x=127.0.0.1:1'],
-        1,
+        3,
         /SERVICE_NOT_FOUND.*--registry/,
       ],
     ];

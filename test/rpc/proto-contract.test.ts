@@ -7,7 +7,7 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { MemoryRegistry } from '../../src/registry/memory.ts';
 import { contract } from '../../src/rpc/contract.ts';
-import { loadProto, protoSource } from '../../src/rpc/proto-contract.ts';
+import { loadProto, protoSource } from '../../src/rpc/proto/proto-contract.ts';
 import { createService } from '../../src/service/service.ts';
 import { runTool, type ToolResult } from '../helpers/children.ts';
 import { temporaryDirectory } from '../helpers/temporary-directory.ts';
@@ -72,6 +72,7 @@ for (const transport of ['local', 'tcp']) {
     assert.equal(OrderSrv.GetOrder?.options.idempotent, true);
     assert.equal(protoSource(OrderSrv.Watch!)?.service, 'order.OrderSrv');
     const Orders = contract('orders', { OrderSrv });
+    assert.equal(protoSource(Orders.OrderSrv.Watch!)?.service, 'order.OrderSrv');
     const registry = new MemoryRegistry();
     await using server = createService({ name: 'orders', registry, transport });
     server.handle(Orders, {
@@ -205,7 +206,7 @@ orders.OrderSrv.GetOrders({ id: 1n });
   writeFileSync(
     join(place.path, 'shim.ts'),
     `export { contract, type Method } from ${source('rpc/contract.js')};
-export { protoStructs } from ${source('rpc/proto-contract.js')};
+export { protoStructs } from ${source('rpc/proto/proto-contract.js')};
 import type { Client } from ${source('rpc/client.js')};
 import type { Server } from ${source('rpc/server.js')};
 export declare const client: Client;

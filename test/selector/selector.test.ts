@@ -1,7 +1,6 @@
 /** The selector: fair strategies, filters, nodes that fail and come back. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { VirtualScheduler } from '../../src/broker/virtual-scheduler.ts';
 import { MemoryRegistry } from '../../src/registry/memory.ts';
 import { filterEndpoint, filterLabel, filterVersion } from '../../src/selector/filters.ts';
 import { RegistrySelector } from '../../src/selector/registry-selector.ts';
@@ -14,6 +13,7 @@ import {
   STRATEGY_NAMES,
   strategyByName,
 } from '../../src/selector/strategies.ts';
+import { VirtualScheduler } from '../../src/util/time/virtual-scheduler.ts';
 
 async function world(strategy: Strategy, nodes = 10, seed = 1) {
   const scheduler = new VirtualScheduler(seed);

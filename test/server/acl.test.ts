@@ -6,8 +6,8 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { Acl } from '../../src/server/acl.ts';
-import { CommandTable } from '../../src/server/command-table.ts';
+import { Acl } from '../../src/server/acl/acl.ts';
+import { CommandTable } from '../../src/server/command/command-table.ts';
 import { allCommands } from '../../src/server/commands/index.ts';
 import { Arguments } from '../../src/util/arguments.ts';
 

@@ -5,10 +5,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { pino } from 'pino';
 import { BackgroundFailures } from '../../src/server/background-failures.ts';
-import { Config } from '../../src/server/config.ts';
+import { Config } from '../../src/server/config/config.ts';
 import { fitMaxClients } from '../../src/server/file-descriptors.ts';
-import { LogFile } from '../../src/server/log-file.ts';
-import { PinoLogger } from '../../src/server/pino-logger.ts';
+import { LogFile } from '../../src/server/observability/log-file.ts';
+import { PinoLogger } from '../../src/server/observability/pino-logger.ts';
 import { runServer } from './running-server.ts';
 
 const CODES = ['EMFILE', 'ENFILE', 'ENOSPC', 'EIO'];

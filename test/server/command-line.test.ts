@@ -78,7 +78,7 @@ test('a mistyped command is answered with the nearest right one', async () => {
   const { command, args } = rivuletCommand([]);
   const serve = args.map((arg) => (arg === 'server' ? 'sevrer' : arg));
   const { code, stderr } = await runTool(command, serve, { timeoutMs: 20_000 });
-  assert.equal(code, 1);
+  assert.equal(code, 2);
   assert.equal(stderr, "micro: unknown command 'sevrer'; did you mean 'server'?\n");
 });
 
@@ -226,8 +226,8 @@ test('a flag takes back what the file asks for and this server refuses', async (
   await using place = temporaryDirectory('taken-back');
   const file = join(place.path, 'redis.conf');
   const refused = {
-    'cluster-enabled': ['yes', 'no', /this server is no node of a cluster/],
-    replicaof: ['127.0.0.1 6379', 'no one', /this server is no replica/],
+    'cluster-enabled': ['yes', 'no', /this server cannot be a node of a cluster/],
+    replicaof: ['127.0.0.1 6379', 'no one', /this server cannot be a replica/],
     'min-replicas-to-write': ['1', '0', /has no replicas/],
     'maxmemory-policy': ['allkeys-lru', 'noeviction', /'allkeys-lru' deletes keys/],
   } as const;

@@ -6,11 +6,15 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { readServerFlags } from '../../src/cli/server-flags.ts';
-import { Config, nearest } from '../../src/server/config.ts';
-import { loadConfigFile, rewriteConfigFile, rewritten } from '../../src/server/config-file.ts';
-import { PARAMETERS } from '../../src/server/config-parameters.ts';
-import { canonical, outputLimit } from '../../src/server/config-values.ts';
+import { readServerFlags } from '../../src/cli/server/server-flags.ts';
+import { Config, nearest } from '../../src/server/config/config.ts';
+import {
+  loadConfigFile,
+  rewriteConfigFile,
+  rewritten,
+} from '../../src/server/config/config-file.ts';
+import { PARAMETERS } from '../../src/server/config/config-parameters.ts';
+import { canonical, outputLimit } from '../../src/server/config/config-values.ts';
 
 function directory(): { path: string; [Symbol.dispose](): void } {
   const path = mkdtempSync(join(tmpdir(), 'rivulet-config-'));

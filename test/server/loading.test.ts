@@ -3,13 +3,27 @@
  * without a refused connection.
  */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { statSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
+import { join } from 'node:path';
 import { test } from 'node:test';
-import { Acl } from '../../src/server/acl.ts';
-import { CommandTable } from '../../src/server/command-table.ts';
+import { connect as connectTls } from 'node:tls';
+import { Engine } from '../../src/engine/engine.ts';
+import { Acl } from '../../src/server/acl/acl.ts';
+import { runnersOf } from '../../src/server/command/command.ts';
+import { CommandTable } from '../../src/server/command/command-table.ts';
 import { allCommands } from '../../src/server/commands/index.ts';
-import { Config } from '../../src/server/config.ts';
+import { Config } from '../../src/server/config/config.ts';
+import { Listeners } from '../../src/server/connection/listener.ts';
 import { LoadingPorts, LoadingProgress } from '../../src/server/loading.ts';
+import { silentLogger } from '../../src/server/observability/logger.ts';
+import { NoPersistence } from '../../src/server/persistence.ts';
+import { ServerState } from '../../src/server/server-state.ts';
+import { NullJournal } from '../../src/storage/log/journal.ts';
+import { Random } from '../../src/util/random.ts';
+import { systemClock } from '../../src/util/time/clock.ts';
+import { makeCertificates, missingOpenssl } from '../helpers/certificates.ts';
 import { freePort } from '../helpers/free-port.ts';
 import { RespSession } from '../helpers/resp-session.ts';
 import { startRivulet } from '../helpers/rivulet-server.ts';
@@ -218,7 +232,7 @@ test('the listening socket and the waiting connections are handed over', async (
   waiting.write('*1\r\n$4\r\nPING\r\n*2\r\n$4\r\nEC');
   assert.match(await reply, /^-LOADING/);
   const server = createServer((socket) => socket.end('later'));
-  const taken = ports.take('127.0.0.1', port);
+  const taken = ports.take({ kind: 'tcp', host: '127.0.0.1', port, optional: false });
   assert.ok(taken);
   await new Promise<void>((resolve) => server.listen(taken, resolve));
   const late = connect({ port, host: '127.0.0.1' });
@@ -275,4 +289,106 @@ test('a restart answers from its first moment on, and the same connection is ser
   assert.equal(await session.text('DBSIZE'), ':100\r\n');
   await session.close();
   await using _second = await restart;
+});
+
+test('TLS ports and unix sockets reply LOADING too, and their connections are served afterwards', {
+  skip: missingOpenssl,
+}, async () => {
+  await using place = temporaryDirectory('loading-endpoints');
+  const files = makeCertificates(place.path);
+  const tlsPort = await freePort();
+  const path = join(place.path, 'socket');
+  const config = new Config();
+  const given = {
+    port: '0',
+    'tls-port': String(tlsPort),
+    'tls-cert-file': files.cert,
+    'tls-key-file': files.key,
+    'tls-auth-clients': 'no',
+    unixsocket: path,
+    unixsocketperm: '700',
+    'http-port': '0',
+    appendonly: 'no',
+  };
+  for (const [name, value] of Object.entries(given)) config.assign(name, [value]);
+  const acl = new Acl(new CommandTable(allCommands));
+  const progress = new LoadingProgress(() => 0, 0);
+  const loading = new LoadingPorts(config, progress, acl, Number.POSITIVE_INFINITY);
+  await loading.open();
+  assert.equal(statSync(path).mode & 0o777, 0o700);
+  const secure = () =>
+    connectTls({ port: tlsPort, host: '127.0.0.1', servername: 'localhost', ca: files.caText });
+  const clients = [secure(), connect({ path })];
+  for (const socket of clients) {
+    const first = once(socket, 'data');
+    socket.write('PING\r\nEC');
+    assert.match(String(await first), /^-LOADING/);
+  }
+  // Its handshake begins when the data is loaded.
+  const late = connect({ port: tlsPort, host: '127.0.0.1' });
+  await once(late, 'connect');
+  while (loading.clients < 3) await new Promise((resolve) => setImmediate(resolve));
+
+  const engine = new Engine({
+    clock: systemClock,
+    random: new Random(1),
+    journal: new NullJournal(),
+  });
+  const persistence = new NoPersistence(0);
+  const log = silentLogger;
+  const state = new ServerState({ engine, config, commands: allCommands, acl, log, persistence });
+  const listeners = new Listeners(state, runnersOf(acl.table, allCommands), loading);
+  await listeners.open();
+  try {
+    loading.onLate = (socket) => listeners.adopt(socket, null);
+    state.continueIds(loading.lastId);
+    for (const { socket, greeting } of loading.takeClients()) listeners.adopt(socket, greeting);
+    loading.close();
+    for (const socket of clients) {
+      const next = once(socket, 'data');
+      socket.write('HO x\r\n');
+      assert.equal(String(await next), '$1\r\nx\r\n', 'what was unfinished is run');
+    }
+    clients.push(connectTls({ socket: late, servername: 'localhost', ca: files.caText }));
+    clients.push(secure(), connect({ path }));
+    for (const socket of clients.slice(2)) {
+      const reply = once(socket, 'data');
+      socket.write('PING\r\n');
+      assert.equal(String(await reply), '+PONG\r\n');
+    }
+    assert.deepEqual([...state.connections.keys()].sort(), [1, 2, 3, 4, 5]);
+  } finally {
+    for (const socket of [...clients, late]) socket.destroy();
+    listeners.close();
+    for (const connection of [...state.connections.values()]) connection.destroy();
+    state.close();
+  }
+});
+
+test('while data is loaded, TLS handshakes count as clients', {
+  skip: missingOpenssl,
+}, async () => {
+  await using place = temporaryDirectory('loading-handshakes');
+  const files = makeCertificates(place.path);
+  const tlsPort = await freePort();
+  const { ports } = await openPorts(
+    {
+      'tls-port': String(tlsPort),
+      'tls-cert-file': files.cert,
+      'tls-key-file': files.key,
+      'tls-auth-clients': 'no',
+    },
+    2,
+  );
+  const sockets = [1, 2].map(() => connect({ port: tlsPort, host: '127.0.0.1' }));
+  try {
+    while (ports.clients < 2) await new Promise((resolve) => setImmediate(resolve));
+    const third = connect({ port: tlsPort, host: '127.0.0.1' });
+    third.on('error', () => {});
+    await once(third, 'close');
+    assert.equal(ports.clients, 2);
+  } finally {
+    for (const socket of sockets) socket.destroy();
+    ports.close();
+  }
 });

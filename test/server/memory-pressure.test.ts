@@ -5,7 +5,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { memoryInUse } from '../../src/server/memory-use.ts';
+import { memoryInUse } from '../../src/server/observability/memory-use.ts';
 import { RespSession } from '../helpers/resp-session.ts';
 import { startRivulet } from '../helpers/rivulet-server.ts';
 import { runServer } from './running-server.ts';

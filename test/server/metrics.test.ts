@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { test } from 'node:test';
-import { HttpListener } from '../../src/server/http.ts';
+import { HTTP_CONNECTIONS, HttpListener } from '../../src/server/observability/http.ts';
 import { type RunningServer, runServer } from './running-server.ts';
 
 async function withHttp(): Promise<RunningServer & { http: number }> {
@@ -134,14 +134,16 @@ test('requests of many connections share the scrape that runs; connections are b
     );
   }
   const open = new Set(
-    Array.from({ length: 200 }, () => connect({ port: running.http, host: '127.0.0.1' })),
+    Array.from({ length: 2 * HTTP_CONNECTIONS }, () =>
+      connect({ port: running.http, host: '127.0.0.1' }),
+    ),
   );
   for (const socket of open) {
     socket.on('error', () => {});
     socket.on('close', () => open.delete(socket));
     socket.resume();
   }
-  while (open.size > 64) await new Promise((resolve) => setImmediate(resolve));
+  while (open.size > HTTP_CONNECTIONS) await new Promise((resolve) => setImmediate(resolve));
   const answers = await Promise.all(
     [...open].map(async (socket) => {
       let text = '';
@@ -151,7 +153,7 @@ test('requests of many connections share the scrape that runs; connections are b
       return text.startsWith('HTTP/1.1 200');
     }),
   );
-  assert.equal(answers.filter(Boolean).length, 64);
+  assert.equal(answers.filter(Boolean).length, HTTP_CONNECTIONS);
   assert.match(await scrape(running.http), /^rivulet_streams 2000$/m);
 });
 

@@ -1,7 +1,11 @@
 /** Publish/subscribe: the bytes that listeners and publishers get. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { InProcessServer, type InProcessSession } from '../helpers/in-process-server.ts';
+import {
+  InProcessServer,
+  type InProcessSession,
+  type Value,
+} from '../helpers/in-process-server.ts';
 
 /** The bytes that a session was sent since the last look, line ends as `|`. */
 function sent(session: InProcessSession): string {
@@ -72,4 +76,15 @@ test('a session that has gone listens no longer', () => {
   assert.equal(r.call('SPUBLISH', 'one', 'hi'), 0);
   assert.deepEqual(r.call('PUBSUB', 'CHANNELS'), []);
   assert.equal(r.call('PUBSUB', 'NUMPAT'), 0);
+});
+
+test('SSUBSCRIBE in a transaction is refused, SUBSCRIBE is not: as in Redis', () => {
+  const r = new InProcessServer().session();
+  r.call('MULTI');
+  r.call('SSUBSCRIBE', 'a');
+  r.call('SUBSCRIBE', 'b');
+  const [refused, subscribed] = r.call('EXEC') as Value[];
+  assert.ok(refused instanceof Error);
+  assert.equal(refused.message, "ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client");
+  assert.deepEqual(subscribed, ['subscribe', 'b', 1]);
 });

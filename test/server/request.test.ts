@@ -61,7 +61,7 @@ describe('requests and replies', () => {
     lost.call('RESPOND', 't');
     caller.call('REQUEST', 't', 1000, 'x');
     heard(lost);
-    lost.exchange?.clear();
+    lost.requests?.clear();
     assert.match(heard(caller), /failed\|:1\|\$13\|RESPONDERLOST/);
     other.call('RESPOND', 't');
     caller.call('REQUEST', 't', 1000, 'x');
@@ -70,7 +70,7 @@ describe('requests and replies', () => {
     assert.equal(caller.call('CANCEL', 3), 1);
     assert.equal(caller.call('CANCEL', 3), 0);
     assert.equal(heard(other), '>2|$6|cancel|:3|');
-    caller.exchange?.clear();
+    caller.requests?.clear();
     assert.equal(heard(other), '>2|$6|cancel|:2|');
   });
 
@@ -162,7 +162,7 @@ describe('requests and replies', () => {
     assert.match(refused('REPLY', 'one', 'LAST', 'x'), /^ERR value is not an integer/);
     assert.match(refused('REPLY', 1, 'PERHAPS', 'x'), /^ERR syntax/);
     assert.match(refused('REPLY', 1, 'LAST'), /^ERR wrong number/);
-    assert.match(refused('REPLY', 1, 'END', 'x'), /^ERR wrong number/);
+    assert.match(refused('REPLY', 1, 'END', 'head', 'x'), /^ERR wrong number/);
     assert.match(refused('REPLY', 1, 'ERROR', 'x'), /^ERR wrong number/);
     assert.equal(session.call('RESPOND', 't'), 'OK');
     assert.match(refused('RESPOND', 't'), /^ERR this connection responds/);

@@ -1,8 +1,8 @@
 /**
  * A whole server inside the test's own process: fast to start, easy to look into.
  */
-import { Config } from '../../src/server/config.ts';
-import type { Logger, LogLevel } from '../../src/server/logger.ts';
+import { Config } from '../../src/server/config/config.ts';
+import type { Logger, LogLevel } from '../../src/server/observability/logger.ts';
 import { RivuletServer } from '../../src/server/rivulet-server.ts';
 import { RespSession } from '../helpers/resp-session.ts';
 

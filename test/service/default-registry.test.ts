@@ -2,16 +2,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { openBroker } from '../../src/broker/open-broker.ts';
-import { REGISTRY_TOPIC } from '../../src/registry/broker.ts';
+import { REGISTRY_TOPIC } from '../../src/registry/broker/broker.ts';
 import { contract, unary } from '../../src/rpc/contract.ts';
 import { createService } from '../../src/service/service.ts';
-import { memoryBacking } from '../conformance/embedded-backing.ts';
+import { memoryFixture } from '../conformance/embedded-fixture.ts';
 
 const Users = contract('users', { UserSrv: { Get: unary<object, { name: string }>() } });
 
 for (const kind of ['an open broker', 'the URL of a broker'] as const) {
   test(`with ${kind} and no registry, services find each other through the broker`, async () => {
-    await using server = await memoryBacking();
+    await using server = await memoryFixture();
     const url = 'memory:default-registry';
     await using shared = kind === 'an open broker' ? await server.open() : await openBroker(url);
     const broker = kind === 'an open broker' ? shared : url;

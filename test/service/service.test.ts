@@ -80,7 +80,7 @@ async function world(transport: string): Promise<World> {
   };
 }
 
-for (const transport of ['local', 'tcp']) {
+for (const transport of ['local', 'tcp', 'grpc', 'ws', 'http']) {
   test(`${transport}: a unary call carries its request, reply and metadata both ways`, async () => {
     await using w = await world(transport);
     const users = w.client.client(Users);
@@ -125,7 +125,9 @@ for (const transport of ['local', 'tcp']) {
     });
     await assert.rejects(w.client.call('nobody', 'A.B'), { code: 'SERVICE_NOT_FOUND', sent: 'no' });
   });
+}
 
+for (const transport of ['local', 'tcp', 'grpc', 'ws']) {
   test(`${transport}: streams in each direction arrive whole and in order`, async () => {
     await using w = await world(transport);
     const users = w.client.client(Users);
@@ -155,7 +157,9 @@ for (const transport of ['local', 'tcp']) {
   test(`${transport}: a deadline ends the call on both sides, and so does the caller's signal`, async () => {
     await using w = await world(transport);
     const users = w.client.client(Users);
-    await assert.rejects(users.UserSrv.Slow(undefined, { timeoutMs: 50 }), { code: 'TIMEOUT' });
+    // The connection is there before the deadline runs, so that it is the handler that is late.
+    await users.UserSrv.GetAccount({ id: 1 });
+    await assert.rejects(users.UserSrv.Slow(undefined, { timeoutMs: 200 }), { code: 'TIMEOUT' });
     const [byDeadline] = w.aborted;
     if (!byDeadline?.aborted) await once(byDeadline as AbortSignal, 'abort');
     const controller = new AbortController();
@@ -182,3 +186,27 @@ for (const transport of ['local', 'tcp']) {
     await w[Symbol.asyncDispose]();
   });
 }
+
+test('a service on every address, or with another one to advertise, says where it can be dialled', async () => {
+  const registry = new MemoryRegistry();
+  const node = async (options: { address: string; advertise?: string }) => {
+    const name = `dialled.${options.advertise === undefined ? 'any' : 'told'}`;
+    const service = createService({ name, registry, args: false, environment: false, ...options });
+    service.handle(contract(name, { S: { M: unary<undefined, string>() } }), {
+      S: { M: () => 'here' },
+    });
+    await service.start();
+    const [record] = await registry.getService(name);
+    return { service, name, node: record?.nodes[0] };
+  };
+  const any = await node({ address: '0.0.0.0:0' });
+  assert.doesNotMatch(any.node?.address ?? '0.0.0.0', /^0\.0\.0\.0/);
+  assert.equal(any.node?.metadata['rivulet.tcp'], any.node?.address);
+  assert.equal(await any.service.call(any.name, 'S.M'), 'here');
+  const told = await node({ address: '127.0.0.1:0', advertise: 'shop.example:4000' });
+  assert.equal(told.node?.address, 'shop.example:4000');
+  assert.equal(told.node?.metadata['rivulet.tcp'], 'shop.example:4000');
+  await any.service.stop();
+  await told.service.stop();
+  await registry.close();
+});

@@ -1,20 +1,26 @@
 /**
- * `npm run simulate [-- --seeds 10000] [--from N] [--seed N]`: many seeds with progress, or one with
- * every step told.
+ * `npm run simulate [-- --seeds 10000] [--from N] [--seed N] [--workflows]`: many seeds with progress, or
+ * one with every step printed; of the engine, or of workflows on it.
  */
 import { parseArgs } from 'node:util';
 import { noEvents, simulate } from './simulation.ts';
+import { noWorkflowEvents, simulateWorkflows } from './workflow-simulation.ts';
 
 const { values } = parseArgs({
   options: {
     seeds: { type: 'string', default: '1000' },
     from: { type: 'string', default: '1' },
     seed: { type: 'string' },
+    workflows: { type: 'boolean', default: false },
   },
 });
-const events = noEvents();
+const engine = noEvents();
+const flows = noWorkflowEvents();
+const events: object = values.workflows ? flows : engine;
+const simulated = (seed: number, trace?: (text: string) => void) =>
+  values.workflows ? simulateWorkflows(seed, flows, trace) : simulate(seed, engine, trace);
 if (values.seed !== undefined) {
-  await simulate(Number(values.seed), events, (text) => process.stdout.write(`${text}\n`));
+  await simulated(Number(values.seed), (text) => process.stdout.write(`${text}\n`));
   process.stdout.write(`seed ${values.seed} holds: ${JSON.stringify(events)}\n`);
 } else {
   const from = Number(values.from);
@@ -23,7 +29,7 @@ if (values.seed !== undefined) {
   let failures = 0;
   for (let seed = from; seed < from + count && failures < 10; seed++) {
     try {
-      await simulate(seed, events);
+      await simulated(seed);
     } catch (error) {
       failures++;
       process.stdout.write(`\nFAILED ${(error as Error).message}\n\n`);
@@ -32,7 +38,7 @@ if (values.seed !== undefined) {
     if (done % 100 !== 0 && done !== count) continue;
     const rate = (done / ((performance.now() - startedAt) / 1000)).toFixed(1);
     process.stdout.write(
-      `${done} of ${count} seeds, ${rate}/s, ${failures} failed; ${events.deeds} deeds, ${events.crashes} crashes\n`,
+      `${done} of ${count} seeds, ${rate}/s, ${failures} failed; ${flows.crashes + engine.crashes} crashes\n`,
     );
   }
   process.stdout.write(`${JSON.stringify(events)}\n`);

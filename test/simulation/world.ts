@@ -5,17 +5,17 @@
  * completes, when a checkpoint takes its next step, where a write fails, the disk fills up, power is
  * lost, a stored bit flips. Nothing else is random, so a seed replays its run to the last step.
  */
-import type { Checkpointer } from '../../src/engine/checkpointer.ts';
+import type { Checkpointer } from '../../src/engine/checkpoint/checkpointer.ts';
 import { Engine } from '../../src/engine/engine.ts';
 import { type DurableEngine, openDurableEngine } from '../../src/engine/open-durable-engine.ts';
-import type { Log, SyncPolicy } from '../../src/storage/log.ts';
-import { MemoryCheckpoint, MemoryCheckpointStore } from '../../src/storage/memory-checkpoint.ts';
-import type { RecoveryReport } from '../../src/storage/recovery.ts';
-import { SimulatedDisk } from '../../src/storage/simulated-disk.ts';
-import { sectionLimits } from '../../src/stream/block-sections.ts';
-import { ManualClock } from '../../src/util/clock.ts';
+import type { Log, SyncPolicy } from '../../src/storage/log/log.ts';
+import type { RecoveryReport } from '../../src/storage/log/recovery.ts';
+import { sectionLimits } from '../../src/stream/block/block-sections.ts';
 import { Random } from '../../src/util/random.ts';
+import { ManualClock } from '../../src/util/time/clock.ts';
 import { type Argument, InProcessSession } from '../helpers/in-process-server.ts';
+import { MemoryCheckpoint, MemoryCheckpointStore } from '../helpers/memory-checkpoint.ts';
+import { SimulatedDisk } from '../helpers/simulated-disk.ts';
 
 export const DIRECTORY = 'data';
 const CAPACITY = 4 * 2 ** 20;
@@ -81,7 +81,10 @@ export class World {
   async squeeze(bytes: number | undefined): Promise<void> {
     this.disk.capacity = CAPACITY;
     if (bytes === undefined) return;
-    const free = await this.disk.finish(this.disk.freeBytes());
+    const free = await this.disk
+      .finish(this.disk.freeBytes())
+      // A fault that was meant for the program.
+      .catch(() => this.disk.finish(this.disk.freeBytes()));
     this.disk.capacity = CAPACITY - free + bytes;
   }
 }
@@ -174,7 +177,7 @@ export class Life {
       case 'committing':
         break;
       case 'settling':
-        if (checkpointer.settle(0)) this.#commit = 'none';
+        if (checkpointer.cleanUp(0)) this.#commit = 'none';
         break;
     }
     return stage;
@@ -210,7 +213,9 @@ export function perform(
   else if (commands.length === 1) session.call(...commands[0]);
   else {
     session.call('MULTI');
+    // `EXEC IFLAST ...` may stand at the end in place of the EXEC that is implied.
+    const isConditional = commands.at(-1)?.[0] === 'EXEC';
     for (const args of commands) session.call(...args);
-    session.call('EXEC');
+    if (!isConditional) session.call('EXEC');
   }
 }

@@ -54,7 +54,7 @@ test('after one failed write of the meta page, reads and the next checkpoint go 
   const flag = join(place.path, 'fail');
   writeFileSync(source, FAILING);
   execFileSync('gcc', ['-shared', '-fPIC', '-o', library, source, '-ldl']);
-  const moduleUrl = new URL('../../src/storage/lmdb-checkpoint.js', import.meta.url).href;
+  const moduleUrl = new URL('../../src/storage/lmdb/lmdb-checkpoint.js', import.meta.url).href;
   const program = `
     import { existsSync, writeFileSync } from 'node:fs';
     const { LmdbCheckpoint } = await import(${JSON.stringify(moduleUrl)});

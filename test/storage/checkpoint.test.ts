@@ -11,9 +11,9 @@ import * as path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { open } from 'lmdb';
 import type { Checkpoint } from '../../src/storage/checkpoint.ts';
-import { LmdbCheckpoint } from '../../src/storage/lmdb-checkpoint.ts';
-import { MemoryCheckpoint, MemoryCheckpointStore } from '../../src/storage/memory-checkpoint.ts';
+import { LmdbCheckpoint } from '../../src/storage/lmdb/lmdb-checkpoint.ts';
 import { Random } from '../../src/util/random.ts';
+import { MemoryCheckpoint, MemoryCheckpointStore } from '../helpers/memory-checkpoint.ts';
 
 let root: string;
 before(async () => {
@@ -175,7 +175,7 @@ test('a large transaction is held back by `saturated` and arrives whole', async 
 
 test('a process killed between slices leaves the last commit', async () => {
   const directory = path.join(root, 'killed');
-  const moduleUrl = new URL('../../src/storage/lmdb-checkpoint.js', import.meta.url).href;
+  const moduleUrl = new URL('../../src/storage/lmdb/lmdb-checkpoint.js', import.meta.url).href;
   const program = `
     const { LmdbCheckpoint } = await import(${JSON.stringify(moduleUrl)});
     const checkpoint = await LmdbCheckpoint.open(${JSON.stringify(directory)});
@@ -209,7 +209,7 @@ test('a process killed between slices leaves the last commit', async () => {
 });
 
 test('an open checkpoint, its thread started or not, does not keep the process alive', async () => {
-  const moduleUrl = new URL('../../src/storage/lmdb-checkpoint.js', import.meta.url).href;
+  const moduleUrl = new URL('../../src/storage/lmdb/lmdb-checkpoint.js', import.meta.url).href;
   const program = `
     const { LmdbCheckpoint } = await import(${JSON.stringify(moduleUrl)});
     const checkpoint = await LmdbCheckpoint.open(${JSON.stringify(path.join(root, 'exit'))});

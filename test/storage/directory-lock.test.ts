@@ -8,7 +8,7 @@ import * as fsp from 'node:fs/promises';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import { after, before, test } from 'node:test';
-import { lockDirectory } from '../../src/storage/directory-lock.ts';
+import { lockDirectory } from '../../src/storage/disk/directory-lock.ts';
 
 let root: string;
 before(async () => {
@@ -16,7 +16,7 @@ before(async () => {
 });
 after(() => fsp.rm(root, { recursive: true }));
 
-const moduleUrl = new URL('../../src/storage/directory-lock.js', import.meta.url).href;
+const moduleUrl = new URL('../../src/storage/disk/directory-lock.js', import.meta.url).href;
 
 /** Another process that takes the lock (or not), says so in one line and stays. */
 async function contender(directory: string): Promise<{ child: ChildProcess; line: string }> {

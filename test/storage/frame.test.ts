@@ -8,6 +8,7 @@ import {
   countZeroSectors,
   FRAME_HEADER,
   frameSize,
+  LOG_FORMAT,
   moveFrame,
   newFrameHeader,
   readFrameHeader,
@@ -17,7 +18,7 @@ import {
   segmentHeader,
   segmentName,
   segmentStart,
-} from '../../src/storage/frame.ts';
+} from '../../src/storage/log/frame.ts';
 import { ByteWriter } from '../../src/util/byte-writer.ts';
 import { Random } from '../../src/util/random.ts';
 
@@ -84,7 +85,7 @@ test('a segment header survives the loss of either copy, not of both', () => {
   for (let at = 0; at < 32; at++) {
     const sector = segmentHeader(start, 123456);
     sector[at] ^= 8;
-    assert.deepEqual(readSegmentHeader(sector), { version: 1, start, salt: 123456 });
+    assert.deepEqual(readSegmentHeader(sector), { version: LOG_FORMAT, start, salt: 123456 });
     sector[256 + at] ^= 8;
     assert.ok(['damaged', 'foreign'].includes(String(readSegmentHeader(sector))));
   }

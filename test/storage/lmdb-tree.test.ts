@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { LmdbCheckpoint } from '../../src/storage/lmdb-checkpoint.ts';
+import { LmdbCheckpoint } from '../../src/storage/lmdb/lmdb-checkpoint.ts';
 import { Random } from '../../src/util/random.ts';
 import { runTool } from '../helpers/children.ts';
 import { temporaryDirectory } from '../helpers/temporary-directory.ts';
@@ -15,7 +15,7 @@ const KEYS = 2500;
 
 /** Opens each directory, reads all of it both ways, and prints what came of it. */
 function reader(directories: readonly string[]): string {
-  const moduleUrl = new URL('../../src/storage/lmdb-checkpoint.js', import.meta.url).href;
+  const moduleUrl = new URL('../../src/storage/lmdb/lmdb-checkpoint.js', import.meta.url).href;
   return `
     const { LmdbCheckpoint } = await import(${JSON.stringify(moduleUrl)});
     const [from, to] = [Buffer.from([1]), Buffer.from([255])];

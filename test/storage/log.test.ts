@@ -3,9 +3,9 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { SimulatedDisk } from '../../src/storage/simulated-disk.ts';
 import type { StorageError } from '../../src/storage/storage-error.ts';
 import { Random } from '../../src/util/random.ts';
+import { SimulatedDisk } from '../helpers/simulated-disk.ts';
 import { assertConsecutive, DIRECTORY, readBack, Writer } from './storage-helpers.ts';
 
 test('records come back in order, with the positions that the log gave them', async () => {
@@ -77,7 +77,7 @@ test('a record much larger than a segment gets a segment of its own, and the buf
   }
   const sizes: number[] = [];
   await disk.finish(
-    import('../../src/storage/recovery.ts').then(({ recoverLog }) =>
+    import('../../src/storage/log/recovery.ts').then(({ recoverLog }) =>
       recoverLog({
         disk,
         directory: DIRECTORY,
@@ -113,6 +113,46 @@ test('truncateBefore removes exactly the segments that end before the position',
   assert.ok(records[0].position > position && records[0].position - position <= 113);
   assert.equal(report.position, writer.log.appended);
   await assert.rejects(readBack(disk, before[1]), { code: 'LOG_MISSING' });
+});
+
+test('a segment whose file is gone counts as removed, and truncation goes on with the next one', async () => {
+  const disk = new SimulatedDisk({ seed: 4 });
+  const writer = new Writer(disk, 4);
+  await writer.open();
+  for (let i = 0; i < 2000; i++) {
+    writer.append(100);
+    if (i % 10 === 0) await disk.finish(writer.log.drain());
+  }
+  await disk.finish(writer.log.drain());
+  const [oldest, second, third] = writer.log.segments;
+  await disk.finish(disk.remove(`${DIRECTORY}/${oldest.name}`));
+  assert.equal(await disk.finish(writer.log.truncateBefore(third.start)), 2);
+  assert.equal(writer.log.segments[0], third);
+  const names = await disk.finish(disk.list(DIRECTORY));
+  assert.equal(names.includes(second.name), false);
+});
+
+test('two truncations at once remove each segment once, and one that fails is tried again', async () => {
+  const disk = new SimulatedDisk({ seed: 4 });
+  const writer = new Writer(disk, 4);
+  await writer.open();
+  for (let i = 0; i < 2000; i++) {
+    writer.append(100);
+    if (i % 10 === 0) await disk.finish(writer.log.drain());
+  }
+  await disk.finish(writer.log.drain());
+  const before = [...writer.log.segments];
+  disk.failNext('remove', 'EIO');
+  await assert.rejects(disk.finish(writer.log.truncateBefore(before[3].start)), { code: 'EIO' });
+  assert.deepEqual(writer.log.segments, before, 'in their order');
+  await disk.finish(
+    Promise.all([
+      writer.log.truncateBefore(before[2].start),
+      writer.log.truncateBefore(before[3].start),
+    ]),
+  );
+  assert.deepEqual(writer.log.segments, before.slice(3));
+  await readBack(disk, before[3].start);
 });
 
 test('a segment too small for its first frame is replaced, and truncation copes with it', async () => {
@@ -299,6 +339,32 @@ test('a log starts on a full disk, refuses, and takes records when there is room
   await disk.finish(writer.log.drain());
 });
 
+test('a log that starts takes nothing of the reserve, but a frame that was promised room may', async () => {
+  const reserveBytes = 64 * 1024;
+  const disk = new SimulatedDisk({ seed: 13, capacity: reserveBytes + 2 * 1024 });
+  const writer = new Writer(disk, 13, { reserveBytes });
+  await writer.open();
+  await disk.settle();
+  assert.equal(writer.log.refusal, 'No space left on device');
+  assert.ok((await disk.finish(disk.freeBytes())) >= reserveBytes, 'the reserve is whole');
+  disk.capacity = reserveBytes + 256 * 1024;
+  writer.clock.advance(1100);
+  writer.log.tick();
+  await disk.settle();
+  writer.clock.advance(1100);
+  writer.log.tick();
+  await disk.settle();
+  assert.equal(writer.log.refusal, null);
+  // Accepted, and then another program takes the room.
+  assert.equal(writer.log.refusalFor(60_000), null);
+  writer.append(60_000);
+  const free = await disk.finish(disk.freeBytes());
+  disk.capacity = reserveBytes + 256 * 1024 - free + reserveBytes + 4096;
+  await disk.finish(writer.log.drain());
+  assert.equal(writer.log.durable, writer.log.appended);
+  assert.ok((await disk.finish(disk.freeBytes())) < reserveBytes, 'some of the reserve is taken');
+});
+
 test('the next segment is filled in step with the one in use, and is ready before that is full', async () => {
   const disk = new SimulatedDisk({ seed: 11 });
   const MiB = 1024 * 1024;
@@ -428,7 +494,7 @@ test('a growing frame is cut between units, never within one', async () => {
   assert.ok(writer.log.frames >= 5, `${writer.log.frames} frames`);
   let positions = 0;
   for (const { name, start } of writer.log.segments) {
-    const { SegmentReader } = await import('../../src/storage/segment-reader.ts');
+    const { SegmentReader } = await import('../../src/storage/log/segment-reader.ts');
     const reader = await disk.finish(SegmentReader.open(disk, DIRECTORY, name, start));
     while ((await disk.finish(reader.find(() => true))) === 'frame') {
       assert.ok(ends.has(reader.header.position), 'a frame begins where a unit does');

@@ -4,10 +4,17 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { FRAME_HEADER, SECTOR, segmentHeader, segmentName } from '../../src/storage/frame.ts';
-import type { SyncPolicy } from '../../src/storage/log.ts';
-import { SimulatedDisk } from '../../src/storage/simulated-disk.ts';
+import {
+  FRAME_HEADER,
+  LOG_FORMAT,
+  SECTOR,
+  segmentHeader,
+  segmentName,
+} from '../../src/storage/log/frame.ts';
+import type { SyncPolicy } from '../../src/storage/log/log.ts';
+import { recoverLog } from '../../src/storage/log/recovery.ts';
 import { Random } from '../../src/util/random.ts';
+import { SimulatedDisk } from '../helpers/simulated-disk.ts';
 import { assertConsecutive, DIRECTORY, readBack, Writer } from './storage-helpers.ts';
 
 const SEEDS = Number(process.env.STORAGE_SEEDS ?? 150);
@@ -274,7 +281,7 @@ test('foreign and newer files are refused, each with its own code', async () => 
   await put(segmentName(0), segmentHeader(5, 1));
   await assert.rejects(readBack(disk), { code: 'FOREIGN_FILE', message: /renamed/ });
   const header = segmentHeader(0, 1);
-  header[8] = 2;
+  header[8] = LOG_FORMAT + 1;
   header[256] = 0;
   await put(segmentName(0), header);
   await assert.rejects(readBack(disk), { code: 'LOG_DAMAGED' }, 'the checksum comes first');
@@ -309,4 +316,41 @@ test('a log that ends before its checkpoint goes on at the checkpoint', async ()
   await disk.finish(writer.log.close());
   const after = await readBack(disk, position + 1000);
   assert.equal(after.records.length, 1);
+});
+
+test('progress of a replay rises from 0 to the bytes of the segments from the checkpoint on', async () => {
+  const disk = new SimulatedDisk({ seed: 31 });
+  const writer = new Writer(disk, 31);
+  await writer.open();
+  for (let i = 0; i < 1500; i++) {
+    writer.append(100);
+    if (i % 10 === 0) await disk.finish(writer.log.drain());
+  }
+  await disk.finish(writer.log.close());
+  const { segments } = writer.log;
+  assert.ok(segments.length > 3);
+  for (const skipped of [0, 2]) {
+    const calls: [number, number][] = [];
+    await disk.finish(
+      recoverLog({
+        disk,
+        directory: DIRECTORY,
+        from: segments[skipped].start,
+        visit() {},
+        onProgress: (read, total) => calls.push([read, total]),
+      }),
+    );
+    let expected = 0;
+    for (const { name } of segments.slice(skipped)) {
+      expected += disk.contents(`${DIRECTORY}/${name}`).length;
+    }
+    assert.ok(calls.length > 100);
+    let before = 0;
+    for (const [read, total] of calls) {
+      assert.equal(total, expected);
+      assert.ok(read > before && read <= total, `${before} ${read} ${total}`);
+      before = read;
+    }
+    assert.ok(expected - before <= 1024, `${before} of ${expected} at the end`);
+  }
 });

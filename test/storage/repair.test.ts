@@ -4,8 +4,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { describeInspection, inspect, salvage } from '../../src/storage/repair.ts';
-import { SimulatedDisk } from '../../src/storage/simulated-disk.ts';
 import { Random } from '../../src/util/random.ts';
+import { SimulatedDisk } from '../helpers/simulated-disk.ts';
 import { DIRECTORY, readBack, Writer } from './storage-helpers.ts';
 
 /** Records 0 to 59 in three to a frame and several segments; every third has only zeros. */

@@ -3,11 +3,11 @@
  * which of them were acknowledged, crashes, and reads back.
  */
 import assert from 'node:assert/strict';
-import { Log, type LogOptions } from '../../src/storage/log.ts';
-import { type RecoveryReport, recoverLog } from '../../src/storage/recovery.ts';
-import type { SimulatedDisk } from '../../src/storage/simulated-disk.ts';
-import { ManualClock } from '../../src/util/clock.ts';
+import { Log, type LogOptions } from '../../src/storage/log/log.ts';
+import { type RecoveryReport, recoverLog } from '../../src/storage/log/recovery.ts';
 import { Random } from '../../src/util/random.ts';
+import { ManualClock } from '../../src/util/time/clock.ts';
+import type { SimulatedDisk } from '../helpers/simulated-disk.ts';
 
 export const DIRECTORY = 'data';
 

@@ -6,14 +6,14 @@ import * as fsp from 'node:fs/promises';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import { after, before, test } from 'node:test';
-import { lockDirectory } from '../../src/storage/directory-lock.ts';
-import { LmdbCheckpoint } from '../../src/storage/lmdb-checkpoint.ts';
-import { MemoryCheckpoint, MemoryCheckpointStore } from '../../src/storage/memory-checkpoint.ts';
-import { realDisk } from '../../src/storage/real-disk.ts';
-import { SimulatedDisk } from '../../src/storage/simulated-disk.ts';
+import { lockDirectory } from '../../src/storage/disk/directory-lock.ts';
+import { realDisk } from '../../src/storage/disk/real-disk.ts';
+import { LmdbCheckpoint } from '../../src/storage/lmdb/lmdb-checkpoint.ts';
 import { openStore, type Store, type StoreOptions } from '../../src/storage/store.ts';
-import { ManualClock } from '../../src/util/clock.ts';
 import { Random } from '../../src/util/random.ts';
+import { ManualClock } from '../../src/util/time/clock.ts';
+import { MemoryCheckpoint, MemoryCheckpointStore } from '../helpers/memory-checkpoint.ts';
+import { SimulatedDisk } from '../helpers/simulated-disk.ts';
 
 let root: string;
 before(async () => {

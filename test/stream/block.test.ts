@@ -4,11 +4,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { Block } from '../../src/stream/block.ts';
-import { BlockCursor } from '../../src/stream/block-cursor.ts';
-import { makeGrowable, writeEntry, writeFields } from '../../src/stream/block-writer.ts';
-import { ChunkStore } from '../../src/stream/chunk-store.ts';
-import { TOMBSTONE } from '../../src/stream/entry-format.ts';
+import { Block } from '../../src/stream/block/block.ts';
+import { BlockCursor } from '../../src/stream/block/block-cursor.ts';
+import { makeGrowable, writeEntry, writeFields } from '../../src/stream/block/block-writer.ts';
+import { ChunkStore } from '../../src/stream/block/chunk-store.ts';
+import { TOMBSTONE } from '../../src/stream/block/entry-format.ts';
 import { Stream } from '../../src/stream/stream.ts';
 import { StreamId } from '../../src/stream/stream-id.ts';
 import { Arguments } from '../../src/util/arguments.ts';
@@ -45,7 +45,7 @@ function blockOf(list: Entries): Block {
   cursor.attach(block);
   for (const { dead } of list) {
     cursor.next();
-    if (dead) block.bury(cursor.headerAt, cursor.bodyEnd - cursor.bodyAt);
+    if (dead) block.markDeleted(cursor.headerAt, cursor.bodyEnd - cursor.bodyAt);
   }
   return block;
 }

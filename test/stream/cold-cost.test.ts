@@ -4,8 +4,8 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Block } from '../../src/stream/block.ts';
-import type { ColdBlocks } from '../../src/stream/cold-blocks.ts';
+import { Block } from '../../src/stream/block/block.ts';
+import type { ColdBlocks } from '../../src/stream/block/cold-blocks.ts';
 import { Stream } from '../../src/stream/stream.ts';
 import { StreamId } from '../../src/stream/stream-id.ts';
 import { StreamIterator } from '../../src/stream/stream-iterator.ts';
@@ -126,6 +126,18 @@ function ids(stream: Stream): string[] {
   while (iterator.next()) found.push(iterator.id.toString());
   return found;
 }
+
+test('a block in memory at the head makes a trim read its section, and not those behind it', () => {
+  for (const count of [20_000, 80_000]) {
+    const { stream, store } = cold(count);
+    assert.ok(stream.remove(StreamId.of(5)));
+    const asked = store.during(() => {
+      assert.equal(trim(stream, maxlen(count / 5)), (count / 5) * 4 - 1);
+    });
+    assert.ok(asked <= 2 * SECTION + 6, `${asked} look-ups for ${count} entries`);
+    assert.equal(stream.length, count / 5);
+  }
+});
 
 for (const [how, make] of [
   ['after a restart', cold],

@@ -8,7 +8,7 @@ import {
   int64ElementBytes,
   integerElementBytes,
   stringElementBytes,
-} from '../../src/stream/listpack-size.ts';
+} from '../../src/stream/block/listpack-size.ts';
 
 /** listpack.c in words: encoding and data, then as many bytes as the length of those takes. */
 function naiveBytes(text: string): number {

@@ -8,7 +8,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { after, before, describe, test } from 'node:test';
 import { Redis } from 'ioredis';
-import type { NodeLimits } from '../../src/stream/node-limits.ts';
+import type { NodeLimits } from '../../src/stream/block/node-limits.ts';
 import { Stream } from '../../src/stream/stream.ts';
 import { StreamId } from '../../src/stream/stream-id.ts';
 import { TrimRule, trim } from '../../src/stream/trim.ts';

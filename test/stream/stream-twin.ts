@@ -3,8 +3,8 @@
  * of blocks in a plain map, with the overlay rules that the engine's checkpointer follows.
  */
 import assert from 'node:assert/strict';
-import { Block } from '../../src/stream/block.ts';
-import type { ColdBlocks } from '../../src/stream/cold-blocks.ts';
+import { Block } from '../../src/stream/block/block.ts';
+import type { ColdBlocks } from '../../src/stream/block/cold-blocks.ts';
 import type { Stream } from '../../src/stream/stream.ts';
 import { StreamId } from '../../src/stream/stream-id.ts';
 import { StreamIterator } from '../../src/stream/stream-iterator.ts';

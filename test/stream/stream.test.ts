@@ -4,12 +4,12 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { Block } from '../../src/stream/block.ts';
-import { BlockCursor } from '../../src/stream/block-cursor.ts';
-import { sectionLimits } from '../../src/stream/block-sections.ts';
-import { stretchLimits } from '../../src/stream/block-steps.ts';
-import { noColdBlocks } from '../../src/stream/cold-blocks.ts';
-import type { NodeLimits } from '../../src/stream/node-limits.ts';
+import { Block } from '../../src/stream/block/block.ts';
+import { BlockCursor } from '../../src/stream/block/block-cursor.ts';
+import { sectionLimits } from '../../src/stream/block/block-sections.ts';
+import { stretchLimits } from '../../src/stream/block/block-steps.ts';
+import { noColdBlocks } from '../../src/stream/block/cold-blocks.ts';
+import type { NodeLimits } from '../../src/stream/block/node-limits.ts';
 import { Stream } from '../../src/stream/stream.ts';
 import { StreamId } from '../../src/stream/stream-id.ts';
 import { StreamIterator } from '../../src/stream/stream-iterator.ts';

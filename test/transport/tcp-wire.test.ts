@@ -6,8 +6,8 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { test } from 'node:test';
-import { TcpTransport } from '../../src/transport/tcp.ts';
-import { readFailure } from '../../src/transport/tcp-client.ts';
+import { TcpTransport } from '../../src/transport/tcp/tcp.ts';
+import { readFailure } from '../../src/transport/tcp/tcp-client.ts';
 import {
   Frame,
   FrameReader,
@@ -15,7 +15,7 @@ import {
   FrameWriter,
   MAX_FRAME,
   PREFACE,
-} from '../../src/transport/tcp-frame.ts';
+} from '../../src/transport/tcp/tcp-frame.ts';
 import { type IncomingCall, NO_METADATA } from '../../src/transport/transport.ts';
 
 /** A listener that echoes unary bodies and collects the streams that reach it. */
@@ -57,6 +57,12 @@ class RawPeer {
       this.#isClosed = true;
       this.#wake?.();
     });
+  }
+
+  /** Whether it reads what comes. */
+  reads(on: boolean): void {
+    if (on) this.#socket.resume();
+    else this.#socket.pause();
   }
 
   raw(bytes: string | Uint8Array): void {
@@ -328,4 +334,73 @@ test('a connection that never says who it is is closed, and the listener closes 
   await once(silent, 'connect');
   silent.on('error', () => {});
   await listening.close();
+});
+
+test('a peer that does not read its replies is not read, and gets each of them once it reads', async () => {
+  const calls = 200;
+  const body = Buffer.alloc(1024 * 1024);
+  let handled = 0;
+  const listening = await new TcpTransport().listen({
+    address: '127.0.0.1:0',
+    nodeId: 'node',
+    handler(call) {
+      handled++;
+      call.reply({ contentType: call.contentType, metadata: NO_METADATA, body });
+    },
+  });
+  const peer = new RawPeer(listening.address);
+  peer.greet();
+  await peer.next(Frame.HELLO);
+  peer.reads(false);
+  for (let call = 0; call < calls; call++) peer.open(1 + 2 * call);
+  const other = new RawPeer(listening.address);
+  other.greet();
+  for (let call = 0; call < 20; call++) {
+    other.open(1 + 2 * call);
+    await other.next(Frame.REPLY);
+  }
+  // 16 MiB wait in the server, and a few in the buffers of the two sockets.
+  assert.ok(handled < 20 + calls / 2, `${handled} replies of 1 MiB were made`);
+  peer.reads(true);
+  for (let call = 0; call < calls; call++) {
+    assert.equal((await peer.next(Frame.REPLY))?.stream, 1 + 2 * call);
+  }
+  peer.destroy();
+  other.destroy();
+  await listening.close();
+});
+
+test('a frame that cannot be written leaves no trace, nor do the names that it told', () => {
+  const writer = new FrameWriter();
+  const frames: [stream: number, name: string][] = [];
+  const splitter = new FrameSplitter(new FrameReader(), (frame) => {
+    frames.push([frame.stream, frame.name()]);
+  });
+  writer.begin(Frame.OPEN, 1);
+  writer.name('first');
+  writer.end();
+  writer.begin(Frame.OPEN, 3);
+  writer.name('dropped');
+  assert.throws(() => writer.name('n'.repeat(1025)), { code: 'INVALID_ARGUMENT' });
+  writer.begin(Frame.OPEN, 5);
+  writer.name('dropped, too');
+  assert.throws(() => writer.end(Buffer.alloc(MAX_FRAME)), { code: 'BODY_TOO_LARGE' });
+  for (const [stream, name] of [
+    [7, 'second'],
+    [9, 'dropped'],
+    [11, 'second'],
+  ] as const) {
+    writer.begin(Frame.OPEN, stream);
+    writer.name(name);
+    writer.end();
+  }
+  writer.begin(Frame.OPEN, 13);
+  writer.name('never ended');
+  for (const chunk of writer.take()) splitter.push(Buffer.from(chunk));
+  assert.deepEqual(frames, [
+    [1, 'first'],
+    [7, 'second'],
+    [9, 'dropped'],
+    [11, 'second'],
+  ]);
 });

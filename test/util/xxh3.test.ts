@@ -43,6 +43,9 @@ const HASHES: readonly (readonly [length: number, hash: string])[] = [
   [5000, '80b0120fc87dbf6e'],
   [10240, 'ebe1a9d959f8173d'],
   [100000, 'a17aee0fec64d284'],
+  [126976, '19f7261be65c40ed'],
+  [126977, '251d9106e67bad9d'],
+  [300000, '71be5eb7dcd8cefe'],
 ];
 
 /** A linear congruential generator's upper bytes. */

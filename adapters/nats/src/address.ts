@@ -1,17 +1,17 @@
 /**
- * What an address says: `nats://user:password@host:4222`, `nats://token@host`, `tls://...`.
+ * Parses addresses: `nats://user:password@host:4222`, `nats://token@host`, `tls://...`.
  *
- * Invariant: an error about an address names the scheme at most. Where it cannot be taken apart, any
- * part of it may be a secret.
+ * Invariant: an error about an address shows at most its scheme: in an address that cannot be parsed, any
+ * part may be a secret.
  */
-import { RivuletError } from 'rivulet';
+import { RivuletError } from 'rivulet/adapter';
 
 const DEFAULT_PORT = '4222';
 
 export interface Address {
-  /** `host:port`, as nats.js takes it. */
+  /** `host:port`, for nats.js. */
   readonly host: string;
-  /** As people may see it. */
+  /** Without credentials, for logs and errors. */
   readonly shown: string;
   readonly credentials: {
     readonly user?: string;

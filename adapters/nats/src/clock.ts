@@ -1,13 +1,13 @@
 /**
- * The server's clock, as this client can know it.
+ * The server's clock, as this client can measure it.
  *
- * A message that the server stores gets the server's time. Between two such samples time is measured
- * by the client's monotonic clock, so neither a client's wrong clock nor a step of it changes when a
- * delayed message is due. Invariant: `now()` is never ahead of the server's clock and behind it by at
- * most the time that a sample took, so no message comes too early.
- * Cost: two exchanges each `SAMPLE_EVERY_MS`, only while delayed messages are looked at.
+ * The server stamps each message that it stores. A sample stores one and reads its time. Between samples
+ * the client's monotonic clock counts, so neither a wrong client clock nor a step of it changes when a
+ * delayed message is due. Invariant: `now()` is never ahead of the server's clock, and behind it by at
+ * most the time that a sample took, so no message is delivered too early.
+ * Cost: two requests each minute, only while delayed messages are checked.
  */
-import type { Scheduler } from 'rivulet';
+import type { Scheduler } from 'rivulet/adapter';
 import type { Link } from './link.ts';
 import { CLOCK_SUBJECT } from './names.ts';
 import type { Streams } from './streams.ts';
@@ -29,7 +29,7 @@ export class ServerClock {
     this.#scheduler = scheduler;
   }
 
-  /** Unix time in milliseconds, by the server. Rejects while the server cannot be asked at all. */
+  /** Unix time in ms on the server's clock. Rejects if no sample could be taken yet. */
   async now(): Promise<number> {
     if (this.#scheduler.monotonic() - this.#sampledAt > SAMPLE_EVERY_MS) {
       this.#sampling ??= this.#sample().finally(() => {
@@ -42,8 +42,8 @@ export class ServerClock {
     return this.#scheduler.monotonic() + this.#offset;
   }
 
-  /** Another server may answer now, or the same one with another clock. */
-  doubt(): void {
+  /** After a reconnect: the server may be another one, or have another clock. */
+  invalidate(): void {
     if (this.#sampledAt !== Number.NEGATIVE_INFINITY) this.#sampledAt = -SAMPLE_EVERY_MS * 2;
   }
 
@@ -54,11 +54,11 @@ export class ServerClock {
     const { streams } = this.#link.jsm;
     let stored = await streams.getMessage(stream, { seq }).catch(() => null);
     if (stored === null) {
-      // Another client has asked meanwhile: its message has replaced ours.
+      // Another client has taken a sample meanwhile: its message has replaced this one.
       stored = await streams.getMessage(stream, { last_by_subj: CLOCK_SUBJECT });
       ended = this.#scheduler.monotonic();
     }
-    if (stored === null) throw new Error('the stream of leads has lost its clock');
+    if (stored === null) throw new Error('the stream of leases has no message of the clock');
     this.#offset = stored.time.getTime() - ended;
     this.#sampledAt = ended;
   }

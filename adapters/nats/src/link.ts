@@ -1,9 +1,9 @@
 /**
- * The connection and JetStream on it.
+ * The connection to NATS, and JetStream on it.
  *
- * nats.js reconnects by itself and resubscribes; here it is watched. Invariants: while there is no
- * connection, a call fails with NOT_CONNECTED at once instead of filling a buffer, so that waiting
- * and its bounds are the caller's. A silent connection is cut by pings within three `PING_MS`.
+ * nats.js reconnects and resubscribes; this module watches it. Invariants: without a connection a call
+ * fails with NOT_CONNECTED at once and fills no buffer; callers decide how long they wait. Pings end a
+ * silent connection within three times `PING_MS`.
  */
 import {
   type JetStreamClient,
@@ -25,13 +25,13 @@ import {
   pause,
   RivuletError,
   withoutPassword,
-} from 'rivulet';
+} from 'rivulet/adapter';
 import { readAddress } from './address.ts';
-import { certificateFault, toRivulet } from './failures.ts';
+import { certificateFault, toRivulet } from './errors.ts';
 
 const PING_MS = 2000;
 const REQUEST_MS = 4000;
-/** How long the nodes of a cluster may take to learn of a responder. */
+/** The longest wait for a cluster's nodes to learn of a responder. */
 const SPREAD_MS = 2000;
 const OLDEST: readonly [number, number] = [2, 9];
 
@@ -46,7 +46,7 @@ export class Link {
   #jsm: JetStreamManager | null = null;
   #connected = false;
   #closed = false;
-  /** Dials since the connection was lost, and the least time between two to the same server. */
+  /** Attempts to connect since the connection was lost, and the wait between two to one server. */
   #attempts = 0;
   #waitMs = 0;
 
@@ -97,7 +97,7 @@ export class Link {
     return () => this.#onLost.delete(listener);
   }
 
-  /** The server does not let this user publish to a subject. */
+  /** Calls the listener when the server forbids this user to publish to a subject. */
   onRefused(listener: (subject: string, error: RivuletError) => void): () => void {
     this.#onRefused.add(listener);
     return () => this.#onRefused.delete(listener);
@@ -116,7 +116,7 @@ export class Link {
         return;
       } catch (error) {
         const known = toRivulet(error);
-        // A cluster that has just started elects its leader.
+        // A cluster that has just started has not elected its leader yet.
         if (known.code !== 'NOT_CONNECTED') throw known;
         if (signal.aborted) {
           const text = `JetStream at ${withoutPassword(nc.getServer())} does not answer: is it enabled?`;
@@ -127,7 +127,7 @@ export class Link {
     }
   }
 
-  /** A call whose failure is told in our codes. */
+  /** Runs `work` and translates the errors of nats.js. */
   async try<T>(work: () => Promise<T>): Promise<T> {
     try {
       return await work();
@@ -137,9 +137,9 @@ export class Link {
   }
 
   /**
-   * Resolves once each node of the cluster that can be reached delivers to this subject, which answers
-   * requests; after `SPREAD_MS` at the latest. One node learns from another what it subscribes to, and
-   * a client of the other is refused until then.
+   * Resolves once each node of the cluster that can be reached delivers to this subject, whose subscriber
+   * replies to requests; after `SPREAD_MS` at the latest. Until a node has learned of the subscription,
+   * requests of its clients fail.
    */
   async knownEverywhere(subject: string): Promise<void> {
     const { nc } = this;
@@ -154,7 +154,7 @@ export class Link {
   async #knownAt(node: string, subject: string, end: number): Promise<void> {
     const { scheduler } = this.#options;
     const settings = { ...this.#settings(), reconnect: false, timeout: SPREAD_MS };
-    // A node that is down has no clients that could be refused.
+    // A node that cannot be reached has no clients.
     const other = await connect({ ...settings, servers: [node] }).catch(() => null);
     if (other === null) return;
     try {
@@ -176,7 +176,7 @@ export class Link {
     const nc = this.#nc;
     if (nc === null || nc === this.#options.client?.connection) return;
     if (this.#connected) {
-      // Acknowledgements that were just written are on their way once the server has answered.
+      // After the flush the server has received the acknowledgements that were written before.
       await Promise.race([nc.flush(), pause(this.#options.scheduler, 1000)]).catch(() => {});
     }
     this.#connected = false;
@@ -211,13 +211,13 @@ export class Link {
       servers: [...this.#hosts],
       reconnect: true,
       maxReconnectAttempts: -1,
-      // Asked whenever nats.js looks whether it is time to dial, so it must not grow by being asked.
+      // nats.js calls this more than once per attempt, so it must not count the calls.
       reconnectDelayHandler: () => this.#waitMs,
       ...this.#settings(),
     });
   }
 
-  /** Of every connection: this client's, and those that look whether other nodes know of it. */
+  /** The options of every connection: this client's, and those to the other nodes of a cluster. */
   #settings(): ConnectionOptions {
     const { addresses, clientName, connectTimeoutMs, client } = this.#options;
     const [first] = addresses;
@@ -264,7 +264,7 @@ export class Link {
         this.#refused(status.error);
       }
     }
-    if (!this.#closed) this.#lost('the connection to NATS was closed for good');
+    if (!this.#closed) this.#lost('the connection to NATS was closed and is not opened again');
   }
 
   #refused(cause: Error): void {

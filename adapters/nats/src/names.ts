@@ -1,33 +1,33 @@
 /**
- * Names of streams, consumers and our own subjects.
+ * Names of streams, consumers and this adapter's own subjects.
  *
- * A topic is a subject. Its stream may not have a dot in its name, nor may a consumer: dots become
- * `_`, everything else that is not a letter, digit or `-` becomes `=` and its bytes in hex, so that
- * different names stay different. Invariant: at most 200 bytes; what would be longer ends in `=h` and a
- * hash, which no shorter name contains.
+ * A topic is a subject. Names of streams and consumers may not contain a dot: a dot becomes `_`, and any
+ * other character except letters, digits and `-` becomes `=` and its bytes in hex. So different
+ * names stay different. Invariant: a name has at most 200 bytes; a longer one ends in `=h` and a hash,
+ * which no shorter name contains.
  */
 import { createHash } from 'node:crypto';
-import { RivuletError } from 'rivulet';
+import { RivuletError } from 'rivulet/adapter';
 
-const MOST_BYTES = 200;
+const MAX_BYTES = 200;
 
 export const TOPIC_STREAM = 'RIVULET-T-';
 export const SCHEDULE_STREAM = 'RIVULET-DELAYED';
 export const LEAD_STREAM = 'RIVULET-LEAD';
-/** Subjects of ours begin with this; topics may not. */
-const OURS = '_rivulet.';
-export const LEAD_SUBJECTS = `${OURS}lead.*.*`;
-/** The clock's subject in the stream of leads: no topic and no group is written like this. */
-export const CLOCK_SUBJECT = `${OURS}lead.=clock.=now`;
+/** The prefix of this adapter's own subjects. Topics may not begin with it, but for those of Rivulet. */
+const PREFIX = '_rivulet.';
+export const LEAD_SUBJECTS = `${PREFIX}lead.*.*`;
+/** The clock's subject in the stream of leases. No encoded topic or group looks like this. */
+export const CLOCK_SUBJECT = `${PREFIX}lead.=clock.=now`;
 export const ATTEMPT_STREAM = 'RIVULET-ATTEMPTS';
-export const ATTEMPT_SUBJECTS = `${OURS}attempts.*.*.*`;
-export const SCHEDULE_SUBJECTS = `${OURS}delayed.*`;
+export const ATTEMPT_SUBJECTS = `${PREFIX}attempts.*.*.*`;
+export const SCHEDULE_SUBJECTS = `${PREFIX}delayed.*`;
 
 export function streamOf(topic: string): string {
   return `${TOPIC_STREAM}${encode(topic)}`;
 }
 
-/** The topic of a stream of ours; null when its name does not say it, for its length or otherwise. */
+/** The topic of a stream; null if the name was too long to contain it, or is another program's. */
 export function topicOf(stream: string): string | null {
   const topic = stream
     .slice(TOPIC_STREAM.length)
@@ -38,9 +38,9 @@ export function topicOf(stream: string): string | null {
   return streamOf(topic) === stream ? topic : null;
 }
 
-/** Where the delayed messages of a topic wait. */
+/** The subject of a topic's delayed messages. */
 export function scheduleSubject(topic: string): string {
-  return `${OURS}delayed.${encode(topic)}`;
+  return `${PREFIX}delayed.${encode(topic)}`;
 }
 
 export function consumerOf(group: string): string {
@@ -48,34 +48,37 @@ export function consumerOf(group: string): string {
 }
 
 export function leadSubject(topic: string, group: string): string {
-  return `${OURS}lead.${encode(topic)}.${encode(group)}`;
+  return `${PREFIX}lead.${encode(topic)}.${encode(group)}`;
 }
 
 export function attemptSubject(of: { topic: string; group: string; sequence: number }): string {
-  return `${OURS}attempts.${encode(of.topic)}.${encode(of.group)}.${of.sequence}`;
+  return `${PREFIX}attempts.${encode(of.topic)}.${encode(of.group)}.${of.sequence}`;
 }
 
 export function requestSubject(topic: string): string {
-  return `${OURS}request.${topic}`;
+  return `${PREFIX}request.${topic}`;
 }
 
 export function cancelSubject(topic: string): string {
-  return `${OURS}cancel.${topic}`;
+  return `${PREFIX}cancel.${topic}`;
 }
 
 export function inboxSubject(name: string): string {
-  return `${OURS}inbox.${name}`;
+  return `${PREFIX}inbox.${name}`;
 }
 
-/** Answered while a responder of the process with this inbox is being announced to a cluster. */
+/** Replies come from here while the nodes of a cluster learn of a responder of this inbox's process. */
 export function readySubject(inbox: string): string {
-  return inbox.replace(`${OURS}inbox.`, `${OURS}ready.`);
+  return inbox.replace(`${PREFIX}inbox.`, `${PREFIX}ready.`);
 }
 
-/** What the server keeps for itself, and we. */
+/** Rivulet's own topics, on every broker; no subject of this adapter has such a name. */
+const OWN_TOPICS = /^_rivulet\.(audit|spans)$/;
+
+/** Refuses topics that the server or this adapter reserves. */
 export function refuseReserved(topic: string): void {
-  if (!/^(\$|_INBOX\.|_rivulet\.|_R_\.)/.test(topic)) return;
-  const text = `topic ${JSON.stringify(topic)}: NATS keeps names that begin like this for itself`;
+  if (OWN_TOPICS.test(topic) || !/^(\$|_INBOX\.|_rivulet\.|_R_\.)/.test(topic)) return;
+  const text = `topic ${JSON.stringify(topic)} begins with a name that NATS or this adapter reserves`;
   throw new RivuletError('TOPIC_ILLEGAL', text);
 }
 
@@ -85,7 +88,7 @@ function encode(name: string): string {
       ? '_'
       : [...Buffer.from(letter)].map((byte) => `=${byte.toString(16).padStart(2, '0')}`).join(''),
   );
-  if (encoded.length <= MOST_BYTES) return encoded;
+  if (encoded.length <= MAX_BYTES) return encoded;
   const hash = createHash('sha256').update(name).digest('hex').slice(0, 32);
-  return `${encoded.slice(0, MOST_BYTES - 34)}=h${hash}`;
+  return `${encoded.slice(0, MAX_BYTES - 34)}=h${hash}`;
 }

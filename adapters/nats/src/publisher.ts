@@ -1,20 +1,20 @@
 /**
- * Publishing into JetStream: a message asks for its stream's acknowledgement, on one inbox for all.
+ * Publishing into JetStream: a stream acknowledges each message, on one inbox for all.
  *
- * Invariants: a publish resolves when its stream has stored it, or fails within `ANSWER_MS`; when
- * the connection goes, everything unanswered fails with a retryable error, and its id makes the next
- * try harmless. Cost: one promise and one entry per message in flight and one timer for all;
- * nats.js's own request makes three errors with their stacks for each.
+ * Invariants: a publish resolves once its stream has stored it, or fails within `ACK_MS`. When the
+ * connection is lost, every unacknowledged publish fails with a retryable error; its id prevents that
+ * the next try stores it twice. Cost: one promise and one map entry per message in flight, and one timer
+ * for all. The request of nats.js creates three errors with their stacks for each.
  */
 import { createInbox, type Msg, type MsgHdrs, type Subscription } from '@nats-io/transport-node';
-import { type Receipt, RivuletError, type Scheduler } from 'rivulet';
-import { refusal, toRivulet } from './failures.ts';
+import { type Receipt, RivuletError, type Scheduler } from 'rivulet/adapter';
+import { refusal, toRivulet } from './errors.ts';
 import type { Link } from './link.ts';
 
-const ANSWER_MS = 4000;
+const ACK_MS = 4000;
 const NO_RESPONDERS = 503;
 
-interface Unanswered {
+interface Unacknowledged {
   readonly subject: string;
   readonly since: number;
   readonly resolve: (receipt: Receipt) => void;
@@ -25,8 +25,8 @@ export class Publisher {
   readonly #link: Link;
   readonly #scheduler: Scheduler;
   readonly #inbox = `${createInbox()}.`;
-  /** In the order they were sent, which is the order of their deadlines. */
-  readonly #unanswered = new Map<string, Unanswered>();
+  /** In the order in which they were sent, which is the order of their deadlines. */
+  readonly #unacknowledged = new Map<string, Unacknowledged>();
   readonly #unwatch: readonly (() => void)[];
   #subscription: Subscription | null = null;
   #number = 0;
@@ -47,14 +47,14 @@ export class Publisher {
       this.#listen();
       const token = (this.#number++).toString(36);
       const since = this.#scheduler.monotonic();
-      this.#unanswered.set(token, { subject, since, resolve, reject });
+      this.#unacknowledged.set(token, { subject, since, resolve, reject });
       try {
         nc.publish(subject, payload, { headers, reply: `${this.#inbox}${token}` });
       } catch (error) {
-        this.#unanswered.delete(token);
+        this.#unacknowledged.delete(token);
         throw toRivulet(error);
       }
-      this.#cancelSweep ??= this.#scheduler.after(ANSWER_MS, () => this.#sweep());
+      this.#cancelSweep ??= this.#scheduler.after(ACK_MS, () => this.#sweep());
     });
   }
 
@@ -79,30 +79,30 @@ export class Publisher {
 
   #receive(message: Msg): void {
     const token = message.subject.slice(this.#inbox.length);
-    const asked = this.#unanswered.get(token);
+    const asked = this.#unacknowledged.get(token);
     if (asked === undefined) return;
-    this.#unanswered.delete(token);
+    this.#unacknowledged.delete(token);
     if (message.data.length === 0 && message.headers?.code === NO_RESPONDERS) {
-      asked.reject(new RivuletError('NOT_CONNECTED', `no stream takes ${asked.subject}`));
+      asked.reject(new RivuletError('NOT_CONNECTED', `no stream stores ${asked.subject}`));
       return;
     }
-    const { seq, duplicate = false, error } = readAnswer(message);
+    const { seq, duplicate = false, error } = readReply(message);
     if (error !== undefined) asked.reject(refusal(error.err_code, error.description));
     else if (seq !== undefined) asked.resolve({ id: String(seq), duplicate });
     else {
-      // A program that listens to the topic's subject has answered before its stream did.
-      const text = `something that is no stream has answered the publish to ${asked.subject}`;
+      // A program that subscribes to the topic's subject has replied before its stream did.
+      const text = `another program replied to the publish to ${asked.subject} before its stream did`;
       asked.reject(new RivuletError('NOT_CONNECTED', text));
     }
   }
 
   #failAll(error: RivuletError, subject?: string): void {
-    for (const [token, asked] of this.#unanswered) {
+    for (const [token, asked] of this.#unacknowledged) {
       if (subject !== undefined && asked.subject !== subject) continue;
-      this.#unanswered.delete(token);
+      this.#unacknowledged.delete(token);
       asked.reject(error);
     }
-    if (this.#unanswered.size > 0) return;
+    if (this.#unacknowledged.size > 0) return;
     this.#cancelSweep?.();
     this.#cancelSweep = null;
   }
@@ -110,27 +110,27 @@ export class Publisher {
   #sweep(): void {
     this.#cancelSweep = null;
     const now = this.#scheduler.monotonic();
-    for (const [token, { subject, since, reject }] of this.#unanswered) {
-      const left = since + ANSWER_MS - now;
+    for (const [token, { subject, since, reject }] of this.#unacknowledged) {
+      const left = since + ACK_MS - now;
       if (left > 0) {
         this.#cancelSweep = this.#scheduler.after(Math.ceil(left), () => this.#sweep());
         return;
       }
-      this.#unanswered.delete(token);
-      const text = `the stream of ${subject} did not answer within ${ANSWER_MS} ms`;
+      this.#unacknowledged.delete(token);
+      const text = `the stream of ${subject} did not acknowledge within ${ACK_MS} ms`;
       reject(new RivuletError('NOT_CONNECTED', text));
     }
   }
 }
 
-interface Answer {
+interface StreamReply {
   readonly seq?: number;
   readonly duplicate?: boolean;
   readonly error?: { readonly err_code: number; readonly description: string };
 }
 
-/** What a stream says of a publish; nothing where it is not a stream that speaks. */
-function readAnswer(message: Msg): Answer {
+/** Parses a stream's reply to a publish. Empty if another program sent it. */
+function readReply(message: Msg): StreamReply {
   try {
     const answer = JSON.parse(message.string());
     return typeof answer === 'object' && answer !== null ? answer : {};

@@ -1,43 +1,53 @@
 /**
- * Request and reply on core NATS: nothing is stored, and the server says when nobody listens.
+ * Request and reply on core NATS, which stores nothing and reports subjects without a subscriber.
  *
- * A request carries an inbox as its reply subject; where no responder is, the server answers 503
- * there at once. Replies carry one too: a 503 on it tells a responder that its caller is gone.
+ * A request has an inbox as its reply subject. If no responder is subscribed, the server sends 503 there
+ * at once. A reply has one too: a 503 there shows the responder that its caller is gone.
  * Invariants: `respond` resolves once every node of a cluster knows of the responder. A reply that is
- * too large for the server is an error for its caller at once and a warning for its responder.
+ * too large for the server fails its request at once, and is a warning at its responder.
+ * Cost: one subscription per process for replies; three per responder.
  */
 import type { Msg, Subscription } from '@nats-io/transport-node';
 import {
   type BrokerEvents,
   type BrokerOptions,
+  type CallerWire,
+  type CallForm,
   type Events,
-  type Message,
-  type RequestOptions,
+  notSent,
+  type RawCall,
+  type RawMessage,
   Requests,
   type Responses,
   RivuletError,
   replyHeaders,
-} from 'rivulet';
-import { toRivulet } from './failures.ts';
-import { plainForm } from './form.ts';
+  type StreamOptions,
+} from 'rivulet/adapter';
+import { toRivulet } from './errors.ts';
 import type { Link } from './link.ts';
+import { plainCodec } from './message-codec.ts';
 import { cancelSubject, inboxSubject, readySubject, requestSubject } from './names.ts';
 
 const CANCEL = 'cancel';
 const EMPTY = new Uint8Array(0);
 const NO_RESPONDERS = 503;
+/** The queue group of all responders of a topic. */
+const QUEUE = 'responders';
 
 export class NatsRequests {
   readonly #link: Link;
   readonly #requests: Requests;
   readonly #inbox: string;
   readonly #failing = new Map<string, (error: RivuletError) => void>();
-  /** Callers that the server no longer knows, until nobody answers them any more. */
+  /** The inboxes that the server reported as gone, until a frame comes from them. */
   readonly #gone = new Set<string>();
   #subscription: Subscription | null = null;
   readonly #unwatch: () => void;
   readonly #events: Events<BrokerEvents>;
   #responder = 0;
+  /** Responders by the last word of their address. */
+  readonly #responders = new Map<string, Responses>();
+  #addresses = 0;
 
   constructor(link: Link, broker: BrokerOptions, events: Events<BrokerEvents>) {
     this.#link = link;
@@ -47,53 +57,87 @@ export class NatsRequests {
     this.#unwatch = link.onLost((error) => this.#requests.failAll(error));
   }
 
-  async *ask(topic: string, message: Message, options: RequestOptions): AsyncIterable<Message> {
-    this.#listen();
-    const request = this.#requests.start(topic, options, (id) => {
-      const headers = { [replyHeaders.kind]: CANCEL, [replyHeaders.request]: id };
-      try {
-        this.#publish(cancelSubject(topic), { headers, body: EMPTY });
-      } catch {
-        // Without a connection the responder notices by itself.
-      }
-    });
-    this.#failing.set(request.id, request.fail);
-    const headers = { ...message.headers, [replyHeaders.request]: request.id };
+  /** Begins a request or call. An error fails the call that is returned. */
+  begin(topic: string, message: RawMessage, options: StreamOptions, form: CallForm): RawCall {
+    const wire: CallerWire = {
+      cancel: (id) => this.#cancel(topic, id),
+      send: (address, frame) => this.#sendTo(address, frame),
+    };
+    const { id, call, headers, departed, fail } = this.#requests.start(topic, options, wire, form);
+    if (call.over) return call;
+    this.#failing.set(id, (error) =>
+      fail(
+        error.code === 'NO_RESPONDERS'
+          ? new RivuletError('NO_RESPONDERS', `no responder is subscribed to ${topic}`, {
+              cause: error,
+            })
+          : error,
+      ),
+    );
+    call.onEnd(() => this.#failing.delete(id));
     try {
-      this.#publish(
-        requestSubject(topic),
-        { ...message, headers },
-        `${this.#inbox}.q.${request.id}`,
-      );
+      this.#listen();
+      const request = { ...message, headers: { ...message.headers, ...headers } };
+      this.#publish(requestSubject(topic), request, `${this.#inbox}.q.${id}`);
+      departed();
     } catch (error) {
-      request.fail(toRivulet(error));
+      // It was not sent.
+      fail(notSent(toRivulet(error)) as RivuletError);
     }
+    return call;
+  }
+
+  /** If the responder is gone, the server reports that at the inbox. */
+  #sendTo(address: string, frame: RawMessage): boolean {
     try {
-      yield* request.replies;
+      const id = frame.headers[replyHeaders.request] ?? '';
+      this.#publish(address, frame, `${this.#inbox}.l.${id}`);
     } catch (error) {
-      if (error instanceof RivuletError && error.code === 'NO_RESPONDERS') {
-        throw new RivuletError('NO_RESPONDERS', `nobody answers on ${topic}`, { cause: error });
-      }
-      throw error;
-    } finally {
-      this.#failing.delete(request.id);
+      // Without a connection all calls fail. A frame that is too large fails this call alone.
+      const known = toRivulet(error);
+      if (known.code !== 'BODY_TOO_LARGE') return true;
+      this.#failing.get(frame.headers[replyHeaders.request] ?? '')?.(known);
+    }
+    return true;
+  }
+
+  #cancel(topic: string, id: string): void {
+    const headers = { [replyHeaders.kind]: CANCEL, [replyHeaders.request]: id };
+    try {
+      this.#publish(cancelSubject(topic), { headers, body: EMPTY });
+    } catch {
+      // Without a connection the responder notices by itself.
     }
   }
 
-  /** Takes requests of a topic; resolves to the function that takes no more. */
-  async respond(topic: string, group: string, responses: Responses): Promise<() => Promise<void>> {
+  /** A subject for the frames of one responder's calls. */
+  newAddress(): string {
+    return `${this.#inbox}.s.${this.#addresses++}`;
+  }
+
+  /**
+   * Receives the requests of a topic; resolves to a function that ends that. All responders of a topic,
+   * of any group, share one queue group: a request goes to one of them.
+   */
+  async respond(
+    topic: string,
+    address: string,
+    responses: Responses,
+  ): Promise<() => Promise<void>> {
     const { nc } = this.#link;
     this.#listen();
+    const number = address.slice(address.lastIndexOf('.') + 1);
+    this.#responders.set(number, responses);
     const requests = nc.subscribe(requestSubject(topic), {
-      queue: group,
+      queue: QUEUE,
       callback: (error, message) => {
-        if (error === null) responses.receive(plainForm.read(message.data, message.headers));
+        if (error === null) this.#hand(responses, message);
       },
     });
     const cancels = nc.subscribe(cancelSubject(topic), {
       callback: (error, message) => {
         if (error !== null) return;
-        const { headers } = plainForm.read(message.data, message.headers);
+        const { headers } = plainCodec.decode(message.data, message.headers);
         responses.cancel(headers[replyHeaders.replyTo] ?? '', headers[replyHeaders.request] ?? '');
       },
     });
@@ -104,7 +148,7 @@ export class NatsRequests {
       },
     });
     await this.#link.try(() => nc.flush());
-    // Nodes hear of subscriptions in their order: one that knows of the last knows of those before.
+    // A node learns of subscriptions in their order: if it knows the last one, it knows all.
     await this.#link.knownEverywhere(ready).finally(() => known.unsubscribe());
     return async () => {
       try {
@@ -112,13 +156,18 @@ export class NatsRequests {
         cancels.unsubscribe();
         if (this.#link.connected) await nc.flush();
       } catch {
-        // The connection is closed: nobody is subscribed.
+        // The connection is closed, and with it every subscription.
       }
     };
   }
 
-  /** A frame to a caller; false once the server has said that the caller is gone. */
-  async reply(inbox: string, frame: Message): Promise<boolean> {
+  /** All calls of this responder have ended. */
+  forget(address: string): void {
+    this.#responders.delete(address.slice(address.lastIndexOf('.') + 1));
+  }
+
+  /** Sends a frame to a caller. Resolves to false once the server has reported the caller as gone. */
+  async reply(inbox: string, frame: RawMessage): Promise<boolean> {
     if (this.#gone.has(inbox)) return false;
     const reply = `${this.#inbox}.g.${inbox.split('.').at(-1)}`;
     try {
@@ -127,7 +176,7 @@ export class NatsRequests {
       const known = toRivulet(error);
       if (known.code !== 'BODY_TOO_LARGE') throw known;
       const most = this.#link.maxPayload;
-      const text = `a reply of ${frame.body.length} bytes with its headers is more than the ${most} bytes (max_payload) that the server takes: send it in several replies`;
+      const text = `a reply with a body of ${frame.body.length} bytes exceeds the server's max_payload of ${most} bytes: send it in several replies`;
       const refused = new RivuletError('BODY_TOO_LARGE', text);
       this.#events.emit('warning', { error: refused });
       const request = frame.headers[replyHeaders.request] ?? '';
@@ -138,7 +187,7 @@ export class NatsRequests {
         [replyHeaders.request]: request,
       };
       this.#publish(`${inbox}.r`, { headers, body: EMPTY }, reply);
-      // The caller has its answer: a handler that streams need not go on.
+      // The caller's request has failed: a handler that streams can stop.
       return false;
     }
     return true;
@@ -154,14 +203,21 @@ export class NatsRequests {
     }
   }
 
-  #publish(subject: string, message: Message, reply?: string): void {
+  #publish(subject: string, message: RawMessage, reply?: string): void {
     const headers = { ...message.headers, [replyHeaders.replyTo]: this.#inbox };
     const addressed = subject.endsWith('.r') ? message : { ...message, headers };
-    const { payload, headers: written } = plainForm.write(addressed);
+    const { payload, headers: encoded } = plainCodec.encode(addressed);
     this.#link.nc.publish(subject, payload, {
-      headers: written,
+      headers: encoded,
       ...(reply === undefined ? {} : { reply }),
     });
+  }
+
+  /** Receives a frame from a caller. A caller that was gone has reconnected. */
+  #hand(responses: Responses, message: Msg): void {
+    const frame = plainCodec.decode(message.data, message.headers);
+    this.#gone.delete(frame.headers[replyHeaders.replyTo] ?? '');
+    responses.receive(frame);
   }
 
   #listen(): void {
@@ -176,10 +232,15 @@ export class NatsRequests {
   #receive(message: Msg): void {
     const [kind, id = ''] = message.subject.slice(this.#inbox.length + 1).split('.');
     if (kind === 'r') {
-      this.#requests.receive(plainForm.read(message.data, message.headers));
+      this.#requests.receive(plainCodec.decode(message.data, message.headers));
+    } else if (kind === 's') {
+      const responses = this.#responders.get(id);
+      if (responses !== undefined) this.#hand(responses, message);
     } else if (message.headers?.code === NO_RESPONDERS) {
       if (kind === 'q') {
-        this.#failing.get(id)?.(new RivuletError('NO_RESPONDERS', 'nobody answers'));
+        this.#failing.get(id)?.(new RivuletError('NO_RESPONDERS', 'no responder is subscribed'));
+      } else if (kind === 'l') {
+        this.#failing.get(id)?.(new RivuletError('RESPONDER_LOST', 'the responder is gone'));
       } else if (kind === 'g') {
         if (this.#gone.size > 10_000) this.#gone.clear();
         this.#gone.add(inboxSubject(id));

@@ -1,13 +1,14 @@
 /**
- * Messages for later: a work queue in JetStream, whose consumer is every connected client.
+ * Delayed messages: a work queue in JetStream, which every connected client consumes.
  *
- * A client that is handed a message that is not due gives it back with a delay, which the server
- * keeps; one that is handed a message that is due stores it in its topic and acknowledges it. The id
- * it is stored under is its place in the queue (or the id it was published with), so two clients, or
- * one that crashed between the two steps, add one message. When a message is due is the server's to
- * say: it is a duration after the server stored it, or a time on the server's clock.
- * Invariants: messages that are due at one time are stored in the order they were published, as far
- * as one client is handed them; what another program has put here goes to a dead letter.
+ * A client that receives a message before it is due gives it back with a delay, which the server keeps.
+ * A client that receives a message that is due stores it in its topic and acknowledges it. The message
+ * is stored under the id it was published with, or under its sequence in the queue. So two clients, or
+ * one that crashed between the two steps, store one message. A message is due at a time on the server's
+ * clock, or a duration after the server stored it.
+ * Invariants: messages that one client receives and that are due at the same time are stored in the
+ * order in which they were published. A message that another program has put here becomes a dead letter.
+ * Cost: each message is received again at least every hour until it is due.
  */
 import type { Msg } from '@nats-io/transport-node';
 import {
@@ -18,29 +19,34 @@ import {
   pause,
   RivuletError,
   type Scheduler,
-} from 'rivulet';
+} from 'rivulet/adapter';
 import type { ServerClock } from './clock.ts';
-import { numberOf, toRivulet } from './failures.ts';
-import { parseAck } from './held.ts';
+import { numberOf, toRivulet } from './errors.ts';
 import type { Link } from './link.ts';
 import { SCHEDULE_STREAM, SCHEDULE_SUBJECTS, scheduleSubject } from './names.ts';
-import { Puller } from './puller.ts';
 import type { Streams } from './streams.ts';
+import { parseReply } from './subscription/in-flight.ts';
+import { Puller } from './subscription/puller.ts';
 
 const NANOS = 1_000_000;
+const NO_CONSUMER = 10_014;
 const CONSUMER = 'clients';
 const BATCH = 256;
-const ACK_WAIT_MS = 30_000;
-/** Looked at again this often, so that a delay the server forgot in a restart is no matter. */
-const LONGEST_NAP_MS = 60 * 60_000;
-/** Messages that are due within this time are kept here, in order, until they are. */
+/**
+ * A client keeps a message for `NEAR_MS` and while it is stored. The server redelivers it after this
+ * time; its id prevents that it is stored twice.
+ */
+const ACK_WAIT_MS = 5000;
+/** The longest delay of a message that is given back: a restarted server may have lost the delay. */
+const LONGEST_DELAY_MS = 60 * 60_000;
+/** Messages that are due within this time are kept in memory, in order. */
 const NEAR_MS = 100;
-const AGAIN_MS = 250;
+const RETRY_MS = 250;
 
 export const scheduleHeaders = {
-  /** Milliseconds from when the server stored it. */
+  /** Milliseconds after the server stored it. */
   delay: 'Rivulet-Delay',
-  /** Or a time on the server's clock. */
+  /** Or Unix time in ms, on the server's clock. */
   dueAt: 'Rivulet-Due-At',
   topic: 'Rivulet-Due-Topic',
   id: 'Rivulet-Due-Id',
@@ -53,7 +59,7 @@ export interface ScheduleSetup {
   readonly clock: ServerClock;
   readonly events: Events<BrokerEvents>;
   readonly store: (topic: string, message: Msg, id: string) => Promise<void>;
-  readonly bury: (message: Msg, reason: string) => Promise<void>;
+  readonly deadLetter: (message: Msg, reason: string) => Promise<void>;
 }
 
 interface Near {
@@ -70,7 +76,7 @@ export class Schedule {
   #puller: Puller | null = null;
   #starting: Promise<void> | null = null;
   #busy = 0;
-  /** What is due soon. */
+  /** Messages that are due soon. */
   #near: Near[] = [];
   #cancelNear: (() => void) | null = null;
 
@@ -78,7 +84,7 @@ export class Schedule {
     this.#setup = setup;
   }
 
-  /** Sees to it that this client helps; begins by itself where a schedule exists already. */
+  /** Begins to consume the delayed messages, unless this client does so already. */
   start(): void {
     this.#starting ??= this.#begin().finally(() => {
       this.#starting = null;
@@ -90,7 +96,7 @@ export class Schedule {
     await this.#starting;
     await this.#puller?.stop();
     this.#cancelNear?.();
-    for (const { message } of this.#near.splice(0)) this.#nap(message, 0);
+    for (const { message } of this.#near.splice(0)) this.#giveBack(message, 0);
   }
 
   async #begin(): Promise<void> {
@@ -107,7 +113,7 @@ export class Schedule {
           scheduler,
           room: () => BATCH - this.#busy,
           onMessage: (message) => void this.#receive(message),
-          onGone: () => this.#again(),
+          onGone: () => this.#restart(),
         });
         this.#puller.start();
       } catch (error) {
@@ -120,7 +126,7 @@ export class Schedule {
     }
   }
 
-  #again(): void {
+  #restart(): void {
     void this.#puller?.stop();
     this.#puller = null;
     this.#setup.streams.forget();
@@ -131,14 +137,16 @@ export class Schedule {
     const { streams, link } = this.#setup;
     const stream = await streams.schedule();
     const { consumers } = link.jsm;
+    const ack_wait = ACK_WAIT_MS * NANOS;
     try {
-      await consumers.info(stream, CONSUMER);
+      const { config } = await consumers.info(stream, CONSUMER);
+      if (config.ack_wait !== ack_wait) await consumers.update(stream, CONSUMER, { ack_wait });
     } catch (error) {
-      if (numberOf(error) !== 10_014) throw error;
+      if (numberOf(error) !== NO_CONSUMER) throw error;
       await consumers.add(stream, {
         durable_name: CONSUMER,
         ack_policy: 'explicit',
-        ack_wait: ACK_WAIT_MS * NANOS,
+        ack_wait,
         filter_subject: SCHEDULE_SUBJECTS,
         max_deliver: -1,
         max_ack_pending: -1,
@@ -152,14 +160,14 @@ export class Schedule {
     try {
       const wanted = readSchedule(message);
       if (typeof wanted === 'string') {
-        await this.#setup.bury(message, wanted);
+        await this.#setup.deadLetter(message, wanted);
         this.#acknowledge(message);
         this.#done();
         return;
       }
       const left = wanted.dueAt - (await this.#setup.clock.now());
       if (left > NEAR_MS) {
-        this.#nap(message, left - NEAR_MS / 2);
+        this.#giveBack(message, left - NEAR_MS / 2);
         this.#done();
         return;
       }
@@ -171,7 +179,7 @@ export class Schedule {
     }
   }
 
-  /** Null: something earlier has set the timer. */
+  /** Sets the timer; null: the timer is set for an earlier message. */
   #storeDueIn(ms: number | null): void {
     if (ms === null && this.#cancelNear !== null) return;
     this.#cancelNear?.();
@@ -192,7 +200,7 @@ export class Schedule {
     const due = this.#near.splice(0, later < 0 ? this.#near.length : later);
     const [next] = this.#near;
     if (next !== undefined) this.#storeDueIn(next.dueAt - now);
-    // All leave in this order; of one topic that has no stream yet, one after the other.
+    // They are sent in this order. If a topic has no stream yet, each waits for the one before.
     const topics = new Map<string, Promise<void>>();
     for (const each of due) {
       const before = topics.get(each.topic);
@@ -224,7 +232,7 @@ export class Schedule {
     if (known.code !== 'NOT_CONNECTED' && known.code !== 'CLOSED') {
       this.#setup.events.emit('warning', { error: known });
     }
-    this.#nap(message, AGAIN_MS);
+    this.#giveBack(message, RETRY_MS);
     this.#done();
   }
 
@@ -233,35 +241,35 @@ export class Schedule {
     this.#puller?.pull();
   }
 
-  #nap(message: Msg, ms: number): void {
-    const delay = Math.ceil(Math.min(ms, LONGEST_NAP_MS)) * NANOS;
-    const word = delay === 0 ? '-NAK' : `-NAK {"delay": ${delay}}`;
+  #giveBack(message: Msg, ms: number): void {
+    const delay = Math.ceil(Math.min(ms, LONGEST_DELAY_MS)) * NANOS;
+    const reply = delay === 0 ? '-NAK' : `-NAK {"delay": ${delay}}`;
     try {
-      this.#setup.link.nc.publish(message.reply as string, word);
+      this.#setup.link.nc.publish(message.reply as string, reply);
     } catch (error) {
       if (!(error instanceof RivuletError)) throw error;
-      // Without a connection it comes again after the server's own wait.
+      // Without a connection the server redelivers it after ACK_WAIT_MS.
     }
   }
 }
 
-/** What a message asks for, or why it asks for nothing that can be done. */
+/** When and where a message is due, or why it is no delayed message. */
 function readSchedule(message: Msg): Near | string {
   const { headers, reply = '' } = message;
-  const facts = parseAck(reply);
+  const facts = parseReply(reply);
   const topic = decode(headers?.get(scheduleHeaders.topic) ?? '');
   const delay = headers?.get(scheduleHeaders.delay) || null;
   const at = headers?.get(scheduleHeaders.dueAt) || null;
-  if (facts === null) return 'the server did not say when it was stored';
+  if (facts === null) return 'it has no reply subject of JetStream';
   const dueAt = delay === null ? Number(at ?? Number.NaN) : facts.timeMs + Number(delay);
-  if (!Number.isFinite(dueAt)) return 'it does not say when it is due';
+  if (!Number.isFinite(dueAt)) return 'its headers do not say when it is due';
   try {
     checkTopic(topic);
   } catch (error) {
-    return `it does not say to which topic it goes: ${(error as Error).message}`;
+    return `its headers do not name a topic: ${(error as Error).message}`;
   }
   if (message.subject !== scheduleSubject(topic))
-    return `it does not wait where those for ${topic} wait`;
+    return `its subject is not the one for delayed messages of ${topic}`;
   const id = headers?.get(scheduleHeaders.id) || `scheduled:${facts.sequence}`;
   return { message, topic, id, dueAt, sequence: facts.sequence };
 }

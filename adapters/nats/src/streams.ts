@@ -1,12 +1,13 @@
 /**
- * Streams: made when they are first needed, found again when somebody has removed them.
+ * The streams of JetStream that this adapter uses; each is made when it is first needed.
  *
- * Invariant: what is known here is a cache; a call that finds it wrong forgets and tries again. A
- * topic that an existing stream of the user's captures stays there: that stream is used.
+ * Invariants: everything here is a cache; a call that finds it wrong calls `forget` and tries again. If
+ * another program's stream already captures a topic's subject, that stream is used.
+ * Cost: one request for a stream's first use after `forget`.
  */
 import type { StreamConfig, StreamInfo } from '@nats-io/jetstream';
-import { type BrokerOptions, RivuletError } from 'rivulet';
-import { numberOf, toRivulet } from './failures.ts';
+import { type BrokerOptions, pause, RivuletError } from 'rivulet/adapter';
+import { numberOf, toRivulet } from './errors.ts';
 import type { Link } from './link.ts';
 import {
   ATTEMPT_STREAM,
@@ -19,20 +20,27 @@ import {
 } from './names.ts';
 
 const NANOS = 1_000_000;
-/** How long, and how many, records of attempts are kept: as long as retries may take. */
+/**
+ * NATS 2.9 removes the directory of a deleted stream after it has confirmed the deletion. A stream of
+ * the same name that is made before that loses its files: it stores messages and delivers none.
+ */
+const DELETED_MS = 1000;
+/** The most names of streams in memory. */
+const MAX_SEEN = 100_000;
+/** How long records of attempts are kept, which must exceed the delays of retries, and how many. */
 const RECORDS_KEPT_MS = 7 * 24 * 3_600_000;
-const MOST_RECORDS = 1_000_000;
+const MAX_RECORDS = 1_000_000;
 
 const OVERLAP = 10_065;
 const NAME_IN_USE = 10_058;
 const NO_STREAM = 10_059;
 
-/** What is known of a stream that holds a topic. */
+/** A stream that holds a topic. */
 export interface StreamFacts {
   readonly name: string;
-  /** Names this very stream, and no other that has or will have its name. */
+  /** Identifies this stream among all that have had or will have its name. */
   readonly origin: string;
-  /** For how long it remembers the ids of messages. */
+  /** How long it deduplicates by message id. */
   readonly windowMs: number;
 }
 
@@ -40,8 +48,11 @@ export class Streams {
   readonly #link: Link;
   readonly #options: BrokerOptions;
   #known = new Map<string, Promise<StreamFacts>>();
-  /** What is known of the streams of topics, without waiting. */
-  readonly #there = new Map<string, StreamFacts>();
+  /** The streams of topics whose request has finished. */
+  readonly #ready = new Map<string, StreamFacts>();
+
+  /** Names of streams that existed. If one is missing, it was deleted, perhaps a moment ago. */
+  readonly #seen = new Set<string>();
 
   constructor(link: Link, options: BrokerOptions) {
     this.#link = link;
@@ -56,23 +67,23 @@ export class Streams {
 
   forget(): void {
     this.#known = new Map();
-    this.#there.clear();
+    this.#ready.clear();
   }
 
-  /** The stream of a topic where it is known already; without waiting. */
+  /** The stream of a topic, or null if it has to be asked for. */
   known(topic: string): StreamFacts | null {
-    return this.#there.get(topic) ?? null;
+    return this.#ready.get(topic) ?? null;
   }
 
-  /** The stream that holds the topic; made where there is none. */
+  /** The stream that holds the topic. It is made if there is none. */
   async topic(topic: string): Promise<StreamFacts> {
     const known = this.#known;
     const facts = await this.#ensure(streamOf(topic), [topic], { description: topic });
-    if (known === this.#known) this.#there.set(topic, facts);
+    if (known === this.#known) this.#ready.set(topic, facts);
     return facts;
   }
 
-  /** Whether some stream holds the topic now: asked, not remembered. */
+  /** Asks the server whether a stream holds the topic now. */
   async holds(topic: string): Promise<boolean> {
     const { streams } = this.#link.jsm;
     try {
@@ -98,7 +109,7 @@ export class Streams {
   async attempts(): Promise<string> {
     const more = {
       max_msgs_per_subject: 1,
-      max_msgs: MOST_RECORDS,
+      max_msgs: MAX_RECORDS,
       max_age: RECORDS_KEPT_MS * NANOS,
     };
     return (await this.#ensure(ATTEMPT_STREAM, [ATTEMPT_SUBJECTS], more)).name;
@@ -120,10 +131,13 @@ export class Streams {
   async #make(name: string, subjects: string[], more: Partial<StreamConfig>): Promise<StreamFacts> {
     const { jsm } = this.#link;
     try {
-      return await this.#withWindow(await jsm.streams.info(name));
+      const info = await jsm.streams.info(name);
+      this.#remember(name);
+      return await this.#withWindow(info);
     } catch (error) {
       if (numberOf(error) !== NO_STREAM) throw error;
     }
+    if (this.#seen.delete(name)) await pause(this.#options.scheduler, DELETED_MS);
     try {
       const made = await jsm.streams.add({
         name,
@@ -133,6 +147,7 @@ export class Streams {
         storage: 'file',
         ...more,
       });
+      this.#remember(name);
       return factsOf(made);
     } catch (error) {
       if (numberOf(error) === NAME_IN_USE) return this.#withWindow(await jsm.streams.info(name));
@@ -144,7 +159,12 @@ export class Streams {
     throw new RivuletError('TOPIC_ILLEGAL', text);
   }
 
-  /** A stream of ours that another client has made keeps the longest window that a client claims. */
+  #remember(name: string): void {
+    if (this.#seen.size >= MAX_SEEN) this.#seen.clear();
+    this.#seen.add(name);
+  }
+
+  /** A stream that another client made gets the longest deduplication window that any client claims. */
   async #withWindow(info: StreamInfo): Promise<StreamFacts> {
     if (info.config.duplicate_window >= this.#windowNanos) return factsOf(info);
     const changed = { duplicate_window: this.#windowNanos };
@@ -152,14 +172,19 @@ export class Streams {
   }
 
   get #windowNanos(): number {
-    return Math.ceil(this.#options.idWindowMs) * NANOS;
+    return Math.ceil(this.#options.dedupWindowMs) * NANOS;
   }
+}
+
+/** Identifies a stream among all that have had or will have its name. */
+export function originOf(name: string, created: string): string {
+  return `${name}:${created}`;
 }
 
 function factsOf({ config, created }: StreamInfo): StreamFacts {
   return {
     name: config.name,
-    origin: `${config.name}:${created}`,
+    origin: originOf(config.name, created),
     windowMs: config.duplicate_window / NANOS,
   };
 }

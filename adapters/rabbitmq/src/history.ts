@@ -1,44 +1,42 @@
 /**
- * The past of a topic: read from its log, and put into the queue of a group that begins in it.
+ * Fills the queue of a group that begins in the past from its topics' logs.
  *
- * A log has no end that AMQP would tell, so a mark is put behind it and read up to. A group that
- * begins in the past is filled in two steps: the log is copied until what is left is short; then the
- * queue is bound, and what came in between is copied too, less what the binding brought already
- * (a twin of the queue, bound a moment later, tells). Nothing is lost; a message may come twice only
- * when it was published in the very moment of binding.
+ * First the log is copied until fewer than 200 messages are left. Then the queue is bound, together with
+ * a temporary twin queue, and the messages that were stored meanwhile are copied, except those that
+ * the twin received: the binding has brought them. Nothing is lost. A message may be stored twice only
+ * if it was published between the two bindings.
+ * Cost: one publish for each message that is copied; a pause of 100 ms.
  */
 import type { ConsumeMessage } from 'amqplib';
 import {
   compilePattern,
   isPattern,
+  type LogEdge,
   type Position,
   pause,
-  RivuletError,
   type Scheduler,
-} from 'rivulet';
-import { type Read, read, timeOfId, transport } from './form.ts';
+} from 'rivulet/adapter';
+import { isMissing } from './errors.ts';
 import type { Link } from './link.ts';
+import { offsetOf, READ_WINDOW, readToEnd, type StreamOffset } from './log-reader.ts';
+import { decode, storedAtOf, timeOfId, type WireMessage, wireHeaders } from './message-codec.ts';
 import { bindingKey, queueOf, streamOf } from './names.ts';
 import type { Publisher } from './publisher.ts';
 import type { Registry } from './registry.ts';
 import type { Fill, GroupSpec, Topology } from './topology.ts';
 
-/** What is unread at once of a log. */
-const WINDOW = 500;
-/** What was routed before a binding may reach the log a little later. */
+/** A message that was routed before a binding may reach the log this much later. */
 const SETTLE_MS = 100;
-/** Copying goes round again until a round has fewer than this. */
-const SHORT = 200;
-/** A log is looked up this much earlier than the time that is wanted: clocks differ. */
+/** Copying repeats until it has copied fewer messages than this. */
+const FEW = 200;
+/** Reading begins this much before the wanted time: the clocks of clients and server differ. */
 const SLACK_MS = 60_000;
-/** No message of a log that is there takes this long to arrive. */
+/** A log that delivers nothing for this long has delivered its end. */
 const QUIET_MS = 60;
-
-type StreamOffset = number | string | { '!': 'timestamp'; value: number };
 
 interface Entry {
   readonly offset: number;
-  readonly message: Read;
+  readonly message: WireMessage;
   readonly content: ConsumeMessage;
 }
 
@@ -63,33 +61,75 @@ export class History {
     this.#scheduler = scheduler;
   }
 
-  /** What fills a new group's queue so that it begins at `from`. */
+  /** Fills the queue of a group that was replayed or lost, so that it begins at `from`. */
   fillFrom(from: Position): Fill {
     if (from === 'new') return (_, bind) => bind();
-    return (spec, bind) => this.#fill(spec, bind, from);
+    return (spec, bind) => this.#link.try(() => this.#fill(spec, bind, from));
   }
 
-  /** How many messages a log holds, near enough for a number that people read. */
+  /**
+   * Fills the queue of a group for its first subscriber. If a group of the same name already receives
+   * the topic by wildcards, the new queue continues it: a marker in the other queue says where it
+   * leaves the topic. A message that is published between binding and marker may be handled twice.
+   */
+  fillNew(from: Position): Fill {
+    const fill = this.fillFrom(from);
+    return async (spec, bind) => {
+      const patterns = spec.own || isPattern(spec.pattern) ? [] : await this.#patternsOver(spec);
+      if (patterns.length === 0) return fill(spec, bind);
+      await bind();
+      // A message that was routed before the binding may reach the other queue a little later.
+      await pause(this.#scheduler, SETTLE_MS);
+      for (const pattern of patterns) {
+        await this.#publisher.send('', queueOf(pattern, spec.group), Buffer.alloc(0), {
+          headers: { [wireHeaders.split]: spec.pattern },
+          messageId: this.#scheduler.uniqueName(),
+          persistent: true,
+        });
+      }
+    };
+  }
+
+  #patternsOver({ pattern, group }: GroupSpec): Promise<string[]> {
+    return this.#registry.patternsOver(pattern, group);
+  }
+
+  /** Approximately how many messages a log has; 0 if an operator has deleted it. */
   async length(topic: string): Promise<number> {
     const stream = streamOf(topic);
-    const first = await this.#edge(stream, 'first');
+    const edge = async (which: 'first' | 'last') => {
+      try {
+        return (await this.#link.try(() => this.#edge(stream, which)))?.place ?? null;
+      } catch (error) {
+        if (isMissing(error)) return null;
+        throw error;
+      }
+    };
+    const first = await edge('first');
     if (first === null) return 0;
-    const last = (await this.#edge(stream, 'last')) ?? first;
+    const last = (await edge('last')) ?? first;
     const facts = await this.#registry.facts(topic);
     const length = Math.max(0, last - first + 1 - (facts?.marks ?? 0));
     return facts?.keep == null ? length : Math.min(length, facts.keep);
   }
 
+  /** The first and the last message of a log, marks included; rejects if there is no such log. */
+  async edges(topic: string): Promise<{ first: LogEdge | null; last: LogEdge | null }> {
+    const stream = streamOf(topic);
+    const first = await this.#edge(stream, 'first');
+    return { first, last: first === null ? null : ((await this.#edge(stream, 'last')) ?? first) };
+  }
+
   async #fill(spec: GroupSpec, bind: () => Promise<void>, from: Exclude<Position, 'new'>) {
     const queue = queueOf(spec.pattern, spec.group);
-    const topics = await this.#topicsOf(spec.pattern);
+    const topics = await this.#topicsOf(spec);
+    const since = typeof from === 'object' && 'time' in from ? from.time.getTime() : 0;
     const next = new Map<string, StreamOffset>();
     for (const topic of topics) next.set(topic, await this.#startOf(topic, from));
-    for (let copied = SHORT; copied >= SHORT; ) {
+    for (let copied = FEW; copied >= FEW; ) {
       copied = 0;
       for (const topic of topics) {
-        const wanted = typeof from === 'object' && 'time' in from ? from.time.getTime() : 0;
-        copied += await this.#copy(topic, queue, next, (entry) => isSince(entry, wanted));
+        copied += await this.#copy(topic, queue, next, (entry) => isSince(entry, since));
       }
     }
     const open = await this.#link.channel();
@@ -109,7 +149,7 @@ export class History {
       for (;;) {
         const message = await channel.get(twin.queue, { noAck: true });
         if (message === false) break;
-        brought.add(read(message).id);
+        brought.add(decode(message).id);
       }
       for (const entry of gap) {
         if (!brought.has(entry.message.id))
@@ -121,16 +161,17 @@ export class History {
     }
   }
 
-  async #topicsOf(pattern: string): Promise<string[]> {
+  async #topicsOf({ pattern, group }: GroupSpec): Promise<string[]> {
     if (!isPattern(pattern)) return [pattern];
     const matches = compilePattern(pattern);
     const all = await this.#registry.topics();
     return [...all]
       .filter(([topic, { exists }]) => exists && matches(topic))
-      .map(([topic]) => topic);
+      .map(([topic]) => topic)
+      .filter((topic) => !this.#registry.isElsewhere(pattern, group, topic));
   }
 
-  /** Where in the log to begin, so that the first message read is the first that is wanted. */
+  /** The offset of the first message that is wanted, or of one shortly before it. */
   async #startOf(topic: string, from: Exclude<Position, 'new'>): Promise<StreamOffset> {
     if (from === 'earliest') {
       const keep = (await this.#registry.facts(topic))?.keep ?? null;
@@ -151,7 +192,7 @@ export class History {
   }
 
   async #backFromEnd(topic: string, keep: number): Promise<StreamOffset> {
-    const end = await this.#mark(topic, 'last', async () => {});
+    const end = await this.#readToMark(topic, 'last', async () => {});
     return Math.max(0, end - keep);
   }
 
@@ -167,88 +208,59 @@ export class History {
       if (!wanted(entry)) return;
       copied++;
       sending.push(this.#send(entry, queue, topic));
-      if (sending.length >= WINDOW) await Promise.all(sending.splice(0));
+      if (sending.length >= READ_WINDOW) await Promise.all(sending.splice(0));
     });
     await Promise.all(sending);
     return copied;
   }
 
-  /** A copy for one queue alone. The broker's own headers of the log stay behind. */
+  /** Publishes a copy into one queue, without the headers that RabbitMQ adds to a stream. */
   async #send({ content, message }: Entry, queue: string, topic: string): Promise<void> {
-    const { 'x-stream-offset': _, 'x-death': __, ...headers } = message.transport;
+    const { 'x-stream-offset': _, 'x-death': __, ...headers } = message.headers;
     await this.#publisher.send('', queue, content.content, {
-      headers: { ...headers, [transport.topic]: topic },
+      headers: { ...headers, [wireHeaders.topic]: topic },
       messageId: message.id,
       timestamp: content.properties.timestamp,
       persistent: true,
     });
   }
 
-  /** Hands over every message of the log up to its present end; the next reading begins there. */
+  /** Calls `each` for every message up to the log's present end; the next reading begins there. */
   async #readTo(
     topic: string,
     next: Map<string, StreamOffset>,
     each: (entry: Entry) => Promise<void>,
   ): Promise<void> {
-    const end = await this.#mark(topic, next.get(topic) ?? 'first', each);
+    const end = await this.#readToMark(topic, next.get(topic) ?? 'first', each);
     next.set(topic, end + 1);
   }
 
-  /** Puts a mark behind the log and reads up to it; its offset. */
-  async #mark(
+  /** Appends a mark to the log and reads up to it. Resolves to its offset. */
+  async #readToMark(
     topic: string,
     from: StreamOffset,
     each: (entry: Entry) => Promise<void>,
   ): Promise<number> {
     await this.#topology.topic(topic);
-    const stream = streamOf(topic);
-    const id = this.#scheduler.uniqueName();
     await this.#registry.add({ topic, marks: 1 });
-    const marked = await this.#publisher.send('', stream, Buffer.alloc(0), {
-      headers: { [transport.mark]: id },
-      messageId: id,
-    });
-    if (!marked) {
-      this.#topology.forget();
-      throw new RivuletError('NOT_CONNECTED', `the log of ${topic} is not there any more`);
-    }
-    const open = await this.#link.channel();
+    const reader = { link: this.#link, publisher: this.#publisher, scheduler: this.#scheduler };
     try {
-      await open.channel.prefetch(WINDOW);
-      return await new Promise<number>((resolve, reject) => {
-        let chain = Promise.resolve();
-        const take = async (message: ConsumeMessage) => {
-          const entry = { offset: offsetOf(message), message: read(message), content: message };
-          const mark = entry.message.transport[transport.mark];
-          if (mark === id) resolve(entry.offset);
-          else if (mark === undefined) await each(entry);
-          if (open.open) open.channel.ack(message);
-        };
-        const lost = () => reject(open.failure ?? new Error('the log of the topic went away'));
-        open.channel
-          .consume(
-            stream,
-            (message) => {
-              if (message === null) return lost();
-              chain = chain.then(() => take(message)).catch(reject);
-            },
-            { arguments: { 'x-stream-offset': from } },
-          )
-          .catch(reject);
-        void open.ended.then(lost);
-      });
-    } finally {
-      await open.close();
+      return await readToEnd(reader, streamOf(topic), from, (content) =>
+        each({ offset: offsetOf(content), message: decode(content), content }),
+      );
+    } catch (error) {
+      this.#topology.forget();
+      throw error;
     }
   }
 
-  /** The first or last offset of a log; null when it is empty. */
-  async #edge(stream: string, which: 'first' | 'last'): Promise<number | null> {
+  /** The first or last message of a log; null if it is empty. */
+  async #edge(stream: string, which: 'first' | 'last'): Promise<LogEdge | null> {
     const open = await this.#link.channel();
     try {
-      await open.channel.prefetch(WINDOW);
-      return await new Promise<number | null>((resolve, reject) => {
-        let last: number | null = null;
+      await open.channel.prefetch(READ_WINDOW);
+      return await new Promise<LogEdge | null>((resolve, reject) => {
+        let last: LogEdge | null = null;
         let stop = () => {};
         const wait = () => {
           stop();
@@ -258,7 +270,7 @@ export class History {
           stream,
           (message) => {
             if (message === null) return;
-            last = offsetOf(message);
+            last = { place: offsetOf(message), at: storedAtOf(decode(message)) || null };
             if (which === 'first') {
               stop();
               resolve(last);
@@ -278,12 +290,7 @@ export class History {
 }
 
 function isSince({ message }: Entry, time: number): boolean {
-  // What was published with a delay came later than its id says.
-  return message.publishedAt >= time || message.transport['x-death'] !== undefined;
-}
-
-function offsetOf(message: ConsumeMessage): number {
-  return Number(message.properties.headers?.['x-stream-offset']);
+  return storedAtOf(message) >= time;
 }
 
 function timestamp(ms: number): StreamOffset {

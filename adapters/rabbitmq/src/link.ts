@@ -1,10 +1,9 @@
 /**
- * The connection: made, watched, and made again on the next address when it is lost.
+ * The connection to RabbitMQ: it is opened, watched, and opened again on the next address after a loss.
  *
- * Invariants: at most one connection is open; while there is none, whoever asks for a channel hears
- * NOT_CONNECTED at once, so that waiting and its bounds are the caller's. A silent connection is cut
- * by heartbeats within three times `HEARTBEAT_S`. Every channel has an error listener: what went
- * wrong on it is in its `failure`.
+ * Invariants: at most one connection is open. Without one, a request for a channel fails with
+ * NOT_CONNECTED at once; callers decide how long they wait. Heartbeats end a silent connection within
+ * three times `HEARTBEAT_S`. Every channel has an error listener, which sets its `failure`.
  */
 import type { Socket } from 'node:net';
 import amqp, { type Channel, type ChannelModel, type ConfirmChannel } from 'amqplib';
@@ -13,20 +12,25 @@ import {
   type BrokerOptions,
   backoffMs,
   type Events,
+  parseAddress,
   pause,
   RivuletError,
   withoutPassword,
-} from 'rivulet';
-import { toRivulet } from './failures.ts';
+} from 'rivulet/adapter';
+import { toRivulet } from './errors.ts';
 
 const HEARTBEAT_S = 3;
 const CLOSE_MS = 2000;
-/** As much goes to the socket before its writer waits. */
+/** Bytes that the socket buffers before writers wait for it. */
 const SOCKET: object = { writableHighWaterMark: 64 * 1024 };
+
+interface Writer {
+  write(frames: Buffer): boolean;
+}
 
 type Open = () => Promise<ChannelModel>;
 
-/** Streams came with 3.9, message TTL on quorum queues with 3.10. */
+/** RabbitMQ has streams from 3.9 on, and message TTL on quorum queues from 3.10 on. */
 const OLDEST: readonly [number, number] = [3, 10];
 
 export class Link {
@@ -37,8 +41,7 @@ export class Link {
   readonly #onLost = new Set<(error: RivuletError) => void>();
   #model: ChannelModel | null = null;
   #address = 0;
-  #waiting: (() => void)[] = [];
-  #reconnecting: Promise<void> | null = null;
+  readonly #waiting = new Set<() => void>();
   #blocked: string | null = null;
   version: readonly [number, number] = OLDEST;
 
@@ -51,12 +54,12 @@ export class Link {
     return this.#model !== null;
   }
 
-  /** Why the broker takes no publishes now: an alarm of memory or disk. */
+  /** Why RabbitMQ accepts no publishes now (a memory or disk alarm); null when it does. */
   get blocked(): string | null {
     return this.#blocked;
   }
 
-  /** Called at each connection after the first, before anybody else goes on. */
+  /** Calls the listener at each reconnect, before any channel is opened on the new connection. */
   onReady(listener: () => void): void {
     this.#onReady.add(listener);
   }
@@ -65,7 +68,7 @@ export class Link {
     this.#onLost.add(listener);
   }
 
-  /** The first connection: every address in turn until the signal aborts. */
+  /** Opens the first connection: tries each address in turn until the signal aborts. */
   async open(signal: AbortSignal): Promise<void> {
     let last: RivuletError | undefined;
     for (let attempt = 1; !signal.aborted; attempt++) {
@@ -82,27 +85,59 @@ export class Link {
     throw new RivuletError('CONNECTION_FAILED', text, { cause: last });
   }
 
-  /** Resolves once there is a connection. Rejects when the link closes. */
-  async ready(): Promise<void> {
+  /** Resolves once there is a connection. Rejects when the signal aborts or the link closes. */
+  async ready(signal: AbortSignal): Promise<void> {
     while (this.#model === null) {
-      if (this.#stop.signal.aborted) throw closed();
-      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+      if (this.#stop.signal.aborted || signal.aborted) throw closed();
+      await new Promise<void>((resolve) => {
+        const done = () => {
+          this.#waiting.delete(done);
+          signal.removeEventListener('abort', done);
+          resolve();
+        };
+        this.#waiting.add(done);
+        signal.addEventListener('abort', done);
+      });
     }
   }
 
   async channel(): Promise<LinkChannel<Channel>> {
-    return this.#watch(await this.#try(() => this.#must().createChannel()));
+    return this.#watch(await this.try(() => this.#must().createChannel()));
   }
 
   async confirmChannel(): Promise<LinkChannel<ConfirmChannel>> {
-    return this.#watch(await this.#try(() => this.#must().createConfirmChannel()));
+    return this.#watch(await this.try(() => this.#must().createConfirmChannel()));
   }
 
-  /** A channel for one piece of work, which may break it. */
+  /**
+   * Makes each send on this channel one system call, so that it reaches the server even if the
+   * process ends in the next instruction. Stops once `until` returns true. Does nothing if amqplib has
+   * no such inner buffer.
+   */
+  writeAtOnce(channel: Channel, until: () => boolean = () => false): void {
+    const model = this.#model;
+    const socket = model === null ? undefined : streamOf(model);
+    const inside = model?.connection as unknown as { channels?: { buffer?: Writer }[] } | undefined;
+    const buffer = inside?.channels?.[(channel as unknown as { ch: number }).ch]?.buffer;
+    if (socket === undefined || buffer === undefined) return;
+    // Each write holds whole frames, so it may go between those of other channels.
+    const later = buffer.write.bind(buffer);
+    buffer.write = (frames) => {
+      if (until()) {
+        buffer.write = later;
+        return later(frames);
+      }
+      const room = socket.write(frames);
+      socket.uncork();
+      return room;
+    };
+  }
+
+  /** Runs `work` on a new channel and closes the channel. */
   async using<T>(work: (channel: Channel) => Promise<T>): Promise<T> {
     const open = await this.channel();
     try {
-      return await this.#try(() => work(open.channel));
+      return await this.try(() => work(open.channel));
     } finally {
       await open.close();
     }
@@ -111,14 +146,13 @@ export class Link {
   async close(): Promise<void> {
     this.#stop.abort();
     this.#wake();
-    await this.#reconnecting;
     const model = this.#model;
     this.#model = null;
     if (model === null) return;
     if (this.#given() !== model) await this.#end(model);
   }
 
-  /** Closing asks the server, which may not answer any more. */
+  /** Closes the connection, and destroys the socket if the server does not confirm within CLOSE_MS. */
   async #end(model: ChannelModel): Promise<void> {
     let cancel = () => {};
     const late = new Promise<void>((resolve) => {
@@ -137,7 +171,8 @@ export class Link {
     return this.#model;
   }
 
-  async #try<T>(work: () => Promise<T>): Promise<T> {
+  /** Runs `work` and translates the errors of amqplib. */
+  async try<T>(work: () => Promise<T>): Promise<T> {
     try {
       return await work();
     } catch (error) {
@@ -158,18 +193,21 @@ export class Link {
     if (typeof given === 'function') return given();
     if (given !== undefined) return given;
     const { addresses, connectTimeoutMs, clientName, client } = this.#options;
-    const address = addresses[this.#address % Math.max(1, addresses.length)];
+    const address = addresses[this.#address % Math.max(1, addresses.length)] ?? 'amqp://127.0.0.1';
     this.#address++;
-    const url = new URL(address ?? 'amqp://127.0.0.1:5672');
-    if (!url.searchParams.has('heartbeat')) {
-      url.searchParams.set('heartbeat', String(HEARTBEAT_S));
-    }
+    const { url, credentials } = connectionOf(address);
+    // Closing ends an attempt to connect at once.
+    const dialing = new AbortController();
+    const stop = () => dialing.abort();
+    this.#stop.signal.addEventListener('abort', stop);
     try {
-      const model = await amqp.connect(url.href, {
+      const model = await amqp.connect(url, {
         noDelay: true,
         ...SOCKET,
+        ...({ signal: dialing.signal } as object),
         timeout: Math.min(connectTimeoutMs, 5000),
         clientProperties: { connection_name: clientName },
+        credentials,
         ...client,
       });
       const socket = streamOf(model);
@@ -177,13 +215,15 @@ export class Link {
       return model;
     } catch (error) {
       const known = toRivulet(error);
-      const text = `${withoutPassword(url.href.replace(/\?.*/, ''))}: ${known.message}`;
-      // amqplib says what it expected, not what the server told it: only a virtual host that is
-      // missing or forbidden closes the connection at this point.
+      const text = `${withoutPassword(address.replace(/\?[^@]*$/, ''))}: ${known.message}`;
+      // amqplib reports what it expected, not the server's reply. At this point the server closes a
+      // connection only because its virtual host is missing or forbidden.
       const code = /Expected ConnectionOpenOk/.test(known.message)
         ? 'PERMISSION_DENIED'
         : known.code;
       throw new RivuletError(code, text, { cause: error });
+    } finally {
+      this.#stop.signal.removeEventListener('abort', stop);
     }
   }
 
@@ -198,7 +238,7 @@ export class Link {
     model.on('blocked', (reason) => {
       this.#blocked = reason;
       this.#events.emit('warning', {
-        error: new RivuletError('WRITES_REFUSED', `RabbitMQ takes no publishes: ${reason}`),
+        error: new RivuletError('WRITES_REFUSED', `RabbitMQ accepts no publishes: ${reason}`),
       });
     });
     model.on('unblocked', () => {
@@ -230,7 +270,7 @@ export class Link {
     });
     this.#events.emit('disconnected', { cause: error });
     for (const listener of this.#onLost) listener(error);
-    if (this.#given() !== model) this.#reconnecting = this.#reconnect();
+    if (this.#given() !== model) void this.#reconnect();
   }
 
   async #reconnect(): Promise<void> {
@@ -250,24 +290,26 @@ export class Link {
         this.#events.emit('connected', { attempt });
         return;
       } catch (error) {
-        // Also wrong credentials: a node that just started may not know its users yet.
+        if (this.#stop.signal.aborted) return;
+        // Wrong credentials are retried too: a node that just started may not know its users yet.
         this.#events.emit('warning', { error: toRivulet(error) });
       }
     }
   }
 
   #wake(): void {
-    for (const resolve of this.#waiting.splice(0)) resolve();
+    for (const resolve of [...this.#waiting]) resolve();
   }
 }
 
-/** A channel and how it ended. */
+/** A channel, and how it ended. */
 export class LinkChannel<C extends Channel = Channel> {
   readonly channel: C;
-  /** What the server closed it for. */
+  /** The error for which the server closed it. */
   failure: Error | null = null;
+  /** False once either side closes it: amqplib throws on what is sent from then on. */
   open = true;
-  /** Resolves when it is closed, by whomever. */
+  /** Resolves when it is closed. */
   readonly ended: Promise<void>;
 
   constructor(channel: C) {
@@ -284,8 +326,10 @@ export class LinkChannel<C extends Channel = Channel> {
   }
 
   async close(): Promise<void> {
-    // A connection that is lost meanwhile leaves amqplib's own promise unsettled for ever.
-    if (this.open) await Promise.race([this.channel.close().catch(() => {}), this.ended]);
+    if (!this.open) return;
+    this.open = false;
+    // amqplib's promise never settles if the connection is lost meanwhile.
+    await Promise.race([this.channel.close().catch(() => {}), this.ended]);
   }
 }
 
@@ -293,14 +337,42 @@ function closed(): RivuletError {
   return new RivuletError('CLOSED', 'the rabbitmq broker is disconnected');
 }
 
-/** The socket: amqplib ends it politely, which a dead peer never answers. */
+/**
+ * Splits an address into a URL and credentials: amqplib decodes those inside a URL as Latin-1. Throws
+ * INVALID_ARGUMENT, whose text shows no part of a password.
+ */
+export function connectionOf(address: string): {
+  url: string;
+  credentials: ReturnType<typeof amqp.credentials.plain>;
+} {
+  const [, place = '', query = ''] = /^(.*?)(\?[^@]*)?$/s.exec(address) ?? [];
+  const { scheme, host, port, username, password, path } = parseAddress(place);
+  if (scheme !== 'amqp' && scheme !== 'amqps') {
+    const text = `${withoutPassword(place)} is no address of RabbitMQ: write amqp://host:5672/vhost or amqps://host:5671/vhost`;
+    throw new RivuletError('INVALID_ARGUMENT', text);
+  }
+  const name = host === '' ? '127.0.0.1' : host.includes(':') ? `[${host}]` : host;
+  const vhost = encodeURIComponent(path.replace(/^\//, ''));
+  const parameters = new URLSearchParams(query);
+  if (!parameters.has('heartbeat')) parameters.set('heartbeat', String(HEARTBEAT_S));
+  const isGuest = username === null && password === null;
+  return {
+    url: `${scheme}://${name}${port === null ? '' : `:${port}`}/${vhost}?${parameters}`,
+    credentials: amqp.credentials.plain(
+      isGuest ? 'guest' : (username ?? ''),
+      isGuest ? 'guest' : (password ?? ''),
+    ),
+  };
+}
+
+/** The connection's socket. amqplib only ends it, and a dead peer never confirms that. */
 function streamOf(model: ChannelModel): Socket | undefined {
   return (model.connection as unknown as { stream?: Socket }).stream;
 }
 
 /**
- * What is written in one turn leaves in one system call: amqplib makes one of each frame, which is
- * most of what a frame costs.
+ * Sends the writes of one turn of the event loop in one system call. amqplib makes a system call for
+ * each frame, which is most of the cost of a frame.
  */
 function gatherWrites(socket: Socket): void {
   const write = socket.write.bind(socket) as (...args: unknown[]) => boolean;

@@ -1,54 +1,99 @@
 /**
- * Names of exchanges and queues, and patterns in RabbitMQ's own words.
+ * Names of exchanges and queues, and topic patterns as RabbitMQ's binding keys.
  *
- * Invariant: a name has at most RabbitMQ's 255 bytes; what would be longer is cut and made unique by
- * a hash. Everything of ours begins with `rivulet.`, so one policy can address it.
+ * Invariants: different parts make different names. A name has at most 255 bytes, RabbitMQ's limit; a
+ * longer one is replaced by `#` and a hash, and no topic and no group contains `#`. Every name begins
+ * with `rivulet.`, so one policy can address them all.
  */
 import { createHash } from 'node:crypto';
 
-const MOST_BYTES = 255;
+const MAX_BYTES = 255;
 
 export const REGISTRY = 'rivulet.registry';
-/** Where messages with a long way to go are looked at again. */
+/** The stream of hand-overs; see hand-over-log.ts. */
+export const HAND_OVERS = 'rivulet.hand-overs';
+/** The queue that delayed publishes reach after each wait. */
 export const DUE = 'rivulet.due';
-/** Messages that the broker itself gave up on, by the routing key that they came with. */
-export const GIVEN_UP = 'rivulet.given-up';
+/** The exchange that routes retries back into the queue of their group. */
+export const RETRIES = 'rivulet.retries';
+/** Exchange and queue that receive retries whose own queue has been deleted. */
+export const UNROUTABLE = 'rivulet.unroutable';
 export const REQUESTS = 'rivulet.requests';
 export const CANCELS = 'rivulet.cancels';
 
-/** The stream that holds the log of a topic. */
+/** The stream that is the log of a topic. */
 export function streamOf(topic: string): string {
-  return fit(`rivulet.topic.${topic}`);
+  return bounded('rivulet.topic.', topic);
 }
 
-/** The queue of a group; the exchange of the same name says that it is complete. */
+/** The queue of a group. An exchange of the same name exists once the queue is complete. */
 export function queueOf(pattern: string, group: string): string {
-  return fit(`rivulet.group.${group}:${pattern}`);
+  return bounded('rivulet.group.', `${escaped(group)}:${pattern}`);
 }
 
-/** The queue in which dead letters wait for being sent back. */
+/** The queue that keeps dead letters for redrive. */
 export function redriveQueueOf(deadTopic: string): string {
-  return fit(`rivulet.redrive.${deadTopic}`);
+  return bounded('rivulet.redrive.', deadTopic);
 }
 
-export function requestQueueOf(topic: string, group: string): string {
-  return fit(`rivulet.requests.${group}:${topic}`);
+export function requestQueueOf(topic: string): string {
+  return bounded('rivulet.requests.', topic);
 }
 
 export function lockOf(queue: string): string {
-  return fit(`rivulet.lock.${queue}`);
+  return bounded('rivulet.lock.', queue);
 }
 
-/** `>` is one word or more; RabbitMQ's `#` is none or more. */
+/** Retries wait here for `ms` milliseconds. */
+export function retryQueueOf(ms: number): string {
+  return `rivulet.retry.${ms}`;
+}
+
+/** Delayed publishes wait here for `ms` milliseconds, then go to DUE. */
+export function delayQueueOf(ms: number): string {
+  return `rivulet.delay.${ms}`;
+}
+
+/**
+ * A topic's name, shortened to the 255 bytes of a routing key. Only derived names (dead letters) can be
+ * longer: they keep their beginning, a hash and their last word.
+ */
+export function boundedTopic(topic: string): string {
+  if (Buffer.byteLength(topic) <= MAX_BYTES) return topic;
+  const last = topic.slice(topic.lastIndexOf('.'));
+  const end = `~${hashOf(topic)}${Buffer.byteLength(last) < 64 ? last : ''}`;
+  return `${firstBytes(topic, MAX_BYTES - Buffer.byteLength(end))}${end}`;
+}
+
+/** `>` matches one word or more; RabbitMQ's `#` matches none or more. */
 export function bindingKey(pattern: string): string {
   return pattern.replace(/>$/, '*.#');
 }
 
-function fit(name: string): string {
-  if (Buffer.byteLength(name) <= MOST_BYTES) return name;
-  const hash = createHash('sha256').update(name).digest('hex').slice(0, 32);
-  return `${Buffer.from(name)
-    .toString('latin1')
-    .slice(0, 200)
-    .replace(/[^\x21-\x7e]/g, '_')}~${hash}`;
+/** A colon separates group and pattern, so it is escaped in the group. */
+function escaped(group: string): string {
+  return group.replaceAll('%', '%25').replaceAll(':', '%3A');
+}
+
+function bounded(prefix: string, name: string): string {
+  const whole = prefix + name;
+  if (Buffer.byteLength(whole) <= MAX_BYTES) return whole;
+  const start = firstBytes(name, 150).replace(/[^\x21-\x7e]/g, '_');
+  return `${prefix}#${hashOf(name)}.${start}`;
+}
+
+function hashOf(name: string): string {
+  return createHash('sha256').update(name).digest('hex').slice(0, 32);
+}
+
+/** The longest prefix of whole characters that has at most `bytes` bytes. */
+function firstBytes(text: string, bytes: number): string {
+  let end = 0;
+  let length = 0;
+  for (const character of text) {
+    length += Buffer.byteLength(character);
+    if (length > bytes) break;
+    end += character.length;
+  }
+  return text.slice(0, end);
 }

@@ -1,26 +1,27 @@
 /**
- * Publishing with confirms: resolved means stored by every queue that it was routed to.
+ * Publishing with confirms: a publish resolves once every queue that it was routed to has stored it.
  *
- * Invariants: messages of one call order leave in that order on one channel; a message that no queue
- * took resolves to false (`mandatory`; its return comes before its confirm). When the channel goes,
- * everything unconfirmed fails with a retryable error. A channel on which the broker refuses what it
- * is sent is replaced: one that was opened while a log had no leader may never hear of the next one
- * and then refuses that log's messages for ever (RabbitMQ 3.10). Cost: one callback per message in
- * flight.
+ * Invariants: messages leave on one channel in the order of the calls, those that wait for a channel or
+ * for room included. A message that was routed to no
+ * queue resolves to false: it is published as `mandatory`, and its return arrives before its confirm.
+ * When the channel closes, every unconfirmed publish fails with a retryable error. A channel on which
+ * RabbitMQ refuses messages is replaced: RabbitMQ 3.10 keeps refusing the messages of a stream on a
+ * channel that was opened while the stream had no leader.
+ * Cost: one callback per message in flight.
  */
 import type { ConfirmChannel, Options } from 'amqplib';
-import { RivuletError, type Scheduler } from 'rivulet';
-import { replyCode, toRivulet } from './failures.ts';
+import { RivuletError, type Scheduler } from 'rivulet/adapter';
+import { replyCode, toRivulet } from './errors.ts';
 import type { Link, LinkChannel } from './link.ts';
 
-/** A refusal replaces a channel of this age: while nobody can store, they do not come and go. */
-const RENEW_MS = 250;
+/** A channel is replaced at most this often while RabbitMQ refuses everything. */
+const REPLACE_EVERY_MS = 250;
 
-/** A channel and what is on it. */
-interface Lane {
+/** An open channel and its publishes. */
+interface PublishChannel {
   readonly open: LinkChannel<ConfirmChannel>;
   readonly since: number;
-  /** What came back before its confirm, because no queue takes it. */
+  /** Messages that RabbitMQ returned because it could route them to no queue. */
   readonly returned: Set<string>;
   unconfirmed: number;
 }
@@ -28,29 +29,34 @@ interface Lane {
 export class Publisher {
   readonly #link: Link;
   readonly #scheduler: Scheduler;
-  readonly #onBroken: () => void;
-  #opening: Promise<Lane> | null = null;
-  #current: Lane | null = null;
+  readonly #onMissing: () => void;
+  #opening: Promise<PublishChannel> | null = null;
+  #current: PublishChannel | null = null;
   #drained: Promise<void> | null = null;
+  /** The last call that waits for a channel or for room; null where none waits. */
+  #last: Promise<void> | null = null;
 
-  /** `onBroken`: an exchange that was there is gone, so what is known of the topology is wrong. */
-  constructor(link: Link, scheduler: Scheduler, onBroken: () => void) {
+  /** Calls `onMissing` when an exchange is missing, so that the cached topology is wrong. */
+  constructor(link: Link, scheduler: Scheduler, onMissing: () => void) {
     this.#link = link;
     this.#scheduler = scheduler;
-    this.#onBroken = onBroken;
+    this.#onMissing = onMissing;
   }
 
-  /** True once it is stored; false when no queue takes it. */
+  /** Resolves to true once it is stored, to false if it was routed to no queue. */
   send(
     exchange: string,
     routingKey: string,
     content: Uint8Array,
     properties: Options.Publish,
   ): Promise<boolean> {
-    const lane = this.#current;
-    // At once where nothing is in the way: most publishes, which then cost one promise.
-    return lane?.open.open && this.#drained === null && this.#link.blocked === null
-      ? this.#sendOn(lane, exchange, routingKey, content, properties)
+    const target = this.#current;
+    // Most publishes need not wait, and then cost one promise.
+    return target?.open.open &&
+      this.#drained === null &&
+      this.#last === null &&
+      this.#link.blocked === null
+      ? this.#sendOn(target, exchange, routingKey, content, properties)
       : this.#sendLater(exchange, routingKey, content, properties);
   }
 
@@ -60,56 +66,77 @@ export class Publisher {
     content: Uint8Array,
     properties: Options.Publish,
   ): Promise<boolean> {
-    if (this.#link.blocked !== null) {
-      const text = `RabbitMQ takes no publishes: ${this.#link.blocked}`;
-      throw new RivuletError('NOT_CONNECTED', text);
+    const before = this.#last;
+    let next = () => {};
+    const turn = new Promise<void>((resolve) => {
+      next = resolve;
+    });
+    this.#last = turn;
+    let confirmed: Promise<boolean>;
+    try {
+      if (before !== null) await before;
+      const target = await this.#channelWithRoom();
+      confirmed = this.#sendOn(target, exchange, routingKey, content, properties);
+    } finally {
+      if (this.#last === turn) this.#last = null;
+      next();
     }
-    const lane = this.#current?.open.open ? this.#current : await this.#open();
-    while (this.#drained !== null) await this.#drained;
-    return this.#sendOn(lane, exchange, routingKey, content, properties);
+    return confirmed;
+  }
+
+  async #channelWithRoom(): Promise<PublishChannel> {
+    for (;;) {
+      if (this.#link.blocked !== null) {
+        const text = `RabbitMQ accepts no publishes: ${this.#link.blocked}`;
+        throw new RivuletError('NOT_CONNECTED', text);
+      }
+      const target = this.#current?.open.open ? this.#current : await this.#open();
+      if (this.#drained === null) return target;
+      await this.#drained;
+    }
   }
 
   #sendOn(
-    lane: Lane,
+    target: PublishChannel,
     exchange: string,
     routingKey: string,
     content: Uint8Array,
     properties: Options.Publish,
   ): Promise<boolean> {
-    const { open } = lane;
+    const { open } = target;
     return new Promise((resolve, reject) => {
       const confirmed = (error: unknown) => {
-        lane.unconfirmed--;
+        target.unconfirmed--;
         const returned =
-          lane.returned.size > 0 &&
-          lane.returned.delete(`${properties.messageId} ${exchange} ${routingKey}`);
+          target.returned.size > 0 &&
+          target.returned.delete(`${properties.messageId} ${exchange} ${routingKey}`);
         if (!error) {
           resolve(!returned);
         } else {
-          reject(this.#failureOf(open, error));
-          this.#refused(lane);
+          reject(failureOf(open, error, exchange, routingKey, content.length));
+          this.#refused(target);
         }
-        if (lane !== this.#current && lane.unconfirmed === 0) void open.close();
+        if (target !== this.#current && target.unconfirmed === 0) void open.close();
       };
-      lane.unconfirmed++;
+      target.unconfirmed++;
       try {
         const bytes = asBuffer(content);
-        const told = properties.mandatory ? properties : { ...properties, mandatory: true };
-        const room = open.channel.publish(exchange, routingKey, bytes, told, confirmed);
-        if (!room) this.#waitForRoom(open);
+        const mandatory = properties.mandatory ? properties : { ...properties, mandatory: true };
+        const hasRoom = open.channel.publish(exchange, routingKey, bytes, mandatory, confirmed);
+        if (!hasRoom) this.#waitForDrain(open);
       } catch (error) {
-        lane.unconfirmed--;
-        reject(this.#failureOf(open, error));
+        target.unconfirmed--;
+        reject(failureOf(open, error, exchange, routingKey, content.length));
       }
     });
   }
 
   async close(): Promise<void> {
-    const lane = await this.#opening?.catch(() => null);
-    await lane?.open.close();
+    const target = await this.#opening?.catch(() => null);
+    await target?.open.close();
   }
 
-  #open(): Promise<Lane> {
+  #open(): Promise<PublishChannel> {
     this.#opening ??= this.#make().catch((error) => {
       this.#opening = null;
       throw error;
@@ -117,44 +144,74 @@ export class Publisher {
     return this.#opening;
   }
 
-  async #make(): Promise<Lane> {
+  async #make(): Promise<PublishChannel> {
     const open = await this.#link.confirmChannel();
     const since = this.#scheduler.monotonic();
-    const lane: Lane = { open, since, returned: new Set(), unconfirmed: 0 };
-    this.#current = lane;
+    const target: PublishChannel = { open, since, returned: new Set(), unconfirmed: 0 };
+    this.#current = target;
     open.channel.on('return', ({ fields, properties }) => {
-      lane.returned.add(`${properties.messageId} ${fields.exchange} ${fields.routingKey}`);
+      target.returned.add(`${properties.messageId} ${fields.exchange} ${fields.routingKey}`);
     });
     void open.ended.then(() => {
-      if (this.#current === lane) this.#opening = null;
-      if (replyCode(open.failure) === 404) this.#onBroken();
+      if (this.#current === target) this.#opening = null;
+      if (replyCode(open.failure) === 404) this.#onMissing();
     });
-    return lane;
+    return target;
   }
 
-  /** What follows takes another channel; this one is closed with the last confirm on it. */
-  #refused(lane: Lane): void {
-    if (this.#current !== lane || this.#scheduler.monotonic() - lane.since < RENEW_MS) return;
+  /** The next publish opens another channel; this one closes after its last confirm. */
+  #refused(target: PublishChannel): void {
+    if (this.#current !== target || this.#scheduler.monotonic() - target.since < REPLACE_EVERY_MS)
+      return;
     this.#current = null;
     this.#opening = null;
   }
 
-  #waitForRoom(open: LinkChannel<ConfirmChannel>): void {
+  #waitForDrain(open: LinkChannel<ConfirmChannel>): void {
     if (this.#drained !== null) return;
     const drain = new Promise<void>((resolve) => open.channel.once('drain', resolve));
     this.#drained = Promise.race([drain, open.ended]).then(() => {
       this.#drained = null;
     });
   }
+}
 
-  #failureOf(open: LinkChannel<ConfirmChannel>, error: unknown): RivuletError {
-    const failure = open.failure === null ? null : toRivulet(open.failure);
-    // One message that is too large takes the channel, and with it the others, which are not.
-    if (failure?.code === 'BODY_TOO_LARGE' || failure?.code === 'PERMISSION_DENIED') return failure;
-    return new RivuletError('NOT_CONNECTED', 'RabbitMQ did not confirm the message', {
-      cause: open.failure ?? error,
-    });
+/**
+ * Why a message was not confirmed. RabbitMQ closes the channel because of one message. Only a message
+ * that the error fits fails with it; the others fail with NOT_CONNECTED and are retried.
+ */
+function failureOf(
+  { failure }: LinkChannel<ConfirmChannel>,
+  error: unknown,
+  exchange: string,
+  routingKey: string,
+  bytes: number,
+): RivuletError {
+  const known = failure === null ? null : toRivulet(failure);
+  if (known !== null && fits(known, exchange, routingKey, bytes)) return known;
+  return new RivuletError('NOT_CONNECTED', 'RabbitMQ did not confirm the message', {
+    cause: failure ?? error,
+  });
+}
+
+/** Whether the server's error can be about this message. */
+function fits(
+  { code, message }: RivuletError,
+  exchange: string,
+  routingKey: string,
+  bytes: number,
+): boolean {
+  if (code === 'BODY_TOO_LARGE') {
+    const [, limit] = /larger than (?:configured )?max size (\d+)/.exec(message) ?? [];
+    return limit === undefined || bytes > Number(limit);
   }
+  if (code !== 'PERMISSION_DENIED') return false;
+  const [, topic] = /access to topic '([^']*)'/.exec(message) ?? [];
+  if (topic !== undefined) return topic === routingKey;
+  const [, refused] = /access to exchange '([^']*)'/.exec(message) ?? [];
+  return (
+    refused === undefined || refused === exchange || (refused === 'amq.default' && exchange === '')
+  );
 }
 
 function asBuffer(bytes: Uint8Array): Buffer {

@@ -1,73 +1,87 @@
 /**
  * The Broker contract on RabbitMQ.
  *
- * A topic is a routing key of one topic exchange and a stream that keeps its log; a group is a quorum
- * queue bound to the topic. README has the whole mapping and says what RabbitMQ cannot do.
+ * A topic is a routing key of one topic exchange, and a stream that is its log. A group is a quorum queue
+ * bound to the topic. README has the whole mapping and lists what RabbitMQ cannot do.
  */
+import type { Options } from 'amqplib';
 import {
-  type Attachment,
   BrokerBase,
   type BrokerOptions,
+  type CallForm,
   type Capabilities,
-  type Consume,
   checkGroup,
   checkTopic,
-  type Message,
+  type DeliveryHandler,
+  isOutage,
+  type MessageLog,
   type PendingEntry,
   type PendingQuery,
   type Position,
   type PublishPlan,
+  type RawCall,
+  type RawMessage,
+  type RawResponder,
   type Receipt,
   type RedriveOptions,
-  type RequestOptions,
   type ResolvedSubscribeOptions,
-  type Responder,
   Responses,
   RivuletError,
   redrivenMessage,
+  type StreamOptions,
+  type SubscriptionHandle,
   type TopicInfo,
   withoutPassword,
-} from 'rivulet';
+} from 'rivulet/adapter';
 import { Delays } from './delays.ts';
-import { read, write } from './form.ts';
+import { isMissing } from './errors.ts';
+import { FramePublisher } from './frame-publisher.ts';
 import { History } from './history.ts';
-import { Link } from './link.ts';
-import { queueOf, redriveQueueOf } from './names.ts';
+import { connectionOf, Link } from './link.ts';
+import { decode, encode } from './message-codec.ts';
+import { boundedTopic, queueOf, redriveQueueOf } from './names.ts';
 import { Publisher } from './publisher.ts';
 import { Registry } from './registry.ts';
-import { AmqpRequests, ResponderLink } from './requests.ts';
-import { Subscription } from './subscription.ts';
+import { AmqpRequests } from './requests.ts';
+import { ResponderLink } from './responder-link.ts';
+import { StoredMessages } from './stored-messages.ts';
+import { HandOverLog } from './subscription/hand-over-log.ts';
+import { Subscription } from './subscription/subscription.ts';
 import { Topology } from './topology.ts';
 
 /** RabbitMQ's default `max_message_size`: 128 MiB, and 16 MiB from 4.0 on. */
 const MOST_BYTES = { before4: 128 * 1024 * 1024, from4: 16 * 1024 * 1024 };
-/** Topics that `topics()` looks at side by side. */
-const SIDE_BY_SIDE = 16;
+/** Topics that `topics()` asks about at the same time. */
+const TOPICS_AT_ONCE = 16;
 
-interface Parts {
+interface Modules {
   readonly link: Link;
   readonly publisher: Publisher;
+  readonly frames: FramePublisher;
   readonly registry: Registry;
+  readonly handOvers: HandOverLog;
   readonly topology: Topology;
   readonly history: History;
   readonly delays: Delays;
   readonly requests: AmqpRequests;
+  readonly stored: StoredMessages;
 }
 
 export class RabbitMqBroker extends BrokerBase {
   readonly name = 'rabbitmq';
   readonly #subscriptions = new Set<Subscription>();
-  /** Ids of messages whose publish is tried again: a second copy has the same id. */
-  /** The lengths that the registry knows of. */
+  /** The `maxLength` of each topic that this process has recorded. */
   readonly #keeps = new Map<string, number>();
-  #parts: Parts | null = null;
+  /** The last publish of each topic that waits for its log, until it is sent: true; false = not sent. */
+  readonly #preparing = new Map<string, Promise<boolean>>();
+  #modules: Modules | null = null;
   #number = 0;
   #unique = '';
   #subscribed = 0;
 
   constructor(addresses: readonly string[], options: Partial<BrokerOptions> = {}) {
     super(addresses, options);
-    for (const address of addresses) checkAddress(address);
+    for (const address of addresses) connectionOf(address);
   }
 
   get address(): string {
@@ -75,9 +89,9 @@ export class RabbitMqBroker extends BrokerBase {
   }
 
   get capabilities(): Readonly<Capabilities> {
-    const from4 = (this.#parts?.link.version[0] ?? 3) >= 4;
+    const from4 = (this.#modules?.link.version[0] ?? 3) >= 4;
     return {
-      // The log of a topic is stored by a quorum and not fsynced; the queues of groups are.
+      // A quorum stores the log without fsync, and the queues of groups with it.
       durability: 'quorum',
       delayedNack: 'native',
       delayedPublish: 'native',
@@ -91,10 +105,17 @@ export class RabbitMqBroker extends BrokerBase {
       wildcards: true,
       requestReply: true,
       pendingList: 'own',
+      attempts: 'hand-overs',
+      trimmedPending: 'kept',
+      retriedPublish: 'at-least-once',
       extend: true,
       persistent: true,
       maxBodyBytes: from4 ? MOST_BYTES.from4 : MOST_BYTES.before4,
     };
+  }
+
+  override get log(): MessageLog | undefined {
+    return this.#modules?.stored;
   }
 
   protected async doPending(
@@ -108,8 +129,10 @@ export class RabbitMqBroker extends BrokerBase {
     const { registry } = this.#all;
     const { consumer, minIdleMs = 0, limit = 100, after = '' } = query;
     const own = [...this.#subscriptions].filter((each) => each.group === group);
-    if (own.length === 0 && (await registry.group(topic, group)) === null) {
-      throw noGroup(topic, group);
+    if (own.length === 0) {
+      const find = () => registry.group(topic, group);
+      const facts = await this.#whenReached(`list what is pending of ${topic}`, find);
+      if (facts === null) throw noGroup(topic, group);
     }
     return own
       .flatMap((each) => each.pending(topic))
@@ -125,10 +148,12 @@ export class RabbitMqBroker extends BrokerBase {
     checkGroup(group);
     const { topology, history } = this.#all;
     const leave = async () => {
-      const own = [...this.#subscriptions].filter((each) => each.isOf(topic, group));
+      const own = [...this.#subscriptions].flatMap((each) => each.consumersOf(topic, group));
       await Promise.all(own.map((each) => each.abandon()));
     };
-    const remade = await topology.remake(topic, group, history.fillFrom(from), leave);
+    const remade = await this.#whenReached(`replay ${topic}`, () =>
+      topology.remake(topic, group, history.fillFrom(from), leave),
+    );
     if (!remade) throw noGroup(topic, group);
   }
 
@@ -136,26 +161,30 @@ export class RabbitMqBroker extends BrokerBase {
     this.mustBeConnected();
     checkTopic(topic);
     const { topology, link, publisher } = this.#all;
-    const { from = `${topic}.dead`, limit = Number.POSITIVE_INFINITY } = options;
+    const { from = boundedTopic(`${topic}.dead`), limit = Number.POSITIVE_INFINITY } = options;
     await topology.deadTopic(from);
     await topology.topic(topic);
-    // What belongs to other topics stays unacknowledged and returns when the channel closes.
+    // Letters of other topics stay unacknowledged: RabbitMQ returns them when the channel closes.
+    const queue = redriveQueueOf(from);
+    // Letters that come back meanwhile, because their handler fails again, are for the next redrive.
+    let left = (await topology.depth(queue)) ?? 0;
     const open = await link.channel();
     let done = 0;
     try {
-      while (done < limit) {
-        const letter = await open.channel.get(redriveQueueOf(from));
+      for (; done < limit && left > 0; left--) {
+        const letter = await open.channel.get(queue);
         if (letter === false) break;
-        const { id, message: dead } = read(letter);
+        const { message: dead } = decode(letter);
         const { topic: origin, message } = redrivenMessage(dead);
         if ((origin ?? topic) !== topic) continue;
-        const stored = await publisher.send(
-          topology.exchange,
-          topic,
-          message.body,
-          write(message, this.#newId() || id),
-        );
-        if (!stored) throw new RivuletError('NOT_CONNECTED', `the log of ${topic} went away`);
+        const properties = encode(topology.addressed(topic, message), this.#newId());
+        const send = () => publisher.send(topology.exchange, topic, message.body, properties);
+        if (!(await send())) {
+          // Another client has deleted the topic.
+          topology.doubt(topic);
+          await topology.topic(topic);
+          if (!(await send())) this.#logIsGone(topic);
+        }
         open.channel.ack(letter);
         done++;
       }
@@ -169,10 +198,10 @@ export class RabbitMqBroker extends BrokerBase {
     this.mustBeConnected();
     const { registry } = this.#all;
     const all = [...(await registry.topics())].filter(([, facts]) => facts.exists);
-    for (let at = 0; at < all.length; at += SIDE_BY_SIDE) {
-      const some = all.slice(at, at + SIDE_BY_SIDE);
+    for (let at = 0; at < all.length; at += TOPICS_AT_ONCE) {
+      const some = all.slice(at, at + TOPICS_AT_ONCE);
       yield* await Promise.all(
-        some.map(([topic, facts]) => this.#look(topic, [...facts.groups.keys()])),
+        some.map(([topic, facts]) => this.#describe(topic, [...facts.groups.keys()])),
       );
     }
   }
@@ -181,67 +210,80 @@ export class RabbitMqBroker extends BrokerBase {
     this.mustBeConnected();
     checkTopic(topic);
     const { registry, topology } = this.#all;
-    const facts = await registry.facts(topic);
-    await topology.deleteTopic(topic, [...(facts?.groups.keys() ?? [])]);
+    await this.#whenReached(`delete ${topic}`, async () => {
+      const facts = await registry.facts(topic);
+      await topology.deleteTopic(topic, [...(facts?.groups.keys() ?? [])]);
+    });
     this.#keeps.delete(topic);
   }
 
   protected async open(signal: AbortSignal): Promise<void> {
     const { scheduler, goMicro } = this.options;
     const link = new Link(this.options, this.events);
-    const publisher = new Publisher(link, scheduler, () => {
-      topology.forget();
-      delays.forget();
-    });
+    const publisher = new Publisher(link, scheduler, () => topology.forget());
     const registry = new Registry(link, publisher, scheduler);
-    const topology = new Topology(link, registry, scheduler, goMicro);
+    const handOvers = new HandOverLog({ link, publisher, scheduler });
+    const topology = new Topology(link, registry, handOvers, scheduler, goMicro);
     const history = new History(link, publisher, registry, topology, scheduler);
-    const delays = new Delays(link, publisher, topology, scheduler, this.events);
-    const requests = new AmqpRequests(link, topology, this.options);
-    this.#parts = { link, publisher, registry, topology, history, delays, requests };
+    const delays = new Delays({ link, publisher, topology, scheduler, events: this.events });
+    const frames = new FramePublisher(link, scheduler, () => topology.forget());
+    const requests = new AmqpRequests(link, topology, frames, this.options);
+    const stored = new StoredMessages(link, history, topology, scheduler);
+    this.#modules = {
+      link,
+      publisher,
+      frames,
+      registry,
+      handOvers,
+      topology,
+      history,
+      delays,
+      requests,
+      stored,
+    };
     this.#unique = scheduler.uniqueName();
-    link.onReady(() => {
-      topology.forget();
-      registry.forget();
-      delays.forget();
-    });
+    for (const each of [registry, handOvers, delays]) topology.onForget(() => each.forget());
+    link.onReady(() => topology.forget());
     await link.open(signal);
     await topology.base();
     delays.start();
   }
 
   protected async shut(): Promise<void> {
-    const parts = this.#parts;
-    this.#parts = null;
-    if (parts === null) return;
-    await parts.requests.close();
-    await parts.delays.stop();
-    await parts.registry.close();
-    await parts.publisher.close();
-    await parts.link.close();
+    const modules = this.#modules;
+    this.#modules = null;
+    if (modules === null) return;
+    await modules.requests.close();
+    await modules.delays.stop();
+    await modules.handOvers.close();
+    await modules.registry.close();
+    await modules.frames.close();
+    await modules.publisher.close();
+    await modules.link.close();
   }
 
-  protected store(
+  protected override store(
     topic: string,
-    messages: readonly Message[],
+    messages: readonly RawMessage[],
     plan: PublishPlan,
   ): Promise<Receipt[]> {
     const plain = plan.maxLength === null && plan.deliverAt === null && plan.delayMs === null;
-    return plain && messages.length === 1 && this.#all.topology.has(topic)
+    const before = this.#preparing.get(topic);
+    return plain && messages.length === 1 && before === undefined && this.#all.topology.has(topic)
       ? this.#storeOne(topic, messages, plan)
-      : this.#storeAll(topic, messages, plan);
+      : this.#storeAll(topic, messages, plan, before);
   }
 
-  /** Most publishes: with as few promises as there can be. */
+  /** Most publishes, with few promises. */
   async #storeOne(
     topic: string,
-    messages: readonly Message[],
+    messages: readonly RawMessage[],
     plan: PublishPlan,
   ): Promise<Receipt[]> {
     const { topology, publisher } = this.#all;
-    const [message] = messages as readonly [Message];
+    const [message] = messages as readonly [RawMessage];
     const [id] = this.#idsOf(messages, plan) as readonly [string];
-    const properties = write(message, id);
+    const properties = encode(topology.addressed(topic, message), id);
     if (!(await publisher.send(topology.exchange, topic, message.body, properties))) {
       this.#logIsGone(topic);
     }
@@ -250,43 +292,80 @@ export class RabbitMqBroker extends BrokerBase {
 
   async #storeAll(
     topic: string,
-    messages: readonly Message[],
+    messages: readonly RawMessage[],
     plan: PublishPlan,
+    before: Promise<boolean> | undefined,
   ): Promise<Receipt[]> {
-    const { topology, delays, publisher } = this.#all;
-    await topology.topic(topic);
-    if (plan.maxLength !== null) await this.#keep(topic, plan.maxLength);
+    const { delays, publisher, topology } = this.#all;
     const ids = this.#idsOf(messages, plan);
+    // Throws before the first await if a message cannot be sent at all.
+    const written = messages.map((message, index) =>
+      encode(topology.addressed(topic, message), ids[index] as string),
+    );
+    const [prepared, sent] = this.#prepare(topic, plan, before);
+    await prepared;
     const dueAt =
       plan.deliverAt ??
       (plan.delayMs === null ? null : this.options.scheduler.now() + plan.delayMs);
-    const stored = await Promise.all(
-      messages.map(async (message, index) => {
-        const properties = write(message, ids[index] as string);
-        if (dueAt === null) {
-          return publisher.send(topology.exchange, topic, message.body, properties);
-        }
-        await delays.toExchange(topology.exchange, topic, dueAt, message.body, properties);
-        return true;
-      }),
-    );
+    const storing = messages.map(async (message, index) => {
+      const properties = written[index] as Options.Publish;
+      if (dueAt === null) {
+        return publisher.send(topology.exchange, topic, message.body, properties);
+      }
+      await delays.publishAt(topic, dueAt, message.body, properties);
+      return true;
+    });
+    sent();
+    const stored = await Promise.all(storing);
     if (stored.includes(false)) this.#logIsGone(topic);
     return ids.map((id) => ({ id, duplicate: false }));
   }
 
-  #logIsGone(topic: string): never {
-    this.#all.topology.forget();
-    throw new RivuletError('NOT_CONNECTED', `the log of ${topic} is not there any more`);
+  /**
+   * Makes sure that the topic has its log, after earlier publishes of the topic have been sent. Later ones
+   * wait until the returned function is called; where this one has to be tried again, they have to, too.
+   */
+  #prepare(
+    topic: string,
+    { maxLength }: PublishPlan,
+    before: Promise<boolean> | undefined,
+  ): [prepared: Promise<void>, sent: () => void] {
+    let end: (isSent: boolean) => void = () => {};
+    const preparing = new Promise<boolean>((resolve) => {
+      end = (isSent) => {
+        if (this.#preparing.get(topic) === preparing) this.#preparing.delete(topic);
+        resolve(isSent);
+      };
+    });
+    this.#preparing.set(topic, preparing);
+    const prepare = async () => {
+      try {
+        if ((await before) === false) {
+          const text = `an earlier publish to ${topic} has to be tried again first`;
+          throw new RivuletError('NOT_CONNECTED', text);
+        }
+        await this.#all.topology.topic(topic);
+        if (maxLength !== null) await this.#keep(topic, maxLength);
+      } catch (error) {
+        end(!isOutage(error));
+        throw error;
+      }
+    };
+    return [prepare(), () => end(true)];
   }
 
-  protected async attach(
+  #logIsGone(topic: string): never {
+    this.#all.topology.doubt(topic);
+    throw new RivuletError('NOT_CONNECTED', `the log of ${topic} no longer exists`);
+  }
+
+  protected async startSubscription(
     pattern: string,
-    consume: Consume,
+    consume: DeliveryHandler,
     options: ResolvedSubscribeOptions,
-  ): Promise<Attachment> {
-    const parts = this.#all;
+  ): Promise<SubscriptionHandle> {
     const setup = {
-      ...parts,
+      ...this.#all,
       pattern,
       consume,
       options,
@@ -312,14 +391,14 @@ export class RabbitMqBroker extends BrokerBase {
     };
   }
 
-  protected async attachResponder(
+  protected async startResponder(
     topic: string,
-    handler: Responder,
-    group: string,
+    handler: RawResponder,
+    _group: string,
     concurrency: number,
-  ): Promise<Attachment> {
-    const { link, topology, publisher } = this.#all;
-    const setup = { topic, group, concurrency, link, topology, publisher };
+  ): Promise<SubscriptionHandle> {
+    const { link, topology, frames } = this.#all;
+    const setup = { topic, concurrency, link, topology, frames };
     const responder = new ResponderLink({ ...setup, broker: this.options, events: this.events });
     const responses = new Responses({
       topic,
@@ -328,6 +407,7 @@ export class RabbitMqBroker extends BrokerBase {
       scheduler: this.options.scheduler,
       tracing: this.tracing,
       send: (inbox, frame) => responder.send(inbox, frame),
+      address: () => responder.address,
     });
     await this.#whenReached(`respond on ${topic}`, () => responder.start(responses));
     return {
@@ -342,32 +422,40 @@ export class RabbitMqBroker extends BrokerBase {
     };
   }
 
-  protected ask(
+  protected begin(
     topic: string,
-    message: Message,
-    _many: boolean,
-    options: RequestOptions,
-  ): AsyncIterable<Message> {
-    return this.#all.requests.ask(topic, message, options);
+    message: RawMessage,
+    options: StreamOptions,
+    form: CallForm,
+  ): RawCall {
+    return this.#all.requests.begin(topic, message, options, form);
   }
 
-  get #all(): Parts {
-    if (this.#parts === null)
+  get #all(): Modules {
+    if (this.#modules === null)
       throw new RivuletError('CLOSED', 'the rabbitmq broker is disconnected');
-    return this.#parts;
+    return this.#modules;
   }
 
   #whenReached<T>(what: string, work: () => Promise<T>): Promise<T> {
-    return this.patiently(what, this.options.publishTimeoutMs, null, work);
+    const { link, topology } = this.#all;
+    return this.withRetry(what, this.options.publishTimeoutMs, null, async () => {
+      try {
+        return await link.try(work);
+      } catch (error) {
+        if (isMissing(error)) topology.forget();
+        throw error;
+      }
+    });
   }
 
-  async #look(topic: string, groups: readonly string[]): Promise<TopicInfo> {
+  async #describe(topic: string, groups: readonly string[]): Promise<TopicInfo> {
     const { topology, history } = this.#all;
     const found: TopicInfo['groups'][number][] = [];
     for (const name of groups) {
       const waiting = await topology.depth(queueOf(topic, name));
       if (waiting === null) continue;
-      // AMQP tells what waits; of what is unacknowledged, only our own part is known.
+      // AMQP reports what is ready. Of what is unacknowledged, only this process's part is known.
       const own = [...this.#subscriptions].filter((each) => each.group === name);
       const pending = own.flatMap((each) => each.pending(topic)).length;
       found.push({ name, pending, lag: waiting });
@@ -381,13 +469,13 @@ export class RabbitMqBroker extends BrokerBase {
     this.#keeps.set(topic, maxLength);
   }
 
-  /** The same ones each time the publish is tried. */
-  #idsOf(messages: readonly Message[], plan: PublishPlan): readonly string[] {
+  /** The same ids at each try of a publish. */
+  #idsOf(messages: readonly RawMessage[], plan: PublishPlan): readonly string[] {
     plan.ids ??= messages.map(() => this.#newId());
     return plan.ids;
   }
 
-  /** Time, number and publisher: those of one publisher ascend. */
+  /** Time, number and publisher. The ids of one publisher ascend. */
   #newId(): string {
     const number = (this.#number++).toString(36).padStart(7, '0');
     return `${this.options.scheduler.now()}-${number}-${this.#unique}`;
@@ -396,17 +484,4 @@ export class RabbitMqBroker extends BrokerBase {
 
 function noGroup(topic: string, group: string): RivuletError {
   return new RivuletError('NOT_FOUND', `topic ${topic} has no group ${group}`);
-}
-
-function checkAddress(address: string): void {
-  let url: URL;
-  try {
-    url = new URL(address);
-  } catch (cause) {
-    const text = `${withoutPassword(address)} is no URL`;
-    throw new RivuletError('INVALID_ARGUMENT', text, { cause });
-  }
-  if (url.protocol === 'amqp:' || url.protocol === 'amqps:') return;
-  const text = `${withoutPassword(address)}: the rabbitmq broker has addresses like amqp://host:5672/vhost`;
-  throw new RivuletError('INVALID_ARGUMENT', text);
 }

@@ -1,12 +1,14 @@
 /**
- * Which topics and groups there are: AMQP cannot list queues, so this log can.
+ * The directory of topics and groups. AMQP cannot list queues, so they are recorded in a stream.
  *
- * Holds: the records of the stream `rivulet.registry` as read so far. A record is written when a
- * topic or group is made or deleted, so the log grows with those and not with traffic. It is read
- * from its beginning when first asked for, and followed from then on. Our own records count at once.
+ * Holds: the records of the stream `rivulet.registry` that were read so far. A record is written when a
+ * topic or group is made or deleted, so the stream grows with those and not with the traffic. It is
+ * read from its beginning at the first query and followed from then on.
+ * Invariants: a record of this process counts before its write returns. A message in the stream that
+ * is no record is skipped. A query fails if the stream could not be read to its end.
  */
 import type { Channel } from 'amqplib';
-import type { Scheduler } from 'rivulet';
+import { compilePattern, isPattern, RivuletError, type Scheduler } from 'rivulet/adapter';
 import type { Link, LinkChannel } from './link.ts';
 import { REGISTRY } from './names.ts';
 import type { Publisher } from './publisher.ts';
@@ -15,21 +17,41 @@ export interface Entry {
   readonly topic: string;
   readonly group?: string;
   readonly exclusive?: boolean;
-  readonly deleted?: boolean;
-  /** A reader's mark was put into the topic's log, which is no message. */
+  /** Of a group: a token that changes when the group is replayed. Retries carry it. */
+  readonly round?: string;
+  /** Of a group: a token that changes whenever its queue is made. */
+  readonly made?: string;
+  /** Of a group of one topic: groups of this name with wildcards leave the topic to it. */
+  readonly split?: boolean;
+  /** The topic was deleted, at this Unix time in ms; older clients wrote `true`. */
+  readonly deleted?: boolean | number;
+  /** This many marks of readers were put into the topic's log. They are no messages. */
   readonly marks?: number;
-  /** About how many messages of the log are to be seen. */
+  /** How many messages of the log are shown, approximately. */
   readonly keep?: number;
-  /** Nothing but the end of what a reader wants to have read. */
+  /** Only marks the end of what a reader wants to have read. */
   readonly hello?: boolean;
 }
 
 export interface TopicFacts {
-  readonly groups: Map<string, { readonly exclusive: boolean }>;
+  readonly groups: Map<string, GroupFacts>;
   marks: number;
   keep: number | null;
-  /** False for patterns and for deleted ones. */
+  /** False for patterns and for deleted topics. */
   exists: boolean;
+  deleted: boolean;
+  /** How often a topic of this name was deleted, and when it was last, Unix time in ms. */
+  readonly deletions: number;
+  readonly deletedAt: number;
+}
+
+export interface GroupFacts {
+  readonly exclusive: boolean;
+  readonly round: string;
+  readonly made: string;
+  readonly split: boolean;
+  /** Ascends in the order in which groups were made. */
+  readonly order: number;
 }
 
 export class Registry {
@@ -37,11 +59,14 @@ export class Registry {
   readonly #publisher: Publisher;
   readonly #scheduler: Scheduler;
   readonly #topics = new Map<string, TopicFacts>();
-  /** Our own records that have not come by in the log yet: they counted when they were written. */
-  readonly #seen = new Set<string>();
+  /** Patterns with wildcards, by the name of a group that subscribes to them. */
+  readonly #patterns = new Map<string, Set<string>>();
+  #groups = 0;
+  /** Ids of records that this process wrote and has not read back yet. They are applied already. */
+  readonly #written = new Set<string>();
   #following: Promise<LinkChannel<Channel>> | null = null;
   #declared: Promise<void> | null = null;
-  #hellos = new Map<string, () => void>();
+  readonly #hellos = new Map<string, () => void>();
 
   constructor(link: Link, publisher: Publisher, scheduler: Scheduler) {
     this.#link = link;
@@ -55,7 +80,7 @@ export class Registry {
 
   async add(entry: Entry): Promise<void> {
     const id = this.#scheduler.uniqueName();
-    if (this.#following !== null) this.#seen.add(id);
+    if (this.#following !== null) this.#written.add(id);
     this.#apply(entry);
     await this.#append(id, entry);
   }
@@ -65,8 +90,38 @@ export class Registry {
     return this.#topics;
   }
 
-  async group(topic: string, group: string): Promise<{ readonly exclusive: boolean } | null> {
+  async group(topic: string, group: string): Promise<GroupFacts | null> {
     return (await this.topics()).get(topic)?.groups.get(group) ?? null;
+  }
+
+  /**
+   * Whether another group of this name handles the topic, by the records read so far. The topic's own
+   * group precedes those with wildcards; of two with wildcards the older one precedes.
+   */
+  isElsewhere(pattern: string, group: string, topic: string): boolean {
+    if (!isPattern(pattern)) return false;
+    const own = this.#topics.get(topic)?.groups.get(group);
+    if (own?.split) return true;
+    const order = this.#topics.get(pattern)?.groups.get(group)?.order ?? Number.POSITIVE_INFINITY;
+    for (const each of this.#patterns.get(group) ?? []) {
+      const other = this.#topics.get(each)?.groups.get(group);
+      if (other !== undefined && other.order < order && compilePattern(each)(topic)) return true;
+    }
+    return false;
+  }
+
+  /** The patterns with wildcards under which a group of this name receives the topic. */
+  async patternsOver(topic: string, group: string): Promise<string[]> {
+    await this.topics();
+    return [...(this.#patterns.get(group) ?? [])].filter((each) => compilePattern(each)(topic));
+  }
+
+  /** The topics that groups of this name subscribe to both by name and by this pattern. */
+  async splitTopics(pattern: string, group: string): Promise<string[]> {
+    const matches = compilePattern(pattern);
+    return [...(await this.topics())]
+      .filter(([topic, { groups }]) => groups.get(group)?.split === true && matches(topic))
+      .map(([topic]) => topic);
   }
 
   async facts(topic: string): Promise<TopicFacts | null> {
@@ -83,7 +138,7 @@ export class Registry {
     const properties = { messageId: id, persistent: true };
     await this.#declare();
     while (!(await this.#publisher.send('', REGISTRY, record, properties))) {
-      // Somebody has wiped the broker.
+      // The stream was deleted.
       this.#declared = null;
       await this.#declare();
     }
@@ -104,12 +159,15 @@ export class Registry {
     return this.#declared;
   }
 
-  /** Reads to the end as it is now, and goes on reading. */
+  /** Reads to the present end, and goes on reading. */
   #follow(): Promise<LinkChannel<Channel>> {
-    this.#following ??= this.#read().catch((error) => {
-      this.#following = null;
-      throw error;
-    });
+    this.#following ??= this.#link
+      .try(() => this.#read())
+      .catch((error) => {
+        this.#following = null;
+        this.#declared = null;
+        throw error;
+      });
     return this.#following;
   }
 
@@ -120,43 +178,92 @@ export class Registry {
       this.#following = null;
     });
     this.#topics.clear();
-    this.#seen.clear();
-    await open.channel.prefetch(1000);
-    await open.channel.consume(
-      REGISTRY,
-      (record) => {
-        if (record === null) {
-          void open.close();
-          return;
-        }
-        open.channel.ack(record);
-        const id = String(record.properties.messageId);
-        const entry = JSON.parse(record.content.toString()) as Entry;
-        if (entry.hello) this.#hellos.get(id)?.();
-        else if (!this.#seen.delete(id)) this.#apply(entry);
-      },
-      { arguments: { 'x-stream-offset': 'first' } },
-    );
+    this.#patterns.clear();
+    this.#written.clear();
     const id = this.#scheduler.uniqueName();
-    const reached = new Promise<void>((resolve) => this.#hellos.set(id, resolve));
-    const hello: Entry = { topic: '', hello: true };
-    await this.#append(id, hello);
-    await Promise.race([reached, open.ended]);
-    this.#hellos.delete(id);
-    return open;
+    try {
+      await open.channel.prefetch(1000);
+      await open.channel.consume(
+        REGISTRY,
+        (record) => {
+          if (record === null) {
+            void open.close();
+            return;
+          }
+          if (open.open) open.channel.ack(record);
+          const name = String(record.properties.messageId);
+          const entry = entryIn(record.content);
+          if (entry === null) return;
+          if (entry.hello) this.#hellos.get(name)?.();
+          else if (!this.#written.delete(name)) this.#apply(entry);
+        },
+        { arguments: { 'x-stream-offset': 'first' } },
+      );
+      let isRead = false;
+      const reached = new Promise<void>((resolve) => {
+        this.#hellos.set(id, () => {
+          isRead = true;
+          resolve();
+        });
+      });
+      await this.#append(id, { topic: '', hello: true });
+      await Promise.race([reached, open.ended]);
+      if (isRead) return open;
+      throw new RivuletError(
+        'NOT_CONNECTED',
+        `the stream ${REGISTRY} could not be read to its end`,
+      );
+    } catch (error) {
+      await open.close();
+      throw error;
+    } finally {
+      this.#hellos.delete(id);
+    }
   }
 
   #apply(entry: Entry): void {
-    const { topic, group, exclusive = false, deleted, marks, keep } = entry;
+    const { topic, group, deleted, marks, keep } = entry;
     let facts = this.#topics.get(topic);
     if (facts === undefined || deleted) {
-      facts = { groups: new Map(), marks: 0, keep: null, exists: false };
+      const before = facts;
+      facts = {
+        groups: new Map(),
+        marks: 0,
+        keep: null,
+        exists: false,
+        deleted: Boolean(deleted),
+        deletions: (before?.deletions ?? 0) + (deleted ? 1 : 0),
+        deletedAt: typeof deleted === 'number' ? deleted : (before?.deletedAt ?? 0),
+      };
       this.#topics.set(topic, facts);
     }
     if (deleted) return;
-    if (group !== undefined) facts.groups.set(group, { exclusive });
+    if (group !== undefined) this.#applyGroup(facts, entry, group);
     else if (marks !== undefined) facts.marks += marks;
     else if (keep !== undefined) facts.keep = keep;
     else facts.exists = true;
+  }
+
+  #applyGroup(facts: TopicFacts, entry: Entry, group: string): void {
+    const { topic, exclusive = false, round = '', made = '', split = false } = entry;
+    const order = facts.groups.get(group)?.order ?? this.#groups++;
+    facts.groups.set(group, { exclusive, round, made, split, order });
+    if (!isPattern(topic)) return;
+    const patterns = this.#patterns.get(group) ?? new Set();
+    this.#patterns.set(group, patterns.add(topic));
+  }
+}
+
+/** null when another program wrote the message. */
+function entryIn(content: Buffer): Entry | null {
+  try {
+    const { topic, group, round, made, marks, keep, ...flags } = JSON.parse(content.toString());
+    const isText = (value: unknown) => value === undefined || typeof value === 'string';
+    const isCount = (value: unknown) => value === undefined || Number.isSafeInteger(value);
+    if (typeof topic !== 'string' || ![group, round, made].every(isText)) return null;
+    if (![marks, keep].every(isCount)) return null;
+    return { topic, group, round, made, marks, keep, ...flags } as Entry;
+  } catch {
+    return null;
   }
 }

@@ -1,10 +1,10 @@
 /**
- * What an address says: `redis://user:password@host:6379/3`, `rediss://` for TLS.
+ * Parses addresses: `redis://user:password@host:6379/3`, `rediss://` for TLS.
  *
- * Invariant: an error about an address names the scheme at most. Where it cannot be taken apart, any
- * part of it may be a secret.
+ * Invariant: an error about an address shows at most its scheme: in an address that cannot be parsed, any
+ * part may be a secret.
  */
-import { RivuletError } from 'rivulet';
+import { RivuletError } from 'rivulet/adapter';
 
 const DEFAULT_PORT = 6379;
 const ESCAPES = 'write / ? # and @ in a password as %2F %3F %23 %40';

@@ -1,13 +1,19 @@
 /**
- * Makes the topics that this process publishes to known to the clients that look for topics.
+ * Registers the topics that this process publishes to, so that other clients discover them.
  *
- * A topic is announced together with its first message, and again within `AGAIN_MS` of later ones: a
- * server that was emptied in the meantime has forgotten it. Invariant: every topic that was published
- * to is announced once more after that publish, at the latest by `close`.
- * Cost: one SADD in `AGAIN_MS` while something is published.
+ * A topic is registered with its first message, and again within `AGAIN_MS` after later ones, in case the
+ * server was emptied meanwhile. Invariant: every topic is registered after its last publish, at the
+ * latest by `close`.
+ * Cost: one SADD every 500 ms while messages are published.
  */
-import { type BrokerEvents, type Events, isOutage, RivuletError, type Scheduler } from 'rivulet';
-import type { Dialect } from './dialect.ts';
+import {
+  type BrokerEvents,
+  type Events,
+  isOutage,
+  RivuletError,
+  type Scheduler,
+} from 'rivulet/adapter';
+import type { Dialect } from './dialect/dialect.ts';
 
 const AGAIN_MS = 500;
 const MOST_KNOWN = 100_000;
@@ -18,7 +24,7 @@ export class Announcements {
   readonly #scheduler: Scheduler;
   readonly #events: Events<BrokerEvents>;
   readonly #known = new Set<string>();
-  /** Published to since they were announced. */
+  /** Topics that were published to since they were registered. */
   readonly #due = new Set<string>();
   #cancel: (() => void) | null = null;
   #closed = false;
@@ -29,7 +35,7 @@ export class Announcements {
     this.#events = events;
   }
 
-  /** Something is being published to the topic. Answers what to wait for, when it is the first. */
+  /** Notes a publish. Returns a promise to wait for if it is the topic's first. */
   note(topic: string): Promise<void> | undefined {
     this.#due.add(topic);
     this.#arm();
@@ -40,7 +46,7 @@ export class Announcements {
     });
   }
 
-  /** It is deleted: the next message is a first one again. */
+  /** The topic was deleted: its next message is a first one. */
   forget(topic: string): void {
     this.#known.delete(topic);
     this.#due.delete(topic);
@@ -78,6 +84,6 @@ export class Announcements {
   }
 
   #announce(topics: readonly string[]): Promise<void> {
-    return this.#dialect.announce(topics);
+    return this.#dialect.registerTopics(topics);
   }
 }

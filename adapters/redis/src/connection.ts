@@ -1,25 +1,25 @@
 /**
  * Connections to one server or one cluster, and commands on them.
  *
- * Holds: how a connection is made (from addresses, or as a duplicate of a client that was given),
- * and a thin face over ioredis: replies as Buffers, errors in our codes, no queue of its own. While
- * there is no connection a command fails at once, so that waiting, its bounds and its end are ours.
- * A connection that stops answering is cut by `socketTimeout`, so nothing waits on a dead socket.
+ * A connection is made from addresses, or as a duplicate of a given client. It wraps ioredis: replies are
+ * Buffers, errors have Rivulet's codes. Invariants: without a connection a command fails at once and is
+ * not queued; callers decide how long they wait. `socketTimeout` ends a connection that stops replying.
+ * Cost: one promise and one timeout entry per command.
  */
 import { Cluster, type ClusterOptions, Redis, type RedisOptions } from 'ioredis';
-import { type BrokerOptions, backoffMs, RivuletError, Timeouts } from 'rivulet';
+import { type BrokerOptions, backoffMs, RivuletError, Timeouts } from 'rivulet/adapter';
 import { type Address, readAddress } from './address.ts';
-import { toRivulet } from './failures.ts';
-import { type Script, scripts } from './scripts.ts';
+import { type Script, scripts } from './dialect/lua-scripts.ts';
+import { toRivulet } from './errors.ts';
 
 export type Client = Redis | Cluster;
 export type Argument = string | number | Uint8Array;
 
-/** A socket on which a command has been unanswered for this long is cut. */
+/** A socket is closed when a command on it gets no reply for this long. */
 const SILENCE_MS = 4000;
-/** A cluster's client may wait for ever for a node that died while it was connecting. */
+/** A cluster's client may wait without end for a node that died while it was connecting. */
 const CONNECT_MS = 5000;
-/** So many commands are worth a system call. */
+/** This many commands are sent without waiting for the end of the turn. */
 const ENOUGH_FOR_A_WRITE = 32;
 
 export class Connector {
@@ -29,7 +29,7 @@ export class Connector {
   readonly #extra: RedisOptions;
   readonly #timeouts: Timeouts;
   #address = 0;
-  /** Set once a server has said that it is part of a cluster. */
+  /** Set once a server has reported that it is part of a cluster. */
   cluster = false;
 
   constructor(options: BrokerOptions) {
@@ -53,7 +53,7 @@ export class Connector {
       ...this.#extra,
       lazyConnect: true,
       enableOfflineQueue: false,
-      // What is listened to is asked for again here, so that it is known when that is done.
+      // The listener subscribes again, so that it knows when that is done.
       autoResubscribe: this.cluster,
       autoResendUnfulfilledCommands: false,
       maxRetriesPerRequest: 0,
@@ -63,7 +63,7 @@ export class Connector {
       protocol: 2,
       replyMapping: 'legacy',
       retryStrategy: retry,
-      // A replica that was a master: ask again who is.
+      // The server has become a replica: reconnecting finds the master.
       reconnectOnError: (error) => error.message.startsWith('READONLY'),
     };
     const client = this.cluster ? this.#makeCluster(name, shared, retry) : this.#makeOne(shared);
@@ -84,12 +84,12 @@ export class Connector {
     });
   }
 
-  /** The address that is tried. */
+  /** The address of the next attempt. */
   get current(): Address {
     return readAddress(this.#addresses[this.#address] ?? 'redis://127.0.0.1');
   }
 
-  /** Of several single servers the next one is tried. */
+  /** Moves on to the next of several single servers. */
   nextAddress(): void {
     this.#address = (this.#address + 1) % Math.max(1, this.#addresses.length);
   }
@@ -131,13 +131,13 @@ export class Connector {
   }
 }
 
-/** What of a socket is used. */
+/** The part of a socket that is used. */
 interface Corkable {
   cork(): void;
   uncork(): void;
 }
 
-/** As the constructor types them: without explicit undefined. */
+/** The constructor's type, which has no explicit undefined. */
 type ClusterConstructorOptions = ConstructorParameters<typeof Cluster>[1];
 /** Replies in the shapes of RESP2, whatever the server speaks. */
 type ConnectionOptions = RedisOptions & { readonly replyMapping: 'legacy' };
@@ -148,12 +148,12 @@ export class Connection {
   readonly #timeouts: Timeouts;
   /** The longest that a command may take, its blocking and a cluster's redirections included. */
   readonly #limitMs: number;
-  /** What the server has against these credentials. */
+  /** The server's error about these credentials. */
   #refusal: RivuletError | null = null;
   /** Commands of this turn of the loop. */
   #gathered = 0;
   #closed = false;
-  /** What last went wrong while connecting. */
+  /** The last error while connecting. */
   lastError: Error | null = null;
 
   constructor(client: Client, timeouts: Timeouts, limitMs: number) {
@@ -161,10 +161,10 @@ export class Connection {
     this.#timeouts = timeouts;
     this.#limitMs = limitMs;
     for (const { name, keys, lua } of Object.values(scripts) as Script[]) {
-      // Where it says 'all', the number of keys comes before them.
+      // With 'all', the number of keys is the first argument.
       client.defineCommand(name, keys === 'all' ? { lua } : { numberOfKeys: keys, lua });
     }
-    // Commands in flight get their error; what happens while connecting is told only here.
+    // Commands in flight fail with their own error; errors while connecting are emitted here alone.
     client.on('error', (error) => this.#noteRefusal(error));
     for (const status of ['connecting', 'connect', 'ready', 'reconnecting']) {
       client.on(status, () => this.#endIfClosed());
@@ -182,11 +182,28 @@ export class Connection {
     } catch (error) {
       throw this.#refusal ?? error;
     }
+    await this.#reachNodes();
   }
 
   /**
-   * What is asked for in one turn of the loop goes out in one write: most of what a command costs is
-   * the system call. A cluster's client has a socket for each node and is left as it is.
+   * A cluster's client connects to a node at the first command for it, and sends the commands that follow
+   * meanwhile to a random node: they would overtake one another. So each master is connected before.
+   */
+  async #reachNodes(): Promise<void> {
+    if (!(this.client instanceof Cluster)) return;
+    // A master that cannot be reached is an outage of its topics, not of the others.
+    const reached = Promise.allSettled(this.masters().map((node) => node.ping()));
+    let stop = () => {};
+    const late = new Promise<void>((resolve) => {
+      stop = this.#timeouts.add(Math.min(this.#limitMs, CONNECT_MS), resolve);
+    });
+    await Promise.race([reached, late]);
+    stop();
+  }
+
+  /**
+   * Sends the commands of one turn of the event loop in one write: the system call is most of the cost of
+   * a command. A cluster's client has one socket per node and is not changed.
    */
   #gather(): void {
     const { stream } = this.client as { stream?: Corkable };
@@ -198,14 +215,14 @@ export class Connection {
         stream.uncork();
       });
     } else if (this.#gathered % ENOUGH_FOR_A_WRITE === 0) {
-      // The server may begin while the rest is still being asked.
+      // The server begins while the rest of the turn's commands are written.
       stream.uncork();
       stream.cork();
     }
     this.#gathered++;
   }
 
-  /** A client that is told to end while it connects may come up nevertheless, and stay for ever. */
+  /** A client that is disconnected while it connects may connect nevertheless, and stay connected. */
   #endIfClosed(): void {
     if (this.#closed) this.client.disconnect();
   }
@@ -229,8 +246,8 @@ export class Connection {
   }
 
   /**
-   * A script that publishes: sent whole each time. A server that has forgotten a script would make it
-   * wait for a second exchange, and what was published later would pass.
+   * Runs a script that publishes, and sends its text each time. With EVALSHA, a restarted server would
+   * require a second command, and a later publish would precede this one.
    */
   evaluate({ lua, keys }: Script, ...args: Argument[]): Promise<unknown> {
     return this.call('EVAL', lua, keys, ...args);
@@ -247,7 +264,7 @@ export class Connection {
     return replies;
   }
 
-  /** As `transact`, for commands that may fail by themselves: their errors stand among the replies. */
+  /** As `transact`, for commands that may fail one by one: their errors are among the replies. */
   async transactAll(commands: readonly (readonly [string, ...Argument[]])[]): Promise<unknown[]> {
     const multi = this.client.multi();
     for (const [command, ...args] of commands) {
@@ -258,8 +275,8 @@ export class Connection {
   }
 
   /**
-   * The reply, or an error in our codes, or NOT_CONNECTED once it has taken too long. A connection
-   * that has swallowed a command may swallow more, so it is made anew.
+   * Resolves to the reply. Rejects with NOT_CONNECTED after `limitMs`, and opens the connection again: one
+   * that has lost a command may lose more.
    */
   #bounded<T>(reply: Promise<T>, limitMs = this.#limitMs): Promise<T> {
     return new Promise((resolve, reject) => {
@@ -285,7 +302,7 @@ export class Connection {
     return this.client instanceof Cluster ? this.client.nodes('master') : [this.client];
   }
 
-  /** At once; commands in flight fail. */
+  /** Closes at once; commands in flight fail. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;

@@ -1,7 +1,20 @@
 /** The public names of @rivulet/redis. `openBroker('redis://...')` loads this by itself. */
-import type { Cluster, Redis } from 'ioredis';
+import type { Cluster, Redis, RedisOptions } from 'ioredis';
 import type { Broker, BrokerOptions } from 'rivulet';
 import { RedisBroker } from './redis-broker.ts';
+
+/** What `openBroker('redis://...', { client })` may hold: what ioredis takes and the URL does not say. */
+export interface RedisClientOptions extends RedisOptions {
+  /** A client whose connection settings are used; it is duplicated, and never closed here. */
+  redis?: Redis | Cluster;
+}
+
+declare module 'rivulet' {
+  interface SchemeOptions {
+    redis: RedisClientOptions;
+    rediss: RedisClientOptions;
+  }
+}
 
 /** Made for `openBroker`; not connected yet. */
 export function createBroker(

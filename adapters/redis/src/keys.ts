@@ -1,14 +1,13 @@
 /**
- * Which keys a topic has.
+ * The keys of a topic.
  *
- * Invariant: a topic, its dead letters, its schedule and its groups' deadlines hash to one slot of
- * Redis Cluster, so that one script or transaction may touch them together. The stream of
- * `orders.created` is the key `orders.created`; what belongs to it is `{orders.created}...`, whose
- * hash tag makes it the same slot. The names are the same on a single server. Topics and groups have
- * no braces, so no key beside a stream is a stream, and what follows the first colon after a brace is
- * one word that says what the key is: different parts make different keys.
+ * Invariants: a topic, its dead letters, its schedule and its groups' deadlines hash to one slot of Redis
+ * Cluster, so that one script or transaction can change them together. The stream of `orders.created`
+ * is the key `orders.created`; its other keys are `{orders.created}...`, whose hash tag selects the same
+ * slot. A single server has the same names. Different parts make different keys: topics and groups
+ * contain no braces, and the word after the first colon behind a brace says what the key is.
  */
-import { checkTopic, compositeName } from 'rivulet';
+import { checkTopic, compositeName } from 'rivulet/adapter';
 
 const DEAD = '.dead';
 
@@ -31,7 +30,7 @@ export class Keys {
     return root === topic ? key : `{${key}}${topic.slice(root.length)}`;
   }
 
-  /** The topic of a stream's key; null when the key is not one of ours. */
+  /** The topic of a stream's key; null for another program's key. */
   topic(key: string): string | null {
     const plain = key.startsWith('{') ? key.slice(1).replace('}', '') : key;
     if (!plain.startsWith(this.#prefix)) return null;
@@ -39,7 +38,7 @@ export class Keys {
     return isTopic(topic) && this.stream(topic) === key ? topic : null;
   }
 
-  /** Sorted set: ids of pending messages that have a time of their own, by that time. */
+  /** Sorted set: ids of pending messages with their own deadline, by that time. */
   deadlines(topic: string, group: string): string {
     return this.#beside(topic, `due:${group}`);
   }
@@ -49,17 +48,17 @@ export class Keys {
     return this.#beside(topic, 'schedule');
   }
 
-  /** Hash: the publish ids that are remembered, and which entry each has. */
+  /** Hash: publish ids within the window, and the entry of each. */
   publishIds(topic: string): string {
     return this.#beside(topic, 'ids');
   }
 
-  /** Sorted set: the same ids, by the time until which they are remembered. */
+  /** Sorted set: the same ids, by the time at which they expire. */
   publishIdTimes(topic: string): string {
     return this.#beside(topic, 'ids-until');
   }
 
-  /** String: which consumer of an ordered group is the one that works. */
+  /** String: the consumer that leads an ordered group. */
   leader(topic: string, group: string): string {
     if (this.#plain) return compositeName('leader', group, this.stream(topic));
     return this.#beside(topic, `leader:${group}`);

@@ -1,26 +1,27 @@
 /**
- * The connection on which channels are listened to: a caller's inbox, a responder's channel.
+ * The connection that subscribes to channels: callers' inboxes and responders' channels.
  *
- * It is made when it is first needed, and made again by ioredis when it is lost; what was listened to
- * is then asked for again. Invariant: `listens` resolves only while the server has the channel in its
- * list of this connection, so a message that is sent to it afterwards comes or the loss is reported.
+ * It is opened when it is first needed. ioredis opens it again after a loss, and its channels are then
+ * subscribed again. Invariant: `listens` resolves only while the server has confirmed the channel on this
+ * connection. A message that is published afterwards arrives, or the loss is reported.
+ * Cost: one connection per process.
  */
 import type { Redis } from 'ioredis';
-import { RivuletError, type Scheduler } from 'rivulet';
+import { RivuletError, type Scheduler } from 'rivulet/adapter';
 import type { Connection, Connector } from './connection.ts';
-import { toRivulet } from './failures.ts';
+import { toRivulet } from './errors.ts';
 
 export interface ListenerSetup {
   readonly connector: Connector;
   readonly receive: (channel: string, frame: Buffer) => void;
-  /** What was on its way to this connection may be lost. */
+  /** Called when the connection is lost: messages for it may be lost too. */
   readonly lost: (error: RivuletError) => void;
 }
 
 export class Listener {
   readonly #setup: ListenerSetup;
   readonly #wanted = new Set<string>();
-  /** Those that the server has confirmed on the connection that there is. */
+  /** The channels that the server has confirmed on the present connection. */
   readonly #listened = new Set<string>();
   readonly #waiting = new Set<() => void>();
   #connection: Promise<Connection> | null = null;
@@ -30,7 +31,7 @@ export class Listener {
     this.#setup = setup;
   }
 
-  /** Listens to the channel from now on; resolves once it does. */
+  /** Subscribes to a channel; resolves once the server has confirmed it. */
   async add(channel: string): Promise<void> {
     this.#wanted.add(channel);
     try {
@@ -46,14 +47,14 @@ export class Listener {
     this.#wanted.delete(channel);
     this.#listened.delete(channel);
     const connection = await this.#connection?.catch(() => null);
-    // Without a connection nobody is subscribed.
+    // Without a connection there is no subscription.
     if (!connection?.ready) return;
     const client = connection.client as Redis;
     const isSharded = this.#setup.connector.cluster;
     await (isSharded ? client.sunsubscribe(channel) : client.unsubscribe(channel)).catch(() => {});
   }
 
-  /** Resolves while the channel is listened to: at once, or when the connection is there again. */
+  /** Resolves once the channel is subscribed: at once, or after a reconnect. */
   async listens(
     channel: string,
     timeoutMs: number,
@@ -138,12 +139,12 @@ export class Listener {
     this.#setup.lost(new RivuletError('NOT_CONNECTED', text));
   }
 
-  /** The connection is there again. A cluster's client asks for its channels by itself. */
+  /** After a reconnect. A cluster's client subscribes to its channels by itself. */
   async #again(connection: Connection): Promise<void> {
     try {
       await this.#subscribe(connection, [...this.#wanted]);
     } catch {
-      // It is lost again, and comes here again. Refused, it is dropped so that this is repeated.
+      // If it is lost, this is called again. If the server refused, a new connection repeats it.
       if (connection.ready) connection.client.disconnect(true);
     }
   }
@@ -152,7 +153,7 @@ export class Listener {
     if (channels.length === 0) return;
     const client = connection.client as Redis;
     if (this.#setup.connector.cluster) {
-      // Each has a slot of its own.
+      // Each has its own slot.
       await Promise.all(channels.map((channel) => client.ssubscribe(channel)));
     } else {
       await client.subscribe(...channels);

@@ -1,53 +1,57 @@
 /**
  * The Broker contract on Redis, Valkey and Redis Cluster.
  *
- * A topic is a stream, a group its consumer group; README has the whole mapping. What differs from
- * server to server (delays, deadlines of single messages, dead letters, publish ids) is the dialect's.
+ * A topic is a stream, and a group is its consumer group. README has the whole mapping. The dialect does
+ * what differs between servers: delays, deadlines of single messages, dead letters and publish ids.
  */
 import {
-  type Attachment,
   BrokerBase,
   type BrokerOptions,
+  type CallForm,
   type Capabilities,
-  type Consume,
   checkGroup,
   checkTopic,
-  isOutage,
-  type Message,
+  type DeliveryHandler,
+  type JournalStore,
   type PendingEntry,
   type PendingQuery,
   type Position,
   type PublishPlan,
+  type RawCall,
+  type RawMessage,
+  type RawResponder,
   type Receipt,
   type RedriveOptions,
-  type RequestOptions,
   type ResolvedSubscribeOptions,
-  type Responder,
   Responses,
   RivuletError,
+  readId,
   redrivenMessage,
+  type StreamOptions,
+  type SubscriptionHandle,
   type TopicInfo,
-} from 'rivulet';
+} from 'rivulet/adapter';
 import { readAddress } from './address.ts';
 import { Announcements } from './announcements.ts';
 import { type Argument, type Connection, Connector, isGroupLost } from './connection.ts';
-import { addCommand, type Dialect } from './dialect.ts';
-import { type EntryForm, goMicroForm, plainForm } from './entry.ts';
-import { certificateFault } from './failures.ts';
-import { compareIds, GroupTopic, toId } from './group-topic.ts';
+import { addCommand, type Dialect } from './dialect/dialect.ts';
+import { LuaDialect, luaCapabilities } from './dialect/lua-dialect.ts';
+import { RivuletDialect } from './dialect/rivulet-dialect.ts';
+import { connectFirst } from './first-connection.ts';
+import { RedisJournal } from './journal.ts';
 import { Keys } from './keys.ts';
-import { Native } from './native.ts';
+import { goMicroCodec, type MessageCodec, plainCodec } from './message-codec.ts';
 import { RedisRequests } from './requests.ts';
-import { Scripted, scriptedCapabilities } from './scripted.ts';
 import { askServer, type ServerFacts } from './server.ts';
-import { checkDeadLetter, Subscription } from './subscription.ts';
+import { compareIds, GroupTopic, toId } from './subscription/group-topic.ts';
+import { checkDeadLetter, Subscription } from './subscription/subscription.ts';
 
-/** Redis's own limit on one string. */
-const MOST_BYTES = 512 * 1024 * 1024;
+/** Redis's limit on one string. */
+const MAX_BYTES = 512 * 1024 * 1024;
 
 export class RedisBroker extends BrokerBase {
   readonly name = 'redis';
-  readonly #form: EntryForm;
+  readonly #codec: MessageCodec;
   #keys: Keys;
   #announcements: Announcements | null = null;
   #connector: Connector | null = null;
@@ -56,11 +60,12 @@ export class RedisBroker extends BrokerBase {
   #dialect: Dialect | null = null;
   #requests: RedisRequests | null = null;
   #subscriptions = 0;
+  #journal: RedisJournal | null = null;
   #closing = false;
 
   constructor(addresses: readonly string[], options: Partial<BrokerOptions> = {}) {
     super(addresses, options);
-    this.#form = this.options.goMicro ? goMicroForm : plainForm;
+    this.#codec = this.options.goMicro ? goMicroCodec : plainCodec;
     this.#keys = new Keys(this.options.goMicro);
     for (const address of addresses) readAddress(address);
   }
@@ -74,12 +79,12 @@ export class RedisBroker extends BrokerBase {
     return `redis://${host}:${port}`;
   }
 
-  /** Before connect: what the oldest server can do. */
+  /** Before connect: the capabilities of the oldest server. */
   get capabilities(): Readonly<Capabilities> {
     const facts = this.#facts;
     return {
       durability: facts?.durability ?? 'memory',
-      ...(this.#dialect?.capabilities ?? scriptedCapabilities(this.options)),
+      ...(this.#dialect?.capabilities ?? luaCapabilities(this.options)),
       deadLetter: 'atomic',
       replayById: true,
       replayByTime: true,
@@ -89,10 +94,31 @@ export class RedisBroker extends BrokerBase {
       wildcards: true,
       requestReply: facts === null || !facts.cluster || facts.shardedPubSub,
       pendingList: 'entries',
+      attempts: 'hand-overs',
+      trimmedPending: 'reported',
+      retriedPublish: 'at-least-once',
       extend: true,
       persistent: true,
-      maxBodyBytes: MOST_BYTES,
+      ...(facts !== null && !facts.cluster && !facts.isRivulet
+        ? { journal: 'atomic' as const }
+        : {}),
+      maxBodyBytes: MAX_BYTES,
     };
+  }
+
+  override get journal(): JournalStore | undefined {
+    if (this.capabilities.journal === undefined) return undefined;
+    this.#journal ??= new RedisJournal({
+      connection: () => {
+        this.mustBeConnected();
+        return this.#connection;
+      },
+      keys: () => this.#keys,
+      scheduler: this.options.scheduler,
+      consume: (key, handler, options) => this.consumeKey(key, handler, options),
+      withRetry: (what, work) => this.#whenReached(what, work),
+    });
+    return this.#journal;
   }
 
   protected async doPending(
@@ -108,18 +134,18 @@ export class RedisBroker extends BrokerBase {
     if (minIdleMs !== undefined) args.push('IDLE', Math.ceil(minIdleMs));
     args.push(after === undefined ? '-' : `(${after}`, '+', limit);
     if (consumer !== undefined && consumer !== '') args.push(consumer);
-    if (consumer === '') return this.#pendingOfNobody(topic, group, args, limit);
+    if (consumer === '') return this.#unownedPending(topic, group, args, limit);
     return this.#pendingRows(topic, group, args);
   }
 
-  /** Messages that wait for their next consumer are in several names: they are put in order here. */
-  async #pendingOfNobody(
+  /** The messages that no consumer owns. They are pending under several names, and are sorted here. */
+  async #unownedPending(
     topic: string,
     group: string,
     args: readonly Argument[],
     limit: number,
   ): Promise<PendingEntry[]> {
-    const names = [...this.#server.nobody];
+    const names = [...this.#server.unowned];
     const found = await Promise.all(
       names.map((name) => this.#pendingRows(topic, group, [...args, name])),
     );
@@ -143,7 +169,7 @@ export class RedisBroker extends BrokerBase {
     }
     return rows.map(([id, owner, idleMs, attempts]) => ({
       id: id.toString(),
-      consumer: this.#server.nobody.has(owner.toString()) ? '' : owner.toString(),
+      consumer: this.#server.unowned.has(owner.toString()) ? '' : owner.toString(),
       idleMs,
       attempts,
     }));
@@ -155,7 +181,7 @@ export class RedisBroker extends BrokerBase {
     checkGroup(group);
     const info = (await this.#groupsOf(topic)) ?? [];
     if (!info.some(({ name }) => name === group)) throw noGroup(topic, group);
-    await this.#server.restart(new GroupTopic(this.#keys, topic, group), toId(from));
+    await this.#server.resetGroup(new GroupTopic(this.#keys, topic, group), toId(from));
   }
 
   protected async doRedrive(topic: string, options: RedriveOptions = {}): Promise<number> {
@@ -164,15 +190,17 @@ export class RedisBroker extends BrokerBase {
     const from = options.from ?? `${topic}.dead`;
     const { limit = Number.POSITIVE_INFINITY } = options;
     const dead = this.#keys.stream(from);
+    const range = (command: string, ...args: Argument[]) =>
+      this.#connection.call(command, dead, ...args) as Promise<[Buffer, Buffer[]][]>;
+    // Letters that come back meanwhile, because their handler fails again, are for the next redrive.
+    const [last] = await range('XREVRANGE', '+', '-', 'COUNT', 1);
+    if (last === undefined) return 0;
     let done = 0;
     for (let after = '-'; done < limit; ) {
       const count = Math.min(100, limit - done);
-      const page = (await this.#connection.call('XRANGE', dead, after, '+', 'COUNT', count)) as [
-        Buffer,
-        Buffer[],
-      ][];
+      const page = await range('XRANGE', after, last[0], 'COUNT', count);
       for (const [id, fields] of page) {
-        const { topic: origin, message } = redrivenMessage(this.#form.read(fields));
+        const { topic: origin, message } = redrivenMessage(this.#codec.decode(fields));
         after = `(${id}`;
         if ((origin ?? topic) !== topic) continue;
         if (await this.#server.redrive(dead, id, topic, message)) done++;
@@ -201,14 +229,18 @@ export class RedisBroker extends BrokerBase {
     this.#announcements?.forget(topic);
   }
 
+  protected override checkId(id: string): void {
+    readId(id);
+  }
+
   protected async open(signal: AbortSignal): Promise<void> {
     const connector = new Connector(this.options);
-    let commands = await this.#reach(connector, signal);
+    let commands = await connectFirst(connector, this.options, this.address, signal);
     const facts = await askServer(commands);
     if (facts.cluster && !connector.cluster) {
       commands.close();
       connector.cluster = true;
-      commands = await this.#reach(connector, signal);
+      commands = await connectFirst(connector, this.options, this.address, signal);
     }
     this.#closing = false;
     this.#connector = connector;
@@ -217,8 +249,8 @@ export class RedisBroker extends BrokerBase {
     this.#reportOutages(commands);
     this.#keys = new Keys(this.options.goMicro, facts.isRivulet);
     this.#dialect = facts.isRivulet
-      ? new Native(commands, this.#keys, this.#form)
-      : new Scripted(commands, this.#keys, this.#form, this.options, this.events);
+      ? new RivuletDialect(commands, this.#keys, this.#codec)
+      : new LuaDialect(commands, this.#keys, this.#codec, this.options, this.events);
     const { scheduler } = this.options;
     this.#announcements = new Announcements(this.#dialect, scheduler, this.events);
     this.#dialect.start();
@@ -226,6 +258,7 @@ export class RedisBroker extends BrokerBase {
   }
 
   protected async shut(): Promise<void> {
+    this.#journal?.close();
     await this.#dialect?.stop();
     await this.#announcements?.close();
     await this.#requests?.close();
@@ -234,31 +267,31 @@ export class RedisBroker extends BrokerBase {
     this.#requests = null;
   }
 
-  protected async store(
+  protected override async store(
     topic: string,
-    messages: readonly Message[],
+    messages: readonly RawMessage[],
     plan: PublishPlan,
   ): Promise<Receipt[]> {
     const announced = this.#announcements?.note(topic);
     const stored = this.#storeNow(topic, messages, plan);
-    // Both are on their way, so what is published next cannot pass.
+    // Both commands have been sent, so a later publish cannot precede them.
     if (announced !== undefined) await Promise.allSettled([announced, stored]);
     return stored;
   }
 
   async #storeNow(
     topic: string,
-    messages: readonly Message[],
+    messages: readonly RawMessage[],
     plan: PublishPlan,
   ): Promise<Receipt[]> {
-    if (plan.id !== null) {
-      return [await this.#server.publishOnce(topic, messages[0] as Message, plan)];
+    if (plan.dedupId !== null) {
+      return [await this.#server.publishOnce(topic, messages[0] as RawMessage, plan)];
     }
     if (plan.delayMs !== null || plan.deliverAt !== null) {
       return this.#server.publishLater(topic, messages, plan);
     }
     const adds = messages.map((message) =>
-      addCommand(this.#keys.stream(topic), this.#form.write(topic, message), plan.maxLength),
+      addCommand(this.#keys.stream(topic), this.#codec.encode(topic, message), plan.maxLength),
     );
     const [first] = adds as [[string, ...Argument[]]];
     const ids =
@@ -268,11 +301,11 @@ export class RedisBroker extends BrokerBase {
     return ids.map((id) => ({ id: (id as Buffer).toString('latin1'), duplicate: false }));
   }
 
-  protected async attach(
+  protected async startSubscription(
     pattern: string,
-    consume: Consume,
+    consume: DeliveryHandler,
     options: ResolvedSubscribeOptions,
-  ): Promise<Attachment> {
+  ): Promise<SubscriptionHandle> {
     const connector = this.#connector as Connector;
     checkDeadLetter(this.#keys, pattern, options.deadLetter, connector.cluster);
     return this.#whenReached(`subscribe to ${pattern}`, () =>
@@ -285,7 +318,7 @@ export class RedisBroker extends BrokerBase {
         commands: this.#connection,
         dialect: this.#server,
         keys: this.#keys,
-        form: this.#form,
+        codec: this.#codec,
         events: this.events,
         tracing: this.tracing,
         number: this.#subscriptions++,
@@ -294,20 +327,21 @@ export class RedisBroker extends BrokerBase {
     );
   }
 
-  protected async attachResponder(
+  protected async startResponder(
     topic: string,
-    handler: Responder,
+    handler: RawResponder,
     group: string,
     concurrency: number,
-  ): Promise<Attachment> {
+  ): Promise<SubscriptionHandle> {
     const requests = this.#requests as RedisRequests;
-    const responses = new Responses({
+    const responses: Responses = new Responses({
       topic,
       handler,
       concurrency,
       scheduler: this.options.scheduler,
       tracing: this.tracing,
       send: (inbox, frame) => requests.reply(inbox, frame),
+      address: () => requests.addressOf(responses),
     });
     const leave = await this.#whenReached(`respond on ${topic}`, () =>
       requests.respond(topic, group, responses),
@@ -319,18 +353,18 @@ export class RedisBroker extends BrokerBase {
       async close(timeoutMs) {
         await leave();
         await responses.close(timeoutMs);
-        requests.forget(responses);
+        await requests.forget(responses);
       },
     };
   }
 
-  protected ask(
+  protected begin(
     topic: string,
-    message: Message,
-    _many: boolean,
-    options: RequestOptions,
-  ): AsyncIterable<Message> {
-    return (this.#requests as RedisRequests).ask(topic, message, options);
+    message: RawMessage,
+    options: StreamOptions,
+    form: CallForm,
+  ): RawCall {
+    return (this.#requests as RedisRequests).begin(topic, message, options, form);
   }
 
   get #connection(): Connection {
@@ -342,55 +376,7 @@ export class RedisBroker extends BrokerBase {
   }
 
   #whenReached<T>(what: string, work: () => Promise<T>): Promise<T> {
-    return this.patiently(what, this.options.publishTimeoutMs, null, work);
-  }
-
-  /** Connects to the first address that answers; wrong credentials are not asked for twice. */
-  async #reach(connector: Connector, signal: AbortSignal): Promise<Connection> {
-    let last: unknown;
-    for (let attempt = 1; !signal.aborted; attempt++) {
-      const connection = connector.make('commands');
-      const abort = () => connection.close();
-      signal.addEventListener('abort', abort, { once: true });
-      try {
-        await connection.connect();
-        // Without a password this is where a server that wants one says so.
-        await connection.call('PING');
-        await this.#checkDatabase(connector, connection);
-        return connection;
-      } catch (error) {
-        connection.close();
-        const fault = certificateFault(error) ?? certificateFault(connection.lastError);
-        if (fault !== null) {
-          const text = `the certificate of the Redis server is not trusted: ${fault}; give its authority as client: { tls: { ca } }`;
-          throw new RivuletError('CONNECTION_FAILED', text, { cause: error });
-        }
-        last = error;
-        if (!(error instanceof RivuletError) || error.code !== 'NOT_CONNECTED') throw error;
-      } finally {
-        signal.removeEventListener('abort', abort);
-      }
-      connector.nextAddress();
-      await new Promise<void>((resolve) => {
-        this.options.scheduler.after(Math.min(50 * attempt, 500), resolve);
-      });
-    }
-    const text = `no connection to ${this.address} within ${this.options.connectTimeoutMs} ms`;
-    throw new RivuletError('CONNECTION_FAILED', text, { cause: last });
-  }
-
-  /** ioredis goes on in database 0 where the server refuses the one that was asked for. */
-  async #checkDatabase(connector: Connector, connection: Connection): Promise<void> {
-    if (this.options.addresses.length === 0) return;
-    const { database } = connector.current;
-    if (database === 0) return;
-    if (connector.cluster) throw noDatabase(database, 'a cluster has database 0 alone');
-    try {
-      await connection.call('SELECT', database);
-    } catch (error) {
-      if (isOutage(error)) throw error;
-      throw noDatabase(database, (error as Error).message);
-    }
+    return this.withRetry(what, this.options.publishTimeoutMs, null, work);
   }
 
   #reportOutages(commands: Connection): void {
@@ -437,11 +423,6 @@ export class RedisBroker extends BrokerBase {
       };
     });
   }
-}
-
-function noDatabase(database: number, reason: string): RivuletError {
-  const text = `the address asks for database ${database}, which the server does not have: ${reason}`;
-  return new RivuletError('INVALID_ARGUMENT', text);
 }
 
 function noGroup(topic: string, group: string, cause?: unknown): RivuletError {

@@ -1,42 +1,50 @@
 /**
  * Request and reply over publish/subscribe.
  *
- * Every responder listens on a channel of its own: `rivulet:rpc:{topic}:group:instance`. A caller
- * knows the channels of a topic (asked at most once a second), sends to one instance of every group,
- * and PUBLISH says whether it was heard; if nobody heard, it asks again who is there, and
- * NO_RESPONDERS follows at once. Replies go to the caller's inbox in the same way, so a responder
- * learns that a caller is gone. In a cluster the sharded commands are used: only they count hearers.
- * Invariants: a request leaves only while its inbox is listened to; a frame that is too large for a
- * channel is stored for a minute and announced there; what another program sends is ignored.
+ * Every responder subscribes to its own channel `rivulet:rpc:{topic}:group:instance`. A caller lists the
+ * channels of a topic at most once a second and publishes to one of them. PUBLISH returns how many
+ * clients received it; if none did, the caller lists the channels again, then fails with NO_RESPONDERS.
+ * Replies go to the caller's inbox in the same way, which shows a responder that its caller is gone. In
+ * a cluster the sharded commands are used, because only they count receivers.
+ * Invariants: a request is sent only while its inbox is subscribed. A frame above 32 KiB is stored for a
+ * minute, and its key is published. What another program publishes is ignored.
+ * Cost: two commands per request; one connection per process for replies.
  */
 import {
   type BrokerEvents,
   type BrokerOptions,
+  type CallerWire,
+  type CallForm,
   type Events,
   isOutage,
-  type Message,
-  type RequestOptions,
+  notSent,
+  type RawCall,
+  type RawMessage,
   Requests,
   type Responses,
   RivuletError,
   replyHeaders,
-} from 'rivulet';
+  type StartedCall,
+  type StreamOptions,
+} from 'rivulet/adapter';
 import type { Connection, Connector } from './connection.ts';
-import { fromFrame, toFrame } from './entry.ts';
-import { toRivulet } from './failures.ts';
+import { toRivulet } from './errors.ts';
 import { Listener } from './listener.ts';
+import { fromFrame, toFrame } from './message-codec.ts';
 
 const PREFIX = 'rivulet:rpc:';
 const CANCEL = 'cancel';
 const KNOWN_FOR_MS = 1000;
 const DEFAULT_TIMEOUT_MS = 10_000;
 /**
- * Redis ends a listener that lets 32 MiB gather (client-output-buffer-limit pubsub), and everything
- * that waits on its connection. A larger frame is stored, and a short one says where.
+ * Redis closes a subscriber's connection when 32 MiB wait for it (client-output-buffer-limit pubsub), and
+ * with it every other call. A larger frame is stored, and a short one names its key.
  */
 const LARGEST_FRAME = 32 * 1024;
 const STORED_FOR_MS = 60_000;
 const STORED_AT = 'rivulet-stored-at';
+/** The keys of stored frames. */
+const FRAME_KEY = /^rivulet:frame:\{.*\}:\d+$/s;
 
 interface Known {
   readonly until: number;
@@ -56,6 +64,10 @@ export class RedisRequests {
   readonly #inbox: string;
   readonly #listener: Listener;
   #stored = 0;
+  readonly #addresses = new WeakMap<Responses, string>();
+  #number = 0;
+  /** The group of a topic that receives the next request. */
+  #turn = 0;
 
   constructor(
     connector: Connector,
@@ -77,44 +89,58 @@ export class RedisRequests {
     });
   }
 
-  async *ask(topic: string, message: Message, options: RequestOptions): AsyncIterable<Message> {
-    const { timeoutMs = DEFAULT_TIMEOUT_MS, signal = null } = options;
-    const { scheduler } = this.#broker;
-    const began = scheduler.monotonic();
-    // Before: a reply to a request that leaves earlier would find nobody to hear it.
-    await this.#listener.listens(this.#inbox, timeoutMs, signal, scheduler);
+  /** Begins a request or call. An error fails the call that is returned. */
+  begin(topic: string, message: RawMessage, options: StreamOptions, form: CallForm): RawCall {
     const sentTo: string[] = [];
-    const left = Math.max(1, timeoutMs - (scheduler.monotonic() - began));
-    const request = this.#requests.start(topic, { ...options, timeoutMs: left }, (id) => {
-      const headers = { [replyHeaders.kind]: CANCEL, [replyHeaders.request]: id };
-      const frame = { headers, body: EMPTY };
-      for (const channel of sentTo)
-        void this.#send(channel, this.#addressed(frame)).catch(() => {});
-    });
-    const headers = { ...message.headers, [replyHeaders.request]: request.id };
-    this.#ask(topic, this.#addressed({ ...message, headers }), sentTo).catch((error) =>
-      request.fail(toRivulet(error)),
+    const wire: CallerWire = {
+      cancel: (id) => this.#cancel(sentTo, id),
+      send: (address, frame) => this.#send(address, this.#addressed(frame)),
+    };
+    const started = this.#requests.start(topic, options, wire, form);
+    const { call, headers, id } = started;
+    if (call.over) return call;
+    const request = this.#addressed({ ...message, headers: { ...message.headers, ...headers } });
+    this.#leave(topic, request, options, sentTo, started).then(
+      () => {
+        // The call ended while it was sent: the instance that received it is notified now.
+        if (call.over && sentTo.length > 0) this.#cancel(sentTo, id);
+      },
+      (error) => started.fail(error),
     );
-    yield* request.replies;
+    return call;
   }
 
   async respond(topic: string, group: string, responses: Responses): Promise<() => Promise<void>> {
     const instance = this.#broker.scheduler.uniqueName();
     const channel = `${PREFIX}{${topic}}:${encodeURIComponent(group)}:${instance}`;
+    const address = this.addressOf(responses);
     this.#responders.set(channel, responses);
+    this.#responders.set(address, responses);
+    await this.#listener.add(address);
     await this.#listener.add(channel);
     return () => this.#listener.remove(channel);
   }
 
+  /** The channel for the frames of one responder's calls. */
+  addressOf(responses: Responses): string {
+    let address = this.#addresses.get(responses);
+    if (address === undefined) {
+      address = `rivulet:calls:{${this.#name}}:${this.#number++}`;
+      this.#addresses.set(responses, address);
+    }
+    return address;
+  }
+
   /** Forgets a responder whose handlers have ended. */
-  forget(responses: Responses): void {
+  async forget(responses: Responses): Promise<void> {
     for (const [channel, each] of this.#responders) {
       if (each === responses) this.#responders.delete(channel);
     }
+    await this.#listener.remove(this.addressOf(responses));
   }
 
   /** A reply that cannot be sent as it is becomes an error for its caller, and a warning here. */
-  async reply(inbox: string, frame: Message): Promise<boolean> {
+  async reply(inbox: string, frame: RawMessage): Promise<boolean> {
     try {
       return await this.#send(inbox, frame);
     } catch (error) {
@@ -143,27 +169,58 @@ export class RedisRequests {
     await this.#listener.close();
   }
 
-  #addressed(message: Message): Message {
+  #addressed(message: RawMessage): RawMessage {
     return { ...message, headers: { ...message.headers, [replyHeaders.replyTo]: this.#inbox } };
   }
 
-  /** To one instance of every group. An instance that does not hear is gone: another is tried. */
-  async #ask(topic: string, message: Message, sentTo: string[]): Promise<void> {
+  #cancel(sentTo: readonly string[], id: string): void {
+    const headers = { [replyHeaders.kind]: CANCEL, [replyHeaders.request]: id };
+    const frame = this.#addressed({ headers, body: EMPTY });
+    for (const channel of sentTo) void this.#send(channel, frame).catch(() => {});
+  }
+
+  /** Rejects with `sent: 'no'` for what has failed before the request was published. */
+  async #leave(
+    topic: string,
+    request: RawMessage,
+    { timeoutMs = DEFAULT_TIMEOUT_MS, signal }: StreamOptions,
+    sentTo: string[],
+    { call, departed }: StartedCall,
+  ): Promise<void> {
+    try {
+      // Before: a reply to a request that leaves earlier would find no listener.
+      const { scheduler } = this.#broker;
+      await this.#listener.listens(this.#inbox, timeoutMs, signal ?? null, scheduler);
+      await this.#instances(topic, false);
+    } catch (error) {
+      throw notSent(toRivulet(error));
+    }
+    if (call.over) return;
+    departed();
+    try {
+      await this.#ask(topic, request, sentTo);
+    } catch (error) {
+      throw toRivulet(error);
+    }
+  }
+
+  /** Sends to one instance; groups take turns. If it did not receive it, the next one is tried. */
+  async #ask(topic: string, message: RawMessage, sentTo: string[]): Promise<void> {
     for (let round = 0; round < 2; round++) {
-      const groups = await this.#instances(topic, round > 0);
-      for (const channels of groups.values()) {
-        const choice = [...channels];
+      const groups = [...(await this.#instances(topic, round > 0)).values()];
+      const first = this.#turn++;
+      for (let at = 0; at < groups.length; at++) {
+        const choice = [...(groups[(first + at) % groups.length] as string[])];
         while (choice.length > 0) {
-          const at = Math.floor(this.#broker.scheduler.fraction() * choice.length);
-          const [channel] = choice.splice(at, 1) as [string];
+          const chosen = Math.floor(this.#broker.scheduler.fraction() * choice.length);
+          const [channel] = choice.splice(chosen, 1) as [string];
           if (!(await this.#send(channel, message))) continue;
           sentTo.push(channel);
-          break;
+          return;
         }
       }
-      if (sentTo.length > 0) return;
     }
-    throw new RivuletError('NO_RESPONDERS', `nobody answers on ${topic}`);
+    throw new RivuletError('NO_RESPONDERS', `no responder is subscribed to ${topic}`);
   }
 
   async #instances(topic: string, anew: boolean): Promise<Map<string, string[]>> {
@@ -195,7 +252,7 @@ export class RedisRequests {
     return groups;
   }
 
-  async #send(channel: string, message: Message): Promise<boolean> {
+  async #send(channel: string, message: RawMessage): Promise<boolean> {
     const frame = toFrame(message);
     if (frame.length <= LARGEST_FRAME) return this.#publish(channel, frame);
     const key = `rivulet:frame:{${this.#name}}:${this.#stored++}`;
@@ -216,23 +273,19 @@ export class RedisRequests {
   async #receive(channel: string, frame: Buffer): Promise<void> {
     let message = fromFrame(frame);
     const storedAt = message?.headers[STORED_AT];
-    if (storedAt !== undefined) message = await this.#fetch(storedAt);
+    // Any program may publish here: it must not make this client read and delete another key.
+    if (storedAt !== undefined && message?.body.length === 0 && FRAME_KEY.test(storedAt)) {
+      message = await this.#fetch(storedAt);
+    }
     if (message === null) return;
     if (channel === this.#inbox) {
       this.#requests.receive(message);
       return;
     }
-    const responses = this.#responders.get(channel);
-    if (message.headers[replyHeaders.kind] === CANCEL) {
-      const { [replyHeaders.replyTo]: inbox = '', [replyHeaders.request]: id = '' } =
-        message.headers;
-      responses?.cancel(inbox, id);
-    } else {
-      responses?.receive(message);
-    }
+    this.#responders.get(channel)?.receive(message);
   }
 
-  async #fetch(key: string): Promise<Message | null> {
+  async #fetch(key: string): Promise<RawMessage | null> {
     try {
       const frame = (await this.#commands.call('GETDEL', key)) as Buffer | null;
       return frame === null ? null : fromFrame(frame);

@@ -1,12 +1,12 @@
 /**
- * Delayed publishing: a sorted set per topic, emptied by whoever is connected.
+ * Delayed publishing: one sorted set per topic, which every connected broker empties.
  *
- * Every connected broker looks after all topics that have a schedule, so any one of them that stays
- * alive is enough. The move into the stream is one script: once, and only once.
- * Invariants: a schedule that holds something is known to all, also when the server was emptied in the
- * meantime; a topic whose schedule cannot be moved keeps no other from being moved; what another
- * program has put into a schedule goes to the topic's dead letters.
- * Cost: while nothing is scheduled anywhere, one SMEMBERS a second.
+ * Each broker checks the schedules of all topics, so one that is connected is enough. A script moves a
+ * message into the stream, exactly once.
+ * Invariants: every schedule with messages is registered, also after the server was emptied. A topic
+ * whose schedule cannot be moved does not block others. A member that another program has added becomes
+ * a dead letter of the topic.
+ * Cost: while nothing is scheduled, one SMEMBERS a second.
  */
 import { randomUUID } from 'node:crypto';
 import {
@@ -16,12 +16,12 @@ import {
   type Events,
   isOutage,
   RivuletError,
-} from 'rivulet';
+} from 'rivulet/adapter';
 import type { Connection } from './connection.ts';
-import type { Fields } from './entry.ts';
-import { ServerError, toRivulet } from './failures.ts';
+import { scripts } from './dialect/lua-scripts.ts';
+import { ServerError, toRivulet } from './errors.ts';
 import { type Keys, SCHEDULED } from './keys.ts';
-import { scripts } from './scripts.ts';
+import type { Fields } from './message-codec.ts';
 
 const LOOK_EVERY_MS = 1000;
 const FAILING_REST_MS = 5000;
@@ -33,9 +33,9 @@ export class Schedule {
   readonly #keys: Keys;
   readonly #broker: BrokerOptions;
   readonly #events: Events<BrokerEvents>;
-  /** Topics that this process has scheduled something for, until nothing of them waits. */
+  /** Topics that this process has scheduled messages for, until their schedules are empty. */
   readonly #own = new Set<string>();
-  /** Topics whose last look failed: when the next one is, and what was said of it. */
+  /** Topics whose last check failed: when the next one is, and why it failed. */
   readonly #failing = new Map<string, { until: number; reason: string }>();
   #next = 0;
   #cancel: () => void = () => {};
@@ -65,8 +65,8 @@ export class Schedule {
   }
 
   /**
-   * Puts something into a topic's schedule. The topic is announced before, and once more where its
-   * schedule was empty: the server may have been emptied between the two.
+   * Adds messages to a topic's schedule. The topic is registered before, and again if its schedule was
+   * empty: the server may have been emptied between the two.
    */
   async add<T>(
     topic: string,
@@ -74,7 +74,7 @@ export class Schedule {
     put: () => Promise<T>,
     wasEmpty: (answer: T) => boolean,
   ): Promise<T> {
-    // Sent in one go, so that what was published later cannot pass.
+    // Sent in one write, so that a later publish cannot precede it.
     const [announced, answer] = await Promise.allSettled([this.#announce([topic]), put()]);
     if (answer.status === 'rejected') throw answer.reason;
     this.#own.add(topic);
@@ -88,7 +88,7 @@ export class Schedule {
     await this.#commands.call('SADD', SCHEDULED, ...topics);
   }
 
-  /** Something falls due in this many milliseconds. */
+  /** A message falls due in this many milliseconds. */
   #expect(delayMs: number): void {
     const at = this.#now() + Math.max(0, delayMs);
     if (at < this.#next) this.#arm(at - this.#now());
@@ -117,14 +117,14 @@ export class Schedule {
         wait = Math.min(wait, await this.#lookAt(topic));
       }
     } catch (error) {
-      // While the broker is away the connection reports so.
+      // During an outage the connection reports it.
       if (!isOutage(error)) this.#events.emit('warning', { error: error as RivuletError });
     }
-    // What was scheduled meanwhile has set an earlier time.
+    // A message that was added meanwhile has set an earlier time.
     this.#arm(Math.min(wait, Math.max(0, this.#next - this.#now())));
   }
 
-  /** Answers how long until the next look. One topic that fails is reported and left for a while. */
+  /** Resolves to the time until the next check. A topic that fails is reported and skipped for 5 s. */
   async #lookAt(topic: string): Promise<number> {
     const failing = this.#failing.get(topic);
     if (failing !== undefined && this.#now() < failing.until) return LOOK_EVERY_MS;
@@ -145,7 +145,7 @@ export class Schedule {
     }
   }
 
-  /** Answers how long until the next one. */
+  /** Resolves to the time until the next message. */
   async #release(topic: string): Promise<number> {
     const keys = this.#keys;
     const reason = 'another program has put it among the delayed messages';
@@ -174,7 +174,7 @@ export class Schedule {
   }
 }
 
-/** Fields in the form that the release script takes apart; and the name that is told as an id. */
+/** The form that the release script parses, and the name that is returned as the id. */
 export function scheduledForm(fields: Fields, maxLength: number | null) {
   const parts = fields.map((field) => (typeof field === 'string' ? Buffer.from(field) : field));
   const name = randomUUID();

@@ -1,23 +1,25 @@
 /**
- * What the server at the other end is and can do, asked once per connect.
+ * The server's product, version and abilities, read once per connect.
+ *
+ * Invariant: a server that lacks a needed command is refused with its name. Cost: three commands.
  */
-import type { Capabilities } from 'rivulet';
-import { RivuletError } from 'rivulet';
+import type { Capabilities } from 'rivulet/adapter';
+import { RivuletError } from 'rivulet/adapter';
 import type { Connection } from './connection.ts';
 
 export interface ServerFacts {
   /** `redis`, `valkey`, `rivulet`. */
   readonly product: string;
   readonly version: string;
-  /** Rivulet's own server: no scripts, but commands of its own. */
+  /** Rivulet's own server: no scripts, but its own commands. */
   readonly isRivulet: boolean;
   readonly cluster: boolean;
-  /** SPUBLISH and SSUBSCRIBE, from 7.0: the only publish/subscribe of a cluster that says who heard it. */
+  /** SPUBLISH and SSUBSCRIBE, from 7.0: in a cluster only these count their receivers. */
   readonly shardedPubSub: boolean;
   readonly durability: Capabilities['durability'];
 }
 
-/** XAUTOCLAIM and XPENDING IDLE came with it. */
+/** The first version with XAUTOCLAIM and XPENDING IDLE. */
 const OLDEST = [6, 2];
 
 export async function askServer(connection: Connection): Promise<ServerFacts> {
@@ -55,7 +57,7 @@ async function askDurability(
     const [, policy] = (await connection.call('CONFIG', 'GET', 'appendfsync')) as Buffer[];
     return policy?.toString() === 'always' ? 'fsync' : 'os';
   } catch {
-    // Managed servers refuse CONFIG. Then only the weaker promise is certain.
+    // Managed servers refuse CONFIG: then only the weaker durability is certain.
     return 'os';
   }
 }

@@ -1,12 +1,12 @@
-/** What a caller gives: taken as it is at the call, or refused there with the reason. */
+/** Arguments: taken as they are at the call, or refused there with the reason. */
 import assert from 'node:assert/strict';
 import type { Broker, Delivery } from '../../broker/broker.ts';
-import type { Message } from '../../broker/message.ts';
-import type { SubscribeOptions } from '../../broker/options.ts';
-import { type Case, collect, message, need, quiet, Seen, text } from '../world.ts';
+import type { Message, RawMessage } from '../../broker/message/message.ts';
+import type { AnySubscribeOptions, SubscribeOptions } from '../../broker/options/options.ts';
+import { type Case, message, need, quiet, Seen, text } from '../case-context.ts';
 
 const INVALID = { code: 'INVALID_ARGUMENT' };
-/** Values that no numeric option takes. */
+/** Values that no numeric option accepts. */
 const NO_NUMBERS: readonly unknown[] = [
   Number.NaN,
   Number.POSITIVE_INFINITY,
@@ -36,10 +36,10 @@ async function refuses(what: string, call: () => Promise<unknown>): Promise<stri
 
 export const args: readonly Case[] = [
   {
-    name: 'numbers out of range, fractions of what is counted, and other types are refused everywhere',
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    name: 'numbers out of range, fractions of counts, and other types are refused at every call',
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const subscribe = (options: object) => broker.subscribe(topic, () => {}, options);
       const publish = (options: object) => broker.publish(topic, message('x'), options);
       const counts = ['concurrency', 'maxInFlight'];
@@ -63,7 +63,7 @@ export const args: readonly Case[] = [
         await refuses('maxLength', () => publish({ maxLength: value }));
         await refuses('timeoutMs', () =>
           broker.request(topic, message('x'), { timeoutMs: value as number }).catch((error) => {
-            // A broker without requests says so first.
+            // A broker without requests rejects with UNSUPPORTED before it checks the options.
             if (error.code === 'UNSUPPORTED') error.code = 'INVALID_ARGUMENT';
             throw error;
           }),
@@ -77,9 +77,9 @@ export const args: readonly Case[] = [
   },
   {
     name: 'a misspelt option is refused with the nearest right name',
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const subscribe = (options: object) => broker.subscribe(topic, () => {}, options);
       const publish = (options: object) => broker.publish(topic, message('x'), options);
       const cases: [string, () => Promise<unknown>][] = [
@@ -92,7 +92,7 @@ export const args: readonly Case[] = [
         ['ackWaitMs', () => subscribe({ ackwaitMs: 1000 })],
         ['delayMs', () => publish({ delayMS: 5 })],
         ['maxLength', () => publish({ maxLenght: 5 })],
-        ['publishTimeoutMs', () => world.open({ publishTimoutMs: 5 } as object)],
+        ['publishTimeoutMs', () => context.open({ publishTimoutMs: 5 } as object)],
       ];
       for (const [right, call] of cases) {
         const text = await refuses(right, call);
@@ -102,9 +102,9 @@ export const args: readonly Case[] = [
   },
   {
     name: 'options, handlers, messages and batches of a wrong kind are refused',
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const wrong = [null, 5, 'text', [], () => {}, true];
       for (const value of wrong) {
         const options = value as SubscribeOptions;
@@ -112,15 +112,22 @@ export const args: readonly Case[] = [
         await refuses('publish options', () => broker.publish(topic, message('x'), options));
       }
       for (const value of [null, undefined, {}, 'handler', []]) {
-        await refuses('handler', () => broker.subscribe(topic, value as never));
-        await refuses('batch handler', () => broker.subscribeBatch(topic, value as never));
+        await refuses('handler', () => broker.subscribe(topic, value as never, {}));
+        await refuses('batch handler', () => {
+          return broker.subscribe(topic, value as never, { batch: {} });
+        });
+      }
+      for (const value of [null, 'handler', [], 5]) {
+        await refuses('neither handler nor options', () => broker.subscribe(topic, value as never));
       }
       const bad: unknown[] = [
         null,
         undefined,
         'text',
         {},
-        { body: 'text' },
+        { body: 5 },
+        { body: ['text'] },
+        { body: '\ud800' },
         { headers: null, body: new Uint8Array() },
         { headers: [], body: new Uint8Array() },
         { headers: { a: 1 }, body: new Uint8Array() },
@@ -146,23 +153,44 @@ export const args: readonly Case[] = [
     },
   },
   {
-    name: 'a message without headers has none',
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
-      const seen = new Seen<Message>();
-      await broker.subscribe(topic, (each) => seen.add(each.message), { group: 'g' });
-      await broker.publish(topic, { body: Buffer.from('x') } as unknown as Message);
-      const [got] = await seen.count(1);
-      assert.deepEqual([{ ...got?.headers }, text(got as Message)], [{}, 'x']);
+    name: 'what cannot be an id is refused in the same way wherever an id is given',
+    needs: need('pendingList', 'replayById'),
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
+      await broker.subscribe(topic, () => {}, { group: 'g' });
+      if (broker.name === 'rabbitmq') {
+        // Its messages have the ids that their publishers choose: any text may be one.
+        assert.deepEqual(await broker.pending(topic, 'g', { after: 'x y' }), []);
+        return;
+      }
+      const refused = { code: 'INVALID_ARGUMENT' };
+      for (const id of ['', ' ', 'x y', '1-1-1', '-1', '1.5', '0x10', '9'.repeat(40)]) {
+        await assert.rejects(broker.pending(topic, 'g', { after: id }), refused, `after: ${id}`);
+        await assert.rejects(broker.replay(topic, 'g', { id }), refused, `replay: ${id}`);
+        const from = broker.subscribe(topic, () => {}, { group: 'h', from: { id } });
+        await assert.rejects(from, refused, `from: ${id}`);
+      }
     },
   },
   {
-    name: 'bytes and headers given at the call are what is stored, whatever the caller does then',
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
-      const seen = new Seen<Message>();
+    name: 'a message without headers has none',
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
+      const seen = new Seen<RawMessage>();
+      await broker.subscribe(topic, (each) => seen.add(each.message), { group: 'g' });
+      await broker.publish(topic, { body: Buffer.from('x') });
+      const [got] = await seen.count(1);
+      assert.deepEqual([{ ...got?.headers }, text(got as RawMessage)], [{}, 'x']);
+    },
+  },
+  {
+    name: 'the broker stores the bytes and headers of the call, whatever the caller writes into them later',
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
+      const seen = new Seen<RawMessage>();
       await broker.subscribe(topic, (each) => seen.add(each.message), { group: 'g' });
       const small = {
         headers: { a: 'before' } as Record<string, string>,
@@ -189,19 +217,19 @@ export const args: readonly Case[] = [
     },
   },
   {
-    name: 'bytes of a publish that waits through an outage are those of the call',
+    name: 'a publish that waits through an outage stores the bytes of the call',
     uses: ['behindProxy'],
     alone: true,
-    async run(world) {
-      const behind = await world.backing.behindProxy?.();
+    async run(context) {
+      const behind = await context.fixture.behindProxy?.();
       if (behind === undefined) throw new Error('checked by uses');
       const { proxy } = behind;
       try {
-        const topic = world.topic();
-        const direct = await world.open();
-        const seen = new Seen<Message>();
+        const topic = context.topic();
+        const direct = await context.open();
+        const seen = new Seen<RawMessage>();
         await direct.subscribe(topic, (each) => seen.add(each.message), { group: 'g' });
-        const publisher = world.keep(await behind.open({ publishTimeoutMs: 20_000 }));
+        const publisher = context.keep(await behind.open({ publishTimeoutMs: 20_000 }));
         await publisher.publish(topic, message('before'));
         proxy.mode = 'refuse';
         proxy.cut();
@@ -214,16 +242,16 @@ export const args: readonly Case[] = [
         assert.deepEqual([...(await seen.count(2))].map(text), ['before', 'waits']);
       } finally {
         proxy.mode = 'pass';
-        await world.end();
+        await context.end();
         await proxy[Symbol.asyncDispose]();
       }
     },
   },
   {
     name: 'a settlement that is not awaited and fails is a warning, and the process goes on',
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const warnings = new Seen<string>();
       broker.on('warning', ({ error }) => warnings.add((error as { code?: string }).code ?? ''));
       const unhandled = new Seen<unknown>();
@@ -256,9 +284,9 @@ export const args: readonly Case[] = [
   },
   {
     name: 'options at their limits give a subscriber that works',
-    async run(world) {
-      const broker = await world.open();
-      const limits: SubscribeOptions[] = [
+    async run(context) {
+      const broker = await context.open();
+      const limits: AnySubscribeOptions[] = [
         { concurrency: 1, maxInFlight: 1 },
         { concurrency: 1000, maxInFlight: 1 },
         { ackWaitMs: 2 ** 31 - 1 },
@@ -266,17 +294,22 @@ export const args: readonly Case[] = [
         { retry: { attempts: 1, backoff: { minMs: 0, maxMs: 0, factor: 1, jitter: false } } },
         { retry: { attempts: 2, backoff: { minMs: 0.5, maxMs: 1.5, factor: 1.01 } } },
         { batch: { size: 1, waitMs: 0 } },
+        { batch: {} },
+        { batch: {}, maxInFlight: 5 },
         { deadLetter: false },
       ];
-      for (const options of limits) await works(broker, world.topic(), options);
+      for (const options of limits) {
+        await works(broker, context.topic(), options);
+        await works(broker, context.topic(), options, 'in a loop');
+      }
     },
   },
   {
-    name: 'any values of options give a subscriber that works, or INVALID_ARGUMENT',
+    name: 'any option values give a subscriber that works, or INVALID_ARGUMENT',
     needs: need('maxInFlight'),
     timeoutMs: 90_000,
-    async run(world) {
-      const broker = await world.open();
+    async run(context) {
+      const broker = await context.open();
       const seed = Math.floor(Math.random() * 2 ** 31);
       const random = sequence(seed);
       const values = [...NO_NUMBERS, 0, 1, 2, 3, 1.5, 10, 2 ** 31, -0, '', 'g', undefined, false];
@@ -289,6 +322,9 @@ export const args: readonly Case[] = [
         'group',
         'ack',
         'ordered',
+        'from',
+        'signal',
+        'batch',
       ];
       for (let round = 0; round < 60; round++) {
         const options: Record<string, unknown> = { ackWaitMs: 5000 };
@@ -298,7 +334,8 @@ export const args: readonly Case[] = [
         if (random(4) === 0) options.batch = { size: pick(), waitMs: pick() };
         const shown = `seed ${seed}, round ${round}: ${Object.keys(options)}`;
         try {
-          await works(broker, world.topic(), options as SubscribeOptions);
+          const form = random(2) === 0 ? 'by a handler' : 'in a loop';
+          await works(broker, context.topic(), options as AnySubscribeOptions, form);
         } catch (error) {
           assert.equal((error as { code?: string }).code, 'INVALID_ARGUMENT', `${shown}: ${error}`);
         }
@@ -307,8 +344,24 @@ export const args: readonly Case[] = [
   },
 ];
 
-async function works(broker: Broker, topic: string, options: SubscribeOptions): Promise<void> {
-  const { seen, subscriber } = await collect(broker, topic, options);
+async function works(
+  broker: Broker,
+  topic: string,
+  options: AnySubscribeOptions,
+  form: 'by a handler' | 'in a loop' = 'by a handler',
+): Promise<void> {
+  const seen = new Seen<string>();
+  const take = (item: Delivery | readonly Delivery[]) => {
+    for (const delivery of Array.isArray(item) ? item : [item]) seen.add(delivery.text());
+  };
+  const subscriber = await (form === 'in a loop'
+    ? broker.subscribe(topic, options as SubscribeOptions)
+    : broker.subscribe(topic, take, options as SubscribeOptions));
+  if (Symbol.asyncIterator in subscriber) {
+    void (async () => {
+      for await (const item of subscriber as AsyncIterable<Delivery>) take(item);
+    })();
+  }
   await broker.publish(topic, message('1'));
   await broker.publish(topic, message('2'));
   await seen.count(2, 5000);

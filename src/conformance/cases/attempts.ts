@@ -1,15 +1,24 @@
 /**
- * Attempts: each hand-over to a handler is one, however it ends, and nothing else is.
+ * Attempts: each hand-over to a handler is an attempt, however it ends, and nothing else is.
  *
- * What ends its process, misses its deadline or is left by its consumer has had an attempt. What was
- * fetched ahead of it has had none.
+ * A message that ends its process, misses its deadline, or whose consumer closes, has had an attempt.
+ * Messages that were fetched ahead have had none.
  */
 import assert from 'node:assert/strict';
 import type { Delivery } from '../../broker/broker.ts';
-import { deadLetterHeaders, type Message } from '../../broker/message.ts';
-import type { SubscribeOptions } from '../../broker/options.ts';
+import { deadLetterHeaders, type RawMessage } from '../../broker/message/message.ts';
+import type { SubscribeOptions } from '../../broker/options/options.ts';
+import {
+  type Case,
+  type CaseContext,
+  message,
+  need,
+  publishAll,
+  quiet,
+  Seen,
+  text,
+} from '../case-context.ts';
 import { type HandOver, runDoomed } from '../doomed-peer.ts';
-import { type Case, message, need, publishAll, quiet, Seen, text, type World } from '../world.ts';
 
 const needs = need('persistent', 'deadLetter');
 const FAST = { minMs: 20, maxMs: 50, jitter: false };
@@ -21,24 +30,24 @@ interface Plan {
   readonly workMs: number;
 }
 
-/** Publishes, lets the process end itself on `poison` until it leaves, and reads the dead letters. */
-async function doomed(world: World, { texts, options, how, workMs }: Plan) {
-  const topic = world.topic();
+/** Publishes, runs the process that ends itself on `poison` until it leaves, reads the dead letters. */
+async function doomed(context: CaseContext, { texts, options, how, workMs }: Plan) {
+  const topic = context.topic();
   const all = { ...options, group: 'g' };
-  await world.briefly(async (broker) => {
-    // The group begins before the messages do.
+  await context.briefly(async (broker) => {
+    // The group exists before the messages.
     await broker.subscribe(topic, () => {}, all).then((each) => each.unsubscribe());
     await publishAll(broker, topic, texts);
   });
   const attempts = options.retry?.attempts ?? 3;
   const enough = texts.filter((each) => each !== 'poison').length;
   const doom = { topic, options: all, poison: 'poison', how, workMs, enough, poisonLeft: attempts };
-  const seen = await runDoomed(world.processUrl, doom, attempts + 4);
-  const dead = new Seen<Message>();
-  const broker = await world.open();
+  const seen = await runDoomed(context.processUrl, doom, attempts + 4);
+  const dead = new Seen<RawMessage>();
+  const broker = await context.open();
   const options2 = { group: 'd', from: 'earliest' } as const;
   await broker.subscribe(`${topic}.dead`, (each) => dead.add(each.message), options2);
-  // A last member of the group finds nothing left but what is spent.
+  // The last member of the group finds only messages without attempts left.
   await broker.subscribe(topic, () => {}, all);
   const letters = await dead.count(1);
   await quiet(300);
@@ -49,20 +58,20 @@ function attemptsOf(seen: readonly HandOver[], name: string): number[] {
   return seen.filter((each) => each.text === name).map(({ attempt }) => attempt);
 }
 
-function onlyPoison(letters: readonly Message[], attempts: number): void {
+function onlyPoison(letters: readonly RawMessage[], attempts: number): void {
   assert.deepEqual(letters.map(text), ['poison']);
   assert.equal(letters[0]?.headers[deadLetterHeaders.attempts], String(attempts));
 }
 
 export const attempts: readonly Case[] = [
   {
-    name: 'a message that kills its process is dead after its attempts, and nothing else is',
+    name: 'a message that kills its process is dead-lettered after its attempts, and no other message is',
     needs,
     uses: ['processUrl'],
     timeoutMs: 120_000,
     alone: true,
-    async run(world) {
-      const { seen, letters } = await doomed(world, {
+    async run(context) {
+      const { seen, letters } = await doomed(context, {
         texts: ['poison', 'a', 'b', 'c', 'd'],
         options: { maxInFlight: 5, ackWaitMs: 600, retry: { attempts: 3, backoff: FAST } },
         how: 'kill',
@@ -74,13 +83,13 @@ export const attempts: readonly Case[] = [
     },
   },
   {
-    name: 'a message amid others that makes its process exit is dead after its attempts alone',
+    name: 'among other messages, only the one that makes its process exit is dead-lettered after its attempts',
     needs,
     uses: ['processUrl'],
     timeoutMs: 120_000,
     alone: true,
-    async run(world) {
-      const { seen, letters } = await doomed(world, {
+    async run(context) {
+      const { seen, letters } = await doomed(context, {
         texts: ['a', 'b', 'poison', 'c', 'd', 'e', 'f'],
         options: {
           concurrency: 3,
@@ -105,13 +114,13 @@ export const attempts: readonly Case[] = [
     },
   },
   {
-    name: 'with one attempt a message that kills its process gets one, and its neighbours theirs',
+    name: 'with one attempt, a message that kills its process has one attempt, and so have the others',
     needs,
     uses: ['processUrl'],
     timeoutMs: 120_000,
     alone: true,
-    async run(world) {
-      const { seen, letters } = await doomed(world, {
+    async run(context) {
+      const { seen, letters } = await doomed(context, {
         texts: ['a', 'poison', 'b', 'c'],
         options: { maxInFlight: 10, ackWaitMs: 600, retry: { attempts: 1 } },
         how: 'kill',
@@ -122,13 +131,13 @@ export const attempts: readonly Case[] = [
     },
   },
   {
-    name: 'a message that kills its process takes no attempt from those for handlers beside it',
+    name: 'a message that kills its process costs the messages of parallel handlers no attempt',
     needs,
     uses: ['processUrl'],
     timeoutMs: 120_000,
     alone: true,
-    async run(world) {
-      const { seen, letters } = await doomed(world, {
+    async run(context) {
+      const { seen, letters } = await doomed(context, {
         texts: ['poison', 'a', 'b', 'c', 'd'],
         options: { concurrency: 5, maxInFlight: 10, ackWaitMs: 600, retry: { attempts: 1 } },
         how: 'kill',
@@ -141,19 +150,21 @@ export const attempts: readonly Case[] = [
     },
   },
   {
-    name: 'deliveries whose replies are cut off are no attempts: none is dead without its hand-overs',
-    needs: need('persistent', 'deadLetter', 'maxInFlight'),
+    name: 'deliveries whose replies are lost are no attempts: no message is dead-lettered without its hand-overs',
+    needs: (claimed) =>
+      need('persistent', 'deadLetter', 'maxInFlight')(claimed) ??
+      (claimed.attempts === 'hand-overs' ? null : 'attempts: deliveries'),
     uses: ['behindProxy'],
     timeoutMs: 90_000,
-    async run(world) {
-      const behind = await world.backing.behindProxy?.();
+    async run(context) {
+      const behind = await context.fixture.behindProxy?.();
       if (behind === undefined) throw new Error('checked by uses');
       const { proxy } = behind;
       try {
-        const topic = world.topic();
-        const direct = await world.open();
-        const broker = world.keep(await behind.open());
-        const dead = new Seen<Message>();
+        const topic = context.topic();
+        const direct = await context.open();
+        const broker = context.keep(await behind.open());
+        const dead = new Seen<RawMessage>();
         await direct.subscribe(`${topic}.dead`, (each) => dead.add(each.message), { group: 'd' });
         const seen = new Seen<string>();
         const handle = (delivery: Delivery) => seen.add(`${text(delivery)} ${delivery.attempt}`);
@@ -165,7 +176,7 @@ export const attempts: readonly Case[] = [
         };
         await broker.subscribe(topic, handle, options);
         for (let round = 0; round < 4; round++) {
-          // What the server sends arrives late, so that the cut finds it on its way.
+          // The server's bytes arrive late, so that the cut loses some of them.
           proxy.latencyMs = 80;
           const texts = Array.from({ length: 6 }, (_, index) => `${round}-${index}`);
           await publishAll(direct, topic, texts);
@@ -190,22 +201,22 @@ export const attempts: readonly Case[] = [
         for (const letter of dead.items) assert.equal(handed.get(text(letter)), 2, text(letter));
       } finally {
         proxy.latencyMs = 0;
-        await world.end();
+        await context.end();
         await proxy[Symbol.asyncDispose]();
       }
     },
   },
   {
-    name: 'in strict order a message that kills its process is dead after its attempts, then its successors come',
+    name: 'in strict order a message that kills its process is dead-lettered after its attempts, then its successors are delivered',
     needs: need('persistent', 'deadLetter', 'strictOrder'),
     uses: ['processUrl'],
     timeoutMs: 120_000,
     alone: true,
-    async run(world) {
-      const { seen, letters } = await doomed(world, {
+    async run(context) {
+      const { seen, letters } = await doomed(context, {
         texts: ['poison', 'a', 'b', 'c'],
         options: {
-          ordered: 'strictly',
+          ordered: 'strict',
           maxInFlight: 4,
           ackWaitMs: 600,
           retry: { attempts: 3, backoff: FAST },
@@ -222,14 +233,14 @@ export const attempts: readonly Case[] = [
       onlyPoison(letters, 3);
     },
   },
-  ...(['strictly', 'by-key'] as const).map(
+  ...(['strict', 'key'] as const).map(
     (ordered): Case => ({
       name: `ordered ${ordered}: a handler slower than ackWaitMs uses up its attempts, then its successors come`,
-      needs: need('deadLetter', ordered === 'strictly' ? 'strictOrder' : 'orderPerKey'),
-      async run(world) {
-        const broker = await world.open();
-        const topic = world.topic();
-        const dead = new Seen<Message>();
+      needs: need('deadLetter', ordered === 'strict' ? 'strictOrder' : 'orderPerKey'),
+      async run(context) {
+        const broker = await context.open();
+        const topic = context.topic();
+        const dead = new Seen<RawMessage>();
         await broker.subscribe(`${topic}.dead`, (each) => dead.add(each.message), { group: 'd' });
         const seen = new Seen<string>();
         await broker.subscribe(
@@ -252,12 +263,12 @@ export const attempts: readonly Case[] = [
     }),
   ),
   {
-    name: 'a missed deadline is an attempt: after the last one the message is dead',
+    name: 'a missed deadline is an attempt: after the last one the message is dead-lettered',
     needs: need('deadLetter'),
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
-      const dead = new Seen<Message>();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
+      const dead = new Seen<RawMessage>();
       await broker.subscribe(`${topic}.dead`, (each) => dead.add(each.message), { group: 'd' });
       const seen = new Seen<number>();
       await broker.subscribe(topic, (delivery) => seen.add(delivery.attempt), {
@@ -275,11 +286,11 @@ export const attempts: readonly Case[] = [
     },
   },
   {
-    name: 'a consumer that leaves counts what its handlers had, and not what it had fetched ahead',
+    name: 'a consumer that closes counts what its handlers had, and not what it had fetched ahead',
     needs: need('persistent', 'maxInFlight'),
-    async run(world) {
-      const [first, second] = await Promise.all([world.open(), world.open()]);
-      const topic = world.topic();
+    async run(context) {
+      const [first, second] = await Promise.all([context.open(), context.open()]);
+      const topic = context.topic();
       const held = new Seen<Delivery>();
       const subscriber = await first.subscribe(
         topic,
@@ -290,7 +301,7 @@ export const attempts: readonly Case[] = [
         },
         { group: 'g', ack: 'manual', concurrency: 2, maxInFlight: 6, ackWaitMs: 30_000 },
       );
-      // So many are handled that the consumer fetches ahead of its handlers.
+      // Enough are handled that the consumer fetches ahead of its handlers.
       await publishAll(first, topic, Array(WARM).fill('warm'));
       await held.count(WARM);
       await publishAll(first, topic, ['a', 'b', 'c', 'd', 'e', 'f']);
@@ -305,11 +316,14 @@ export const attempts: readonly Case[] = [
     },
   },
   {
-    name: 'what waits behind a handler when its consumer leaves comes as the first attempt',
+    name: 'a message that waits behind a handler when its consumer closes is delivered as the first attempt',
     needs: need('persistent', 'maxInFlight'),
-    async run(world) {
-      const [first, second] = await Promise.all([world.open({ drainTimeoutMs: 0 }), world.open()]);
-      const topic = world.topic();
+    async run(context) {
+      const [first, second] = await Promise.all([
+        context.open({ drainTimeoutMs: 0 }),
+        context.open(),
+      ]);
+      const topic = context.topic();
       const began = new Seen<string>();
       await first.subscribe(
         topic,
@@ -339,7 +353,7 @@ export const attempts: readonly Case[] = [
 /** Deliveries after which every broker fetches ahead. */
 const WARM = 60;
 
-function onlyPoisonLike(letters: readonly Message[], name: string, attempts: number): void {
+function onlyPoisonLike(letters: readonly RawMessage[], name: string, attempts: number): void {
   assert.deepEqual(letters.map(text), [name]);
   assert.equal(letters[0]?.headers[deadLetterHeaders.attempts], String(attempts));
 }

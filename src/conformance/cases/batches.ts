@@ -1,16 +1,16 @@
-/** Handlers of many at once. */
+/** Batch handlers: how many messages one call gets, and what happens when it fails. */
 import assert from 'node:assert/strict';
-import { type Case, message, numbers, publishAll, Seen, sorted, text } from '../world.ts';
+import { type Case, message, numbers, publishAll, Seen, sorted, text } from '../case-context.ts';
 
 export const batches: readonly Case[] = [
   {
-    name: 'a batch handler gets up to size, and what there is after waitMs',
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    name: 'a batch handler gets up to `size` messages, or those that have arrived after `waitMs`',
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const sizes = new Seen<number>();
       const seen = new Seen<string>();
-      await broker.subscribeBatch(
+      await broker.subscribe(
         topic,
         (deliveries) => {
           sizes.add(deliveries.length);
@@ -29,11 +29,11 @@ export const batches: readonly Case[] = [
   },
   {
     name: 'a batch that is not full waits for waitMs, and one that fills does not',
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const batches = new Seen<{ size: number; at: number }>();
-      await broker.subscribeBatch(
+      await broker.subscribe(
         topic,
         (deliveries) => batches.add({ size: deliveries.length, at: performance.now() }),
         { group: 'g', batch: { size: 5, waitMs: 800 }, maxInFlight: 20 },
@@ -52,13 +52,13 @@ export const batches: readonly Case[] = [
     },
   },
   {
-    name: 'a batch handler that throws gets back what it had not settled',
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    name: 'a batch handler that throws gets the messages that it had not settled again',
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const attempts = new Map<string, number>();
       const done = new Seen<string>();
-      await broker.subscribeBatch(
+      await broker.subscribe(
         topic,
         async (deliveries) => {
           for (const delivery of deliveries) {

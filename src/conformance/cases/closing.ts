@@ -1,4 +1,4 @@
-/** Closing: handlers finish, nothing is lost, nothing is left behind. */
+/** Closing: handlers finish, no message is lost, no connection or timer stays open. */
 import assert from 'node:assert/strict';
 import type { Delivery, Subscriber } from '../../broker/broker.ts';
 import {
@@ -13,15 +13,15 @@ import {
   Seen,
   sorted,
   text,
-} from '../world.ts';
+} from '../case-context.ts';
 
 export const closing: readonly Case[] = [
   {
     name: 'disconnect lets running handlers finish and settles them',
     needs: need('persistent'),
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const began = new Seen<string>();
       let finished = 0;
       await broker.subscribe(
@@ -37,7 +37,7 @@ export const closing: readonly Case[] = [
       await began.count(3);
       await broker.disconnect();
       assert.equal(finished, began.length);
-      const next = await world.open();
+      const next = await context.open();
       const { seen } = await collect(next, topic, { group: 'g' });
       await seen.count(10 - finished);
       await quiet(100);
@@ -46,10 +46,10 @@ export const closing: readonly Case[] = [
     },
   },
   {
-    name: 'after disconnect everything is CLOSED, disconnecting again is nothing',
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    name: 'after disconnect every call rejects with CLOSED, and disconnecting again has no effect',
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       await broker.disconnect();
       await broker.disconnect();
       const closed = { code: 'CLOSED' };
@@ -63,11 +63,11 @@ export const closing: readonly Case[] = [
     },
   },
   {
-    name: 'publishes under way are stored before disconnect ends',
+    name: 'publishes that have begun are stored before disconnect resolves',
     needs: need('persistent'),
-    async run(world) {
-      const [publisher, reader] = await Promise.all([world.open(), world.open()]);
-      const topic = world.topic();
+    async run(context) {
+      const [publisher, reader] = await Promise.all([context.open(), context.open()]);
+      const topic = context.topic();
       const { seen } = await collect(reader, topic, { group: 'g' });
       const publishes = numbers(0, 100).map((each) => publisher.publish(topic, message(each)));
       await publisher.disconnect();
@@ -76,11 +76,11 @@ export const closing: readonly Case[] = [
     },
   },
   {
-    name: 'aborting the signal of a subscription ends it; its messages go to others',
+    name: 'aborting the signal of a subscription closes it; other members get its messages',
     needs: need('persistent'),
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const controller = new AbortController();
       const held = new Seen<Delivery>();
       await broker.subscribe(topic, (delivery) => held.add(delivery), {
@@ -98,10 +98,10 @@ export const closing: readonly Case[] = [
     },
   },
   {
-    name: 'the signal of a delivery fires when its subscriber is gone, not when it is settled',
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    name: 'the signal of a delivery aborts when its subscriber closes, not when it is settled',
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const deliveries = new Seen<Delivery>();
       const subscriber = await broker.subscribe(topic, (delivery) => deliveries.add(delivery), {
         group: 'g',
@@ -119,11 +119,11 @@ export const closing: readonly Case[] = [
   },
   {
     name: 'await using ends brokers and subscribers',
-    async run(world) {
-      const topic = world.topic();
-      const outer = await world.open();
+    async run(context) {
+      const topic = context.topic();
+      const outer = await context.open();
       {
-        await using broker = await world.backing.open();
+        await using broker = await context.fixture.open();
         await using subscriber = await broker.subscribe(topic, () => {}, { group: 'g' });
         assert.equal(subscriber.inFlight, 0);
       }
@@ -135,9 +135,9 @@ export const closing: readonly Case[] = [
   {
     name: 'unsubscribe inside a handler does not wait for itself, and its message is settled',
     needs: need('persistent'),
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const seen = new Seen<string>();
       let subscriber: Subscriber | undefined;
       const took = new Seen<number>();
@@ -162,11 +162,11 @@ export const closing: readonly Case[] = [
     },
   },
   {
-    name: 'disconnect inside a handler that throws then: the message comes again as the next attempt',
+    name: 'disconnect inside a handler that then throws: the message is delivered again as the next attempt',
     needs: need('persistent'),
-    async run(world) {
-      const [broker, other] = await Promise.all([world.open(), world.open()]);
-      const topic = world.topic();
+    async run(context) {
+      const [broker, other] = await Promise.all([context.open(), context.open()]);
+      const topic = context.topic();
       const took = new Seen<number>();
       await broker.subscribe(
         topic,
@@ -187,11 +187,83 @@ export const closing: readonly Case[] = [
     },
   },
   {
-    name: 'closing takes drainTimeoutMs and no longer, whatever its handlers do',
-    async run(world) {
-      const topic = world.topic();
+    name: 'what a handler leaves behind waits for a close as any other code does',
+    needs: need('persistent'),
+    async run(context) {
       for (const end of ['unsubscribe', 'disconnect'] as const) {
-        const broker = await world.open({ drainTimeoutMs: 1000 });
+        const broker = await context.open();
+        const topic = context.topic();
+        const began = new Seen<string>();
+        const finished = new Seen<string>();
+        const closed = new Seen<number>();
+        let release = () => {};
+        const released = new Promise<void>((resolve) => {
+          release = resolve;
+        });
+        const subscriber = await broker.subscribe(
+          topic,
+          async (delivery) => {
+            began.add(text(delivery));
+            if (text(delivery) === 'slow') {
+              await released;
+              await quiet(300);
+              finished.add('slow');
+            } else {
+              setTimeout(async () => {
+                release();
+                await (end === 'unsubscribe' ? subscriber.unsubscribe() : broker.disconnect());
+                closed.add(finished.length);
+              }, 200);
+            }
+          },
+          { group: 'g', concurrency: 2, maxInFlight: 4 },
+        );
+        await publishAll(broker, topic, ['slow', 'quick']);
+        assert.deepEqual([...(await closed.count(1))], [1], end);
+        assert.deepEqual(new Set(began.items), new Set(['quick', 'slow']));
+      }
+    },
+  },
+  {
+    name: 'disconnect inside a responder, or the stream that it returns, does not wait for itself',
+    needs: need('requestReply'),
+    async run(context) {
+      for (const form of ['one', 'many'] as const) {
+        const [broker, caller] = await Promise.all([
+          context.open({ drainTimeoutMs: 20_000 }),
+          context.open(),
+        ]);
+        const topic = context.topic();
+        const took = new Seen<number>();
+        const timed = async () => {
+          const began = performance.now();
+          await broker.disconnect();
+          took.add(performance.now() - began);
+        };
+        await broker.respond(topic, (request) => {
+          if (form === 'one') return timed().then(() => request);
+          return (async function* () {
+            yield request;
+            await quiet(10);
+            await timed();
+            yield request;
+          })();
+        });
+        const replies = new Seen<string>();
+        for await (const reply of caller.requestMany(topic, message('x'), { timeoutMs: 10_000 })) {
+          replies.add(text(reply));
+        }
+        assert.ok((took.items[0] as number) < 5000, `${form}: ${took.items}`);
+        assert.deepEqual(replies.items, form === 'one' ? ['x'] : ['x', 'x']);
+      }
+    },
+  },
+  {
+    name: 'closing takes drainTimeoutMs and no longer, whatever its handlers do',
+    async run(context) {
+      const topic = context.topic();
+      for (const end of ['unsubscribe', 'disconnect'] as const) {
+        const broker = await context.open({ drainTimeoutMs: 1000 });
         const began = new Seen<string>();
         const subscriber = await broker.subscribe(
           topic,
@@ -213,9 +285,9 @@ export const closing: readonly Case[] = [
   {
     name: 'handlers that disconnect waits for may still publish and request',
     needs: need('persistent'),
-    async run(world) {
-      const [broker, other] = await Promise.all([world.open(), world.open()]);
-      const [topic, next] = [world.topic(), world.topic()];
+    async run(context) {
+      const [broker, other] = await Promise.all([context.open(), context.open()]);
+      const [topic, next] = [context.topic(), context.topic()];
       const { requestReply } = broker.capabilities;
       if (requestReply) await other.respond(next, (request) => request);
       const { seen } = await collect(other, next, { group: 'g' });
@@ -240,13 +312,13 @@ export const closing: readonly Case[] = [
     },
   },
   {
-    name: 'opening and closing leaves no connection and no timer',
+    name: 'after opening and closing, no connection and no timer is left',
     uses: ['connections'],
-    async run(world) {
-      const topic = world.topic();
-      const { connections } = world.backing as { connections(): Promise<number> };
+    async run(context) {
+      const topic = context.topic();
+      const { connections } = context.fixture as { connections(): Promise<number> };
       const round = async () => {
-        await using broker = await world.backing.open();
+        await using broker = await context.fixture.open();
         await broker.subscribe(topic, () => {}, { group: 'g' });
         await broker.subscribe(topic, () => {});
         if (broker.capabilities.requestReply) {

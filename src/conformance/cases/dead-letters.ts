@@ -1,30 +1,32 @@
-/** Dead letters: never lost, never doubled, with where from and why. */
+/** Dead letters: stored once, never lost, with their origin and reason. */
 import assert from 'node:assert/strict';
-import { deadLetterHeaders, type Message } from '../../broker/message.ts';
+import type { Delivery } from '../../broker/broker.ts';
+import { deadLetterHeaders, type RawMessage } from '../../broker/message/message.ts';
 import {
   type Case,
   collect,
   message,
   need,
+  nextEvent,
   numbers,
   publishAll,
   quiet,
   Seen,
   sorted,
   text,
-} from '../world.ts';
+} from '../case-context.ts';
 
 const FAST = { minMs: 10, maxMs: 50, jitter: false };
 const needs = need('deadLetter');
 
 export const deadLetters: readonly Case[] = [
   {
-    name: 'after the last attempt a message goes there, with origin, group, reason and attempts',
+    name: 'after the last attempt a message is dead-lettered, with origin, group, reason and attempts',
     needs,
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
-      const dead = new Seen<Message>();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
+      const dead = new Seen<RawMessage>();
       await broker.subscribe(`${topic}.dead`, ({ message }) => dead.add(message), { group: 'd' });
       let attempts = 0;
       await broker.subscribe(
@@ -38,7 +40,7 @@ export const deadLetters: readonly Case[] = [
       const { id } = await broker.publish(topic, message('poison', 'k', { own: 'header' }));
       const [letter] = await dead.count(1);
       assert.equal(attempts, 3);
-      assert.equal(text(letter as Message), 'poison');
+      assert.equal(text(letter as RawMessage), 'poison');
       assert.equal(letter?.key, 'k');
       const { [deadLetterHeaders.time]: time, ...headers } = letter?.headers ?? {};
       assert.ok(Math.abs(Date.parse(time ?? '') - Date.now()) < 60_000);
@@ -53,11 +55,11 @@ export const deadLetters: readonly Case[] = [
     },
   },
   {
-    name: 'poison among good messages: the good ones pass, the poison is dead once, nothing is pending',
+    name: 'failing messages among others: the others are handled, each failing one is dead-lettered once, none is pending',
     needs,
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const dead = await collect(broker, `${topic}.dead`, { group: 'd' });
       const good = new Seen<string>();
       await broker.subscribe(
@@ -82,14 +84,14 @@ export const deadLetters: readonly Case[] = [
     },
   },
   {
-    name: 'a handler may send a message there at once, to a topic of its own choice of name',
+    name: 'a handler can dead-letter a message at once, to a topic that the subscription names',
     needs,
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const events = new Seen<string>();
       broker.on('deadLettered', ({ reason }) => events.add(reason));
-      const own = world.topic('morgue');
+      const own = context.topic('morgue');
       const dead = await collect(broker, own, { group: 'd' });
       const usual = await collect(broker, `${topic}.dead`, { group: 'd' });
       const subscribed = await mayChooseTheName(
@@ -109,10 +111,10 @@ export const deadLetters: readonly Case[] = [
   {
     name: "what has used up its attempts goes to the topic of the subscription's choice and to no other",
     needs,
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
-      const own = world.topic('morgue');
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
+      const own = context.topic('morgue');
       const dead = await collect(broker, own, { group: 'd' });
       const usual = await collect(broker, `${topic}.dead`, { group: 'd' });
       const subscribed = await mayChooseTheName(
@@ -132,12 +134,12 @@ export const deadLetters: readonly Case[] = [
     },
   },
   {
-    name: 'a delivery that is no longer held cannot be made a dead letter: never both',
+    name: 'a delivery that was lost cannot be dead-lettered: the message is never both',
     needs,
     alone: true,
-    async run(world) {
-      const [slow, other] = await Promise.all([world.open(), world.open()]);
-      const topic = world.topic();
+    async run(context) {
+      const [slow, other] = await Promise.all([context.open(), context.open()]);
+      const topic = context.topic();
       const dead = await collect(other, `${topic}.dead`, { group: 'd' });
       const outcome = new Seen<string>();
       const handled = new Seen<number>();
@@ -145,7 +147,7 @@ export const deadLetters: readonly Case[] = [
         topic,
         async (delivery) => {
           if (delivery.attempt > 1) return handled.add(delivery.attempt);
-          // Blocks the loop, so that this process does not notice that the deadline has passed.
+          // Blocks the event loop, so that this process does not notice the passed deadline.
           const end = performance.now() + 700;
           while (performance.now() < end);
           await delivery.deadLetter('late').catch(({ code }) => outcome.add(code));
@@ -160,10 +162,10 @@ export const deadLetters: readonly Case[] = [
     },
   },
   {
-    name: 'with deadLetter: false what fails to the end is dropped, and reported',
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    name: 'with deadLetter: false a message without attempts left is dropped, and reported',
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const warnings = new Seen<string>();
       broker.on('warning', ({ error }) => warnings.add(error.message));
       const dead = await collect(broker, `${topic}.dead`, { group: 'd' });
@@ -181,11 +183,41 @@ export const deadLetters: readonly Case[] = [
     },
   },
   {
-    name: 'redrive sends dead letters back, to the group that could not handle them alone',
+    name: 'what a handler writes into its message changes neither its retry nor its dead letter',
+    needs: need('deadLetter'),
+    async run(context) {
+      const broker = await context.open();
+      for (const ordered of ['none', 'key'] as const) {
+        if (ordered === 'key' && !broker.capabilities.orderPerKey) continue;
+        const topic = context.topic();
+        const facts = ({ message }: Delivery) =>
+          `${Buffer.from(message.body)} ${message.headers.kind}`;
+        const letters = new Seen<string>();
+        await broker.subscribe(`${topic}.dead`, (each) => letters.add(facts(each)), { group: 'd' });
+        const seen = new Seen<string>();
+        await broker.subscribe(
+          topic,
+          (delivery) => {
+            const { message } = delivery;
+            seen.add(facts(delivery));
+            message.body.fill(48);
+            (message.headers as Record<string, string>).kind = 'changed';
+            throw new Error('no');
+          },
+          { group: 'g', ordered, retry: { attempts: 2, backoff: { minMs: 20, maxMs: 20 } } },
+        );
+        await broker.publish(topic, message('bytes', 'k', { kind: 'sent' }));
+        assert.deepEqual([...(await letters.count(1))], ['bytes sent'], ordered);
+        assert.deepEqual(seen.items, ['bytes sent', 'bytes sent'], ordered);
+      }
+    },
+  },
+  {
+    name: 'redrive publishes dead letters again, only for the group that could not handle them',
     needs: need('deadLetter', 'persistent'),
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       let broken = true;
       const dead = await collect(broker, `${topic}.dead`, { group: 'd' });
       const repaired = new Seen<string>();
@@ -207,9 +239,138 @@ export const deadLetters: readonly Case[] = [
       assert.equal(other.seen.length, 5);
     },
   },
+  {
+    name: 'two redrives at the same time publish each dead letter once, and neither fails',
+    needs: need('deadLetter', 'persistent'),
+    async run(context) {
+      const [one, other] = await Promise.all([context.open(), context.open()]);
+      const topic = context.topic();
+      const dead = new Seen<string>();
+      one.on('deadLettered', ({ id }) => dead.add(id));
+      const failing = await one.subscribe(
+        topic,
+        () => {
+          throw new Error('no');
+        },
+        { group: 'g', retry: { attempts: 1 } },
+      );
+      await publishAll(one, topic, numbers(0, 30));
+      await dead.count(30);
+      await failing.unsubscribe();
+      const counts = await Promise.all([one.redrive(topic), other.redrive(topic)]);
+      assert.equal(counts[0] + counts[1], 30);
+      const { seen } = await collect(one, topic, { group: 'g' });
+      await seen.count(30);
+      await quiet(200);
+      assert.deepEqual(sorted(seen.items), numbers(0, 30));
+    },
+  },
+  {
+    name: 'redrive makes a topic again that another client has deleted',
+    needs: need('deadLetter', 'persistent'),
+    async run(context) {
+      const [broker, other] = await Promise.all([context.open(), context.open()]);
+      const topic = context.topic();
+      const dead = nextEvent(broker, 'deadLettered');
+      const failing = await broker.subscribe(
+        topic,
+        () => {
+          throw new Error('no');
+        },
+        { group: 'g', retry: { attempts: 1 } },
+      );
+      await broker.publish(topic, message('x'));
+      await dead;
+      await failing.unsubscribe();
+      await other.deleteTopic(topic);
+      assert.equal(await broker.redrive(topic), 1);
+      const { seen } = await collect(broker, topic, { group: 'g', from: 'earliest' });
+      assert.deepEqual([...(await seen.count(1))], ['x']);
+    },
+  },
+  {
+    name: 'redrive finds nothing where there are no dead letters, or where they were deleted',
+    needs: need('deadLetter', 'persistent'),
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
+      await broker.publish(topic, message('good'));
+      assert.equal(await broker.redrive(topic), 0);
+      const dead = nextEvent(broker, 'deadLettered');
+      const subscriber = await broker.subscribe(
+        topic,
+        () => {
+          throw new Error('no');
+        },
+        { group: 'g', from: 'earliest', retry: { attempts: 1 } },
+      );
+      await dead;
+      await subscriber.unsubscribe();
+      await broker.deleteTopic(`${topic}.dead`);
+      assert.equal(await broker.redrive(topic), 0);
+    },
+  },
+  {
+    name: 'redrive loses no dead letter where its topic takes no message',
+    needs: need('deadLetter', 'persistent'),
+    uses: ['occupy'],
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
+      const dead = new Seen<string>();
+      broker.on('deadLettered', ({ id }) => dead.add(id));
+      const subscriber = await broker.subscribe(
+        topic,
+        () => {
+          throw new Error('no');
+        },
+        { group: 'g', retry: { attempts: 1 } },
+      );
+      await publishAll(broker, topic, numbers(0, 3));
+      await dead.count(3);
+      await subscriber.unsubscribe();
+      await broker.deleteTopic(topic);
+      const free = await context.fixture.occupy?.(topic);
+      await assert.rejects(broker.redrive(topic));
+      await free?.();
+      assert.equal(await broker.redrive(topic), 3);
+      const again = await collect(broker, topic, { group: 'g', from: 'earliest' });
+      assert.deepEqual(sorted(await again.seen.count(3)), numbers(0, 3));
+    },
+  },
+  {
+    name: 'a redriven message that fails again after a replay is dead-lettered again',
+    needs: need('deadLetter', 'replayById'),
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
+      const attempted = new Seen<string>();
+      const dead = new Seen<string>();
+      let isFailing = true;
+      broker.on('deadLettered', ({ id }) => dead.add(id));
+      await broker.subscribe(
+        topic,
+        (delivery) => {
+          attempted.add(text(delivery));
+          if (isFailing) throw new Error('no');
+        },
+        { group: 'g', retry: { attempts: 1 } },
+      );
+      await broker.publish(topic, message('x'));
+      await dead.count(1);
+      isFailing = false;
+      assert.equal(await broker.redrive(topic), 1);
+      await attempted.count(2);
+      isFailing = true;
+      await broker.replay(topic, 'g', 'earliest');
+      // The message itself, and the one that the redrive has stored.
+      await dead.count(3);
+      assert.equal(await broker.redrive(topic), 2);
+    },
+  },
 ];
 
-/** False in a Redis Cluster, where another name may be another node's: it is refused, clearly. */
+/** False in a Redis Cluster, where another topic may be on another node: then the option is refused. */
 async function mayChooseTheName(subscribing: Promise<unknown>): Promise<boolean> {
   try {
     await subscribing;

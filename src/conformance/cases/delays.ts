@@ -1,24 +1,24 @@
 /** Delayed and scheduled publishing. */
 import assert from 'node:assert/strict';
-import type { Message } from '../../broker/message.ts';
-import { type Case, collect, message, need, quiet, Seen, text } from '../world.ts';
+import type { RawMessage } from '../../broker/message/message.ts';
+import { type Case, collect, message, need, quiet, Seen, text } from '../case-context.ts';
 
 const needs = need('delayedPublish');
 
 export const delays: readonly Case[] = [
   {
-    name: 'a delayed message comes no sooner, and soon after, in order of time',
+    name: 'delayed messages are delivered at their times, not earlier, in order of time',
     needs,
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const seen = new Seen<{ name: string; at: number }>();
       await broker.subscribe(
         topic,
         (delivery) => seen.add({ name: text(delivery), at: performance.now() }),
         { group: 'g' },
       );
-      // The first one makes the topic; making what the delays need takes some servers a while, too.
+      // The first publish creates the topic and, on some servers, what delays need, which takes time.
       const began = new Map<string, number>();
       for (const delayMs of [0, 1600, 400]) {
         began.set(String(delayMs), performance.now());
@@ -37,11 +37,11 @@ export const delays: readonly Case[] = [
     },
   },
   {
-    name: 'a message for a time in the past comes at once, one for a time to come then',
+    name: 'a message for a past time is delivered at once, one for a future time at that time',
     needs,
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const times = new Map<string, number>();
       const seen = new Seen<string>();
       await broker.subscribe(
@@ -66,28 +66,28 @@ export const delays: readonly Case[] = [
   {
     name: 'a delayed message outlives its publisher',
     needs: need('delayedPublish', 'persistent'),
-    async run(world) {
-      const [publisher, subscriber] = await Promise.all([world.open(), world.open()]);
-      const topic = world.topic();
-      const seen = new Seen<Message>();
+    async run(context) {
+      const [publisher, subscriber] = await Promise.all([context.open(), context.open()]);
+      const topic = context.topic();
+      const seen = new Seen<RawMessage>();
       await subscriber.subscribe(topic, (each) => seen.add(each.message), { group: 'g' });
       await publisher.publish(topic, message('x', 'k', { a: 'ü' }), { delayMs: 600 });
       await publisher.disconnect();
       const [got] = await seen.count(1);
       assert.deepEqual(
-        [text(got as Message), got?.key, { ...got?.headers }],
+        [text(got as RawMessage), got?.key, { ...got?.headers }],
         ['x', 'k', { a: 'ü' }],
       );
     },
   },
   {
-    name: 'a delayed message with an id is there once',
+    name: 'a delayed message with a dedupId is stored once',
     needs: need('delayedPublish', 'dedup'),
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const { seen } = await collect(broker, topic, { group: 'g' });
-      const options = { delayMs: 200, id: 'reminder' };
+      const options = { delayMs: 200, dedupId: 'reminder' };
       const first = await broker.publish(topic, message('x'), options);
       const again = await broker.publish(topic, message('x'), options);
       assert.deepEqual(
@@ -97,6 +97,42 @@ export const delays: readonly Case[] = [
       await seen.count(1);
       await quiet(400);
       assert.equal(seen.length, 1);
+    },
+  },
+  {
+    name: 'a delayed message of a deleted topic does not reach a new topic of its name',
+    needs: need('delayedPublish', 'persistent'),
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
+      await broker.publish(topic, message('late'), { delayMs: 1000 });
+      await broker.deleteTopic(topic);
+      const { seen } = await collect(broker, topic, { group: 'g' });
+      await broker.publish(topic, message('new'));
+      await seen.count(1);
+      // Published later and due later than the one that must not come.
+      await broker.publish(topic, message('later'), { delayMs: 1500 });
+      await seen.count(2);
+      assert.deepEqual(seen.items, ['new', 'later']);
+    },
+  },
+  {
+    name: 'for a group that begins at a time, a delayed message counts from when it is due',
+    needs: need('delayedPublish', 'replayByTime'),
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
+      await broker.publish(topic, message('before'));
+      await broker.publish(topic, message('late'), { delayMs: 1500 });
+      await quiet(700);
+      const time = new Date();
+      await quiet(10);
+      await broker.publish(topic, message('now'));
+      // A group that starts now gets only the late message, which shows that it is stored.
+      await collect(broker, topic, { group: 'first' }).then(({ seen }) => seen.count(1));
+      const { seen } = await collect(broker, topic, { group: 'g', from: { time } });
+      await seen.count(2);
+      assert.deepEqual(seen.items.toSorted(), ['late', 'now']);
     },
   },
 ];

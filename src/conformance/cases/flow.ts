@@ -1,4 +1,4 @@
-/** Bounds: what is in flight, and what a slow consumer does to others. */
+/** Bounds: messages in flight, and the effect of a slow consumer on others. */
 import assert from 'node:assert/strict';
 import type { Delivery } from '../../broker/broker.ts';
 import {
@@ -12,15 +12,15 @@ import {
   Seen,
   sorted,
   text,
-} from '../world.ts';
+} from '../case-context.ts';
 
 export const flow: readonly Case[] = [
   {
-    name: 'maxInFlight is a hard bound, and the rest is there for others',
+    name: 'maxInFlight is a hard bound, and other consumers get the rest',
     needs: need('maxInFlight'),
-    async run(world) {
-      const [one, two] = await Promise.all([world.open(), world.open()]);
-      const topic = world.topic();
+    async run(context) {
+      const [one, two] = await Promise.all([context.open(), context.open()]);
+      const topic = context.topic();
       const held = new Seen<Delivery>();
       const subscriber = await one.subscribe(topic, (delivery) => held.add(delivery), {
         group: 'g',
@@ -45,9 +45,9 @@ export const flow: readonly Case[] = [
   {
     name: 'maxInFlight bounds a subscriber with wildcards over all its topics together',
     needs: need('maxInFlight', 'wildcards', 'persistent'),
-    async run(world) {
-      const broker = await world.open();
-      const base = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const base = context.topic();
       const topics = numbers(0, 12).map((each) => `${base}.t${each}`);
       for (const topic of topics) await publishAll(broker, topic, ['1', '2', '3']);
       const held: Delivery[] = [];
@@ -75,10 +75,10 @@ export const flow: readonly Case[] = [
     },
   },
   {
-    name: 'handlers run at most concurrency at once, and as many as that',
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    name: 'as many handlers run at once as `concurrency` says, and no more',
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       let running = 0;
       let most = 0;
       const seen = new Seen<string>();
@@ -99,9 +99,9 @@ export const flow: readonly Case[] = [
   },
   {
     name: 'a slow consumer slows neither the publisher nor another group',
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const slow = new Seen<string>();
       await broker.subscribe(
         topic,

@@ -1,8 +1,9 @@
-/** Groups: who gets what. */
+/** Groups: which subscriber gets which message. */
 import assert from 'node:assert/strict';
 import {
   type Case,
   collect,
+  eventually,
   message,
   need,
   numbers,
@@ -11,14 +12,14 @@ import {
   Seen,
   sorted,
   text,
-} from '../world.ts';
+} from '../case-context.ts';
 
 export const groups: readonly Case[] = [
   {
-    name: 'two groups each get everything, their members share it',
-    async run(world) {
-      const brokers = await Promise.all([world.open(), world.open()]);
-      const topic = world.topic();
+    name: 'each of two groups gets every message, and its members share them',
+    async run(context) {
+      const brokers = await Promise.all([context.open(), context.open()]);
+      const topic = context.topic();
       const seen = { a: new Seen<string>(), b: new Seen<string>() };
       for (const group of ['a', 'b'] as const) {
         for (const broker of brokers) {
@@ -35,10 +36,10 @@ export const groups: readonly Case[] = [
     },
   },
   {
-    name: 'without a group every subscriber gets every message, with retries of its own',
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    name: 'without a group every subscriber gets every message, with its own retries',
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const one = await collect(broker, topic, {});
       const attempts = new Seen<number>();
       await broker.subscribe(
@@ -57,9 +58,9 @@ export const groups: readonly Case[] = [
   {
     name: 'a new group begins with new messages, or with the earliest',
     needs: need('persistent'),
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       await publishAll(broker, topic, numbers(0, 5));
       const late = await collect(broker, topic, { group: 'late' });
       const all = await collect(broker, topic, { group: 'all', from: 'earliest' });
@@ -69,27 +70,27 @@ export const groups: readonly Case[] = [
     },
   },
   {
-    name: 'a group keeps its place while nobody of it is there',
+    name: 'a group keeps its position while it has no member',
     needs: need('persistent'),
-    async run(world) {
-      const topic = world.topic();
-      const first = await world.open();
+    async run(context) {
+      const topic = context.topic();
+      const first = await context.open();
       const before = await collect(first, topic, { group: 'g' });
       await publishAll(first, topic, numbers(0, 5));
       await before.seen.count(5);
       await first.disconnect();
-      const second = await world.open();
+      const second = await context.open();
       await publishAll(second, topic, numbers(5, 10));
       const after = await collect(second, topic, { group: 'g', from: 'earliest' });
       assert.deepEqual(sorted(await after.seen.count(5)), numbers(5, 10));
     },
   },
   {
-    name: 'subscribers that come and go lose nothing',
+    name: 'no message is lost while subscribers open and close',
     needs: need('persistent'),
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       await publishAll(broker, topic, numbers(0, 50));
       const seen = new Seen<string>();
       while (new Set(seen.items).size < 50) {
@@ -106,11 +107,11 @@ export const groups: readonly Case[] = [
     },
   },
   {
-    name: 'ten that open and close at once leave the group whole',
+    name: 'ten subscribers that open and close at once do not damage the group',
     needs: need('persistent'),
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       await publishAll(broker, topic, numbers(0, 50));
       const handled = new Set<string>();
       await Promise.all(
@@ -130,11 +131,11 @@ export const groups: readonly Case[] = [
     },
   },
   {
-    name: 'wildcards match words, topics that are made later included',
+    name: 'wildcards match words, also of topics that are created later',
     needs: need('wildcards'),
-    async run(world) {
-      const broker = await world.open();
-      const base = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const base = context.topic();
       await broker.publish(`${base}.eu.orders`, message('before'));
       const star = await collect(broker, `${base}.*.orders`, { group: 'star', from: 'earliest' });
       const rest = await collect(broker, `${base}.>`, { group: 'rest', from: 'earliest' });
@@ -153,11 +154,11 @@ export const groups: readonly Case[] = [
     },
   },
   {
-    name: 'topics() tells length, groups and what is pending',
+    name: 'topics() lists length, groups and their pending entries',
     needs: need('persistent'),
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       await publishAll(broker, topic, numbers(0, 3));
       const { seen } = await collect(broker, topic, {
         group: 'g',
@@ -177,11 +178,11 @@ export const groups: readonly Case[] = [
     },
   },
   {
-    name: 'a deleted topic is gone with its groups, its dead letters stay',
+    name: 'deleteTopic deletes a topic and its groups, and keeps its dead letters',
     needs: need('persistent', 'deadLetter'),
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const dead = await collect(broker, `${topic}.dead`, { group: 'd', from: 'earliest' });
       const subscriber = await broker.subscribe(topic, (each) => each.deadLetter('bad'), {
         group: 'g',
@@ -199,6 +200,24 @@ export const groups: readonly Case[] = [
       assert.deepEqual([again.seen.items, other.seen.items], [['new'], ['new']]);
       const deadAgain = await collect(broker, `${topic}.dead`, { group: 'e', from: 'earliest' });
       await deadAgain.seen.count(1);
+    },
+  },
+  {
+    name: 'a group by a topic and by a pattern: after the last member by the topic, the other continues',
+    needs: need('wildcards', 'persistent'),
+    async run(context) {
+      const [one, two] = [await context.open(), await context.open()];
+      const base = context.topic();
+      const topic = `${base}.one`;
+      const byPattern = await collect(one, `${base}.*`, { group: 'g' });
+      const byTopic = await collect(two, topic, { group: 'g' });
+      await two.publish(topic, message('1'));
+      const both = () => [...byPattern.seen.items, ...byTopic.seen.items];
+      await eventually('the first message', () => both().length === 1);
+      await byTopic.subscriber.unsubscribe();
+      await two.publish(topic, message('2'));
+      await eventually('the second message', () => both().length === 2);
+      assert.deepEqual(both().toSorted(), ['1', '2']);
     },
   },
 ];

@@ -1,4 +1,4 @@
-/** One group's trouble, one topic's end and one name's form are nobody else's. */
+/** Isolation: failures, deletions and names of one group or topic affect no other. */
 import assert from 'node:assert/strict';
 import {
   type Case,
@@ -11,16 +11,16 @@ import {
   quiet,
   Seen,
   text,
-} from '../world.ts';
+} from '../case-context.ts';
 
 export const neighbours: readonly Case[] = [
   {
-    name: 'groups and topics whose names look alike when joined do not meet',
+    name: 'groups and topics whose joined names are equal stay apart',
     needs: need('persistent'),
-    async run(world) {
-      const broker = await world.open();
-      const base = world.topic();
-      // Each pair gives one text when group and topic are joined by the separator.
+    async run(context) {
+      const broker = await context.open();
+      const base = context.topic();
+      // In each pair, joining group and topic by the separator gives the same text.
       const pairs = [':', '.', '-', '_', '/', '|', '=', '%'].flatMap((separator) => {
         const end = separator === '.' ? 'c' : `${separator}c`;
         return [
@@ -60,11 +60,11 @@ export const neighbours: readonly Case[] = [
     },
   },
   {
-    name: 'ordered groups whose names look alike when joined each have their own leader',
+    name: 'ordered groups whose joined names are equal each have their own leader',
     needs: need('strictOrder', 'persistent'),
-    async run(world) {
-      const broker = await world.open();
-      const base = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const base = context.topic();
       const pairs = [
         { group: 'a:b', topic: `${base}.c` },
         { group: 'a', topic: `${base}.b:c` },
@@ -73,7 +73,7 @@ export const neighbours: readonly Case[] = [
       ];
       const arrived = new Seen<string>();
       for (const { group, topic } of pairs) {
-        const options = { group, ordered: 'strictly' } as const;
+        const options = { group, ordered: 'strict' } as const;
         await broker.subscribe(topic, (each) => arrived.add(`${group} ${text(each)}`), options);
       }
       for (const { topic } of pairs) await publishAll(broker, topic, numbers(0, 3));
@@ -89,12 +89,12 @@ export const neighbours: readonly Case[] = [
     },
   },
   {
-    name: 'retries and delays that have lost their group or topic hold up nobody else',
+    name: 'retries and delays without their group or topic delay no other messages',
     needs: need('delayedNack', 'delayedPublish', 'persistent'),
     timeoutMs: 90_000,
-    async run(world) {
-      const broker = await world.open();
-      const [gone, kept] = [world.topic(), world.topic()];
+    async run(context) {
+      const broker = await context.open();
+      const [gone, kept] = [context.topic(), context.topic()];
       const retry = { attempts: 5, backoff: { minMs: 400, maxMs: 400, jitter: false } };
       const failing = await broker.subscribe(
         gone,
@@ -125,11 +125,11 @@ export const neighbours: readonly Case[] = [
     },
   },
   {
-    name: 'a topic deleted under a subscriber with wildcards stays deleted, and is found when made again',
+    name: 'a topic deleted under a subscriber with wildcards stays deleted, and is found when it is created again',
     needs: need('wildcards', 'persistent'),
-    async run(world) {
-      const broker = await world.open();
-      const base = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const base = context.topic();
       const { seen } = await collect(broker, `${base}.>`, { group: 'g', from: 'earliest' });
       for (const each of ['a', 'b', 'c']) await broker.publish(`${base}.${each}`, message(each));
       await seen.count(3);
@@ -146,14 +146,14 @@ export const neighbours: readonly Case[] = [
     },
   },
   {
-    name: 'after the server has forgotten everything, delays, ids and wildcards go on',
+    name: 'after the server has lost all data, delays, dedupIds and wildcards work again',
     needs: need('wildcards', 'persistent', 'delayedPublish'),
     uses: ['flush'],
     timeoutMs: 90_000,
     alone: true,
-    async run(world) {
-      const broker = await world.open();
-      const base = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const base = context.topic();
       const { seen } = await collect(broker, `${base}.>`, { group: 'g', from: 'earliest' });
       for (const round of ['1', '2', '3']) {
         await broker.publish(`${base}.x`, message(`now${round}`));
@@ -164,8 +164,8 @@ export const neighbours: readonly Case[] = [
           20_000,
         );
         if (round === '3') break;
-        await world.backing.flush?.();
-        // A flush forgets what is not handled yet as well.
+        await context.fixture.flush?.();
+        // A flush also deletes messages that are not handled yet.
         await quiet(300);
       }
     },
@@ -173,9 +173,9 @@ export const neighbours: readonly Case[] = [
   {
     name: 'one group with an exact and a wildcard subscriber handles each message once',
     needs: need('wildcards', 'persistent'),
-    async run(world) {
-      const broker = await world.open();
-      const base = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const base = context.topic();
       const seen = new Seen<string>();
       const handle = (delivery: Parameters<typeof text>[0]) => seen.add(text(delivery));
       await broker.publish(`${base}.x`, message('first'));
@@ -188,12 +188,12 @@ export const neighbours: readonly Case[] = [
     },
   },
   {
-    name: 'an id is new again once its topic was deleted',
+    name: 'a dedupId is new again after its topic was deleted',
     needs: need('dedup', 'persistent'),
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
-      const publish = () => broker.publish(topic, message('x'), { id: 'order-1' });
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
+      const publish = () => broker.publish(topic, message('x'), { dedupId: 'order-1' });
       assert.equal((await publish()).duplicate, false);
       assert.equal((await publish()).duplicate, true);
       await broker.deleteTopic(topic);
@@ -205,11 +205,11 @@ export const neighbours: readonly Case[] = [
     },
   },
   {
-    name: 'replay takes back retries that are waiting',
+    name: 'replay drops retries that are waiting',
     needs: need('replayById', 'delayedNack', 'pendingList'),
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const attempts = new Seen<number>();
       await broker.subscribe(
         topic,

@@ -1,15 +1,16 @@
 /** Order: per key with parallelism across keys, and strict. */
 import assert from 'node:assert/strict';
-import { type Case, message, need, numbers, quiet, Seen, text } from '../world.ts';
+import type { Broker } from '../../broker/broker.ts';
+import { type Case, message, need, numbers, quiet, Seen, text } from '../case-context.ts';
 
 const FAST = { minMs: 20, maxMs: 50, jitter: false };
 
 export const order: readonly Case[] = [
   {
     name: 'one subscriber, one at a time, gets messages in the order they were published',
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const seen = new Seen<string>();
       await broker.subscribe(topic, (each) => seen.add(text(each)), { group: 'g' });
       for (const each of numbers(0, 200)) await broker.publish(topic, message(each));
@@ -19,9 +20,9 @@ export const order: readonly Case[] = [
   {
     name: 'by key: each of 16 keys in order with several subscribers, retries included, keys in parallel',
     needs: need('orderPerKey'),
-    async run(world) {
-      const brokers = await Promise.all([world.open(), world.open(), world.open()]);
-      const topic = world.topic();
+    async run(context) {
+      const brokers = await Promise.all([context.open(), context.open(), context.open()]);
+      const topic = context.topic();
       const byKey = new Map<string, number[]>();
       const done = new Seen<string>();
       let running = 0;
@@ -41,7 +42,7 @@ export const order: readonly Case[] = [
           },
           {
             group: 'g',
-            ordered: 'by-key',
+            ordered: 'key',
             concurrency: 8,
             maxInFlight: 50,
             retry: { attempts: 5, backoff: FAST },
@@ -63,11 +64,11 @@ export const order: readonly Case[] = [
     },
   },
   {
-    name: 'strictly: one at a time, nothing passes a message that is retried',
+    name: 'strict: one at a time, no message overtakes one that is retried',
     needs: need('strictOrder'),
-    async run(world) {
-      const brokers = await Promise.all([world.open(), world.open()]);
-      const topic = world.topic();
+    async run(context) {
+      const brokers = await Promise.all([context.open(), context.open()]);
+      const topic = context.topic();
       const seen = new Seen<string>();
       let running = 0;
       for (const broker of brokers) {
@@ -80,7 +81,7 @@ export const order: readonly Case[] = [
             if (text(delivery) === '7' && delivery.attempt < 3) throw new Error('wait');
             seen.add(text(delivery));
           },
-          { group: 'g', ordered: 'strictly', retry: { attempts: 5, backoff: FAST } },
+          { group: 'g', ordered: 'strict', retry: { attempts: 5, backoff: FAST } },
         );
       }
       for (const each of numbers(0, 30)) await brokers[0].publish(topic, message(each));
@@ -88,16 +89,16 @@ export const order: readonly Case[] = [
     },
   },
   {
-    name: 'strictly: a second message waits for the acknowledgement of the first',
+    name: 'strict: a second message waits for the acknowledgement of the first',
     needs: need('strictOrder'),
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const seen = new Seen<() => Promise<void>>();
       await broker.subscribe(topic, (delivery) => seen.add(() => delivery.ack()), {
         group: 'g',
         ack: 'manual',
-        ordered: 'strictly',
+        ordered: 'strict',
       });
       await broker.publish(topic, message('1'));
       await broker.publish(topic, message('2'));
@@ -111,9 +112,9 @@ export const order: readonly Case[] = [
   {
     name: 'an ordered group with wildcards and two members: each topic has a leader, and is read in order',
     needs: need('strictOrder', 'wildcards', 'persistent'),
-    async run(world) {
-      const brokers = await Promise.all([world.open(), world.open()]);
-      const base = world.topic();
+    async run(context) {
+      const brokers = await Promise.all([context.open(), context.open()]);
+      const base = context.topic();
       const topics = ['a', 'b', 'c', 'd'].map((each) => `${base}.${each}`);
       for (const topic of topics) await brokers[0].publish(topic, message('0'));
       const seen = new Map<string, string[]>(topics.map((topic) => [topic, []]));
@@ -126,7 +127,7 @@ export const order: readonly Case[] = [
               seen.get(delivery.topic)?.push(text(delivery));
               all.add(text(delivery));
             },
-            { group: 'g', ordered: 'strictly', from: 'earliest' },
+            { group: 'g', ordered: 'strict', from: 'earliest' },
           ),
         ),
       );
@@ -143,16 +144,16 @@ export const order: readonly Case[] = [
     uses: ['behindProxy'],
     alone: true,
     timeoutMs: 90_000,
-    async run(world) {
-      const behind = await world.backing.behindProxy?.();
+    async run(context) {
+      const behind = await context.fixture.behindProxy?.();
       if (behind === undefined) throw new Error('checked by uses');
       const { proxy } = behind;
       try {
-        const topic = world.topic();
-        const direct = await world.open();
-        const publisher = world.keep(await behind.open({ publishTimeoutMs: 30_000 }));
+        const topic = context.topic();
+        const direct = await context.open();
+        const publisher = context.keep(await behind.open({ publishTimeoutMs: 30_000 }));
         const seen = new Seen<string>();
-        const options = { group: 'g', ordered: 'strictly' } as const;
+        const options = { group: 'g', ordered: 'strict' } as const;
         await direct.subscribe(topic, (each) => seen.add(text(each)), options);
         await publisher.publish(topic, message('0', 'k'));
         const publishes: Promise<unknown>[] = [];
@@ -161,7 +162,7 @@ export const order: readonly Case[] = [
             publishes.push(publisher.publish(topic, message(each, 'k')));
           }
         };
-        // Some are on their way when the connection is cut, some come while there is none.
+        // Some are sent when the connection is cut, others are published without a connection.
         publish(1, 20);
         proxy.mode = 'refuse';
         proxy.cut();
@@ -174,24 +175,45 @@ export const order: readonly Case[] = [
         publish(60, 80);
         await Promise.all(publishes);
         await seen.until((items) => new Set(items).size === 80, 'all of them', 30_000);
-        // A publish whose acknowledgement was lost may be there twice where ids are not checked.
+        // Without deduplication, a publish whose acknowledgement was lost may be stored twice.
         const firsts = [...new Set(seen.items)];
         assert.deepEqual(firsts, numbers(0, 80));
       } finally {
         proxy.mode = 'pass';
-        await world.end();
+        await context.end();
         await proxy[Symbol.asyncDispose]();
       }
     },
   },
   {
-    name: 'in order, another subscriber takes over where the first left, in order',
+    name: 'publishes of every form to one topic, none awaited, are stored in the order of the calls',
     needs: need('strictOrder', 'persistent'),
-    async run(world) {
-      const [first, second] = await Promise.all([world.open(), world.open()]);
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const reader = await context.open();
+      // New topics, which in a cluster belong to several nodes, of which some were not reached before.
+      const topics = Array.from({ length: 5 }, () => context.topic());
+      const counts = await Promise.all(topics.map((topic) => publishInEveryForm(broker, topic)));
+      for (const [index, topic] of topics.entries()) {
+        const seen = new Seen<string>();
+        await reader.subscribe(topic, (each) => seen.add(text(each)), {
+          group: 'g',
+          ordered: 'strict',
+          from: 'earliest',
+        });
+        const count = counts[index] as number;
+        assert.deepEqual([...(await seen.count(count))], numbers(0, count));
+      }
+    },
+  },
+  {
+    name: 'in an ordered group another subscriber continues where the first one stopped',
+    needs: need('strictOrder', 'persistent'),
+    async run(context) {
+      const [first, second] = await Promise.all([context.open(), context.open()]);
+      const topic = context.topic();
       const seen = new Seen<string>();
-      const options = { group: 'g', ordered: 'strictly', maxInFlight: 5 } as const;
+      const options = { group: 'g', ordered: 'strict', maxInFlight: 5 } as const;
       const handle = (delivery: Parameters<typeof text>[0]) => seen.add(text(delivery));
       await first.subscribe(topic, handle, options);
       await second.subscribe(topic, handle, options);
@@ -203,3 +225,32 @@ export const order: readonly Case[] = [
     },
   },
 ];
+
+/** Publishes the numbers from 0 on in the order of the calls, few of them awaited; resolves to how many. */
+async function publishInEveryForm(broker: Broker, topic: string): Promise<number> {
+  const stored: Promise<unknown>[] = [];
+  const headers = { large: 'x'.repeat(2000) };
+  let next = 0;
+  const one = () => message(`${next++}`, 'k');
+  // In the first round the topic is new.
+  for (let round = 0; round < 3; round++) {
+    stored.push(
+      broker.publish(topic, one()),
+      broker.publishBatch(topic, [one(), one(), one()]),
+      broker.publish(topic, one()),
+      broker.publish(topic, one(), { maxLength: 1000 + round }),
+      broker.publish(topic, { ...one(), headers }),
+    );
+    if (broker.capabilities.dedup !== null) {
+      stored.push(broker.publish(topic, one(), { dedupId: `round-${round}` }));
+    }
+    stored.push(
+      broker.publish(topic, one()),
+      broker.publishBatch(topic, [one(), one()], { maxLength: 2000 + round }),
+      broker.publish(topic, one()),
+    );
+    if (round === 1) await Promise.all(stored);
+  }
+  await Promise.all(stored);
+  return next;
+}

@@ -1,6 +1,6 @@
-/** Publishing: what goes in comes out, once, whatever it is made of. */
+/** Publishing: every message is delivered once and unchanged. */
 import assert from 'node:assert/strict';
-import type { Message } from '../../broker/message.ts';
+import type { RawMessage } from '../../broker/message/message.ts';
 import {
   type Case,
   collect,
@@ -12,19 +12,19 @@ import {
   Seen,
   sorted,
   text,
-} from '../world.ts';
+} from '../case-context.ts';
 
 export const publishing: readonly Case[] = [
   {
-    name: 'what was published before anybody subscribed is delivered from the earliest, intact',
+    name: 'messages published before the first subscriber are delivered from the earliest, unchanged',
     needs: need('persistent'),
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       for (const each of numbers(0, 100)) {
         await broker.publish(topic, message(each, undefined, { number: each }));
       }
-      const seen = new Seen<Message>();
+      const seen = new Seen<RawMessage>();
       await broker.subscribe(topic, ({ message }) => seen.add(message), {
         group: 'g',
         from: 'earliest',
@@ -37,19 +37,19 @@ export const publishing: readonly Case[] = [
     },
   },
   {
-    name: 'bodies of any bytes, empty and of 1 MB, and headers in any script arrive as they were',
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    name: 'bodies of any bytes, empty and of 1 MB, and headers in any script arrive unchanged',
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const everyByte = Uint8Array.from({ length: 256 }, (_, index) => index);
       const large = new Uint8Array(1024 * 1024).map((_, index) => (index * 31) % 251);
-      const sent: Message[] = [
+      const sent: RawMessage[] = [
         { headers: {}, body: everyByte },
         { headers: {}, body: new Uint8Array() },
         { headers: { size: 'large' }, body: large, key: 'ключ' },
         { headers: { größe: '漢字 🚀', empty: '', '': 'nameless' }, body: Buffer.from('\r\n\0') },
       ];
-      const seen = new Seen<Message>();
+      const seen = new Seen<RawMessage>();
       await broker.subscribe(topic, ({ message }) => seen.add(message), { group: 'g' });
       for (const each of sent) await broker.publish(topic, each);
       const got = await seen.count(sent.length);
@@ -62,9 +62,9 @@ export const publishing: readonly Case[] = [
   },
   {
     name: 'two topics do not mix',
-    async run(world) {
-      const broker = await world.open();
-      const [one, two] = [world.topic(), world.topic()];
+    async run(context) {
+      const broker = await context.open();
+      const [one, two] = [context.topic(), context.topic()];
       const first = await collect(broker, one, { group: 'g' });
       const second = await collect(broker, two, { group: 'g' });
       await broker.publish(one, message('1'));
@@ -76,10 +76,10 @@ export const publishing: readonly Case[] = [
   {
     name: 'a batch is stored in order, with one receipt each',
     needs: need('strictOrder'),
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
-      const { seen } = await collect(broker, topic, { group: 'g', ordered: 'strictly' });
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
+      const { seen } = await collect(broker, topic, { group: 'g', ordered: 'strict' });
       const receipts = await publishAll(broker, topic, numbers(0, 50));
       assert.equal(new Set(receipts.map(({ id }) => id)).size, 50);
       assert.deepEqual([...(await seen.count(50))], numbers(0, 50));
@@ -87,10 +87,10 @@ export const publishing: readonly Case[] = [
     },
   },
   {
-    name: '10 publishers and 10 subscribers of one group in parallel lose and share everything',
-    async run(world) {
-      const brokers = await Promise.all([world.open(), world.open(), world.open()]);
-      const topic = world.topic();
+    name: '10 publishers and 10 subscribers of one group in parallel lose no message and handle each once',
+    async run(context) {
+      const brokers = await Promise.all([context.open(), context.open(), context.open()]);
+      const topic = context.topic();
       const seen = new Seen<string>();
       for (let index = 0; index < 10; index++) {
         await brokers[index % 3]?.subscribe(
@@ -113,9 +113,9 @@ export const publishing: readonly Case[] = [
   },
   {
     name: '50 parallel publishers and subscribers',
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const seen = new Seen<string>();
       await Promise.all(
         numbers(0, 50).map(() =>
@@ -129,31 +129,31 @@ export const publishing: readonly Case[] = [
   {
     name: 'an id deduplicates within the window, per topic',
     needs: need('dedup'),
-    async run(world) {
-      const broker = await world.open();
-      const [topic, other] = [world.topic(), world.topic()];
+    async run(context) {
+      const broker = await context.open();
+      const [topic, other] = [context.topic(), context.topic()];
       const { seen } = await collect(broker, topic, { group: 'g' });
-      const first = await broker.publish(topic, message('first'), { id: 'order-1' });
-      const again = await broker.publish(topic, message('again'), { id: 'order-1' });
+      const first = await broker.publish(topic, message('first'), { dedupId: 'order-1' });
+      const again = await broker.publish(topic, message('again'), { dedupId: 'order-1' });
       assert.deepEqual([first.duplicate, again.duplicate], [false, true]);
       assert.equal(again.id, first.id);
-      const elsewhere = await broker.publish(other, message('first'), { id: 'order-1' });
+      const elsewhere = await broker.publish(other, message('first'), { dedupId: 'order-1' });
       assert.equal(elsewhere.duplicate, false);
-      await broker.publish(topic, message('second'), { id: 'order-2' });
+      await broker.publish(topic, message('second'), { dedupId: 'order-2' });
       assert.deepEqual([...(await seen.count(2))], ['first', 'second']);
     },
   },
   {
-    name: 'after the window an id is as good as new',
-    options: { idWindowMs: 1000 },
+    name: 'after the window a dedupId is new again',
+    options: { dedupWindowMs: 1000 },
     needs({ dedup }) {
       if (dedup === null) return 'dedup: null';
       return dedup.windowMs <= 5000 ? null : `dedup.windowMs: ${dedup.windowMs}, not to be chosen`;
     },
-    async run(world) {
-      const broker = await world.open({ idWindowMs: 1000 });
-      const topic = world.topic();
-      const publish = () => broker.publish(topic, message('x'), { id: 'one' });
+    async run(context) {
+      const broker = await context.open({ dedupWindowMs: 1000 });
+      const topic = context.topic();
+      const publish = () => broker.publish(topic, message('x'), { dedupId: 'one' });
       assert.equal((await publish()).duplicate, false);
       assert.equal((await publish()).duplicate, true);
       await quiet((broker.capabilities.dedup?.windowMs ?? 0) + 200);
@@ -163,12 +163,12 @@ export const publishing: readonly Case[] = [
   {
     name: 'parallel publishes with one id add one message',
     needs: need('dedup'),
-    async run(world) {
-      const brokers = await Promise.all([world.open(), world.open()]);
-      const topic = world.topic();
+    async run(context) {
+      const brokers = await Promise.all([context.open(), context.open()]);
+      const topic = context.topic();
       const receipts = await Promise.all(
         numbers(0, 20).map((each) =>
-          brokers[Number(each) % 2]?.publish(topic, message('x'), { id: 'one' }),
+          brokers[Number(each) % 2]?.publish(topic, message('x'), { dedupId: 'one' }),
         ),
       );
       assert.equal(receipts.filter((receipt) => receipt?.duplicate === false).length, 1);
@@ -179,11 +179,11 @@ export const publishing: readonly Case[] = [
     },
   },
   {
-    name: 'maxLength trims the topic to about that',
+    name: 'maxLength trims the topic to about this length',
     needs: need('persistent'),
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       for (const each of numbers(0, 500)) {
         await broker.publish(topic, message(each), { maxLength: 100 });
       }

@@ -1,12 +1,12 @@
-/** Bad input: one clear code each, and nothing lost or half done. */
+/** Bad input: refused with one clear code, without any effect. */
 import assert from 'node:assert/strict';
-import { type Case, collect, message } from '../world.ts';
+import { type Case, collect, message } from '../case-context.ts';
 
 export const refusals: readonly Case[] = [
   {
     name: 'illegal topics and groups',
-    async run(world) {
-      const broker = await world.open();
+    async run(context) {
+      const broker = await context.open();
       for (const topic of ['', 'a b', 'a..b', '.a', 'a.*', 'a.>', 'x'.repeat(300)]) {
         await assert.rejects(broker.publish(topic, message('x')), { code: 'TOPIC_ILLEGAL' }, topic);
       }
@@ -17,7 +17,7 @@ export const refusals: readonly Case[] = [
           topic,
         );
       }
-      const topic = world.topic();
+      const topic = context.topic();
       for (const group of ['', 'a b', '*']) {
         await assert.rejects(
           broker.subscribe(topic, () => {}, { group }),
@@ -29,13 +29,15 @@ export const refusals: readonly Case[] = [
   },
   {
     name: 'a body over the limit, of the wrong kind, headers that are no strings',
-    async run(world) {
-      const broker = await world.open({ maxBodyBytes: 1000 });
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open({ maxBodyBytes: 1000 });
+      const topic = context.topic();
       const { seen } = await collect(broker, topic, { group: 'g' });
       const wrong = [
         [{ headers: {}, body: new Uint8Array(1001) }, 'BODY_TOO_LARGE'],
-        [{ headers: {}, body: 'text' as unknown as Uint8Array }, 'INVALID_ARGUMENT'],
+        // Bytes are counted, not characters.
+        [{ body: 'ü'.repeat(501) }, 'BODY_TOO_LARGE'],
+        [{ body: 5 as unknown as string }, 'INVALID_ARGUMENT'],
         [{ headers: { n: 1 as unknown as string }, body: new Uint8Array() }, 'INVALID_ARGUMENT'],
       ] as const;
       for (const [each, code] of wrong) await assert.rejects(broker.publish(topic, each), { code });
@@ -47,16 +49,16 @@ export const refusals: readonly Case[] = [
     },
   },
   {
-    name: 'options that are nonsense',
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    name: 'options with impossible values',
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const invalid = { code: 'INVALID_ARGUMENT' };
       const subscribe = (options: object) => broker.subscribe(topic, () => {}, options);
       await assert.rejects(subscribe({ concurrency: 0 }), invalid);
       await assert.rejects(subscribe({ maxInFlight: Number.NaN }), invalid);
       await assert.rejects(subscribe({ ackWaitMs: -1 }), invalid);
-      await assert.rejects(subscribe({ ordered: 'strictly', concurrency: 2 }), invalid);
+      await assert.rejects(subscribe({ ordered: 'strict', concurrency: 2 }), invalid);
       const publish = (options: object) => broker.publish(topic, message('x'), options);
       await assert.rejects(publish({ delayMs: -1 }), invalid);
       await assert.rejects(publish({ delayMs: 1, deliverAt: new Date() }), invalid);
@@ -65,14 +67,14 @@ export const refusals: readonly Case[] = [
     },
   },
   {
-    name: 'what a capability does not cover is refused at the call',
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    name: 'an option without its capability is refused at the call',
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const { capabilities } = broker;
       const unsupported = { code: 'UNSUPPORTED' };
       if (capabilities.dedup === null) {
-        await assert.rejects(broker.publish(topic, message('x'), { id: '1' }), unsupported);
+        await assert.rejects(broker.publish(topic, message('x'), { dedupId: '1' }), unsupported);
       }
       if (capabilities.delayedPublish === 'none') {
         await assert.rejects(broker.publish(topic, message('x'), { delayMs: 5 }), unsupported);
@@ -96,10 +98,10 @@ export const refusals: readonly Case[] = [
     },
   },
   {
-    name: 'an aborted signal refuses before anything happens',
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    name: 'a call with an aborted signal is refused before it has any effect',
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const signal = AbortSignal.abort();
       const aborted = { code: 'ABORTED' };
       await assert.rejects(broker.publish(topic, message('x'), { signal }), aborted);

@@ -1,4 +1,4 @@
-/** Replay: a group goes back, or begins where it is told to. */
+/** Replay: a group starts at, or moves to, a given position. */
 import assert from 'node:assert/strict';
 import type { Delivery } from '../../broker/broker.ts';
 import {
@@ -11,15 +11,15 @@ import {
   quiet,
   Seen,
   sorted,
-} from '../world.ts';
+} from '../case-context.ts';
 
 export const replaying: readonly Case[] = [
   {
     name: 'a group begins after an id, or at a time',
     needs: need('replayById', 'replayByTime'),
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const receipts = await publishAll(broker, topic, numbers(0, 5));
       await quiet(20);
       const time = new Date();
@@ -36,11 +36,11 @@ export const replaying: readonly Case[] = [
     },
   },
   {
-    name: 'replay from the earliest, an id, a time and new, with a subscriber at work',
+    name: 'replay from the earliest, an id, a time and new, while a subscriber reads',
     needs: need('replayById', 'replayByTime'),
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const { seen } = await collect(broker, topic, { group: 'g' });
       const receipts = await publishAll(broker, topic, numbers(0, 5));
       await seen.count(5);
@@ -61,9 +61,9 @@ export const replaying: readonly Case[] = [
   {
     name: 'replay drops what is pending: its acknowledgement is refused',
     needs: need('replayById', 'pendingList'),
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const held = new Seen<Delivery>();
       await broker.subscribe(topic, (delivery) => held.add(delivery), {
         group: 'g',

@@ -1,19 +1,29 @@
 /** Request and reply. */
 import assert from 'node:assert/strict';
-import type { Message } from '../../broker/message.ts';
+import type { Message } from '../../broker/message/message.ts';
+import type { RequestOptions } from '../../broker/options/options.ts';
 import { RivuletError } from '../../errors.ts';
+import {
+  type Case,
+  eventually,
+  message,
+  need,
+  numbers,
+  quiet,
+  Seen,
+  text,
+} from '../case-context.ts';
 import { startPeer } from '../peer.ts';
-import { type Case, eventually, message, need, numbers, quiet, Seen, text } from '../world.ts';
 
 const needs = need('requestReply');
 
 export const requests: readonly Case[] = [
   {
-    name: 'a request gets its reply, headers and bytes intact, from another process too',
+    name: 'a request gets its reply with unchanged headers and bytes, from another process too',
     needs,
-    async run(world) {
-      const [server, client] = await Promise.all([world.open(), world.open()]);
-      const topic = world.topic();
+    async run(context) {
+      const [server, client] = await Promise.all([context.open(), context.open()]);
+      const topic = context.topic();
       const body = Uint8Array.from({ length: 100_000 }, (_, index) => index % 256);
       await server.respond(topic, ({ headers, body }) => ({
         headers: { echo: headers.größe ?? '' },
@@ -27,9 +37,13 @@ export const requests: readonly Case[] = [
   {
     name: 'responders of one group share requests, 200 at once',
     needs,
-    async run(world) {
-      const [one, two, client] = await Promise.all([world.open(), world.open(), world.open()]);
-      const topic = world.topic();
+    async run(context) {
+      const [one, two, client] = await Promise.all([
+        context.open(),
+        context.open(),
+        context.open(),
+      ]);
+      const topic = context.topic();
       const served = { one: 0, two: 0 };
       await one.respond(topic, (request) => {
         served.one++;
@@ -48,11 +62,72 @@ export const requests: readonly Case[] = [
     },
   },
   {
-    name: 'nobody there is known at once, also after the last one left',
+    name: 'a request goes to one responder in all, whatever the groups',
     needs,
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const [one, two, client] = await Promise.all([
+        context.open(),
+        context.open(),
+        context.open(),
+      ]);
+      const topic = context.topic();
+      const served = new Map<string, number>();
+      const byGroup = { a: 0, b: 0 };
+      const answer = (group: 'a' | 'b') => (request: { body: Uint8Array }) => {
+        byGroup[group]++;
+        const asked = text(request);
+        served.set(asked, (served.get(asked) ?? 0) + 1);
+        return message(asked);
+      };
+      await one.respond(topic, answer('a'), { group: 'a' });
+      await two.respond(topic, answer('b'), { group: 'b' });
+      await Promise.all(numbers(0, 200).map((each) => client.request(topic, message(each))));
+      // A second responder would get its request within this time.
+      await quiet(200);
+      assert.deepEqual([...new Set(served.values())], [1]);
+      assert.equal(served.size, 200);
+      assert.ok(byGroup.a > 0 && byGroup.b > 0, JSON.stringify(byGroup));
+    },
+  },
+  {
+    name: 'the error of a failed request says whether a handler may have run',
+    needs,
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
+      const ask = (body: string, options: RequestOptions = {}) =>
+        broker.request(topic, message(body), options);
+      await assert.rejects(ask('x'), { code: 'NO_RESPONDERS', sent: 'no' });
+      await assert.rejects(ask('x', { signal: AbortSignal.abort() }), {
+        code: 'ABORTED',
+        sent: 'no',
+      });
+      await assert.rejects(ask('x', { timeoutMs: -1 }), { code: 'INVALID_ARGUMENT', sent: 'no' });
+      await broker.respond(topic, (request) => {
+        if (text(request) === 'hang') return new Promise(() => {});
+        // The error of a handler whose own request had no responder: this handler has run.
+        throw new RivuletError(
+          text(request) === 'limit' ? 'LIMIT_EXCEEDED' : 'NO_RESPONDERS',
+          'inner',
+        );
+      });
+      await assert.rejects(ask('x'), { code: 'NO_RESPONDERS', sent: 'maybe' });
+      await assert.rejects(ask('limit'), { code: 'LIMIT_EXCEEDED', sent: 'maybe' });
+      await assert.rejects(ask('hang', { timeoutMs: 300 }), { code: 'TIMEOUT', sent: 'maybe' });
+      const controller = new AbortController();
+      const hanging = ask('hang', { signal: controller.signal });
+      setTimeout(() => controller.abort(), 300);
+      await assert.rejects(hanging, { code: 'ABORTED', sent: 'maybe' });
+      await broker.disconnect();
+      await assert.rejects(ask('x'), { code: 'CLOSED', sent: 'no' });
+    },
+  },
+  {
+    name: 'a request without a responder fails at once, also after the last responder has closed',
+    needs,
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const ask = () => broker.request(topic, message('x'), { timeoutMs: 10_000 });
       const began = performance.now();
       await assert.rejects(ask(), { code: 'NO_RESPONDERS' });
@@ -64,11 +139,11 @@ export const requests: readonly Case[] = [
     },
   },
   {
-    name: 'what a responder throws arrives with code and text',
+    name: "the requester gets the code and text of a responder's error",
     needs,
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       await broker.respond(topic, (request) => {
         if (text(request) === 'ours') throw new RivuletError('PERMISSION_DENIED', 'not yours');
         throw new TypeError('größe is undefined');
@@ -84,11 +159,11 @@ export const requests: readonly Case[] = [
     },
   },
   {
-    name: 'many replies come in order and end with the responder',
+    name: 'many replies arrive in order and end when the responder ends',
     needs,
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       await broker.respond(topic, async function* (request) {
         for (const each of numbers(0, Number(text(request)))) yield message(each);
       });
@@ -101,11 +176,11 @@ export const requests: readonly Case[] = [
     },
   },
   {
-    name: 'a timeout or an abort ends the request, and the responder hears of it',
+    name: 'a timeout or an abort ends the request, and aborts the signal of the responder',
     needs,
-    async run(world) {
-      const [server, client] = await Promise.all([world.open(), world.open()]);
-      const topic = world.topic();
+    async run(context) {
+      const [server, client] = await Promise.all([context.open(), context.open()]);
+      const topic = context.topic();
       const aborted = new Seen<string>();
       await server.respond(
         topic,
@@ -133,9 +208,9 @@ export const requests: readonly Case[] = [
   {
     name: 'leaving many replies early stops the responder',
     needs,
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const ended = new Seen<string>();
       await broker.respond(topic, async function* (_, { signal }) {
         try {
@@ -152,13 +227,13 @@ export const requests: readonly Case[] = [
     },
   },
   {
-    name: 'a responder killed in the middle is noticed long before the timeout',
+    name: 'a request whose responder is killed fails long before its timeout',
     needs,
     uses: ['url'],
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
-      const peer = await startPeer(world.backing.url as string, 'hang', topic, 'g');
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
+      const peer = await startPeer(context.fixture.url as string, 'hang', topic, 'g');
       const began = performance.now();
       const request = broker.request(topic, message('x'), { timeoutMs: 50_000 });
       const outcome = assert.rejects(request, { code: 'RESPONDER_LOST' });
@@ -166,18 +241,18 @@ export const requests: readonly Case[] = [
       peer.kill();
       await outcome;
       assert.ok(performance.now() - began < 15_000);
-      await eventually('nobody is there any more', async () => {
+      await eventually('no responder is there any more', async () => {
         const error = await broker.request(topic, message('x'), { timeoutMs: 500 }).catch((e) => e);
         return error.code === 'NO_RESPONDERS';
       });
     },
   },
   {
-    name: 'a responder that works longer than the silence allowed is not given up',
+    name: 'a responder that works longer than the allowed silence is not treated as lost',
     needs,
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       await broker.respond(topic, async (request) => {
         await quiet(4500);
         return request;

@@ -1,4 +1,4 @@
-/** Retries: what is not settled comes again, when it should and not before. */
+/** Retries: unsettled messages are redelivered, at the right time. */
 import assert from 'node:assert/strict';
 import type { Delivery } from '../../broker/broker.ts';
 import {
@@ -13,16 +13,16 @@ import {
   Seen,
   sorted,
   text,
-} from '../world.ts';
+} from '../case-context.ts';
 
 const FAST = { attempts: 10, backoff: { minMs: 20, maxMs: 50, jitter: false } };
 
 export const retries: readonly Case[] = [
   {
-    name: 'handlers that fail twice get everything in the end, with attempts counted',
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    name: 'a message whose handler fails twice is handled at the third attempt',
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const attempts = new Map<string, number[]>();
       const done = new Seen<string>();
       await broker.subscribe(
@@ -41,11 +41,11 @@ export const retries: readonly Case[] = [
     },
   },
   {
-    name: 'a nack with a delay comes again no sooner, and soon after',
+    name: 'a nack with a delay is redelivered after the delay, not earlier',
     needs: need('delayedNack'),
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const times = new Seen<number>();
       const delays = [0, 300, 1200];
       await broker.subscribe(
@@ -68,10 +68,10 @@ export const retries: readonly Case[] = [
     },
   },
   {
-    name: 'a delayed nack holds up nobody else',
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    name: 'a delayed nack delays no other message',
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const seen = new Seen<string>();
       await broker.subscribe(
         topic,
@@ -86,11 +86,11 @@ export const retries: readonly Case[] = [
     },
   },
   {
-    name: 'what its consumer gave back before it went is taken by another, in its time',
+    name: 'a message that its consumer returned before it closed goes to another consumer after its delay',
     needs: need('delayedNack', 'persistent'),
-    async run(world) {
-      const topic = world.topic();
-      const [first, second] = await Promise.all([world.open(), world.open()]);
+    async run(context) {
+      const topic = context.topic();
+      const [first, second] = await Promise.all([context.open(), context.open()]);
       const given = new Seen<number>();
       await first.subscribe(
         topic,
@@ -112,10 +112,10 @@ export const retries: readonly Case[] = [
     },
   },
   {
-    name: 'what is neither settled nor extended by its deadline comes again; its late ack is refused',
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    name: 'a message that is neither settled nor extended by its deadline is redelivered; its late ack is refused',
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const seen = new Seen<Delivery>();
       await broker.subscribe(topic, (delivery) => seen.add(delivery), {
         group: 'g',
@@ -135,11 +135,11 @@ export const retries: readonly Case[] = [
     },
   },
   {
-    name: 'extend gives long work its time',
+    name: 'extend moves the deadline for long work',
     needs: need('extend'),
-    async run(world) {
-      const [one, two] = await Promise.all([world.open(), world.open()]);
-      const topic = world.topic();
+    async run(context) {
+      const [one, two] = await Promise.all([context.open(), context.open()]);
+      const topic = context.topic();
       const seen = new Seen<number>();
       const done = new Seen<string>();
       for (const broker of [one, two]) {
@@ -163,10 +163,10 @@ export const retries: readonly Case[] = [
     },
   },
   {
-    name: 'settling twice is ALREADY_SETTLED, whatever the second is',
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    name: 'a second settlement of any kind is ALREADY_SETTLED',
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const codes = new Seen<string>();
       await broker.subscribe(
         topic,
@@ -187,10 +187,13 @@ export const retries: readonly Case[] = [
     },
   },
   {
-    name: 'a handler that never returns keeps its messages from nobody',
-    async run(world) {
-      const [stuck, sound] = await Promise.all([world.open({ drainTimeoutMs: 100 }), world.open()]);
-      const topic = world.topic();
+    name: 'a handler that never returns does not keep its messages from other consumers',
+    async run(context) {
+      const [stuck, sound] = await Promise.all([
+        context.open({ drainTimeoutMs: 100 }),
+        context.open(),
+      ]);
+      const topic = context.topic();
       const began = new Seen<string>();
       await stuck.subscribe(
         topic,
@@ -204,16 +207,16 @@ export const retries: readonly Case[] = [
       await began.count(1);
       const { seen } = await collect(sound, topic, { group: 'g', ackWaitMs: 500 });
       await seen.until((items) => items.includes(began.items[0] as string), 'the stuck one');
-      // The one that waited behind the stuck handler is given back when that consumer goes.
+      // The message that waited behind the stuck handler is returned when that consumer closes.
       await stuck.disconnect();
       await seen.until((items) => new Set(items).size === 4, 'all four');
     },
   },
   {
-    name: 'errors reported, a failed group member does not stop the others',
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    name: 'handler errors are reported, and a failing member does not stop the other members',
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const errors = new Seen<unknown>();
       broker.on('handlerError', ({ error }) => errors.add((error as Error).message));
       const seen = new Seen<string>();
@@ -233,11 +236,11 @@ export const retries: readonly Case[] = [
     },
   },
   {
-    name: 'pending() lists who holds what, for how long, how often',
+    name: 'pending() lists the consumer, idle time and attempts of each entry',
     needs: need('pendingList'),
-    async run(world) {
-      const broker = await world.open({ clientName: 'worker-7' });
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open({ clientName: 'worker-7' });
+      const topic = context.topic();
       const seen = new Seen<Delivery>();
       await broker.subscribe(topic, (delivery) => seen.add(delivery), {
         group: 'g',
@@ -253,7 +256,7 @@ export const retries: readonly Case[] = [
         entries.map(({ id }) => id),
         receipts.slice(1).map(({ id }) => id),
       );
-      assert.equal(entries[0]?.consumer, '', 'nobody holds what waits for its retry');
+      assert.equal(entries[0]?.consumer, '', 'no consumer holds what waits for its retry');
       assert.match(entries[1]?.consumer ?? '', /^worker-7/);
       assert.ok(entries.every(({ attempts, idleMs }) => attempts === 1 && idleMs < 10_000));
       const page = await broker.pending(topic, 'g', { limit: 2, after: entries[0]?.id ?? '' });
@@ -266,11 +269,11 @@ export const retries: readonly Case[] = [
     },
   },
   {
-    name: 'what is trimmed away while pending is reported and does not stay for ever',
+    name: 'a message that is trimmed while pending does not stay pending',
     needs: need('persistent', 'pendingList'),
-    async run(world) {
-      const broker = await world.open();
-      const topic = world.topic();
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
       const seen = new Seen<Delivery>();
       await broker.subscribe(topic, (delivery) => seen.add(delivery), {
         group: 'g',
@@ -288,6 +291,74 @@ export const retries: readonly Case[] = [
         const entries = await broker.pending(topic, 'g');
         return entries.every(({ id }) => id !== seen.items[0]?.id);
       });
+    },
+  },
+  {
+    name: 'a message that is trimmed while it waits for its retry is reported once and not delivered',
+    needs: (claimed) =>
+      claimed.trimmedPending === 'reported' || claimed.trimmedPending === 'own'
+        ? null
+        : `trimmedPending: ${claimed.trimmedPending}`,
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
+      const reported = new Seen<string>();
+      broker.on('warning', ({ error }) => {
+        const { code } = error as { code?: string };
+        if (code === 'DELIVERY_LOST') reported.add(error.message);
+      });
+      const seen = new Seen<string>();
+      await broker.subscribe(
+        topic,
+        (delivery) => {
+          seen.add(text(delivery));
+          if (text(delivery) === 'old') throw new Error('not now');
+        },
+        {
+          group: 'g',
+          retry: { attempts: 5, backoff: { minMs: 2500, maxMs: 2500, jitter: false } },
+        },
+      );
+      const { id } = await broker.publish(topic, message('old'));
+      await seen.count(1);
+      // A server may trim by whole blocks: the last message is certainly not in the block of the first.
+      const others = numbers(0, 300);
+      for (const each of others) await broker.publish(topic, message(each), { maxLength: 1 });
+      // Others may be trimmed before their handlers have them, and are reported, too.
+      const ofOld = () =>
+        reported.items.filter((each) => each.includes(`message ${id} of ${topic}`));
+      await reported.until(() => ofOld().length > 0, 'report of the trimmed message');
+      await quiet(1000);
+      assert.equal(ofOld().length, 1);
+      assert.equal(seen.items.filter((each) => each === 'old').length, 1);
+    },
+  },
+  {
+    name: 'a message that its broker keeps for a group is retried though its topic was trimmed',
+    needs: ({ trimmedPending }) =>
+      trimmedPending === 'kept' ? null : `trimmedPending: ${trimmedPending}`,
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
+      const seen = new Seen<string>();
+      await broker.subscribe(
+        topic,
+        (delivery) => {
+          seen.add(text(delivery));
+          if (text(delivery) === 'old' && delivery.attempt === 1) throw new Error('not now');
+        },
+        {
+          group: 'g',
+          retry: { attempts: 5, backoff: { minMs: 1000, maxMs: 1000, jitter: false } },
+        },
+      );
+      await broker.publish(topic, message('old'));
+      await seen.count(1);
+      for (const each of numbers(0, 300)) {
+        await broker.publish(topic, message(each), { maxLength: 1 });
+      }
+      await seen.count(302);
+      assert.equal(seen.items.filter((each) => each === 'old').length, 2);
     },
   },
 ];

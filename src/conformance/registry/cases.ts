@@ -6,9 +6,10 @@
  */
 import assert from 'node:assert/strict';
 import type { RegistryEvent, ServiceRecord } from '../../registry/registry.ts';
-import type { RegistryCase, RegistryContext } from './suite.ts';
+import type { RegistryCase, RegistryContext } from './registry-case.ts';
 
 const LONG_TTL_MS = 60_000;
+const SEEN_MS = 200;
 
 export const registryCases: readonly RegistryCase[] = [
   {
@@ -25,7 +26,7 @@ export const registryCases: readonly RegistryCase[] = [
     },
   },
   {
-    name: 'nodes of one version are one record and versions are records of their own',
+    name: 'nodes of one version are one record, and each version is a record',
     async run(context) {
       const registry = await context.open();
       const name = context.serviceName();
@@ -44,7 +45,7 @@ export const registryCases: readonly RegistryCase[] = [
     },
   },
   {
-    name: 'a service that nobody registered is an empty list',
+    name: 'a service without a node is an empty list',
     async run(context) {
       const registry = await context.open();
       assert.deepEqual(await registry.getService(context.serviceName()), []);
@@ -384,12 +385,14 @@ async function settleWatch(
   const record = context.record(name, 'w');
   await until(context, 'the watch at work', async () => {
     await writer.register(record, { ttlMs: LONG_TTL_MS });
+    // A watch that compares what it reads sees only what stays for a while.
+    await pass(context, SEEN_MS);
     await writer.deregister(record);
     return events.all.length > 0 || null;
   });
 }
 
-async function ids(
+export async function ids(
   context: RegistryContext,
   registry: { getService(name: string): Promise<ServiceRecord[]> },
   name: string,

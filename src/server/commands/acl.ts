@@ -2,15 +2,14 @@
  * ACL: users and what they may do.
  */
 import { Arguments } from '../../util/arguments.ts';
-import type { AclLogEntry } from '../acl.ts';
-import { AclError, CATEGORIES } from '../acl-permissions.ts';
-import type { User } from '../acl-user.ts';
-import type { Command, CommandFlag } from '../command.ts';
-import { connectionOf } from '../connection-of.ts';
-import { deniedCommand } from '../dispatch-texts.ts';
-import { endForbiddenListeners } from '../listening-rights.ts';
+import type { AclLogEntry } from '../acl/acl.ts';
+import { AclError, CATEGORIES } from '../acl/acl-permissions.ts';
+import type { User } from '../acl/acl-user.ts';
+import { endForbiddenListeners } from '../acl/listening-rights.ts';
+import type { Command, CommandFlag } from '../command/command.ts';
+import { deniedCommand } from '../command/command-errors.ts';
+import type { ClientSession } from '../connection/client-session.ts';
 import type { ServerState } from '../server-state.ts';
-import type { Session } from '../session.ts';
 import { NOT_AN_INTEGER, replyHelp, wrongArity, wrongSubcommand } from './common.ts';
 
 const ADMIN: readonly CommandFlag[] = ['admin', 'noscript', 'loading', 'stale'];
@@ -21,13 +20,13 @@ function sub(
   arity: number,
   flags: readonly CommandFlag[],
   summary: string,
-  run: (session: Session) => void,
+  run: (session: ClientSession) => void,
   since = '6.0.0',
-): Command {
+): Command<ClientSession> {
   return { name: `acl|${name}`, arity, flags, group: 'server', since, summary, run };
 }
 
-export const aclCommands: readonly Command[] = [
+export const aclCommands: readonly Command<ClientSession>[] = [
   {
     name: 'acl',
     arity: -2,
@@ -54,14 +53,14 @@ export const aclCommands: readonly Command[] = [
         PLAIN,
         'Returns the authenticated username of the connection.',
         (session) => {
-          session.reply.bulk(bytes(connectionOf(session).user.name));
+          session.reply.bulk(bytes(session.user.name));
         },
       ),
     ],
   },
 ];
 
-/** Names and patterns are kept as latin1, one character per byte. */
+/** Names and patterns are latin1 strings, one character per byte. */
 function bytes(latin1: string): Buffer {
   return Buffer.from(latin1, 'latin1');
 }
@@ -72,7 +71,7 @@ function rest(args: Arguments, from: number): string[] {
   return words;
 }
 
-function cat(session: Session): void {
+function cat(session: ClientSession): void {
   const { args, reply } = session;
   if (args.count > 3) {
     wrongArity(session, 'acl|cat');
@@ -85,31 +84,29 @@ function cat(session: Session): void {
       reply.errorBytes(`ERR Unknown category '${args.latin1(2)}'`);
       return;
     }
-    names = connectionOf(session)
-      .server.table.entries.filter(
-        (entry) => entry.categories.has(category) && entry.subcommands === null,
-      )
+    names = session.server.table.entries
+      .filter((entry) => entry.categories.has(category) && entry.subcommands === null)
       .map((entry) => entry.name);
   }
   reply.array(names.length);
   for (const name of names) reply.bulkText(name);
 }
 
-function users(session: Session): void {
-  const all = connectionOf(session).server.acl.users();
+function users(session: ClientSession): void {
+  const all = session.server.acl.users();
   session.reply.array(all.length);
   for (const user of all) session.reply.bulk(bytes(user.name));
 }
 
-function list(session: Session): void {
-  const all = connectionOf(session).server.acl.users();
+function list(session: ClientSession): void {
+  const all = session.server.acl.users();
   session.reply.array(all.length);
   for (const user of all) session.reply.bulk(bytes(user.line));
 }
 
-function getUser(session: Session): void {
+function getUser(session: ClientSession): void {
   const { args, reply } = session;
-  const user = connectionOf(session).server.acl.find(args.latin1(2));
+  const user = session.server.acl.find(args.latin1(2));
   if (user === undefined) {
     reply.null();
     return;
@@ -140,9 +137,8 @@ function getUser(session: Session): void {
   }
 }
 
-function setUser(session: Session): void {
-  const { args, reply } = session;
-  const { server } = connectionOf(session);
+function setUser(session: ClientSession): void {
+  const { args, reply, server } = session;
   try {
     const user = server.acl.setUser(args.latin1(2), rest(args, 3));
     endForbiddenListeners(server, user, session);
@@ -153,9 +149,8 @@ function setUser(session: Session): void {
   }
 }
 
-function delUser(session: Session): void {
-  const { args, reply } = session;
-  const { server } = connectionOf(session);
+function delUser(session: ClientSession): void {
+  const { args, reply, server } = session;
   const names = rest(args, 2);
   if (names.includes('default')) {
     reply.error("ERR The 'default' user cannot be removed");
@@ -171,8 +166,8 @@ function delUser(session: Session): void {
   reply.integer(removed);
 }
 
-/** Ends the connections of a user that is no more. */
-function disconnect(server: ServerState, user: User, session: Session): void {
+/** Closes the clients of a deleted user. */
+function disconnect(server: ServerState, user: User, session: ClientSession): void {
   for (const connection of [...server.connections.values()]) {
     if (connection.user !== user) continue;
     if (connection === session) connection.closeAfterReply();
@@ -180,7 +175,7 @@ function disconnect(server: ServerState, user: User, session: Session): void {
   }
 }
 
-function genPass(session: Session): void {
+function genPass(session: ClientSession): void {
   const { args, reply } = session;
   if (args.count > 3) {
     wrongSubcommand(session, 'ACL');
@@ -197,12 +192,11 @@ function genPass(session: Session): void {
     );
     return;
   }
-  reply.bulkText(connectionOf(session).server.randomHex(Math.ceil(bits / 4)));
+  reply.bulkText(session.server.randomHex(Math.ceil(bits / 4)));
 }
 
-function dryRun(session: Session): void {
-  const { args, reply } = session;
-  const { server } = connectionOf(session);
+function dryRun(session: ClientSession): void {
+  const { args, reply, server } = session;
   const name = args.latin1(2);
   const user = server.acl.find(name);
   if (user === undefined) {
@@ -231,9 +225,9 @@ function dryRun(session: Session): void {
   }
 }
 
-function log(session: Session): void {
+function log(session: ClientSession): void {
   const { args, reply } = session;
-  const { acl } = connectionOf(session).server;
+  const { acl } = session.server;
   if (args.count > 3) {
     wrongArity(session, 'acl|log');
     return;
@@ -257,7 +251,7 @@ function log(session: Session): void {
   for (const entry of shown) logEntry(session, entry);
 }
 
-function logEntry(session: Session, entry: AclLogEntry): void {
+function logEntry(session: ClientSession, entry: AclLogEntry): void {
   const { reply, engine } = session;
   reply.map(10);
   reply.bulkText('count');
@@ -285,16 +279,16 @@ function logEntry(session: Session, entry: AclLogEntry): void {
 const NO_FILE =
   'ERR This Redis instance is not configured to use an ACL file. You may want to specify users via the ACL SETUSER command and then issue a CONFIG REWRITE (assuming you have a Redis configuration file set) in order to store users in the Redis configuration.';
 
-/** Where `aclfile` is; null, with the error replied, where there is none. */
-function aclFile(session: Session): string | null {
-  const { config } = connectionOf(session).server;
+/** The path of `aclfile`; null, with the error replied, when it is not set. */
+function aclFile(session: ClientSession): string | null {
+  const { config } = session.server;
   if (config.get('aclfile') !== '') return config.path('aclfile');
   session.reply.error(NO_FILE);
   return null;
 }
 
-function load(session: Session): void {
-  const { server } = connectionOf(session);
+function load(session: ClientSession): void {
+  const { server } = session;
   const path = aclFile(session);
   if (path === null) return;
   try {
@@ -308,8 +302,8 @@ function load(session: Session): void {
   }
 }
 
-function save(session: Session): void {
-  const { server } = connectionOf(session);
+function save(session: ClientSession): void {
+  const { server } = session;
   const path = aclFile(session);
   if (path === null) return;
   try {
@@ -323,7 +317,7 @@ function save(session: Session): void {
   }
 }
 
-function help(session: Session): void {
+function help(session: ClientSession): void {
   replyHelp(session, 'ACL', [
     'CAT [<category>]',
     '    List all commands that belong to <category>, or all command categories',

@@ -1,12 +1,12 @@
 /**
- * CLIENT: who is connected, and what may be done to them.
+ * CLIENT: the client's own name and modes, and pausing or unblocking others. LIST and KILL are in
+ * client-list.ts.
  */
-import type { Arguments } from '../../util/arguments.ts';
-import type { Command, CommandFlag } from '../command.ts';
-import type { Connection } from '../connection.ts';
-import { connectionOf } from '../connection-of.ts';
-import { BAD_NAME, isPrintable } from '../hello.ts';
-import type { Session } from '../session.ts';
+import type { Command, CommandFlag } from '../command/command.ts';
+import type { ClientSession } from '../connection/client-session.ts';
+import { BAD_NAME, isPrintable } from '../connection/hello.ts';
+import { clientBytes } from '../observability/client-info.ts';
+import { killClients, listClients } from './client-list.ts';
 import { NOT_AN_INTEGER, readTimeout, replyHelp, SYNTAX, wrongArity } from './common.ts';
 
 const PLAIN: readonly CommandFlag[] = ['noscript', 'loading', 'stale'];
@@ -18,8 +18,8 @@ function sub(
   since: string,
   flags: readonly CommandFlag[],
   summary: string,
-  run: (session: Session) => void,
-): Command {
+  run: (session: ClientSession) => void,
+): Command<ClientSession> {
   const categories = ['connection'];
   return {
     name: `client|${name}`,
@@ -33,7 +33,7 @@ function sub(
   };
 }
 
-export const clientCommands: readonly Command[] = [
+export const clientCommands: readonly Command<ClientSession>[] = [
   {
     name: 'client',
     arity: -2,
@@ -71,10 +71,10 @@ export const clientCommands: readonly Command[] = [
         session.reply.integer(session.id),
       ),
       sub('info', 2, '6.2.0', PLAIN, 'Returns information about the connection.', (session) =>
-        session.reply.verbatim(`${connectionOf(session).line}\n`, 'txt', 'latin1'),
+        session.reply.verbatim(`${clientBytes(session)}\n`, 'txt', 'latin1'),
       ),
-      sub('kill', -3, '2.4.0', ADMIN, 'Terminates open connections.', kill),
-      sub('list', -2, '2.4.0', ADMIN, 'Lists open connections.', list),
+      sub('kill', -3, '2.4.0', ADMIN, 'Terminates open connections.', killClients),
+      sub('list', -2, '2.4.0', ADMIN, 'Lists open connections.', listClients),
       sub(
         'no-evict',
         3,
@@ -82,8 +82,8 @@ export const clientCommands: readonly Command[] = [
         ADMIN,
         'Sets the client eviction mode of the connection.',
         (session) =>
-          setSwitch(session, (connection, on) => {
-            connection.noEvict = on;
+          setSwitch(session, (client, on) => {
+            client.noEvict = on;
           }),
       ),
       sub(
@@ -93,8 +93,8 @@ export const clientCommands: readonly Command[] = [
         PLAIN,
         'Controls whether commands alter the access time of keys.',
         (session) =>
-          setSwitch(session, (connection, on) => {
-            connection.noTouch = on;
+          setSwitch(session, (client, on) => {
+            client.noTouch = on;
           }),
       ),
       sub('pause', -3, '3.0.0', ADMIN, 'Suspends commands processing.', pause),
@@ -139,7 +139,7 @@ export const clientCommands: readonly Command[] = [
         ADMIN,
         'Resumes processing commands from paused clients.',
         (session) => {
-          connectionOf(session).server.unpause();
+          session.server.unpause();
           session.reply.ok();
         },
       ),
@@ -147,24 +147,23 @@ export const clientCommands: readonly Command[] = [
   },
 ];
 
-function getName(session: Session): void {
-  const { name } = connectionOf(session);
+function getName(session: ClientSession): void {
+  const { name } = session;
   if (name === '') session.reply.null();
   else session.reply.bulkText(name);
 }
 
-function setName(session: Session): void {
+function setName(session: ClientSession): void {
   if (!isPrintable(session.args.view(2))) {
     session.reply.error(BAD_NAME);
     return;
   }
-  connectionOf(session).name = session.args.text(2);
+  session.name = session.args.text(2);
   session.reply.ok();
 }
 
-function setInfo(session: Session): void {
+function setInfo(session: ClientSession): void {
   const { args } = session;
-  const connection = connectionOf(session);
   const attribute = args.text(2);
   const known = attribute.toLowerCase();
   if (known !== 'lib-name' && known !== 'lib-ver') {
@@ -175,40 +174,41 @@ function setInfo(session: Session): void {
     session.reply.error(`ERR ${known} cannot contain spaces, newlines or special characters.`);
     return;
   }
-  if (known === 'lib-name') connection.libName = args.text(3);
-  else connection.libVersion = args.text(3);
+  if (known === 'lib-name') session.libName = args.text(3);
+  else session.libVersion = args.text(3);
   session.reply.ok();
 }
 
-function setSwitch(session: Session, set: (connection: Connection, on: boolean) => void): void {
+function setSwitch(
+  session: ClientSession,
+  set: (client: ClientSession, on: boolean) => void,
+): void {
   const { args } = session;
   const on = args.is(2, 'ON');
   if (!on && !args.is(2, 'OFF')) {
     session.reply.error(SYNTAX);
     return;
   }
-  set(connectionOf(session), on);
+  set(session, on);
   session.reply.ok();
 }
 
-function reply(session: Session): void {
+function reply(session: ClientSession): void {
   const { args } = session;
-  const connection = connectionOf(session);
   if (args.is(2, 'ON')) {
-    connection.replies.setMode('on');
+    session.replies.setMode('on');
     session.reply.ok();
   } else if (args.is(2, 'OFF')) {
-    connection.replies.setMode('off');
+    session.replies.setMode('off');
   } else if (args.is(2, 'SKIP')) {
-    connection.replies.setMode('skip');
+    session.replies.setMode('skip');
   } else {
     session.reply.error(SYNTAX);
   }
 }
 
-function pause(session: Session): void {
-  const { args } = session;
-  const { server } = connectionOf(session);
+function pause(session: ClientSession): void {
+  const { args, server } = session;
   let writesOnly = false;
   if (args.count > 4) {
     wrongArity(session, 'client|pause');
@@ -223,7 +223,7 @@ function pause(session: Session): void {
   }
   const timeout = readTimeout(session, 2);
   if (timeout === null) return;
-  // A pause that runs is only ever made longer and stricter, as in Redis.
+  // As in Redis, a second pause can only make the first one longer and stricter.
   const { monotonic } = session.engine.time;
   const until = monotonic + timeout;
   const running = server.pause !== null && server.pause.until > monotonic;
@@ -234,7 +234,7 @@ function pause(session: Session): void {
   session.reply.ok();
 }
 
-function unblock(session: Session): void {
+function unblock(session: ClientSession): void {
   const { args } = session;
   let withError = false;
   if (args.count > 4) {
@@ -253,148 +253,13 @@ function unblock(session: Session): void {
     session.reply.error(NOT_AN_INTEGER);
     return;
   }
-  const found = connectionOf(session).server.connections.get(id);
+  const found = session.server.connections.get(id);
   session.reply.integer(found?.unblock(withError) ? 1 : 0);
 }
 
-// ---- LIST and KILL
+// ---- Client-side caching: there is none, so only OFF is accepted
 
-type Filter = (connection: Connection) => boolean;
-
-/** Redis's client types; we have no replicas. */
-function typeFilter(name: string): Filter | null {
-  switch (name) {
-    case 'normal':
-      return (connection) => !connection.listening;
-    case 'pubsub':
-      return (connection) => connection.listening;
-    case 'master':
-    case 'replica':
-    case 'slave':
-      return () => false;
-    default:
-      return null;
-  }
-}
-
-function list(session: Session): void {
-  const { args } = session;
-  let filter: Filter = () => true;
-  if (args.count === 4 && args.is(2, 'TYPE')) {
-    const found = typeFilter(args.text(3).toLowerCase());
-    if (found === null) {
-      session.reply.error(`ERR Unknown client type '${args.text(3)}'`);
-      return;
-    }
-    filter = found;
-  } else if (args.count > 3 && args.is(2, 'ID')) {
-    const ids = new Set<number>();
-    for (let i = 3; i < args.count; i++) {
-      const id = args.integer(i);
-      if (id === null || id < 1) {
-        session.reply.error('ERR Invalid client ID');
-        return;
-      }
-      ids.add(id);
-    }
-    filter = (connection) => ids.has(connection.id);
-  } else if (args.count !== 2) {
-    session.reply.error(SYNTAX);
-    return;
-  }
-  let text = '';
-  for (const connection of connectionOf(session).server.connections.values()) {
-    if (filter(connection)) text += `${connection.line}\n`;
-  }
-  session.reply.verbatim(text, 'txt', 'latin1');
-}
-
-function kill(session: Session): void {
-  const { args } = session;
-  const self = connectionOf(session);
-  const old = args.count === 3;
-  const filters = old ? [addressFilter(args.text(2))] : killFilters(session, args);
-  if (filters === null) return;
-  let killed = 0;
-  for (const connection of [...self.server.connections.values()]) {
-    if (!filters.every((matches) => matches(connection))) continue;
-    killed++;
-    // Its own reply still leaves.
-    if (connection === self) connection.closeAfterReply();
-    else connection.destroy();
-  }
-  if (!old) session.reply.integer(killed);
-  else if (killed === 0) session.reply.error('ERR No such client');
-  else session.reply.ok();
-}
-
-function addressFilter(address: string): Filter {
-  return (connection) => connection.address === address;
-}
-
-/** The filters of the new form; null after an error was written. */
-function killFilters(session: Session, args: Arguments): Filter[] | null {
-  const self = connectionOf(session);
-  const filters: Filter[] = [];
-  let skipMe = true;
-  const fail = (text: string): null => {
-    session.reply.error(text);
-    return null;
-  };
-  for (let i = 2; i < args.count; i += 2) {
-    if (i + 1 >= args.count) return fail(SYNTAX);
-    const value = args.text(i + 1);
-    switch (args.text(i).toLowerCase()) {
-      case 'id': {
-        const id = args.integer(i + 1);
-        if (id === null || id < 1) return fail('ERR client-id should be greater than 0');
-        filters.push((connection) => connection.id === id);
-        break;
-      }
-      case 'addr':
-        filters.push(addressFilter(value));
-        break;
-      case 'laddr':
-        filters.push((connection) => connection.localAddress === value);
-        break;
-      case 'type': {
-        const filter = typeFilter(value.toLowerCase());
-        if (filter === null) return fail(`ERR Unknown client type '${value}'`);
-        filters.push(filter);
-        break;
-      }
-      case 'user': {
-        const user = self.server.acl.find(args.latin1(i + 1));
-        if (user === undefined) return fail(`ERR No such user '${value}'`);
-        filters.push((connection) => connection.authenticated && connection.user === user);
-        break;
-      }
-      case 'maxage': {
-        const age = args.integer(i + 1);
-        if (age === null || age < 1) {
-          return fail('ERR maxage is not an integer or out of range');
-        }
-        filters.push(
-          (connection) => session.engine.time.monotonic - connection.createdAt >= age * 1000,
-        );
-        break;
-      }
-      case 'skipme':
-        if (args.is(i + 1, 'YES')) skipMe = true;
-        else if (args.is(i + 1, 'NO')) skipMe = false;
-        else return fail(SYNTAX);
-        break;
-      default:
-        return fail(SYNTAX);
-    }
-  }
-  if (skipMe) filters.push((connection) => connection !== self);
-  return filters;
-}
-
-// ---- Client-side caching: there is none, and saying OFF is fine
-
-function tracking(session: Session): void {
+function tracking(session: ClientSession): void {
   const { args } = session;
   if (args.is(2, 'OFF')) session.reply.ok();
   else if (args.is(2, 'ON')) {
@@ -402,13 +267,13 @@ function tracking(session: Session): void {
   } else session.reply.error(SYNTAX);
 }
 
-function caching(session: Session): void {
+function caching(session: ClientSession): void {
   session.reply.error(
     'ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled',
   );
 }
 
-function trackingInfo(session: Session): void {
+function trackingInfo(session: ClientSession): void {
   const { reply } = session;
   reply.map(3);
   reply.bulkText('flags');
@@ -420,7 +285,7 @@ function trackingInfo(session: Session): void {
   reply.array(0);
 }
 
-function help(session: Session): void {
+function help(session: ClientSession): void {
   replyHelp(session, 'CLIENT', [
     'GETNAME',
     '    Return the name of the current connection.',

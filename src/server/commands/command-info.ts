@@ -1,11 +1,11 @@
 /**
  * The replies of COMMAND INFO: one row of the table in the shape that Redis 7 and 8 give it.
  */
-import { CATEGORIES } from '../acl-permissions.ts';
-import type { CommandEntry } from '../command-table.ts';
-import { commandTips } from '../command-tips.ts';
-import type { KeySpec } from '../key-specs.ts';
-import type { Session } from '../session.ts';
+import { CATEGORIES } from '../acl/acl-permissions.ts';
+import type { CommandEntry } from '../command/command-table.ts';
+import { commandTips } from '../command/command-tips.ts';
+import type { KeySpec } from '../command/key-specs.ts';
+import type { Session } from '../connection/session.ts';
 
 export function writeCommandInfos(session: Session, entries: readonly CommandEntry[]): void {
   session.reply.array(entries.length);
@@ -39,7 +39,7 @@ export function writeCommandInfo(session: Session, entry: CommandEntry): void {
   for (const each of subs) writeCommandInfo(session, each);
 }
 
-/** The first, last and step that clients older than key specifications read: plain neighbours joined. */
+/** First, last and step, for clients that do not read key specifications. Neighbouring ranges are joined. */
 function legacyRange(specs: readonly KeySpec[]): {
   first: number;
   last: number;

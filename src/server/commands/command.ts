@@ -1,15 +1,14 @@
 /**
- * COMMAND: what the server can do, out of the rows of its own table.
+ * COMMAND: describes the server's commands from the rows of its table.
  */
 
 import { Arguments } from '../../util/arguments.ts';
 import { globMatches } from '../../util/glob.ts';
-import type { Command } from '../command.ts';
-import { type Argument, commandArguments } from '../command-syntax.ts';
-import type { CommandEntry } from '../command-table.ts';
-import { connectionOf } from '../connection-of.ts';
-import { keyFlags, keyIndices } from '../key-specs.ts';
-import type { Session } from '../session.ts';
+import type { Command } from '../command/command.ts';
+import { type Argument, commandArguments } from '../command/command-syntax.ts';
+import type { CommandEntry } from '../command/command-table.ts';
+import { keyFlags, keyIndices } from '../command/key-specs.ts';
+import type { ClientSession } from '../connection/client-session.ts';
 import { writeCommandInfo, writeCommandInfos } from './command-info.ts';
 import { replyHelp, SYNTAX } from './common.ts';
 
@@ -20,8 +19,8 @@ function sub(
   arity: number,
   since: string,
   summary: string,
-  run: (session: Session) => void,
-): Command {
+  run: (session: ClientSession) => void,
+): Command<ClientSession> {
   const categories = ['connection'];
   return {
     name: `command|${name}`,
@@ -35,7 +34,7 @@ function sub(
   };
 }
 
-export const commandCommands: readonly Command[] = [
+export const commandCommands: readonly Command<ClientSession>[] = [
   {
     name: 'command',
     arity: -1,
@@ -68,13 +67,13 @@ export const commandCommands: readonly Command[] = [
   },
 ];
 
-function tableOf(session: Session) {
-  return connectionOf(session).server.table;
+function tableOf(session: ClientSession) {
+  return session.server.table;
 }
 
 // ---- INFO
 
-function info(session: Session): void {
+function info(session: ClientSession): void {
   const { args, reply } = session;
   if (args.count === 2) {
     writeCommandInfos(session, tableOf(session).top);
@@ -90,7 +89,7 @@ function info(session: Session): void {
 
 // ---- DOCS
 
-function docs(session: Session): void {
+function docs(session: ClientSession): void {
   const { args } = session;
   const table = tableOf(session);
   const entries: CommandEntry[] = [];
@@ -102,7 +101,7 @@ function docs(session: Session): void {
   docsReplies(session, entries);
 }
 
-function docsReplies(session: Session, entries: readonly CommandEntry[]): void {
+function docsReplies(session: ClientSession, entries: readonly CommandEntry[]): void {
   const { reply } = session;
   reply.map(entries.length);
   for (const { name, row, subcommands } of entries) {
@@ -134,7 +133,7 @@ function docsReplies(session: Session, entries: readonly CommandEntry[]): void {
   }
 }
 
-function argumentReplies(session: Session, given: readonly Argument[]): void {
+function argumentReplies(session: ClientSession, given: readonly Argument[]): void {
   const { reply } = session;
   reply.array(given.length);
   for (const { name, type, token, optional, multiple, parts } of given) {
@@ -165,7 +164,7 @@ function argumentReplies(session: Session, given: readonly Argument[]): void {
 
 // ---- LIST and GETKEYS
 
-function list(session: Session): void {
+function list(session: ClientSession): void {
   const { args, reply } = session;
   let matches: (entry: CommandEntry) => boolean = () => true;
   if (args.count !== 2) {
@@ -190,7 +189,7 @@ function list(session: Session): void {
   for (const entry of found) reply.bulkText(entry.name);
 }
 
-function getKeys(session: Session, withFlags: boolean): void {
+function getKeys(session: ClientSession, withFlags: boolean): void {
   const { args, reply } = session;
   const inner = Arguments.of(...Array.from({ length: args.count - 2 }, (_, i) => args.copy(i + 2)));
   let entry = tableOf(session).find(inner);
@@ -220,7 +219,7 @@ function getKeys(session: Session, withFlags: boolean): void {
   }
 }
 
-function help(session: Session): void {
+function help(session: ClientSession): void {
   replyHelp(session, 'COMMAND', [
     '(no subcommand)',
     '    Return details about all Redis commands.',

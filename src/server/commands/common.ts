@@ -1,15 +1,13 @@
 /**
- * What the command files share: Redis's error texts and the readings of arguments that occur in
- * several families.
+ * What several command families share: Redis's error texts, and functions that read arguments.
  */
-import type { KeyEntry } from '../../engine/key-entry.ts';
+import type { KeyEntry } from '../../engine/keyspace/key-entry.ts';
 import type { Arguments } from '../../util/arguments.ts';
-import type { Session } from '../session.ts';
+import type { Session } from '../connection/session.ts';
 
 export const SYNTAX = 'ERR syntax error';
 export const NOT_AN_INTEGER = 'ERR value is not an integer or out of range';
-export const OUT_OF_RANGE =
-  'ERR value is out of range, value must between -2147483648 and 2147483647';
+const OUT_OF_RANGE = 'ERR value is out of range, value must between -2147483648 and 2147483647';
 export const NO_SUCH_KEY = 'ERR no such key';
 export const WRONG_TYPE = 'WRONGTYPE Operation against a key holding the wrong kind of value';
 export const SAME_OBJECT = 'ERR source and destination objects are the same';
@@ -19,7 +17,7 @@ export const DB_OUT_OF_RANGE = 'ERR DB index is out of range';
 export const MAX_STRING = 512 * 1024 * 1024;
 export const TOO_LONG = 'ERR string exceeds maximum allowed size (proto-max-bulk-len)';
 
-/** Greatest unix ms that a key may be told to expire at: whole numbers end to be exact there. */
+/** The latest unix ms at which a key may expire: larger integers are not exact. */
 const MAX_TIME = Number.MAX_SAFE_INTEGER;
 
 /** The string's entry; undefined where there is none, null, with the error replied, for another type. */
@@ -33,7 +31,7 @@ export function readString(session: Session, i: number): KeyEntry | undefined | 
 }
 
 /** An integer in the range of C's int; null, with Redis's error replied, otherwise. */
-export function readInt(session: Session, i: number): number | null {
+function readInt(session: Session, i: number): number | null {
   const value = session.args.integer(i);
   if (value === null) session.reply.error(NOT_AN_INTEGER);
   else if (value < -0x8000_0000 || value > 0x7fff_ffff) session.reply.error(OUT_OF_RANGE);
@@ -41,7 +39,7 @@ export function readInt(session: Session, i: number): number | null {
   return null;
 }
 
-/** How long to wait, ms; null, with the error replied, where it is no such time. */
+/** How long to wait, ms; null, with the error replied, when the argument is not such a time. */
 export function readTimeout(session: Session, i: number): number | null {
   const timeout = session.args.integer(i);
   if (timeout === null) session.reply.error('ERR timeout is not an integer or out of range');
@@ -67,7 +65,7 @@ export function timeUnitAt(args: Arguments, i: number): '' | TimeUnit {
 
 /**
  * A time argument as unix ms. Relative ones count from `now`. With `positive`, zero and less are
- * refused; otherwise they mean the past. null, with the error replied, where it is no time.
+ * refused; otherwise they mean the past. null, with the error replied, when it is not a time.
  */
 export function readTime(
   session: Session,
@@ -84,7 +82,7 @@ export function readTime(
   const scale = unit === 'EX' || unit === 'EXAT' ? 1000 : 1;
   const base = unit === 'EX' || unit === 'PX' ? session.engine.now : 0;
   const time = value * scale + base;
-  // Beyond 2^53 the sum is rounded, so whether it fits 64 bits is asked of the exact one.
+  // Beyond 2^53 the sum is rounded, so the exact one is checked against 64 bits.
   const fits = Number.isSafeInteger(time) || fitsInt64(session, i, BigInt(scale), BigInt(base));
   if (!fits || (positive && value <= 0)) {
     session.reply.error(`ERR invalid expire time in '${command}' command`);
@@ -98,12 +96,12 @@ function fitsInt64(session: Session, i: number, scale: bigint, base: bigint): bo
   return BigInt.asIntN(64, ms) === ms && BigInt.asIntN(64, ms + base) === ms + base;
 }
 
-/** A time that is over, as a key's expiry: the oldest there is (0 would mean never). */
+/** A time in the past, as a key's expiry: at least 1, since 0 means never. */
 export function pastTime(time: number): number {
   return Math.max(time, 1);
 }
 
-/** Reads the number of a database; null, with the error replied, where there is none such. */
+/** Reads the number of a database; null, with the error replied, when there is no such database. */
 export function readDatabaseIndex(session: Session, i: number): number | null {
   const index = readInt(session, i);
   if (index === null) return null;
@@ -127,7 +125,7 @@ export function wrongSubcommand(session: Session, container: string): void {
   );
 }
 
-/** Answers with the error, which may quote bytes as latin1; false, for who reads options. */
+/** Replies with the error, which may quote bytes as latin1. Returns false, for functions that read options. */
 export function fail(session: Session, error: string): false {
   session.reply.errorBytes(error);
   return false;

@@ -1,18 +1,18 @@
 /**
  * CONFIG GET, SET, RESETSTAT and REWRITE.
  */
-import type { Command } from '../command.ts';
-import { rewriteConfigFile } from '../config-file.ts';
-import { ConfigError } from '../config-values.ts';
-import { connectionOf } from '../connection-of.ts';
-import { isLocal } from '../protected-mode.ts';
-import type { Session } from '../session.ts';
-import { quoteWord } from '../words.ts';
+
+import { isLocal } from '../acl/protected-mode.ts';
+import type { Command } from '../command/command.ts';
+import { quoteArg } from '../command/quoting.ts';
+import { rewriteConfigFile } from '../config/config-file.ts';
+import { ConfigError } from '../config/config-values.ts';
+import type { ClientSession } from '../connection/client-session.ts';
 import { replyHelp, SYNTAX } from './common.ts';
 
 const FLAGS = ['admin', 'noscript', 'loading', 'stale'] as const;
 
-export const configCommands: readonly Command[] = [
+export const configCommands: readonly Command<ClientSession>[] = [
   {
     name: 'config',
     arity: -2,
@@ -82,11 +82,11 @@ export const configCommands: readonly Command[] = [
   },
 ];
 
-function get(session: Session): void {
+function get(session: ClientSession): void {
   const { args, reply } = session;
   const globs: string[] = [];
   for (let i = 2; i < args.count; i++) globs.push(args.latin1(i));
-  const found = connectionOf(session).server.config.matching(globs);
+  const found = session.server.config.matching(globs);
   reply.map(found.length);
   for (const [name, value] of found) {
     reply.bulkText(name);
@@ -94,20 +94,19 @@ function get(session: Session): void {
   }
 }
 
-function set(session: Session): void {
+function set(session: ClientSession): void {
   const { args, reply } = session;
   if (args.count % 2 !== 0) {
     reply.error(SYNTAX);
     return;
   }
-  const connection = connectionOf(session);
-  const { config } = connection.server;
+  const { config } = session.server;
   const pairs: [string, string][] = [];
   for (let i = 2; i < args.count; i += 2) pairs.push([args.latin1(i), args.latin1(i + 1)]);
   const protectedConfigs = config.get('enable-protected-configs');
   const privileged =
     protectedConfigs === 'yes' ||
-    (protectedConfigs === 'local' && isLocal(connection.socket.remoteAddress));
+    (protectedConfigs === 'local' && isLocal(session.socket.remoteAddress));
   try {
     config.change(pairs, privileged);
     reply.ok();
@@ -117,8 +116,8 @@ function set(session: Session): void {
   }
 }
 
-function resetStatistics(session: Session): void {
-  const { server } = connectionOf(session);
+function resetStatistics(session: ClientSession): void {
+  const { server } = session;
   server.statistics.reset();
   for (const entry of server.table.entries) entry.statistics.reset();
   Object.assign(session.engine.statistics, {
@@ -129,8 +128,8 @@ function resetStatistics(session: Session): void {
   session.reply.ok();
 }
 
-function rewrite(session: Session): void {
-  const { config, acl, log } = connectionOf(session).server;
+function rewrite(session: ClientSession): void {
+  const { config, acl, log } = session.server;
   if (config.file === '') {
     session.reply.error('ERR The server is running without a config file');
     return;
@@ -138,7 +137,7 @@ function rewrite(session: Session): void {
   try {
     const users =
       config.get('aclfile') === ''
-        ? acl.users().map(({ rules }) => `user ${rules.map(quoteWord).join(' ')}`)
+        ? acl.users().map(({ rules }) => `user ${rules.map(quoteArg).join(' ')}`)
         : null;
     rewriteConfigFile(config, users);
   } catch (error) {

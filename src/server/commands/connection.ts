@@ -1,16 +1,21 @@
 /**
  * Commands of the connection itself: HELLO AUTH PING ECHO SELECT RESET QUIT.
  */
-import type { Command } from '../command.ts';
-import type { Connection } from '../connection.ts';
-import { connectionOf } from '../connection-of.ts';
-import { HELLO_NOAUTH, NO_PASSWORD, readHello, WRONGPASS, writeHello } from '../hello.ts';
-import type { Session } from '../session.ts';
+import type { Command } from '../command/command.ts';
+import type { ClientSession } from '../connection/client-session.ts';
+import {
+  HELLO_NOAUTH,
+  NO_PASSWORD,
+  readHello,
+  WRONGPASS,
+  writeHello,
+} from '../connection/hello.ts';
+import { clientBytes } from '../observability/client-info.ts';
 import { readDatabaseIndex, SYNTAX, wrongArity } from './common.ts';
 
 const ANYWHERE = ['noscript', 'loading', 'stale', 'fast', 'no_auth', 'allow_busy'] as const;
 
-export const connectionCommands: readonly Command[] = [
+export const connectionCommands: readonly Command<ClientSession>[] = [
   {
     name: 'auth',
     arity: -2,
@@ -61,7 +66,7 @@ export const connectionCommands: readonly Command[] = [
     complexity: 'O(1)',
     run(session) {
       session.reply.ok();
-      connectionOf(session).closeAfterReply();
+      session.closeAfterReply();
     },
   },
   {
@@ -73,7 +78,7 @@ export const connectionCommands: readonly Command[] = [
     summary: "Resets the connection's state.",
     complexity: 'O(1)',
     run(session) {
-      connectionOf(session).reset();
+      session.reset();
       session.reply.simple('RESET');
     },
   },
@@ -89,12 +94,12 @@ export const connectionCommands: readonly Command[] = [
   },
 ];
 
-function slice(session: Session, index: number): [Buffer, number, number] {
+function slice(session: ClientSession, index: number): [Buffer, number, number] {
   const { args } = session;
   return [args.buffer, args.offsets[index], args.lengths[index]];
 }
 
-function ping(session: Session): void {
+function ping(session: ClientSession): void {
   const { args, reply, subscriptions } = session;
   if (args.count > 2) {
     wrongArity(session, 'ping');
@@ -102,7 +107,7 @@ function ping(session: Session): void {
   }
   const listening = subscriptions !== null && subscriptions.total > 0;
   if (listening && reply.protocol === 2) {
-    // A RESP2 client that listens gets everything in the form of a message.
+    // A subscribed RESP2 client receives every reply in the form of a message.
     reply.array(2);
     reply.bulkText('pong');
     if (args.count === 2) reply.bulkSlice(...slice(session, 1));
@@ -114,67 +119,65 @@ function ping(session: Session): void {
   }
 }
 
-function select(session: Session): void {
+function select(session: ClientSession): void {
   const index = readDatabaseIndex(session, 1);
   if (index === null) return;
   session.database = session.engine.databases[index]!;
   session.reply.ok();
 }
 
-function auth(session: Session): void {
+function auth(session: ClientSession): void {
   const { args, reply } = session;
-  const connection = connectionOf(session);
   if (args.count > 3) {
     reply.error(SYNTAX);
     return;
   }
-  if (args.count === 2 && connection.server.acl.default.nopass) {
+  if (args.count === 2 && session.server.acl.default.nopass) {
     reply.error(NO_PASSWORD);
     return;
   }
   const name = args.count === 3 ? args.latin1(1) : 'default';
-  if (logIn(connection, name, args.count - 1)) reply.ok();
+  if (logIn(session, name, args.count - 1)) reply.ok();
   else reply.error(WRONGPASS);
 }
 
 /** Logs in with the password at this argument; notes a failure in the ACL log. */
-function logIn(connection: Connection, name: string, passwordAt: number): boolean {
-  const { acl, statistics, engine } = connection.server;
-  const user = acl.authenticate(name, connection.args.view(passwordAt));
+function logIn(session: ClientSession, name: string, passwordAt: number): boolean {
+  const { acl, statistics, engine } = session.server;
+  const user = acl.authenticate(name, session.args.view(passwordAt));
   if (user !== null) {
-    connection.become(user);
+    session.become(user);
     return true;
   }
   statistics.authDenied++;
   acl.note({
     reason: 'auth',
-    context: connection.denyBlocking ? 'multi' : 'toplevel',
-    object: connection.lastCommand?.name ?? 'auth',
+    context: session.denyBlocking ? 'multi' : 'toplevel',
+    object: session.lastCommand?.name ?? 'auth',
     username: name,
     createdAt: engine.now,
-    clientInfo: connection.line,
+    clientInfo: clientBytes(session),
   });
   return false;
 }
 
-function hello(session: Session): void {
+function hello(session: ClientSession): void {
   const { args, reply } = session;
-  const connection = connectionOf(session);
   const asked = readHello(args, reply.protocol);
   if (typeof asked === 'string') {
     reply.error(asked);
     return;
   }
   const { protocol, userAt, nameAt } = asked;
-  if (userAt > 0 && !logIn(connection, args.latin1(userAt), userAt + 1)) {
+  if (userAt > 0 && !logIn(session, args.latin1(userAt), userAt + 1)) {
     reply.error(WRONGPASS);
     return;
   }
-  if (connection.mustLogIn) {
+  if (session.mustLogIn) {
     reply.error(HELLO_NOAUTH);
     return;
   }
-  if (nameAt > 0) connection.name = args.text(nameAt);
+  if (nameAt > 0) session.name = args.text(nameAt);
   reply.protocol = protocol;
-  writeHello(reply, connection.id);
+  writeHello(reply, session.id);
 }

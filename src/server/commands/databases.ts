@@ -2,10 +2,10 @@
  * Whole databases: DBSIZE, FLUSHDB, FLUSHALL, SWAPDB.
  *
  * Flushing replaces the keyspace and leaves the old one to the garbage collector, so ASYNC and SYNC
- * mean the same. Source: Redis 7.0 db.c.
+ * are equal. Source: Redis 7.0 db.c.
  */
-import type { Command } from '../command.ts';
-import type { Session } from '../session.ts';
+import type { Command } from '../command/command.ts';
+import type { Session } from '../connection/session.ts';
 import { DB_OUT_OF_RANGE, isFlushMode, SYNTAX } from './common.ts';
 
 function flush(session: Session, all: boolean): void {

@@ -1,14 +1,14 @@
 /**
  * DEBUG, as far as tests of clients need it. Off unless `enable-debug-command` allows it.
  */
-import type { Command } from '../command.ts';
-import { connectionOf } from '../connection-of.ts';
-import { isLocal } from '../protected-mode.ts';
-import type { Session } from '../session.ts';
+
+import { isLocal } from '../acl/protected-mode.ts';
+import type { Command } from '../command/command.ts';
+import type { ClientSession } from '../connection/client-session.ts';
 import { NO_SUCH_KEY, replyHelp } from './common.ts';
 import { memoryOf } from './memory.ts';
 
-export const debugCommands: readonly Command[] = [
+export const debugCommands: readonly Command<ClientSession>[] = [
   {
     name: 'debug',
     arity: -2,
@@ -23,11 +23,10 @@ export const debugCommands: readonly Command[] = [
 const REFUSED =
   'ERR DEBUG command not allowed. If the enable-debug-command option is set to "local", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.';
 
-function debug(session: Session): void {
+function debug(session: ClientSession): void {
   const { args, reply } = session;
-  const connection = connectionOf(session);
-  const allowed = connection.server.config.get('enable-debug-command');
-  if (allowed === 'no' || (allowed === 'local' && !isLocal(connection.socket.remoteAddress))) {
+  const allowed = session.server.config.get('enable-debug-command');
+  if (allowed === 'no' || (allowed === 'local' && !isLocal(session.socket.remoteAddress))) {
     reply.error(REFUSED);
     return;
   }
@@ -60,7 +59,7 @@ function sleep(seconds: number): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, Math.min(seconds * 1000, 2 ** 31));
 }
 
-function debugObject(session: Session): void {
+function debugObject(session: ClientSession): void {
   const { args, reply } = session;
   const entry = session.database.find(args, 2);
   if (entry === undefined) {

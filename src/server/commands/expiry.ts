@@ -1,13 +1,13 @@
 /**
- * When keys expire: EXPIRE and its kin, TTL and its kin, PERSIST.
+ * When keys expire: EXPIRE and its variants, TTL and its variants, PERSIST.
  *
- * Invariant: a key told to expire in the past is removed at once, with the record of a removal.
+ * Invariant: a key that is set to expire in the past is deleted at once, with the record of a deletion.
  * Source: Redis 7.0 expire.c.
  */
-import { EventClass } from '../../engine/keyspace-events.ts';
-import type { Command, CommandFlag } from '../command.ts';
-import { READ_KEY, UPDATED_KEY } from '../key-specs.ts';
-import type { Session } from '../session.ts';
+import { EventClass } from '../../engine/keyspace/keyspace-events.ts';
+import type { Command, CommandFlag } from '../command/command.ts';
+import { READ_KEY, UPDATED_KEY } from '../command/key-specs.ts';
+import type { Session } from '../connection/session.ts';
 import { readTime, type TimeUnit } from './common.ts';
 
 interface Conditions {
@@ -19,7 +19,7 @@ interface Conditions {
 
 const conditions: Conditions = { nx: false, xx: false, gt: false, lt: false };
 
-/** Reads NX, XX, GT, LT; false, with the error replied, where they are wrong or contradict. */
+/** Reads NX, XX, GT, LT; false, with the error replied, when they are wrong or contradict each other. */
 function readConditions(session: Session): boolean {
   const { args, reply } = session;
   conditions.nx = conditions.xx = conditions.gt = conditions.lt = false;
@@ -45,7 +45,7 @@ function readConditions(session: Session): boolean {
   return true;
 }
 
-/** Whether a key that expires at `present` (0 = never) may be told to expire at `time`. */
+/** Whether the conditions allow a key that expires at `present` (0 = never) to expire at `time` instead. */
 function mayChange(present: number, time: number): boolean {
   const { nx, xx, gt, lt } = conditions;
   if (nx && present !== 0) return false;
@@ -68,7 +68,7 @@ function expire(session: Session, unit: TimeUnit, command: string): void {
     database.remove(entry);
   } else {
     database.setExpiry(entry, time);
-    database.tell(EventClass.GENERIC, 'expire', entry.key);
+    database.notify(EventClass.GENERIC, 'expire', entry.key);
   }
   reply.integer(1);
 }
@@ -93,7 +93,7 @@ function persist(session: Session): void {
   const had = entry !== undefined && entry.expireAt !== 0;
   if (had) {
     database.setExpiry(entry, 0);
-    database.tell(EventClass.GENERIC, 'persist', entry.key);
+    database.notify(EventClass.GENERIC, 'persist', entry.key);
   }
   reply.integer(had ? 1 : 0);
 }
@@ -136,9 +136,9 @@ function timeRow(
 }
 
 export const expiryCommands: readonly Command[] = [
-  expireRow('expire', 'EX', '1.0.0', 'Lets a key expire after so many seconds.'),
+  expireRow('expire', 'EX', '1.0.0', 'Lets a key expire after the given seconds.'),
   expireRow('expireat', 'EXAT', '1.2.0', 'Lets a key expire at a Unix time in seconds.'),
-  expireRow('pexpire', 'PX', '2.6.0', 'Lets a key expire after so many milliseconds.'),
+  expireRow('pexpire', 'PX', '2.6.0', 'Lets a key expire after the given milliseconds.'),
   expireRow('pexpireat', 'PXAT', '2.6.0', 'Lets a key expire at a Unix time in milliseconds.'),
   timeRow('expiretime', 1000, true, '7.0.0', 'Gives the Unix second at which a key expires.'),
   timeRow('pexpiretime', 1, true, '7.0.0', 'Gives the Unix millisecond at which a key expires.'),

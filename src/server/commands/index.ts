@@ -1,7 +1,8 @@
 /**
  * Every command the server has: the families, one file each. A family's file exports its rows.
  */
-import type { Command } from '../command.ts';
+import type { Command } from '../command/command.ts';
+import type { ClientSession } from '../connection/client-session.ts';
 import { aclCommands } from './acl.ts';
 import { clientCommands } from './client.ts';
 import { commandCommands } from './command.ts';
@@ -19,12 +20,12 @@ import { pubsubCommands } from './pubsub.ts';
 import { requestCommands } from './request.ts';
 import { scriptingCommands } from './scripting.ts';
 import { serverCommands } from './server.ts';
-import { streamCommands } from './streams.ts';
-import { numberCommands } from './string-numbers.ts';
-import { stringCommands } from './strings.ts';
+import { streamCommands } from './stream/streams.ts';
+import { numberCommands } from './string/string-numbers.ts';
+import { stringCommands } from './string/strings.ts';
 import { transactionCommands } from './transactions.ts';
 
-export const allCommands: readonly Command[] = [
+export const allCommands: readonly Command<ClientSession>[] = [
   ...streamCommands,
   ...stringCommands,
   ...numberCommands,

@@ -1,12 +1,11 @@
 /**
  * INFO: the sections asked for, as text.
  */
-import type { Command } from '../command.ts';
-import { connectionOf } from '../connection-of.ts';
-import { infoText } from '../info-sections.ts';
-import type { Session } from '../session.ts';
+import type { Command } from '../command/command.ts';
+import type { ClientSession } from '../connection/client-session.ts';
+import { infoShowsKeys, infoText } from '../observability/info-sections.ts';
 
-export const infoCommands: readonly Command[] = [
+export const infoCommands: readonly Command<ClientSession>[] = [
   {
     name: 'info',
     arity: -1,
@@ -20,9 +19,11 @@ export const infoCommands: readonly Command[] = [
   },
 ];
 
-function info(session: Session): void {
+function info(session: ClientSession): void {
   const { args } = session;
   const wanted: string[] = [];
   for (let i = 1; i < args.count; i++) wanted.push(args.text(i).toLowerCase());
-  session.reply.verbatim(infoText(connectionOf(session).server, wanted));
+  const start = session.reply.length;
+  session.reply.verbatim(infoText(session.server, wanted));
+  if (!infoShowsKeys(session.server, wanted)) session.showsUpTo(start, 0);
 }

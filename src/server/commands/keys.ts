@@ -1,14 +1,13 @@
 /**
- * Keys whatever they hold: DEL, EXISTS, TYPE, RENAME, COPY, MOVE, KEYS, SCAN, RANDOMKEY, TOUCH.
+ * Commands for keys of any type: DEL, EXISTS, TYPE, RENAME, COPY, MOVE, KEYS, SCAN, RANDOMKEY, TOUCH.
  *
- * What concerns time is in expiry.ts, whole databases in databases.ts, values as bytes and what is
- * known of a value in objects.ts. Source: Redis 7.0 db.c.
+ * Expiry is in expiry.ts, whole databases in databases.ts, DUMP, RESTORE and OBJECT in objects.ts. Source: Redis 7.0 db.c.
  */
-import type { KeyEntry } from '../../engine/key-entry.ts';
+import type { KeyEntry } from '../../engine/keyspace/key-entry.ts';
 import { globMatches } from '../../util/glob.ts';
-import type { Command } from '../command.ts';
-import { everyKey, KNOWN_KEY, keyAt } from '../key-specs.ts';
-import type { Session } from '../session.ts';
+import type { Command } from '../command/command.ts';
+import { everyKey, KNOWN_KEY, keyAt } from '../command/key-specs.ts';
+import type { Session } from '../connection/session.ts';
 import { NO_SUCH_KEY, NOT_AN_INTEGER, readDatabaseIndex, SAME_OBJECT, SYNTAX } from './common.ts';
 
 function remove(session: Session): void {
@@ -113,7 +112,7 @@ function keys(session: Session): void {
   reply.setLength(mark, matches);
 }
 
-/** As C's strtoul reads it: a sign is allowed, nothing at all is 0. null where it is no cursor. */
+/** As C's strtoul reads it: a sign is allowed, an empty argument is 0. null when it is not a cursor. */
 function readCursor(session: Session): number | null {
   const text = session.args.latin1(1);
   if (/^([+-]?\d+)?$/.test(text)) {

@@ -1,16 +1,16 @@
 /**
- * MEMORY: how much a key takes, and the process.
+ * MEMORY: how much memory a key and the process use.
  */
-import type { KeyEntry } from '../../engine/key-entry.ts';
-import type { StreamValue } from '../../engine/stream-value.ts';
-import type { Command } from '../command.ts';
-import { connectionOf } from '../connection-of.ts';
-import { keyAt } from '../key-specs.ts';
-import { memoryOverhead } from '../memory-overhead.ts';
-import type { Session } from '../session.ts';
+import type { KeyEntry } from '../../engine/keyspace/key-entry.ts';
+import { roomOf } from '../../engine/keyspace/string-value.ts';
+import type { StreamValue } from '../../engine/streams/stream-value.ts';
+import type { Command } from '../command/command.ts';
+import { keyAt } from '../command/key-specs.ts';
+import type { ClientSession } from '../connection/client-session.ts';
+import { memoryOverhead } from '../observability/memory-overhead.ts';
 import { NOT_AN_INTEGER, replyHelp, SYNTAX } from './common.ts';
 
-export const memoryCommands: readonly Command[] = [
+export const memoryCommands: readonly Command<ClientSession>[] = [
   {
     name: 'memory',
     arity: -2,
@@ -56,7 +56,7 @@ export const memoryCommands: readonly Command[] = [
         since: '4.0.0',
         summary: 'Asks for memory that is not in use to be given back.',
         run: (session) => {
-          connectionOf(session).server.memory.purge();
+          session.server.memory.purge();
           session.reply.ok();
         },
       },
@@ -84,7 +84,7 @@ export const memoryCommands: readonly Command[] = [
   },
 ];
 
-// What objects cost beside their bytes, measured on V8 12 (64-bit, pointer compression off).
+// Bytes of objects besides their contents, measured on V8 12 (64-bit, pointer compression off).
 const KEY_BYTES = 250;
 const EXPIRY_BYTES = 40;
 const STREAM_BYTES = 1200;
@@ -92,10 +92,10 @@ const GROUP_BYTES = 1000;
 const CONSUMER_BYTES = 200;
 const PENDING_BYTES = 27;
 
-function usage(session: Session): void {
+function usage(session: ClientSession): void {
   const { args, reply } = session;
   for (let i = 3; i < args.count; i += 2) {
-    // Everything is counted whatever the number of samples; it is checked all the same.
+    // Everything is counted, whatever the number of samples; the argument is checked only.
     if (!args.is(i, 'SAMPLES') || i + 1 >= args.count) {
       reply.error(SYNTAX);
       return;
@@ -119,7 +119,7 @@ function usage(session: Session): void {
 export function memoryOf(entry: KeyEntry): number {
   const { key, value } = entry;
   const own = KEY_BYTES + key.length;
-  return own + (value.type === 'string' ? value.bytes.length : streamMemory(value));
+  return own + (value.type === 'string' ? roomOf(value) : streamMemory(value));
 }
 
 function streamMemory(value: StreamValue): number {
@@ -131,9 +131,8 @@ function streamMemory(value: StreamValue): number {
   return bytes;
 }
 
-function stats(session: Session): void {
-  const { reply, engine } = session;
-  const { server } = connectionOf(session);
+function stats(session: ClientSession): void {
+  const { reply, engine, server } = session;
   const { used, rss, heap, heapTotal } = server.memory.report();
   const active = used + heapTotal - heap;
   let keys = 0;
@@ -191,8 +190,8 @@ function stats(session: Session): void {
   }
 }
 
-function doctor(session: Session): void {
-  const { server } = connectionOf(session);
+function doctor(session: ClientSession): void {
+  const { server } = session;
   const { used, rss } = server.memory.report();
   const limit = server.config.number('maxmemory');
   const found: string[] = [];

@@ -1,11 +1,10 @@
 /**
- * MONITOR, SLOWLOG and LATENCY: what is run, and what took long.
+ * MONITOR, SLOWLOG and LATENCY: which commands run, and which were slow.
  */
-import type { Command, CommandFlag } from '../command.ts';
-import { HISTOGRAM_BUCKETS } from '../command-statistics.ts';
-import type { CommandEntry } from '../command-table.ts';
-import { connectionOf } from '../connection-of.ts';
-import type { Session } from '../session.ts';
+import type { Command, CommandFlag } from '../command/command.ts';
+import { HISTOGRAM_BUCKETS } from '../command/command-statistics.ts';
+import type { CommandEntry } from '../command/command-table.ts';
+import type { ClientSession } from '../connection/client-session.ts';
 import { replyHelp, wrongArity } from './common.ts';
 
 const ADMIN: readonly CommandFlag[] = ['admin', 'noscript', 'loading', 'stale'];
@@ -16,14 +15,14 @@ function sub(
   arity: number,
   since: string,
   summary: string,
-  run: (session: Session) => void,
-  // SLOWLOG may stand in a script, LATENCY may not.
+  run: (session: ClientSession) => void,
+  // SLOWLOG has no flag noscript, LATENCY has.
   flags: readonly CommandFlag[] = name.startsWith('slowlog') ? SLOWLOG : ADMIN,
-): Command {
+): Command<ClientSession> {
   return { name, arity, flags, group: 'server', since, summary, run };
 }
 
-export const monitoringCommands: readonly Command[] = [
+export const monitoringCommands: readonly Command<ClientSession>[] = [
   {
     name: 'monitor',
     arity: 1,
@@ -47,10 +46,10 @@ export const monitoringCommands: readonly Command[] = [
         'stale',
       ]),
       sub('slowlog|len', 2, '2.2.12', 'Returns the number of entries in the slow log.', (session) =>
-        session.reply.integer(connectionOf(session).server.slowlog.entries.length),
+        session.reply.integer(session.server.slowlog.entries.length),
       ),
       sub('slowlog|reset', 2, '2.2.12', 'Clears all entries from the slow log.', (session) => {
-        connectionOf(session).server.slowlog.clear();
+        session.server.slowlog.clear();
         session.reply.ok();
       }),
     ],
@@ -92,26 +91,25 @@ export const monitoringCommands: readonly Command[] = [
           const { args, reply } = session;
           const names: string[] = [];
           for (let i = 2; i < args.count; i++) names.push(args.text(i));
-          reply.integer(connectionOf(session).server.latency.reset(names));
+          reply.integer(session.server.latency.reset(names));
         },
       ),
     ],
   },
 ];
 
-function monitor(session: Session): void {
-  const connection = connectionOf(session);
-  const { monitors } = connection.server;
+function monitor(session: ClientSession): void {
+  const { monitors } = session.server;
   if (session.denyBlocking) {
     session.reply.error("ERR MONITOR isn't allowed for DENY BLOCKING client");
-  } else if (!monitors.has(connection)) {
-    // A second one has no reply, as in Redis.
-    monitors.add(connection);
+  } else if (!monitors.has(session)) {
+    // A second MONITOR has no reply, as in Redis.
+    monitors.add(session);
     session.reply.ok();
   }
 }
 
-function slowlogGet(session: Session): void {
+function slowlogGet(session: ClientSession): void {
   const { args, reply } = session;
   let count = 10;
   if (args.count > 3) {
@@ -126,7 +124,7 @@ function slowlogGet(session: Session): void {
     }
     count = given;
   }
-  const { entries } = connectionOf(session).server.slowlog;
+  const { entries } = session.server.slowlog;
   const shown = count === -1 ? entries : entries.slice(0, count);
   reply.array(shown.length);
   for (const entry of shown) {
@@ -141,9 +139,9 @@ function slowlogGet(session: Session): void {
   }
 }
 
-function latest(session: Session): void {
+function latest(session: ClientSession): void {
   const { reply } = session;
-  const { events } = connectionOf(session).server.latency;
+  const { events } = session.server.latency;
   reply.array(events.size);
   for (const [name, { samples, max }] of events) {
     const last = samples.at(-1)!;
@@ -155,9 +153,9 @@ function latest(session: Session): void {
   }
 }
 
-function history(session: Session): void {
+function history(session: ClientSession): void {
   const { args, reply } = session;
-  const samples = connectionOf(session).server.latency.events.get(args.text(2))?.samples ?? [];
+  const samples = session.server.latency.events.get(args.text(2))?.samples ?? [];
   reply.array(samples.length);
   for (const { at, milliseconds } of samples) {
     reply.array(2);
@@ -166,8 +164,8 @@ function history(session: Session): void {
   }
 }
 
-function doctor(session: Session): void {
-  const { latency } = connectionOf(session).server;
+function doctor(session: ClientSession): void {
+  const { latency } = session.server;
   if (latency.threshold === 0) {
     session.reply.verbatim(
       'Latency monitoring is disabled. Turn it on with "CONFIG SET latency-monitor-threshold <milliseconds>".\n',
@@ -192,9 +190,9 @@ function doctor(session: Session): void {
 }
 
 /** Cumulative counts per power of two, as Redis shows them. */
-function histogram(session: Session): void {
+function histogram(session: ClientSession): void {
   const { args, reply } = session;
-  const { table } = connectionOf(session).server;
+  const { table } = session.server;
   const wanted: CommandEntry[] = [];
   if (args.count === 2) wanted.push(...table.entries);
   for (let i = 2; i < args.count; i++) {
@@ -225,7 +223,7 @@ function histogram(session: Session): void {
   }
 }
 
-function slowlogHelp(session: Session): void {
+function slowlogHelp(session: ClientSession): void {
   replyHelp(session, 'SLOWLOG', [
     'GET [<count>]',
     '    Return top <count> entries from the slowlog (default: 10, -1 mean all).',
@@ -239,7 +237,7 @@ function slowlogHelp(session: Session): void {
   ]);
 }
 
-function latencyHelp(session: Session): void {
+function latencyHelp(session: ClientSession): void {
   replyHelp(session, 'LATENCY', [
     'DOCTOR',
     '    Return a human readable latency analysis report.',

@@ -1,19 +1,19 @@
 /**
- * Values as bytes (DUMP, RESTORE) and what is known of them (OBJECT).
+ * DUMP and RESTORE of values, and OBJECT.
  *
  * Source: Redis 7.0 cluster.c (dumpCommand, restoreCommand) and object.c.
  */
-import { dumpValue, loadValue, openDump, UnsupportedValueError } from '../../engine/dump.ts';
-import type { KeyEntry, Value } from '../../engine/key-entry.ts';
+import { dumpValue, loadValue, openDump, UnsupportedValueError } from '../../engine/dump/dump.ts';
+import type { KeyEntry, Value } from '../../engine/keyspace/key-entry.ts';
 import { Arguments } from '../../util/arguments.ts';
-import type { Command } from '../command.ts';
-import { keyAt, READ_KEY } from '../key-specs.ts';
-import type { Session } from '../session.ts';
+import type { Command } from '../command/command.ts';
+import { keyAt, READ_KEY } from '../command/key-specs.ts';
+import type { Session } from '../connection/session.ts';
 import { NOT_AN_INTEGER, replyHelp, SYNTAX } from './common.ts';
 
 /** Longest string that Redis stores beside its header. */
 const EMBEDDED_STRING = 44;
-/** Redis shares the objects of the integers below this, and says so in OBJECT REFCOUNT. */
+/** Redis shares the objects of the integers below this, and OBJECT REFCOUNT shows it. */
 const SHARED_INTEGERS = 10_000;
 const SHARED_REFCOUNT = 0x7fff_ffff;
 
@@ -30,7 +30,7 @@ interface RestoreOptions {
   absolute: boolean;
 }
 
-/** Reads the options of RESTORE; null, with the error replied, where they are wrong. */
+/** Reads the options of RESTORE; null, with the error replied, when they are wrong. */
 function readRestoreOptions(session: Session): RestoreOptions | null {
   const { args, reply } = session;
   const options = { replace: false, absolute: false };
@@ -114,7 +114,7 @@ function readValue(session: Session, payload: Buffer): Value | null {
   }
 }
 
-/** The entry named by argument 2, looked at without being used; null replied where there is none. */
+/** The entry named by argument 2, without marking it as used; null is replied when there is none. */
 function inspected(session: Session): KeyEntry | undefined {
   const entry = session.database.peek(session.args, 2);
   if (entry === undefined) session.reply.null();

@@ -4,23 +4,34 @@
  * A server that is no cluster has one shard, so SPUBLISH and SSUBSCRIBE differ from the others in
  * their names only. Source: Redis 7.0 pubsub.c.
  */
-import type { Channels } from '../../engine/channels.ts';
+import type { Channels } from '../../engine/keyspace/channels.ts';
 import { globMatches } from '../../util/glob.ts';
-import type { Command, CommandFlag } from '../command.ts';
-import { everyKey, keyAt } from '../key-specs.ts';
-import type { Session } from '../session.ts';
-import { type SubscriptionKind, Subscriptions } from '../subscriptions.ts';
+import type { Command, CommandFlag } from '../command/command.ts';
+import { everyKey, keyAt } from '../command/key-specs.ts';
+import { type SubscriptionKind, Subscriptions } from '../command/subscriptions.ts';
+import type { Session } from '../connection/session.ts';
 import { replyHelp, wrongSubcommand } from './common.ts';
 
 function publish(session: Session, channels: Channels): void {
   const { args, reply } = session;
-  // The replies of others are written during the call, so views are enough.
+  // Subscribers' output is written during the call, so views are enough.
   reply.integer(channels.publish(args.view(1), args.view(2)));
+}
+
+/** The session's own; made at its first subscription. */
+function subscriptionsOf(session: Session): Subscriptions {
+  session.subscriptions ??= new Subscriptions(session);
+  return session.subscriptions;
 }
 
 function subscribe(session: Session, kind: SubscriptionKind, word: string): void {
   const { args, reply } = session;
-  const subscriptions = Subscriptions.of(session);
+  // As in Redis: EXEC accepts SUBSCRIBE and PSUBSCRIBE only.
+  if (kind === 'shard' && session.denyBlocking) {
+    reply.error("ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client");
+    return;
+  }
+  const subscriptions = subscriptionsOf(session);
   for (let i = 1; i < args.count; i++) {
     const name = args.copy(i);
     subscriptions.add(kind, name);
@@ -33,7 +44,7 @@ function subscribe(session: Session, kind: SubscriptionKind, word: string): void
 
 function unsubscribe(session: Session, kind: SubscriptionKind, word: string): void {
   const { args, reply } = session;
-  const subscriptions = Subscriptions.of(session);
+  const subscriptions = subscriptionsOf(session);
   let names = subscriptions.list(kind);
   if (args.count > 1) {
     names = [];
@@ -91,7 +102,7 @@ function subscribeRow(name: string, kind: SubscriptionKind, since: string): Comm
     flags: FLAGS,
     group: 'pubsub',
     since,
-    summary: `Listens to ${kind === 'pattern' ? 'all channels that match patterns' : `${kind === 'shard' ? 'shard ' : ''}channels`}.`,
+    summary: `Subscribes to ${kind === 'pattern' ? 'all channels that match patterns' : `${kind === 'shard' ? 'shard ' : ''}channels`}.`,
     complexity: 'O(N) of names',
     ...(kind === 'shard' ? { keys: everyKey('not_key') } : {}),
     run: (session) => subscribe(session, kind, name),
@@ -105,7 +116,7 @@ function unsubscribeRow(name: string, kind: SubscriptionKind, since: string): Co
     flags: FLAGS,
     group: 'pubsub',
     since,
-    summary: `Stops listening to ${kind === 'pattern' ? 'patterns' : `${kind === 'shard' ? 'shard ' : ''}channels`}; to all where none is named.`,
+    summary: `Unsubscribes from ${kind === 'pattern' ? 'patterns' : `${kind === 'shard' ? 'shard ' : ''}channels`}; from all when none is named.`,
     complexity: 'O(N) of names',
     ...(kind === 'shard' ? { keys: everyKey('not_key') } : {}),
     run: (session) => unsubscribe(session, kind, name),
@@ -134,15 +145,15 @@ function lookRow(
 function help(session: Session): void {
   replyHelp(session, 'PUBSUB', [
     'CHANNELS [<pattern>]',
-    '    List the channels that somebody listens to.',
+    '    List the channels that have subscribers.',
     'NUMPAT',
-    '    Count the patterns that somebody listens to.',
+    '    Count the patterns that have subscribers.',
     'NUMSUB [<channel> ...]',
-    '    Count who listens to each channel, patterns left out.',
+    '    Count the subscribers of each channel, without those of patterns.',
     'SHARDCHANNELS [<pattern>]',
-    '    List the shard channels that somebody listens to.',
+    '    List the shard channels that have subscribers.',
     'SHARDNUMSUB [<shardchannel> ...]',
-    '    Count who listens to each shard channel.',
+    '    Count the subscribers of each shard channel.',
   ]);
 }
 
@@ -154,7 +165,7 @@ export const pubsubCommands: readonly Command[] = [
     flags: PUBLISH,
     group: 'pubsub',
     since: '2.0.0',
-    summary: 'Sends a message to everybody who listens to a channel now.',
+    summary: 'Sends a message to the present subscribers of a channel.',
     complexity: 'O(N+M) of listeners and patterns',
     run: (session) => publish(session, session.engine.channels),
   },
@@ -164,9 +175,9 @@ export const pubsubCommands: readonly Command[] = [
     flags: [],
     group: 'pubsub',
     since: '2.8.0',
-    summary: 'Tells who listens to what.',
+    summary: 'A container for commands about subscriptions.',
     subcommands: [
-      lookRow('channels', -2, '2.8.0', 'Lists channels that somebody listens to.', (session) =>
+      lookRow('channels', -2, '2.8.0', 'Lists channels that have subscribers.', (session) =>
         listChannels(session, session.engine.channels),
       ),
       {
@@ -179,16 +190,16 @@ export const pubsubCommands: readonly Command[] = [
         complexity: 'O(1)',
         run: help,
       },
-      lookRow('numpat', 2, '2.8.0', 'Counts patterns that somebody listens to.', (session) =>
+      lookRow('numpat', 2, '2.8.0', 'Counts patterns that have subscribers.', (session) =>
         session.reply.integer(session.engine.channels.patternCount),
       ),
-      lookRow('numsub', -2, '2.8.0', 'Counts who listens to channels.', (session) =>
+      lookRow('numsub', -2, '2.8.0', 'Counts the subscribers of channels.', (session) =>
         countSubscribers(session, session.engine.channels),
       ),
-      lookRow('shardchannels', -2, '7.0.0', 'Lists shard channels that somebody listens to.', (s) =>
+      lookRow('shardchannels', -2, '7.0.0', 'Lists shard channels that have subscribers.', (s) =>
         listChannels(s, s.engine.shardChannels),
       ),
-      lookRow('shardnumsub', -2, '7.0.0', 'Counts who listens to shard channels.', (session) =>
+      lookRow('shardnumsub', -2, '7.0.0', 'Counts the subscribers of shard channels.', (session) =>
         countSubscribers(session, session.engine.shardChannels),
       ),
     ],
@@ -201,7 +212,7 @@ export const pubsubCommands: readonly Command[] = [
     keys: keyAt(1, 'not_key'),
     group: 'pubsub',
     since: '7.0.0',
-    summary: 'Sends a message to everybody who listens to a shard channel now.',
+    summary: 'Sends a message to the present subscribers of a shard channel.',
     complexity: 'O(N) of listeners',
     run: (session) => publish(session, session.engine.shardChannels),
   },

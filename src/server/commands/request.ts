@@ -1,49 +1,62 @@
 /**
- * Requests and replies: RESPOND, UNRESPOND, REQUEST, REPLY, CANCEL, ASK, RESPONDERS. Not Redis's.
+ * Requests and replies: RESPOND, UNRESPOND, REQUEST, REPLY, CANCEL, ASK, RESPONDERS, and OPEN, SEND and
+ * GRANT for streams both ways. Not Redis's.
  *
- * All but ASK is multiplexed: REQUEST answers with the request's number at once, what is answered to
- * it comes as a push (exchange.ts lists them). Parts are opaque bytes, at least one.
- * A request goes to one responder in all: groups of a topic take turns, and a group's least busy
- * responder has it.
- * Cost: the replies of REQUEST and REPLY tell of nothing but that they were taken, so they wait a
- * moment for a push to leave with: a round trip is four writes, not six.
+ * All but ASK is multiplexed: REQUEST replies with the request's number at once, and its answers come as
+ * pushes (request-session.ts lists them). A request or an answer has one part or more, each any bytes.
+ * One responder receives a request: the groups of a topic take turns, and within a group the responder
+ * with the fewest requests in flight receives it.
+ * Cost: the replies of REQUEST and REPLY show nothing stored, so they may wait a millisecond for a push to
+ * be sent with: a round trip is four writes instead of six.
  */
-import { NO_PARTS, type Parts, partsRules } from '../../engine/parts.ts';
-import type { ReplyKind, TopicFacts } from '../../engine/responders.ts';
+import { NO_PAYLOAD, type Payload, payloadRules } from '../../engine/requests/payload.ts';
+import type { ReplyKind, TopicFacts } from '../../engine/requests/registrations.ts';
+import { MOST_CREDIT_BYTES, type Refusal } from '../../engine/requests/request-router.ts';
 import type { Arguments } from '../../util/arguments.ts';
-import type { Command, CommandFlag } from '../command.ts';
-import { connectionOf } from '../connection-of.ts';
-import { type Answer, Exchange } from '../exchange.ts';
-import type { Session } from '../session.ts';
+import type { Command, CommandFlag } from '../command/command.ts';
+import { type Answer, RequestSession } from '../command/request-session.ts';
+import type { Session } from '../connection/session.ts';
 import { NOT_AN_INTEGER, SYNTAX, wrongArity } from './common.ts';
 
 const DEFAULT_CREDIT = 100;
 const MOST_CREDIT = 1_000_000;
-/** Looked at once a second. */
+/** The largest window of a stream, in bytes. */
+const MOST_WINDOW = 2 ** 30;
+/** Checked once a second. */
 const LEAST_ALIVE_MS = 1000;
 const LONGEST_TIMEOUT_MS = 24 * 60 * 60 * 1000;
 const LONGEST_TEXT = 4096;
 
-/** The parts of the command being run; handed on, never kept. */
-const parts: { args: Arguments; from: number } = { ...NO_PARTS };
+/** The session's own; made when it first sends a request or responds to a topic. */
+function requestsOf(session: Session): RequestSession {
+  session.requests ??= new RequestSession(session);
+  return session.requests;
+}
 
-function partsFrom(session: Session, from: number): Parts {
+/** The parts of the command being run; handed on, never kept. */
+const parts: { args: Arguments; from: number } = { ...NO_PAYLOAD };
+
+function partsFrom(session: Session, from: number): Payload {
   parts.args = session.args;
   parts.from = from;
   return parts;
 }
 
-/** RESPOND topic [GROUP name] [CREDIT n] [ALIVE ms] */
+/** RESPOND topic [GROUP name] [CREDIT n] [ALIVE ms] [WINDOW bytes] */
 function respond(session: Session): void {
   const { args, reply } = session;
   let group = '';
   let credit: number | null = DEFAULT_CREDIT;
   let alive: number | null = Number.POSITIVE_INFINITY;
+  let window: number | null = 0;
   for (let i = 2; i < args.count; i += 2) {
     if (i + 1 < args.count && args.is(i, 'GROUP')) group = args.latin1(i + 1);
     else if (i + 1 < args.count && args.is(i, 'CREDIT')) credit = args.integer(i + 1);
     else if (i + 1 < args.count && args.is(i, 'ALIVE')) alive = args.integer(i + 1);
-    else {
+    else if (i + 1 < args.count && args.is(i, 'WINDOW')) {
+      window = windowOf(session, i + 1);
+      if (window === null) return;
+    } else {
       reply.error(SYNTAX);
       return;
     }
@@ -53,9 +66,9 @@ function respond(session: Session): void {
   } else if (alive === null || alive < LEAST_ALIVE_MS) {
     reply.error(`ERR ALIVE must be at least ${LEAST_ALIVE_MS} milliseconds`);
   } else {
-    const exchange = Exchange.of(session);
-    if (exchange.respond(args.copy(1), group, credit)) {
-      exchange.longestSilence = Math.min(exchange.longestSilence, alive);
+    const requests = requestsOf(session);
+    if (requests.respond(args.copy(1), group, credit, window)) {
+      requests.aliveMs = Math.min(requests.aliveMs, alive);
       reply.ok();
     } else {
       reply.error('ERR this connection responds on that topic already');
@@ -65,7 +78,85 @@ function respond(session: Session): void {
 
 function unrespond(session: Session): void {
   const { args, reply } = session;
-  reply.integer(Exchange.of(session).unrespond(args.latin1(1)) ? 1 : 0);
+  reply.integer(requestsOf(session).unrespond(args.latin1(1)) ? 1 : 0);
+}
+
+/** A window in bytes; null after the refusal was written. */
+function windowOf({ args, reply }: Session, at: number): number | null {
+  const window = args.integer(at);
+  if (window !== null && window >= 1 && window <= MOST_WINDOW) return window;
+  reply.error(`ERR the window must be between 1 and ${MOST_WINDOW} bytes`);
+  return null;
+}
+
+/** OPEN topic timeout-ms window part [part ...]; a timeout of 0 is none */
+function open(session: Session): void {
+  const { args, engine, reply } = session;
+  const timeoutMs = args.integer(2);
+  if (timeoutMs === null || timeoutMs < 0 || timeoutMs > LONGEST_TIMEOUT_MS) {
+    reply.error(`ERR the timeout must be between 0 (none) and ${LONGEST_TIMEOUT_MS} milliseconds`);
+    return;
+  }
+  const window = windowOf(session, 3);
+  if (window === null) return;
+  const { peer } = requestsOf(session);
+  const lasts = timeoutMs === 0 ? Number.POSITIVE_INFINITY : timeoutMs;
+  const now = engine.clock.monotonic();
+  const taken = peer.open(args.latin1(1), lasts, now, window, partsFrom(session, 4));
+  if (typeof taken !== 'number') {
+    refuse(session, taken);
+    return;
+  }
+  const start = reply.length;
+  reply.integer(taken);
+  session.deferrable(start);
+}
+
+/** SEND id MORE part [part ...], SEND id END, SEND id ERROR code text */
+function send(session: Session): void {
+  const { args, reply } = session;
+  const id = args.integer(1);
+  if (id === null) {
+    reply.error(NOT_AN_INTEGER);
+    return;
+  }
+  const { peer } = requestsOf(session);
+  const isMore = args.is(2, 'MORE');
+  const isError = args.is(2, 'ERROR');
+  if (!isMore && !isError && !args.is(2, 'END')) {
+    reply.error(SYNTAX);
+    return;
+  }
+  if (isMore ? args.count < 4 : args.count !== (isError ? 5 : 3)) {
+    wrongArity(session, 'send');
+    return;
+  }
+  const delivered = isMore
+    ? peer.send(id, partsFrom(session, 3))
+    : isError
+      ? peer.sendFailed(id)
+      : peer.sendEnd(id);
+  const start = reply.length;
+  reply.integer(delivered ? 1 : 0);
+  session.deferrable(start);
+}
+
+/** GRANT id bytes */
+function grant(session: Session): void {
+  const { args, reply } = session;
+  const id = args.integer(1);
+  const bytes = args.integer(2);
+  if (id === null || bytes === null) {
+    reply.error(NOT_AN_INTEGER);
+    return;
+  }
+  if (bytes < 0 || bytes > MOST_CREDIT_BYTES) {
+    reply.error(`ERR the bytes must be between 0 and ${MOST_CREDIT_BYTES}`);
+    return;
+  }
+  const start = reply.length;
+  reply.integer(requestsOf(session).peer.grant(id, bytes) ? 1 : 0);
+  session.deferrable(start);
 }
 
 /** REQUEST topic timeout-ms part [part ...] */
@@ -75,32 +166,32 @@ function request(session: Session): void {
   if (taken === null) return;
   const start = reply.length;
   reply.integer(taken);
-  session.unhurried(start);
+  session.deferrable(start);
 }
 
-/** ASK topic timeout-ms part [part ...]: waits for the answer, for clients that take no pushes. */
+/** ASK topic timeout-ms part [part ...]: replies with the answer, for clients that take no pushes. */
 function ask(session: Session): void {
   const { reply } = session;
-  const exchange = Exchange.of(session);
+  const requests = requestsOf(session);
   const id = take(session);
   if (id === null) return;
   let answer: Answer = null;
   const answered = new Promise<void>((resolve) => {
-    exchange.expect(id, (given) => {
-      answer = given !== null && 'args' in given ? partsRules.keep(given) : given;
+    requests.expect(id, (given) => {
+      answer = given !== null && 'args' in given ? payloadRules.keep(given) : given;
       resolve();
     });
   });
   const give = (): void => {
-    // CLIENT UNBLOCK ends the wait, and with it the request.
-    if (exchange.giveUp(id) || answer === null) reply.nullArray();
+    // The wait may have been ended by CLIENT UNBLOCK: then so is the request.
+    if (requests.cancelExpected(id) || answer === null) reply.nullArray();
     else if ('code' in answer) reply.error(`${answer.code} ${answer.text}`);
     else replyParts(session, answer);
   };
-  connectionOf(session).waitFor(answered, give, { abandoned: () => exchange.giveUp(id) });
+  session.waitFor(answered, give, { abandoned: () => requests.cancelExpected(id) });
 }
 
-function replyParts({ reply }: Session, { args, from }: Parts): void {
+function replyParts({ reply }: Session, { args, from }: Payload): void {
   reply.array(args.count - from);
   for (let i = from; i < args.count; i++) {
     reply.bulkSlice(args.buffer, args.offsets[i], args.lengths[i]);
@@ -115,17 +206,25 @@ function take(session: Session): number | null {
     reply.error(`ERR the timeout must be between 1 and ${LONGEST_TIMEOUT_MS} milliseconds`);
     return null;
   }
-  const { party } = Exchange.of(session);
+  const { peer } = requestsOf(session);
   const now = engine.clock.monotonic();
-  const taken = party.request(args.latin1(1), timeoutMs, now, partsFrom(session, 3));
+  const taken = peer.request(args.latin1(1), timeoutMs, now, partsFrom(session, 3));
   if (typeof taken === 'number') return taken;
-  const topic = args.latin1(1).slice(0, 128);
-  if (taken === 'NORESPONDERS') reply.errorBytes(`NORESPONDERS nobody answers on '${topic}'`);
-  else reply.errorBytes(`LIMIT too many requests wait on '${topic}'`);
+  refuse(session, taken);
   return null;
 }
 
-/** REPLY id LAST|MORE part [part ...], REPLY id END, REPLY id ERROR code text */
+function refuse({ args, reply }: Session, refusal: Refusal): void {
+  const topic = args.latin1(1).slice(0, 128);
+  const why = {
+    NORESPONDERS: `no responder answers on '${topic}'`,
+    LIMIT: `too many requests wait on '${topic}'`,
+    UNSUPPORTED: `no responder on '${topic}' accepts streams: none gave a WINDOW`,
+  };
+  reply.errorBytes(`${refusal} ${why[refusal]}`);
+}
+
+/** REPLY id LAST|MORE part [part ...], REPLY id END [head], REPLY id ERROR code text */
 function answer(session: Session): void {
   const { args, reply } = session;
   const id = args.integer(1);
@@ -133,29 +232,29 @@ function answer(session: Session): void {
     reply.error(NOT_AN_INTEGER);
     return;
   }
-  const { party } = Exchange.of(session);
-  let heard: boolean;
+  const { peer } = requestsOf(session);
+  let delivered: boolean;
   if (args.is(2, 'ERROR')) {
     if (args.count !== 5) {
       wrongArity(session, 'reply');
       return;
     }
-    heard = party.fail(id, args.text(3).slice(0, 64), args.text(4).slice(0, LONGEST_TEXT));
+    delivered = peer.fail(id, args.text(3).slice(0, 64), args.text(4).slice(0, LONGEST_TEXT));
   } else {
     const kind = kindOf(args);
     if (kind === null) {
       reply.error(SYNTAX);
       return;
     }
-    if (kind === 'end' ? args.count !== 3 : args.count < 4) {
+    if (kind === 'end' ? args.count > 4 : args.count < 4) {
       wrongArity(session, 'reply');
       return;
     }
-    heard = party.reply(id, kind, partsFrom(session, 3));
+    delivered = peer.reply(id, kind, partsFrom(session, 3));
   }
   const start = reply.length;
-  reply.integer(heard ? 1 : 0);
-  session.unhurried(start);
+  reply.integer(delivered ? 1 : 0);
+  session.deferrable(start);
 }
 
 function kindOf(args: Arguments): ReplyKind | null {
@@ -168,7 +267,7 @@ function cancel(session: Session): void {
   const { args, reply } = session;
   const id = args.integer(1);
   if (id === null) reply.error(NOT_AN_INTEGER);
-  else reply.integer(Exchange.of(session).party.cancel(id) ? 1 : 0);
+  else reply.integer(requestsOf(session).peer.cancel(id) ? 1 : 0);
 }
 
 /** RESPONDERS [topic] */
@@ -177,7 +276,7 @@ function responders(session: Session): void {
   if (args.count > 2) wrongArity(session, 'responders');
   else if (args.count === 1) replyAll(session);
   else {
-    const facts = engine.responders.facts(args.latin1(1));
+    const facts = engine.requests.facts(args.latin1(1));
     reply.array(facts === undefined ? 0 : 1);
     if (facts !== undefined) replyFacts(session, facts);
   }
@@ -187,7 +286,7 @@ function replyAll(session: Session): void {
   const { engine, reply } = session;
   const mark = reply.deferred();
   let count = 0;
-  for (const facts of engine.responders.topics()) {
+  for (const facts of engine.requests.topics()) {
     replyFacts(session, facts);
     count++;
   }
@@ -202,7 +301,7 @@ function replyFacts({ reply }: Session, { topic, queued, groups }: TopicFacts): 
   reply.integer(queued);
   reply.bulk(GROUPS);
   reply.array(groups.length);
-  for (const { name, responders, credit, inHand } of groups) {
+  for (const { name, responders, credit, inFlight } of groups) {
     reply.map(4);
     reply.bulk(NAME);
     reply.bulkLatin1(name);
@@ -211,7 +310,7 @@ function replyFacts({ reply }: Session, { topic, queued, groups }: TopicFacts): 
     reply.bulk(CREDIT);
     reply.integer(credit);
     reply.bulk(IN_HAND);
-    reply.integer(inHand);
+    reply.integer(inFlight);
   }
 }
 
@@ -223,7 +322,7 @@ const RESPONDERS = Buffer.from('responders');
 const CREDIT = Buffer.from('credit');
 const IN_HAND = Buffer.from('in-hand');
 
-// Not in MULTI: what one of them pushes would stand in the middle of EXEC's reply.
+// Not in MULTI: their pushes would come before EXEC's reply is complete.
 const FLAGS: readonly CommandFlag[] = [
   'pubsub',
   'noscript',
@@ -248,13 +347,21 @@ export const requestCommands: readonly Command[] = [
     ...row(
       'ask',
       -4,
-      'Asks one of those who answer on a topic, and waits for the answer.',
+      'Sends a request to one responder of a topic, and waits for the answer.',
       'O(N) of bytes and of responders',
       ask,
     ),
     flags: ['pubsub', 'noscript', 'no_multi', 'blocking'],
   },
-  row('cancel', 2, 'Gives up a request; its responder is told.', 'O(1)', cancel),
+  row('cancel', 2, 'Cancels a request, and notifies its responder.', 'O(1)', cancel),
+  row('grant', 3, 'Lets the other side of a stream send this many more bytes.', 'O(1)', grant),
+  row(
+    'open',
+    -5,
+    'Opens a stream each way with one responder of a topic.',
+    'O(N) of bytes and of responders',
+    open,
+  ),
   row(
     'reply',
     -3,
@@ -265,7 +372,7 @@ export const requestCommands: readonly Command[] = [
   row(
     'request',
     -4,
-    'Asks one of those who answer on a topic.',
+    'Sends a request to one responder of a topic.',
     'O(N) of bytes and of responders',
     request,
   ),
@@ -273,14 +380,21 @@ export const requestCommands: readonly Command[] = [
   row(
     'responders',
     -1,
-    'Lists who answers on which topic, and how busy they are.',
+    'Lists the responders of topics and their requests in flight.',
     'O(N) of responders',
     responders,
   ),
   row(
+    'send',
+    -3,
+    'Sends a message on an open stream, or ends one direction of it.',
+    'O(N) of bytes',
+    send,
+  ),
+  row(
     'unrespond',
     2,
-    'Ends answering on a topic; requests in hand may still be answered.',
+    'Ends responding on a topic; requests in flight may still be answered.',
     'O(1)',
     unrespond,
   ),

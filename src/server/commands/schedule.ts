@@ -1,15 +1,16 @@
 /**
- * XADD at a later time (DELAY, AT) and XSCHEDULE, which lists and cancels what waits.
+ * XADD at a later time (DELAY, AT), and XSCHEDULE, which lists and cancels scheduled entries.
  *
  * An addition to Redis. A scheduled entry has a name, `s` and a number, that XADD replies in place of
  * an id. The rules are in engine/scheduled-entries.ts, the syntax in docs/extensions.md.
  */
-import type { ScheduledEntry } from '../../engine/schedule.ts';
-import { scheduledFields, unschedule } from '../../engine/scheduled-entries.ts';
-import type { Command } from '../command.ts';
-import { keyAt } from '../key-specs.ts';
-import type { Reply } from '../reply.ts';
-import type { Session } from '../session.ts';
+
+import { scheduledFields, unschedule } from '../../engine/schedule/scheduled-entries.ts';
+import type { ScheduledEntry } from '../../engine/schedule/scheduled-queue.ts';
+import type { Command } from '../command/command.ts';
+import { keyAt } from '../command/key-specs.ts';
+import type { Session } from '../connection/session.ts';
+import type { Reply } from '../output/reply.ts';
 import { NOT_AN_INTEGER, replyHelp, wrongSubcommand } from './common.ts';
 
 const DEFAULT_COUNT = 100;
@@ -19,13 +20,13 @@ export function scheduledName(number: number): string {
   return `s${number}`;
 }
 
-/** null when it is not such a name. */
-export function readScheduledName(text: string): number | null {
+/** The number in a name; null when it is not such a name. */
+function readScheduledName(text: string): number | null {
   return /^s[1-9]\d{0,15}$/.test(text) ? Number(text.slice(1)) : null;
 }
 
 function list(session: Session): void {
-  const { args, database, reply } = session;
+  const { args, database, engine, reply } = session;
   let count = DEFAULT_COUNT;
   if (args.count > 3) {
     if (args.count !== 5 || !args.is(3, 'COUNT')) {
@@ -39,15 +40,16 @@ function list(session: Session): void {
     }
     count = given;
   }
-  const found = database.keyspace.schedule.firstOf(args.view(2), count);
+  const found = database.keyspace.schedule.firstOf(args.view(2), count, engine.time);
   reply.array(found.length);
-  for (const scheduled of found) writeScheduled(reply, scheduled);
+  for (const scheduled of found) writeScheduled(reply, scheduled, engine.time.stepped);
 }
 
-function writeScheduled(reply: Reply, scheduled: ScheduledEntry): void {
+function writeScheduled(reply: Reply, scheduled: ScheduledEntry, stepped: number): void {
   reply.array(3);
   reply.bulkText(scheduledName(scheduled.number));
-  reply.integer(scheduled.due);
+  // A date of the present clock, for both.
+  reply.integer(scheduled.isDelay ? scheduled.at + stepped : scheduled.at);
   const fields = scheduledFields(scheduled);
   reply.array(fields.count);
   for (let i = 0; i < fields.count; i++) {

@@ -2,8 +2,8 @@
  * FUNCTION and SCRIPT, as far as clients' tests and tools call them: there is nothing to flush or
  * list, because the server runs no scripts. EVAL is an unknown command.
  */
-import type { Command } from '../command.ts';
-import type { Session } from '../session.ts';
+import type { Command } from '../command/command.ts';
+import type { Session } from '../connection/session.ts';
 import { isFlushMode, wrongSubcommand } from './common.ts';
 
 function flushFunctions(session: Session): void {

@@ -2,19 +2,18 @@
  * Commands about the server as a whole: TIME ROLE LASTSAVE SAVE BGSAVE BGREWRITEAOF WAIT WAITAOF
  * SHUTDOWN CLUSTER ASKING READONLY READWRITE MODULE.
  */
-import type { Command, CommandFlag } from '../command.ts';
-import { connectionOf } from '../connection-of.ts';
-import type { Session } from '../session.ts';
+import type { Command, CommandFlag } from '../command/command.ts';
+import type { ClientSession } from '../connection/client-session.ts';
 import { deadlineIn, NOT_AN_INTEGER, readTimeout, replyHelp, SYNTAX } from './common.ts';
 
 const ADMIN: readonly CommandFlag[] = ['admin', 'noscript', 'no_async_loading'];
 const NO_CLUSTER_SUMMARY = 'Answers that cluster support is disabled.';
 
-function noCluster(session: Session): void {
+function noCluster(session: ClientSession): void {
   session.reply.error('ERR This instance has cluster support disabled');
 }
 
-export const serverCommands: readonly Command[] = [
+export const serverCommands: readonly Command<ClientSession>[] = [
   {
     name: 'bgrewriteaof',
     arity: 1,
@@ -50,7 +49,7 @@ export const serverCommands: readonly Command[] = [
     since: '3.0.0',
     summary: 'A container for cluster commands; this server stands alone.',
     subcommands: (['info', 'nodes', 'slots', 'shards', 'myid', 'keyslot', 'help'] as const).map(
-      (name): Command => ({
+      (name): Command<ClientSession> => ({
         name: `cluster|${name}`,
         arity: name === 'keyslot' ? 3 : 2,
         flags: ['help', 'slots', 'shards'].includes(name) ? ['loading', 'stale'] : ['stale'],
@@ -61,9 +60,9 @@ export const serverCommands: readonly Command[] = [
       }),
     ),
   },
-  // Clients that may meet a cluster send these when they connect.
+  // Cluster-aware clients send these when they connect.
   ...['asking', 'readonly', 'readwrite'].map(
-    (name): Command => ({
+    (name): Command<ClientSession> => ({
       name,
       arity: 1,
       categories: ['connection'],
@@ -84,7 +83,7 @@ export const serverCommands: readonly Command[] = [
     summary: 'Returns the Unix timestamp of the last completed checkpoint.',
     complexity: 'O(1)',
     run(session) {
-      const { status } = connectionOf(session).server.persistence;
+      const { status } = session.server.persistence;
       session.reply.integer(Math.floor(status.lastCheckpointAt / 1000));
     },
   },
@@ -142,13 +141,12 @@ export const serverCommands: readonly Command[] = [
     summary:
       'Writes a checkpoint and answers when it is complete. Other clients are served meanwhile.',
     run(session) {
-      const connection = connectionOf(session);
       const answer = (error: Error | null): void => {
         if (error === null) session.reply.ok();
         else session.reply.error(`ERR ${error.message}`);
       };
-      const saved = connection.server.persistence.checkpoint();
-      connection.waitFor(saved, answer, { unblockable: false });
+      const saved = session.server.persistence.checkpoint();
+      session.waitFor(saved, answer, { unblockable: false });
     },
   },
   {
@@ -194,8 +192,8 @@ export const serverCommands: readonly Command[] = [
   },
 ];
 
-function startCheckpoint(session: Session, text: string): void {
-  const { persistence, log } = connectionOf(session).server;
+function startCheckpoint(session: ClientSession, text: string): void {
+  const { persistence, log } = session.server;
   if (persistence.status.checkpointing) {
     session.reply.error('ERR Background save already in progress');
     return;
@@ -206,16 +204,15 @@ function startCheckpoint(session: Session, text: string): void {
   session.reply.simple(text);
 }
 
-function time(session: Session): void {
-  const { microseconds } = connectionOf(session).server.timeOfDay;
+function time(session: ClientSession): void {
+  const { microseconds } = session.server.timeOfDay;
   session.reply.array(2);
   session.reply.bulkText(String(Math.floor(microseconds / 1_000_000)));
   session.reply.bulkText(String(microseconds % 1_000_000));
 }
 
-function shutdown(session: Session): void {
+function shutdown(session: ClientSession): void {
   const { args, reply } = session;
-  const connection = connectionOf(session);
   let save = false;
   let noSave = false;
   for (let i = 1; i < args.count; i++) {
@@ -234,11 +231,11 @@ function shutdown(session: Session): void {
     reply.error(SYNTAX);
     return;
   }
-  connection.waitFor(new Promise<void>(() => {}), () => {}, { unblockable: false });
-  connection.server.shutdown({ checkpoint: !noSave });
+  session.waitFor(new Promise<void>(() => {}), () => {}, { unblockable: false });
+  session.server.shutdown({ checkpoint: !noSave });
 }
 
-function wait(session: Session): void {
+function wait(session: ClientSession): void {
   const replicas = session.args.integer(1);
   if (replicas === null) {
     session.reply.error(NOT_AN_INTEGER);
@@ -259,10 +256,9 @@ function wait(session: Session): void {
   });
 }
 
-function waitAof(session: Session): void {
+function waitAof(session: ClientSession): void {
   const { args, reply } = session;
-  const connection = connectionOf(session);
-  const { persistence } = connection.server;
+  const { persistence } = session.server;
   const local = args.integer(1);
   const replicas = args.integer(2);
   if (local === null || replicas === null) {
@@ -294,7 +290,7 @@ function waitAof(session: Session): void {
     return;
   }
   const deadline = deadlineIn(session.engine, timeout);
-  // Replicas never come: with some of them asked for, only the timeout ends the wait.
+  // There are no replicas: a wait for some of them ends only by its timeout.
   const done = replicas === 0 ? persistence.sync() : new Promise<void>(() => {});
-  connection.waitFor(done, answer, { deadline });
+  session.waitFor(done, answer, { deadline });
 }

@@ -1,16 +1,29 @@
 /**
  * MULTI, EXEC, DISCARD, WATCH, UNWATCH.
  *
- * The records of one EXEC stand in one frame of the log: nothing is flushed while it runs, so after a
+ * The records of one EXEC are in one frame of the log, because nothing is flushed while it runs: after a
  * crash all of its effects are there or none. Source: Redis 7.0 multi.c.
+ * `EXEC IFLAST key id [key id ...]` is not Redis's: the queue runs only if each stream's last generated id
+ * is the one given. It needs no WATCH, so it works across a reconnect.
  */
-import type { Command } from '../command.ts';
-import { everyKey } from '../key-specs.ts';
-import type { Session } from '../session.ts';
-import { Transaction } from '../transaction.ts';
+import { isLastId } from '../../engine/streams/last-id.ts';
+import { StreamId } from '../../stream/stream-id.ts';
+import type { Command } from '../command/command.ts';
+import { everyKey } from '../command/key-specs.ts';
+import { Transaction } from '../command/transaction.ts';
+import type { Session } from '../connection/session.ts';
+import { SYNTAX } from './common.ts';
+import { readStrictId } from './stream/stream-ids.ts';
+import { findStream, valueIn } from './stream/stream-lookup.ts';
+
+/** The session's own; made at its first MULTI or WATCH. */
+function transactionOf(session: Session): Transaction {
+  session.transaction ??= new Transaction();
+  return session.transaction;
+}
 
 function multi(session: Session): void {
-  const transaction = Transaction.of(session);
+  const transaction = transactionOf(session);
   if (transaction.active) {
     session.reply.error('ERR MULTI calls can not be nested');
     return;
@@ -20,14 +33,22 @@ function multi(session: Session): void {
 }
 
 function exec(session: Session): void {
-  const { reply } = session;
-  const { transaction } = session;
-  if (!(transaction instanceof Transaction) || !transaction.active) {
+  const { reply, transaction } = session;
+  if (transaction === null || !transaction.active) {
     reply.error('ERR EXEC without MULTI');
     return;
   }
   transaction.expireWatched();
-  const { refused, dirty } = transaction;
+  const { refused } = transaction;
+  let { dirty } = transaction;
+  if (!refused && session.args.count > 1) {
+    const holds = conditionsHold(session);
+    if (holds === null) {
+      transaction.discard();
+      return;
+    }
+    dirty ||= !holds;
+  }
   const queue = transaction.take();
   transaction.unwatch();
   if (refused) {
@@ -44,6 +65,25 @@ function exec(session: Session): void {
   session.args = args;
 }
 
+/** Of `EXEC IFLAST key id ...`; null after an error. All conditions are read before one is evaluated. */
+function conditionsHold(session: Session): boolean | null {
+  const { args, reply } = session;
+  if (!args.is(1, 'IFLAST') || args.count < 4 || args.count % 2 === 1) {
+    reply.error(SYNTAX);
+    return null;
+  }
+  let holds = true;
+  for (let i = 2; i < args.count; i += 2) {
+    const entry = findStream(session, i);
+    if (entry === null || !readStrictId(session, i + 1, id)) return null;
+    holds &&= isLastId(entry && valueIn(entry), id);
+  }
+  return holds;
+}
+
+// Scratch: never held across commands.
+const id = new StreamId();
+
 function discard(session: Session): void {
   const { transaction, reply } = session;
   if (transaction === null || !transaction.active) {
@@ -56,7 +96,7 @@ function discard(session: Session): void {
 
 function watch(session: Session): void {
   const { args, database, reply } = session;
-  const transaction = Transaction.of(session);
+  const transaction = transactionOf(session);
   if (transaction.active) {
     reply.error('ERR WATCH inside MULTI is not allowed');
     return;
@@ -66,7 +106,7 @@ function watch(session: Session): void {
 }
 
 function unwatch(session: Session): void {
-  if (session.transaction instanceof Transaction) session.transaction.unwatch();
+  session.transaction?.unwatch();
   session.reply.ok();
 }
 
@@ -83,8 +123,9 @@ export const transactionCommands: readonly Command[] = [
   },
   {
     name: 'exec',
-    arity: 1,
+    arity: -1,
     flags: ['noscript', 'loading', 'stale', 'skip_slowlog'],
+    keys: { first: 2, last: -1, step: 2, flags: ['RO', 'access'] },
     group: 'transactions',
     since: '1.2.0',
     summary: 'Runs the commands queued since MULTI as one step.',
@@ -118,7 +159,7 @@ export const transactionCommands: readonly Command[] = [
     keys: everyKey('RO'),
     group: 'transactions',
     since: '2.2.0',
-    summary: 'Lets the next EXEC fail when one of the keys changes before.',
+    summary: 'Makes the next EXEC fail if one of the keys changes before it.',
     complexity: 'O(N) of keys',
     run: watch,
   },

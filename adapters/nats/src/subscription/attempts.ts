@@ -1,0 +1,94 @@
+/**
+ * Records of hand-overs, where the server's count of deliveries differs from them.
+ *
+ * JetStream counts deliveries. A message that is given back before a handler had it, or retried in
+ * place, or delivered by an ordered group's consumer that was made again, has another number of
+ * hand-overs. Then a record is stored: one message on a subject for it, in a stream that keeps the last
+ * message of each subject for a week. Invariant: a record names its topic's stream, so records of a
+ * deleted stream do not count.
+ * Cost: none while messages are acknowledged at their first delivery; one message stored for each that
+ * is given back, and one read for each that another process has given back.
+ */
+import { numberOf } from '../errors.ts';
+import type { Link } from '../link.ts';
+import { attemptSubject } from '../names.ts';
+import type { Streams } from '../streams.ts';
+
+const NO_MESSAGE = 10_037;
+
+export interface HandOverRecord {
+  /** Hand-overs to handlers so far. */
+  readonly count: number;
+  /** The server's count of deliveries when the record was written. */
+  readonly deliveries: number;
+  /** The message was given back; otherwise a handler had it. */
+  readonly isBack: boolean;
+}
+
+/** A message in a group. */
+export interface Place {
+  readonly topic: string;
+  readonly group: string;
+  readonly sequence: number;
+  /** Identifies the stream that the sequence belongs to. */
+  readonly origin: string;
+}
+
+export class Attempts {
+  readonly #link: Link;
+  readonly #streams: Streams;
+  /** A record has been stored on this connection, so the stream exists. */
+  #exists = false;
+
+  constructor(link: Link, streams: Streams) {
+    this.#link = link;
+    this.#streams = streams;
+  }
+
+  /** Resolves once the record is stored. */
+  async write(place: Place, record: HandOverRecord): Promise<void> {
+    await this.#streams.attempts();
+    await this.#link.try(() => this.#link.js.publish(attemptSubject(place), text(place, record)));
+    this.#exists = true;
+  }
+
+  /**
+   * As `write`, before a reply on the same connection. A single server handles both in order, so there it
+   * does not wait. If the record cannot be stored, the server's own count decides.
+   */
+  async writeBeforeReply(place: Place, record: HandOverRecord): Promise<void> {
+    if (this.#exists && !this.#link.clustered) {
+      this.#link.nc.publish(attemptSubject(place), text(place, record));
+      return;
+    }
+    await this.write(place, record).catch(() => {});
+  }
+
+  /** null if there is no record. */
+  async read(place: Place): Promise<HandOverRecord | null> {
+    const stream = await this.#streams.attempts();
+    const { streams } = this.#link.jsm;
+    const stored = await streams
+      .getMessage(stream, { last_by_subj: attemptSubject(place) })
+      .catch((error) => {
+        if (numberOf(error) === NO_MESSAGE) return null;
+        throw error;
+      });
+    return stored === null ? null : recordIn(stored.string(), place.origin);
+  }
+}
+
+function text({ origin }: Place, { count, deliveries, isBack }: HandOverRecord): string {
+  return JSON.stringify([origin, count, deliveries, isBack]);
+}
+
+function recordIn(json: string, origin: string): HandOverRecord | null {
+  try {
+    const [of, count, deliveries, isBack] = JSON.parse(json);
+    if (of !== origin || !Number.isSafeInteger(count) || !Number.isSafeInteger(deliveries))
+      return null;
+    return { count, deliveries, isBack: isBack === true };
+  } catch {
+    return null;
+  }
+}

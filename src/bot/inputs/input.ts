@@ -1,0 +1,56 @@
+/**
+ * An input: where messages to the bot come from, and where its answers go.
+ *
+ * Contract only. Invariants: `open` resolves when messages can come, and rejects with
+ * AUTHENTICATION_FAILED where the service refuses the token; an input gives only texts that are addressed
+ * to the bot, without the part that addresses it; `closed` resolves when no more messages can come, and
+ * the caller opens the input again.
+ */
+import type { Log } from '../../rpc/context.ts';
+import type { Scheduler } from '../../util/time/scheduler.ts';
+
+export const INPUT_NAMES = ['slack', 'discord', 'telegram', 'terminal'] as const;
+export type InputName = (typeof INPUT_NAMES)[number];
+
+export interface Sender {
+  readonly input: InputName;
+  /** By which lists may name the user: the service's id, then names, `@ann`. */
+  readonly names: readonly string[];
+  /** The person at the terminal of the process itself, who is an operator. */
+  readonly isLocal: boolean;
+}
+
+export interface IncomingText {
+  readonly text: string;
+  readonly sender: Sender;
+  /** The channel or chat, for the audit. */
+  readonly place: string;
+  /** When it was sent, by the service's clock; null where the service does not say. */
+  readonly sentAt: number | null;
+  /** Sends the pieces of an answer, in order. Rejects where the service does not take one. */
+  reply(text: string): Promise<void>;
+}
+
+export interface OpenInput {
+  /** With the reason, or null where the input has ended by itself, as a terminal does. */
+  readonly closed: Promise<Error | null>;
+  close(): Promise<void>;
+}
+
+export interface Input {
+  readonly name: InputName;
+  /** UTF-16 units that one answer may have. */
+  readonly pieceSize: number;
+  open(receive: (message: IncomingText) => void): Promise<OpenInput>;
+}
+
+/** `slack:U1`, for the audit and the log. */
+export function shownSender({ input, names }: Sender): string {
+  return `${input}:${names[0] ?? ''}`;
+}
+
+/** What an input is opened with. */
+export interface InputMeans {
+  readonly scheduler: Scheduler;
+  readonly log: Log;
+}

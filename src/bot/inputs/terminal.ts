@@ -1,0 +1,71 @@
+/**
+ * The terminal as an input: lines of standard input are commands, answers go to standard output.
+ *
+ * Invariants: the person at the terminal is an operator; answers of services cannot move the cursor; a
+ * line of more than MAX_LINE bytes ends the input; the end of standard input ends it too. Cost: one
+ * line at a time.
+ */
+import { userInfo } from 'node:os';
+import { createInterface } from 'node:readline';
+import { printableLines } from '../../util/printable.ts';
+import type { IncomingText, Input, OpenInput, Sender } from './input.ts';
+
+const MAX_LINE = 1024 * 1024;
+
+export interface TerminalStreams {
+  readonly input: NodeJS.ReadableStream;
+  readonly output: NodeJS.WritableStream;
+}
+
+export class TerminalInput implements Input {
+  readonly name = 'terminal';
+  readonly pieceSize = Number.MAX_SAFE_INTEGER;
+  readonly #streams: TerminalStreams;
+
+  constructor(streams: TerminalStreams = { input: process.stdin, output: process.stdout }) {
+    this.#streams = streams;
+  }
+
+  async open(receive: (message: IncomingText) => void): Promise<OpenInput> {
+    const { input, output } = this.#streams;
+    let length = 0;
+    const measure = (chunk: Buffer | string) => {
+      const end = chunk.lastIndexOf('\n');
+      length = end < 0 ? length + chunk.length : chunk.length - end - 1;
+      if (length <= MAX_LINE) return;
+      void write(`a line has at most ${MAX_LINE} bytes: the terminal is not read any more\n`);
+      lines.close();
+    };
+    // Before readline's own listener, which keeps a line until its end.
+    input.on('data', measure);
+    const lines = createInterface({ input });
+    const sender: Sender = { input: 'terminal', names: [localUser()], isLocal: true };
+    const write = (text: string) =>
+      new Promise<void>((resolve) => output.write(text, () => resolve()));
+    const closed = new Promise<null>((resolve) => {
+      lines.once('close', () => {
+        input.off('data', measure);
+        resolve(null);
+      });
+    });
+    lines.on('line', (text) => {
+      const reply = (answer: string) => write(`${printableLines(answer)}\n`);
+      receive({ text, sender, place: '', sentAt: null, reply });
+    });
+    return {
+      closed,
+      async close() {
+        lines.close();
+      },
+    };
+  }
+}
+
+/** A user without a name in the system has a number. */
+function localUser(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return String(process.getuid?.() ?? '');
+  }
+}

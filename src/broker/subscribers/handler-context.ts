@@ -1,0 +1,61 @@
+/**
+ * Which handlers the running code was called from.
+ *
+ * A handler that awaits its own subscriber's `unsubscribe`, or its broker's `disconnect`, would wait
+ * for itself. The chain of handlers is part of the scope (dispatch/scope.ts).
+ * Invariants: a handler that has returned is in no chain, so what it leaves behind (a timer, a
+ * connection, a subscription) waits for a close as any other code does. A handler inherits nothing else
+ * from the code in whose turn its message arrived: not its deadline, its end, or its trace.
+ * Cost: two objects for each call of a handler.
+ */
+import { currentScope, type HandlerFrame, runInScope } from '../dispatch/scope.ts';
+
+/** What a handler was called for. */
+export interface HandlerWork {
+  /** The handler has been called and has not returned. */
+  readonly inHandler: boolean;
+}
+
+/** Runs handlers on behalf of one owner. */
+export class HandlerContext {
+  readonly #owner: object;
+
+  constructor(owner: object) {
+    this.#owner = owner;
+  }
+
+  /** `trace`: the handler has the trace of the running code, which is its message's. */
+  run<T>(work: HandlerWork, handler: () => T, trace: 'keep' | 'drop' = 'keep'): T {
+    const around = currentScope();
+    const handlerFrame: HandlerFrame = {
+      owner: this.#owner,
+      work,
+      outer: running(around?.handler ?? null),
+    };
+    const scope = {
+      deadline: Number.POSITIVE_INFINITY,
+      signal: noSignal,
+      trace: trace === 'keep' ? (around?.trace ?? null) : null,
+      handler: handlerFrame,
+    };
+    return runInScope(scope, handler);
+  }
+}
+
+/** Whether the running code was called from a handler whose owner `accepts` accepts. */
+export function isInHandler(accepts: (owner: object) => boolean): boolean {
+  let frame = currentScope()?.handler ?? null;
+  for (; frame !== null; frame = frame.outer) {
+    if (frame.work.inHandler && accepts(frame.owner)) return true;
+  }
+  return false;
+}
+
+/** The innermost of these handlers that has not returned. */
+function running(innermost: HandlerFrame | null): HandlerFrame | null {
+  let frame = innermost;
+  while (frame !== null && !frame.work.inHandler) frame = frame.outer;
+  return frame;
+}
+
+const noSignal = () => null;

@@ -1,2 +1,0 @@
-/** The system scheduler: the file is in src/util; this name remains for the imports of this folder. */
-export * from '../util/system-scheduler.ts';

@@ -1,0 +1,50 @@
+/**
+ * `micro new NAME`: a TypeScript project with a service, a worker, and tests that pass as it is.
+ *
+ * Invariant: no file that is there is overwritten. The texts are in project-files.ts.
+ */
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
+import { Command } from 'commander';
+import { withExamples } from '../examples.ts';
+import { usage } from '../exit-code.ts';
+import { Output } from '../printing/output.ts';
+import { projectFiles } from '../project-files.ts';
+
+export function newCommand(): Command {
+  const command = new Command('new')
+    .description('write a new project: a service, a worker, tests')
+    .argument('<directory>', 'its last part is the name of the service: greeter')
+    .option('--namespace <name>', 'before the name of the service', 'go.micro.api')
+    .option('--rivulet <version>', 'what package.json depends on', '^0.1.0')
+    .action(newProject);
+  return withExamples(command, [
+    { line: 'micro new greeter', says: 'then: cd greeter && npm install && npm test' },
+  ]);
+}
+
+async function newProject(
+  path: string,
+  { namespace, rivulet }: { namespace: string; rivulet: string },
+): Promise<void> {
+  const directory = resolve(path);
+  const name = basename(directory);
+  if (!/^[a-z][a-z0-9]*(-[a-z0-9]+)*$/.test(name)) {
+    throw usage(`${JSON.stringify(name)}: a name is small letters, digits and -, like order-desk`);
+  }
+  if (!/^[a-z][\w-]*(\.[a-z][\w-]*)*$/i.test(namespace)) {
+    throw usage(`--namespace ${JSON.stringify(namespace)}: write words with dots between`);
+  }
+  if (existsSync(directory) && readdirSync(directory).length > 0) {
+    throw usage(`${directory} is not empty`);
+  }
+  const files = projectFiles({ name, namespace, rivulet });
+  const output = new Output(false);
+  for (const [file, text] of Object.entries(files)) {
+    const target = join(directory, file);
+    mkdirSync(dirname(target), { recursive: true });
+    writeFileSync(target, text, { flag: 'wx' });
+    await output.line(join(path, file));
+  }
+  output.note(`next: cd ${path} && npm install && npm test && npm run dev`);
+}

@@ -1,0 +1,235 @@
+/**
+ * One message followed through everything that it caused, by the facts of the log and by spans.
+ *
+ * published, then for each group: not yet reached, pending, dead or settled; copies that were redriven or
+ * edited; workflows that it started; the spans of its trace, where services stored them. Invariants: nothing is guessed: what a bounded search did not find is
+ * named in `missing`; a search begins at the message's own time and ends after 20 000 entries or 500 ms.
+ */
+import { decodeMessage } from '../../broker/message/entry.ts';
+import { deadLetterHeaders } from '../../broker/message/message.ts';
+import { RivuletError } from '../../errors.ts';
+import { placeOf } from '../actions/dead-actions.ts';
+import type { DeadRow, EntryDetail, Journey, JourneyGroup } from '../api-types.ts';
+import { walkEntries } from '../messages/browse.ts';
+import { compareIds } from '../messages/dead-letters.ts';
+import type { DecodeSetup } from '../messages/decode.ts';
+import { deadOrigin, EDITED_FROM, entryRow, REDRIVEN_FROM } from '../messages/entry-view.ts';
+import { oneEntry } from '../routes/entries.ts';
+import { needed } from '../routes/parameters.ts';
+import type { ConsoleSource, Viewer } from '../sources/source.ts';
+import { timeOfId } from '../sources/stream-source.ts';
+import { nameBytes, nameText } from '../topics/names.ts';
+import { DEAD_SUFFIX } from '../topics/topic-table.ts';
+import type { WorkflowView } from '../workflows/workflow-view.ts';
+import { divideSpans } from './span-rows.ts';
+import type { FoundSpan, SpanTable } from './span-table.ts';
+
+const SEARCH = { entries: 20_000, bytes: 64 * 1024 * 1024, ms: 500 };
+const MOST_GROUPS = 100;
+const MOST_BEFORE = 1000;
+const MOST_RUNS = 200;
+const MOST_TRACES = 10;
+
+export async function journeyOf(
+  source: ConsoleSource,
+  viewer: Viewer,
+  workflows: WorkflowView | null,
+  topic: Buffer,
+  id: string,
+  setup: DecodeSetup,
+  table: SpanTable | null,
+): Promise<Journey> {
+  const missing: string[] = [];
+  const entry = await oneEntry(source, viewer, topic, id, { setup, decoder: 'auto' });
+  const groups = await needed(source, 'groups')(viewer, topic);
+  if (groups === null) throw new RivuletError('NOT_FOUND', 'the broker has no such topic');
+  const dead = await deadLettersOf(source, viewer, topic, id, groups, setup, missing);
+  if (groups.length > MOST_GROUPS) {
+    missing.push(`${groups.length - MOST_GROUPS} more groups are not shown`);
+  }
+  const rows: JourneyGroup[] = [];
+  for (const group of groups.slice(0, MOST_GROUPS)) {
+    const letter = dead.find(({ origin }) => origin.group === group.name) ?? null;
+    const isReached = compareIds(group.lastDeliveredId, id) >= 0;
+    const pending = isReached ? await pendingRow(source, viewer, topic, group.name, id) : null;
+    const before = isReached
+      ? null
+      : await countBetween(source, viewer, topic, group.lastDeliveredId, id);
+    const state = pending ? 'pending' : letter ? 'dead' : isReached ? 'settled' : 'waiting';
+    rows.push({ group: group.name, state, before, pending, dead: letter, spans: [] });
+  }
+  if (entry === null) missing.push('the message itself is deleted or was trimmed');
+  const found = await spansOf(table, viewer, topic, id, entry?.traceId ?? null, missing);
+  const names = rows.map(({ group }) => nameBytes(group).toString());
+  const { ofGroups, others } = divideSpans(found, topic.toString(), id, names);
+  return {
+    topic: nameText(topic),
+    id,
+    at: timeOfId(id),
+    entry,
+    traceId: entry?.traceId ?? found[0]?.span.trace ?? null,
+    groups: rows.map((row, index) => ({ ...row, spans: ofGroups[index] ?? [] })),
+    copies: [...originsOf(entry), ...(await copiesOf(source, viewer, topic, id, dead, missing))],
+    workflows: await workflowsOf(viewer, workflows, topic, id, missing),
+    spans: others,
+    missing,
+  };
+}
+
+/** Of its trace; of a message without one, of the traces that its deliveries began. */
+async function spansOf(
+  table: SpanTable | null,
+  viewer: Viewer,
+  topic: Buffer,
+  id: string,
+  trace: string | null,
+  missing: string[],
+): Promise<FoundSpan[]> {
+  if (table === null) {
+    missing.push('spans cannot be read here: attempts and calls are not shown');
+    return [];
+  }
+  if (trace !== null) return table.ofTrace(viewer, trace, missing);
+  const traces = await table.tracesOf(viewer, topic.toString(), id, missing);
+  const found: FoundSpan[] = [];
+  // What is missing was said with the traces.
+  for (const each of traces.slice(0, MOST_TRACES)) {
+    found.push(...(await table.ofTrace(viewer, each, [])));
+  }
+  if (traces.length > MOST_TRACES) missing.push('the message has more traces than are shown');
+  return found;
+}
+
+async function pendingRow(
+  source: ConsoleSource,
+  viewer: Viewer,
+  topic: Buffer,
+  group: string,
+  id: string,
+) {
+  const query = { after: idBefore(id), consumer: null, minIdleMs: 0, limit: 1 };
+  const page = await needed(source, 'pending')(viewer, topic, nameBytes(group), query);
+  const [row] = page?.entries ?? [];
+  return row?.id === id ? row : null;
+}
+
+function idBefore(id: string): string {
+  const [ms, seq] = id.split('-').map(BigInt) as [bigint, bigint];
+  if (seq > 0n) return `${ms}-${seq - 1n}`;
+  return ms === 0n ? '0-0' : `${ms - 1n}-18446744073709551615`;
+}
+
+/** How many messages a group gets before this one; null = 1000 or more. */
+async function countBetween(
+  source: ConsoleSource,
+  viewer: Viewer,
+  topic: Buffer,
+  last: string,
+  id: string,
+): Promise<number | null> {
+  const range = { topic, from: last, isAfter: true, to: `(${id}`, newest: false };
+  let count = 0;
+  const walk = walkEntries(source, viewer, range, { ...SEARCH, entries: MOST_BEFORE });
+  for await (const _ of walk.entries) count++;
+  return walk.stopped() === 'end' ? count : null;
+}
+
+/** Dead letters of this message, in the topics that hold those of its topic. */
+async function deadLettersOf(
+  source: ConsoleSource,
+  viewer: Viewer,
+  topic: Buffer,
+  id: string,
+  groups: readonly { readonly policy: { readonly deadLetter: string | null } | null }[],
+  setup: DecodeSetup,
+  missing: string[],
+): Promise<DeadRow[]> {
+  const names = new Set([nameText(Buffer.concat([topic, Buffer.from(DEAD_SUFFIX)]))]);
+  for (const { policy } of groups) if (policy?.deadLetter) names.add(policy.deadLetter);
+  const own = nameText(topic);
+  const found: DeadRow[] = [];
+  for (const name of names) {
+    const holder = nameBytes(name);
+    if (!viewer.sees(holder)) {
+      missing.push(`${name} is not yours to read`);
+      continue;
+    }
+    const range = { topic: holder, from: startOf(id), isAfter: false, to: null, newest: false };
+    const walk = walkEntries(source, viewer, range, SEARCH);
+    for await (const raw of walk.entries) {
+      const { headers } = decodeMessage(raw.fields);
+      if (headers[deadLetterHeaders.id] !== id) continue;
+      const origin = deadOrigin(headers, raw.fields);
+      if (origin === null || origin.topic !== own) continue;
+      const { bytes, preview } = entryRow(raw, holder, setup);
+      found.push({ topic: name, id: raw.id, origin, bytes, preview });
+    }
+    if (walk.stopped() !== 'end') missing.push(`${name} has more than was looked at`);
+  }
+  return found;
+}
+
+function originsOf(entry: EntryDetail | null): Journey['copies'] {
+  const from = entry?.redrivenFrom ?? entry?.editedFrom ?? null;
+  const [, id, topic] = /^(\d+-\d+)@(.+)$/s.exec(from ?? '') ?? [];
+  const copies: Journey['copies'][number][] = [];
+  if (id !== undefined && topic !== undefined) copies.push({ kind: 'origin', topic, id });
+  if (entry?.dead) copies.push({ kind: 'origin', topic: entry.dead.topic, id: entry.dead.id });
+  return copies;
+}
+
+/** Messages that were made of its dead letters. A letter goes with its copy, so the time is the message's. */
+async function copiesOf(
+  source: ConsoleSource,
+  viewer: Viewer,
+  topic: Buffer,
+  id: string,
+  dead: readonly DeadRow[],
+  missing: string[],
+): Promise<Journey['copies']> {
+  const places = new Set([
+    placeOf(topic, id),
+    ...dead.map((letter) => placeOf(nameBytes(letter.topic), letter.id)),
+  ]);
+  const range = { topic, from: id, isAfter: true, to: null, newest: false };
+  const walk = walkEntries(source, viewer, range, SEARCH);
+  const copies: Journey['copies'][number][] = [];
+  for await (const raw of walk.entries) {
+    const { headers } = decodeMessage(raw.fields);
+    const kind = places.has(headers[REDRIVEN_FROM] ?? '')
+      ? 'redriven'
+      : places.has(headers[EDITED_FROM] ?? '')
+        ? 'edited'
+        : null;
+    if (kind !== null) copies.push({ kind, topic: nameText(topic), id: raw.id });
+  }
+  if (walk.stopped() !== 'end')
+    missing.push('the topic has more messages than were looked at for copies');
+  return copies;
+}
+
+async function workflowsOf(
+  viewer: Viewer,
+  view: WorkflowView | null,
+  topic: Buffer,
+  id: string,
+  missing: string[],
+): Promise<Journey['workflows']> {
+  if (view === null || !viewer.seesAll) {
+    missing.push('workflows are not shown');
+    return [];
+  }
+  try {
+    const since = timeOfId(id) ?? 0;
+    const found = await view.causedBy(topic.toString(), id, since, MOST_RUNS, SEARCH.ms);
+    return found.map((run) => ({ ...run, waitsFor: null }));
+  } catch (error) {
+    missing.push(`workflows are not shown: ${(error as Error).message}`);
+    return [];
+  }
+}
+
+/** A dead letter is never older than its message. */
+function startOf(id: string): string {
+  return id.split('-', 1)[0]!;
+}

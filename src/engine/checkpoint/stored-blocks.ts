@@ -1,0 +1,98 @@
+/**
+ * Where a stream finds its cold blocks: in the last committed checkpoint.
+ *
+ * One StoredBlocks per stream, one BlockReader per engine. The reader remembers the last block read
+ * of each stream, because readers of old entries come back to the block they were in.
+ * Cost: one look-up in the checkpoint and one decoding per block that is not remembered.
+ */
+import { RivuletError } from '../../errors.ts';
+import type { Checkpoint } from '../../storage/checkpoint.ts';
+import { StorageError } from '../../storage/storage-error.ts';
+import { Block } from '../../stream/block/block.ts';
+import { damaged } from '../../stream/block/block-damage.ts';
+import type { ColdBlocks } from '../../stream/block/cold-blocks.ts';
+import { compareToId } from '../../stream/radix-tree.ts';
+import { StreamId } from '../../stream/stream-id.ts';
+import { blockName, blocksEnd } from './checkpoint-keys.ts';
+
+/** Streams whose last read block is remembered; a block is a few kilobytes. */
+const REMEMBERED = 64;
+
+export class BlockReader {
+  readonly checkpoint: Checkpoint;
+  /** Blocks read since the start, for metrics. */
+  reads = 0;
+  private readonly recent = new Map<number, Block>();
+
+  constructor(checkpoint: Checkpoint) {
+    this.checkpoint = checkpoint;
+  }
+
+  decode(value: Buffer): Block {
+    this.reads++;
+    try {
+      return Block.import(value);
+    } catch (error) {
+      throw damaged((error as Error).message, error);
+    }
+  }
+
+  get(name: Buffer): Buffer | undefined {
+    try {
+      return this.checkpoint.get(name);
+    } catch (error) {
+      if (!(error instanceof StorageError)) throw error;
+      throw new RivuletError('STORAGE_DAMAGED', error.message, { cause: error });
+    }
+  }
+
+  remembered(uid: number): Block | undefined {
+    return this.recent.get(uid);
+  }
+
+  remember(uid: number, block: Block): void {
+    this.recent.delete(uid);
+    if (this.recent.size === REMEMBERED) {
+      for (const oldest of this.recent.keys()) {
+        this.recent.delete(oldest);
+        break;
+      }
+    }
+    this.recent.set(uid, block);
+  }
+
+  /** After a commit or an eviction: what is stored may differ from what was read. */
+  forgetAll(): void {
+    this.recent.clear();
+  }
+}
+
+export class StoredBlocks implements ColdBlocks {
+  private readonly reader: BlockReader;
+  private readonly uid: number;
+
+  constructor(reader: BlockReader, uid: number) {
+    this.reader = reader;
+    this.uid = uid;
+  }
+
+  read(id: StreamId): Block | undefined {
+    const { reader, uid } = this;
+    const recent = reader.remembered(uid);
+    if (recent !== undefined && compareToId(recent, id) === 0) return recent;
+    const value = reader.get(blockName(uid, id));
+    if (value === undefined) return undefined;
+    const block = reader.decode(value);
+    reader.remember(uid, block);
+    return block;
+  }
+
+  firstIds(from: StreamId, last: StreamId, visit: (id: StreamId) => void): void {
+    const { reader, uid } = this;
+    const end = after.copy(last).increment() ? blockName(uid, after) : blocksEnd(uid);
+    reader.checkpoint.keys(blockName(uid, from), end, (name) => visit(found.fromKey(name, 9)));
+  }
+}
+
+const after = new StreamId();
+const found = new StreamId();

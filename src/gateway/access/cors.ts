@@ -1,0 +1,37 @@
+/**
+ * Cross-origin requests: go-micro's headers, for the origins that were allowed.
+ *
+ * Invariant: credentials are allowed to origins by name only, never together with `*`, which would let
+ * any page act for its reader; go-micro echoes every origin. Cost: one look-up.
+ */
+import type { IncomingMessage } from 'node:http';
+
+const METHODS = 'POST, PATCH, GET, OPTIONS, PUT, DELETE';
+const HEADERS =
+  'Accept, Content-Type, Content-Length, Accept-Encoding, X-CSRF-Token, Authorization, Idempotency-Key, Last-Event-ID, X-API-Key';
+const EXPOSED = 'Micro-Message-Id, Micro-Topic, Idempotency-Replayed, X-Request-Id, Retry-After';
+
+/** The headers of an answer; none where the origin is not allowed. */
+export function corsHeaders(
+  request: IncomingMessage,
+  allowed: readonly string[],
+): Record<string, string> {
+  const { origin } = request.headers;
+  if (origin === undefined || allowed.length === 0) return {};
+  const isNamed = allowed.includes(origin);
+  if (!isNamed && !allowed.includes('*')) return { vary: 'Origin' };
+  return {
+    'access-control-allow-origin': isNamed ? origin : '*',
+    ...(isNamed ? { 'access-control-allow-credentials': 'true' } : {}),
+    'access-control-allow-methods': METHODS,
+    'access-control-allow-headers': HEADERS,
+    'access-control-expose-headers': EXPOSED,
+    vary: 'Origin',
+  };
+}
+
+export function isPreflight(request: IncomingMessage): boolean {
+  return (
+    request.method === 'OPTIONS' && request.headers['access-control-request-method'] !== undefined
+  );
+}

@@ -1,0 +1,92 @@
+/**
+ * The answer to one HTTP request, gathered and then written at once.
+ *
+ * Invariants: it is sent once; a body of known length has its Content-Length; after `hijack` its handler
+ * writes to `raw` itself. Cost: one array of headers and one write.
+ */
+import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
+
+type HeaderValue = string | number | readonly string[];
+
+export class Answer {
+  readonly raw: ServerResponse;
+  #status = 200;
+  #isSent = false;
+  readonly #headers: [name: string, value: HeaderValue][] = [];
+
+  constructor(raw: ServerResponse) {
+    this.raw = raw;
+  }
+
+  /** Whether it was sent, or is written by its handler. */
+  get sent(): boolean {
+    return this.#isSent;
+  }
+
+  code(status: number): this {
+    this.#status = status;
+    return this;
+  }
+
+  /** In small letters. A later value replaces an earlier one. */
+  header(name: string, value: HeaderValue): this {
+    const lower = name.toLowerCase();
+    const known = this.#headers.find(([each]) => each === lower);
+    if (known === undefined) this.#headers.push([lower, value]);
+    else known[1] = value;
+    return this;
+  }
+
+  headers(values: Readonly<Record<string, HeaderValue>>): this {
+    for (const name in values) this.header(name, values[name] as HeaderValue);
+    return this;
+  }
+
+  type(contentType: string): this {
+    return this.header('content-type', contentType);
+  }
+
+  getHeaders(): OutgoingHttpHeaders {
+    return Object.fromEntries(this.#headers) as OutgoingHttpHeaders;
+  }
+
+  /** The handler writes the answer to `raw` by itself. */
+  hijack(): this {
+    this.#isSent = true;
+    return this;
+  }
+
+  /** Text and bytes as they are, everything else as JSON. */
+  send(payload?: unknown): void {
+    if (this.#isSent) return;
+    this.#isSent = true;
+    const body = this.#bodyOf(payload);
+    // 204 has no length: RFC 9110, 8.6.
+    if (this.#status !== 204) {
+      const length = typeof body === 'string' ? Buffer.byteLength(body) : body.length;
+      this.#headers.push(['content-length', length]);
+    }
+    const flat: (string | readonly string[])[] = [];
+    for (const [name, value] of this.#headers) {
+      if (typeof value !== 'object') flat.push(name, String(value));
+      else for (const each of value) flat.push(name, each);
+    }
+    this.raw.writeHead(this.#status, flat as string[]);
+    this.raw.end(body);
+  }
+
+  #bodyOf(payload: unknown): string | Uint8Array {
+    if (payload === undefined || payload === '') return '';
+    const isKnown = this.#headers.some(([name]) => name === 'content-type');
+    if (typeof payload === 'string') {
+      if (!isKnown) this.type('text/plain; charset=utf-8');
+      return payload;
+    }
+    if (payload instanceof Uint8Array) {
+      if (!isKnown) this.type('application/octet-stream');
+      return payload;
+    }
+    if (!isKnown) this.type('application/json; charset=utf-8');
+    return JSON.stringify(payload);
+  }
+}

@@ -1,0 +1,131 @@
+/**
+ * One HTTP request on its way through the gateway: what is known of it, and its body when it is read.
+ *
+ * Invariants: a body of more than `maxBodyBytes` is refused before more of it is kept; a body that does
+ * not come within `bodyTimeoutMs` is given up; `signal` aborts when the client leaves before its
+ * answer. Cost: one object.
+ */
+import { isUtf8 } from 'node:buffer';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { RivuletError } from '../errors.ts';
+import { systemScheduler } from '../util/time/system-scheduler.ts';
+import { Timeouts } from '../util/time/timeouts.ts';
+import type { Identity } from './access/authentication.ts';
+import type { Rule } from './access/rules.ts';
+import { verifyWebhook } from './access/webhook.ts';
+import type { Answer } from './answer.ts';
+import { HttpError } from './http-error.ts';
+
+export interface Exchange {
+  readonly request: IncomingMessage;
+  readonly reply: Answer;
+  readonly method: string;
+  /** As it was sent, without the query. */
+  readonly path: string;
+  readonly query: URLSearchParams;
+  readonly host: string;
+  readonly clientAddress: string;
+  /** Whether what a proxy in front says of the client is believed. */
+  readonly trustsProxy: boolean;
+  readonly rule: Rule;
+  readonly identity: Identity;
+  /** W3C trace context of this request: the client's, or one made here. */
+  readonly traceparent: string;
+  /** Aborts when the client is gone. It is its connection's: what listens to it stops at its end. */
+  readonly signal: AbortSignal;
+}
+
+/** One timer for the bodies of all requests. */
+const timeouts = new Timeouts(systemScheduler);
+
+/** Rejects with BODY_TOO_LARGE, TIMEOUT or ABORTED. */
+export function readBody(
+  request: IncomingMessage,
+  maxBytes: number,
+  timeoutMs: number,
+): Promise<Buffer> {
+  const declared = Number(request.headers['content-length'] ?? 0);
+  if (declared > maxBytes) return Promise.reject(tooLarge(maxBytes));
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    const late = () => {
+      end();
+      const text = `the body did not come whole within ${timeoutMs} ms`;
+      reject(new RivuletError('TIMEOUT', text, { sent: 'no' }));
+    };
+    const timer = timeouts.start(timeoutMs, { expire: late });
+    const onData = (chunk: Buffer) => {
+      size += chunk.length;
+      if (size > maxBytes) {
+        end();
+        reject(tooLarge(maxBytes));
+      } else chunks.push(chunk);
+    };
+    const onEnd = () => {
+      end();
+      resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks));
+    };
+    const onGone = () => {
+      end();
+      reject(new RivuletError('ABORTED', 'the client left before its request was whole'));
+    };
+    const end = () => {
+      timer.cancel();
+      request.off('data', onData).off('end', onEnd).off('error', onGone).off('close', onGone);
+    };
+    if (
+      request.readableEnded ||
+      (request.complete && request.readableLength === 0 && !hasBody(request))
+    ) {
+      onEnd();
+      return;
+    }
+    request.on('data', onData).once('end', onEnd).once('error', onGone).once('close', onGone);
+  });
+}
+
+/** The body as it came. Rejects with 401 where the rule asks for a webhook's signature and it is wrong. */
+export async function bodyOf({ request, rule }: Exchange): Promise<Buffer> {
+  const body = await readBody(request, rule.maxBodyBytes, rule.bodyTimeoutMs);
+  for (const each of rule.webhooks) verifyWebhook(each, request.headers, body, Date.now());
+  return body;
+}
+
+/** Throws 415 for a body that would not be the same as text: an event or go.api.Request holds text. */
+export function mustBeText({ request }: Pick<Exchange, 'request'>, body: Buffer): void {
+  const encoding = headerOf(request, 'content-encoding');
+  if (encoding !== '' && encoding !== 'identity') {
+    throw new HttpError(415, 'send the body without Content-Encoding');
+  }
+  if (!isUtf8(body)) throw new HttpError(415, 'the body is not UTF-8 text: send it as base64');
+}
+
+export function headerOf(request: IncomingMessage, name: string): string {
+  const value = request.headers[name];
+  return Array.isArray(value) ? value.join(',') : (value ?? '');
+}
+
+/** Resolves when more may be written, or when the client is gone. Leaves no listener behind. */
+export function drained(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    if (response.destroyed || !response.writableNeedDrain) {
+      resolve();
+      return;
+    }
+    const end = () => {
+      response.off('drain', end).off('close', end);
+      resolve();
+    };
+    response.once('drain', end).once('close', end);
+  });
+}
+
+function hasBody({ headers }: IncomingMessage): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
+}
+
+function tooLarge(maxBytes: number): RivuletError {
+  const text = `the body has more than ${maxBytes} bytes`;
+  return new RivuletError('BODY_TOO_LARGE', text, { sent: 'no' });
+}

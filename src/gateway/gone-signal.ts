@@ -1,0 +1,19 @@
+/**
+ * A signal that aborts when a client's connection ends: one for all requests of the connection, because a
+ * request of HTTP/1.1 whose client leaves is a connection that ends.
+ *
+ * Invariant: what waits for it ends its wait with its request. Cost: one controller a connection.
+ */
+import type { Socket } from 'node:net';
+
+const signals = new WeakMap<Socket, AbortSignal>();
+
+export function goneSignal(socket: Socket): AbortSignal {
+  const known = signals.get(socket);
+  if (known !== undefined) return known;
+  const controller = new AbortController();
+  if (socket.destroyed) controller.abort();
+  else socket.once('close', () => controller.abort());
+  signals.set(socket, controller.signal);
+  return controller.signal;
+}

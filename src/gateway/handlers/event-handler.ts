@@ -1,0 +1,232 @@
+/**
+ * The event handler: an HTTP request becomes an Event that is published to a topic.
+ *
+ * go-micro's Event (id, name, timestamp in seconds, header, data), as JSON or as go.api.Event in
+ * protobuf. Invariants: the answer is a success only after the broker has the event; a broker that
+ * cannot be reached is 503 with Retry-After; requests of one Idempotency-Key are one event, and another
+ * body under a used key is 422, at another gateway or after a restart too, where the broker's messages can
+ * be read by their ids; a batch is one publish. Credentials of the request are in no event.
+ */
+import { createHash, randomUUID } from 'node:crypto';
+import type { Broker, Receipt } from '../../broker/broker.ts';
+import type { Message } from '../../broker/message/message.ts';
+import { checkTopic } from '../../broker/topics/topics.ts';
+import { RivuletError } from '../../errors.ts';
+import { verifyWebhook } from '../access/webhook.ts';
+import { type Exchange, headerOf, mustBeText, readBody } from '../exchange.ts';
+import { canonical, Fields, headersOfClient, pairsOf } from '../forwarding.ts';
+import { HttpError } from '../http-error.ts';
+import { type EventNames, eventRoute, segmentsOf } from '../routing/names.ts';
+import { dataOf, encodeEvent, type GatewayEvent } from './event-message.ts';
+import { readOne } from './read-one.ts';
+
+export interface EventOptions {
+  readonly broker: () => Promise<Broker>;
+  readonly names: EventNames;
+  readonly codec: 'json' | 'protobuf';
+  readonly maxBatch: number;
+  readonly maxKeys: number;
+  readonly now: () => number;
+}
+
+const BATCH = /^application\/(x-ndjson|jsonl|x-jsonlines)\b/i;
+/** What the message says itself, and credentials. */
+const NOT_IN_MESSAGES = /^(content|traceparent|(authorization|cookie|x-api-key)$)/;
+const MAX_KEY = 255;
+
+export class EventHandler {
+  readonly #options: EventOptions;
+  /** Idempotency keys of this process, and the digest of the body that each came with. */
+  readonly #bodies = new Map<string, string>();
+
+  constructor(options: EventOptions) {
+    this.#options = options;
+  }
+
+  async handle(exchange: Exchange, namespace: string): Promise<void> {
+    const { names } = this.#options;
+    const segments = segmentsOf(exchange.path);
+    if (segments === null) throw new HttpError(400, 'the path holds what no topic is called');
+    const { topic, name } = eventRoute(namespace, segments, names);
+    checkTopic(topic);
+    const { maxBodyBytes, bodyTimeoutMs } = exchange.rule;
+    const body = await readBody(exchange.request, maxBodyBytes, bodyTimeoutMs);
+    mustBeText(exchange, body);
+    const { webhooks } = exchange.rule;
+    const ids = webhooks.map((webhook) =>
+      verifyWebhook(webhook, exchange.request.headers, body, this.#options.now()),
+    );
+    const given = ids.length === 0 ? idempotencyKey(exchange) : (ids.find((id) => id) ?? null);
+    const isBatch = BATCH.test(headerOf(exchange.request, 'content-type'));
+    const bodies = isBatch ? this.#lines(body) : [this.#dataOf(exchange, body)];
+    // A sender of webhooks signs the id with the body, and may send another body with it: Stripe counts
+    // the deliveries that are left in it.
+    const isKnown =
+      webhooks.length > 0 || (given !== null && this.#checkReuse(`${topic} ${given}`, body));
+    const events = bodies.map((data, index) =>
+      this.#event(exchange, topic, name, data, given === null ? null : `${given}.${index}`),
+    );
+    await this.#publish(exchange, topic, events, given, isKnown);
+  }
+
+  async #publish(
+    exchange: Exchange,
+    topic: string,
+    events: readonly GatewayEvent[],
+    key: string | null,
+    isKnown: boolean,
+  ): Promise<void> {
+    const { codec } = this.#options;
+    const messages = events.map((event): Message => {
+      const headers = this.#headers(exchange, topic);
+      headers['Micro-Id'] = event.id;
+      return encodeEvent(event, codec, headers);
+    });
+    const dedup = key === null ? {} : { dedupId: digest(`${topic}\n${key}`) };
+    try {
+      const broker = await this.#options.broker();
+      const [first] = messages;
+      const receipts =
+        messages.length === 1
+          ? [await broker.publish(topic, first as Message, dedup)]
+          : await this.#publishBatch(broker, topic, messages, key);
+      const isReplay = receipts.every(({ duplicate }) => duplicate);
+      // Another process may have taken the key with another body: that event must not be lost in silence.
+      if (!isKnown) await mustBeTheSame(broker, topic, receipts, messages);
+      const { reply } = exchange;
+      // The event is stored: a name that a header cannot carry must not make it fail.
+      const name = topic.replace(/[^\x21-\x7e]+/g, encodeURIComponent);
+      reply.header('micro-topic', name).header('micro-message-id', receipts.at(-1)?.id ?? '');
+      if (isReplay && key !== null) reply.header('idempotency-replayed', 'true');
+      if (!headerOf(exchange.request, 'accept').includes('application/json')) {
+        reply.code(200).send('');
+        return;
+      }
+      const ids = receipts.map(({ id, duplicate }, i) => ({ id, event: events[i]?.id, duplicate }));
+      reply.code(200).send({ topic, name: events[0]?.name ?? '', messages: ids });
+    } catch (error) {
+      throw unavailable(error);
+    }
+  }
+
+  /** One publish for all; with a key each has its own id, so that a repetition adds nothing. */
+  async #publishBatch(
+    broker: Broker,
+    topic: string,
+    messages: readonly Message[],
+    key: string | null,
+  ) {
+    if (key === null) return broker.publishBatch(topic, messages);
+    const publish = (message: Message, index: number) =>
+      broker.publish(topic, message, { dedupId: digest(`${topic}\n${key}\n${index}`) });
+    return Promise.all(messages.map(publish));
+  }
+
+  #event(
+    exchange: Exchange,
+    topic: string,
+    name: string,
+    data: string,
+    key: string | null,
+  ): GatewayEvent {
+    return {
+      id: `${topic}-${name}-${key ?? randomUUID()}`,
+      name,
+      timestamp: Math.floor(this.#options.now() / 1000),
+      header: pairsOf(exchange, false),
+      data,
+    };
+  }
+
+  /** go-micro's data of a GET: its query, as a map of lists. */
+  #dataOf({ method, query }: Exchange, body: Buffer): string {
+    if (method !== 'GET') return body.toString();
+    const values: Record<string, string[]> = Object.create(null);
+    for (const name of new Set(query.keys())) values[name] = query.getAll(name);
+    return JSON.stringify(values);
+  }
+
+  #lines(body: Buffer): string[] {
+    const lines = body
+      .toString()
+      .split('\n')
+      .map((line) => line.replace(/\r$/, ''))
+      .filter((line) => line !== '');
+    const { maxBatch } = this.#options;
+    if (lines.length === 0) throw new HttpError(400, 'the batch has no line');
+    if (lines.length > maxBatch) {
+      throw new HttpError(
+        413,
+        `the batch has ${lines.length} lines; at most ${maxBatch} go at once`,
+      );
+    }
+    return lines;
+  }
+
+  /** The headers of the message: go-micro's copy of the HTTP headers, without credentials. */
+  #headers(exchange: Exchange, topic: string): Record<string, string> {
+    const headers = new Fields() as Record<string, string>;
+    for (const [name, values] of headersOfClient(exchange)) {
+      if (NOT_IN_MESSAGES.test(name)) continue;
+      headers[canonical(name)] = values.length === 1 ? (values[0] as string) : values.join(',');
+    }
+    headers.traceparent = exchange.traceparent;
+    headers['Micro-Topic'] = topic;
+    return headers;
+  }
+
+  /** Whether this process took the key before, with this body. Throws 422 for another one. */
+  #checkReuse(key: string, body: Buffer): boolean {
+    const known = this.#bodies.get(key);
+    const now = digest(body);
+    if (known !== undefined && known !== now) {
+      throw reused();
+    }
+    this.#bodies.delete(key);
+    this.#bodies.set(key, now);
+    if (this.#bodies.size > this.#options.maxKeys) {
+      this.#bodies.delete(this.#bodies.keys().next().value as string);
+    }
+    return known !== undefined;
+  }
+}
+
+function idempotencyKey({ request, identity }: Exchange): string | null {
+  const key = headerOf(request, 'idempotency-key');
+  if (key === '') return null;
+  if (key.length > MAX_KEY || !/^[\x21-\x7e]+$/.test(key)) {
+    throw new HttpError(400, `Idempotency-Key has 1 to ${MAX_KEY} characters without spaces`);
+  }
+  // Two clients may choose the same key, and no key has a space: none can name another client's.
+  return identity.name === '' ? key : `${JSON.stringify(identity.name)} ${key}`;
+}
+
+/** Throws 422 where what was stored under the keys of duplicates is another event. */
+async function mustBeTheSame(
+  broker: Broker,
+  topic: string,
+  receipts: readonly Receipt[],
+  messages: readonly Message[],
+): Promise<void> {
+  for (const [index, { id, duplicate }] of receipts.entries()) {
+    if (!duplicate) continue;
+    const stored = await readOne(broker, topic, id);
+    if (stored !== null && dataOf(stored) !== dataOf((messages[index] as Message).body)) {
+      throw reused();
+    }
+  }
+}
+
+function reused(): HttpError {
+  return new HttpError(422, 'this Idempotency-Key was used with another body');
+}
+
+/** What the client can do nothing about, and may try again. */
+function unavailable(error: unknown): unknown {
+  if (!(error instanceof RivuletError) || !error.retryable) return error;
+  return new HttpError(503, `the event was not stored: ${error.message}`, { 'retry-after': '2' });
+}
+
+function digest(text: string | Buffer): string {
+  return createHash('sha256').update(text).digest('hex');
+}

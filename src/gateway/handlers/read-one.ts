@@ -1,0 +1,40 @@
+/**
+ * One message of a topic by its id, where the broker's ids say what comes before it.
+ *
+ * Invariant: what cannot be read within WAIT_MS is null, never another message. Cost: one subscription.
+ */
+import type { Broker } from '../../broker/broker.ts';
+
+const WAIT_MS = 2000;
+const LAST_SEQUENCE = '18446744073709551615';
+
+export async function readOne(
+  broker: Broker,
+  topic: string,
+  id: string,
+): Promise<Uint8Array | string | null> {
+  const before = idBefore(id);
+  if (before === null) return null;
+  let take: (body: Uint8Array | string | null) => void = () => {};
+  const found = new Promise<Uint8Array | string | null>((resolve) => {
+    take = resolve;
+  });
+  const timer = setTimeout(() => take(null), WAIT_MS);
+  const subscriber = await broker.subscribe(
+    topic,
+    (delivery) => take(delivery.id === id ? delivery.message.body : null),
+    { from: { id: before }, maxInFlight: 1, deadLetter: false },
+  );
+  const body = await found;
+  clearTimeout(timer);
+  await subscriber.unsubscribe();
+  return body;
+}
+
+/** Ids of streams are `milliseconds-sequence`; null for others. */
+function idBefore(id: string): string | null {
+  const [, ms, sequence] = /^(\d{1,15})-(\d{1,20})$/.exec(id) ?? [];
+  if (ms === undefined || sequence === undefined) return null;
+  if (sequence !== '0') return `${ms}-${BigInt(sequence) - 1n}`;
+  return ms === '0' ? null : `${Number(ms) - 1}-${LAST_SEQUENCE}`;
+}

@@ -1,0 +1,101 @@
+/**
+ * The HTTP server under the gateway: node:http with every limit set, closed and refused by fastify.
+ *
+ * Requests of the methods that the gateway serves go to its dispatcher as they come; fastify answers what
+ * it does not serve, and listens and closes. Invariants: Node's strict parser refuses what two servers could
+ * read differently (two lengths, a length beside chunks, bare line ends); headers must come within
+ * `headersTimeoutMs` and `maxHeaderBytes`; no body is read here, so that a proxied one flows. Cost: one object
+ * a request.
+ */
+import { readFileSync } from 'node:fs';
+import { createServer, type IncomingMessage, type RequestListener, type Server } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import Fastify, {
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyServerOptions,
+} from 'fastify';
+import { invalid } from '../client/option-table.ts';
+import { Answer } from './answer.ts';
+import { HttpError, httpFailure } from './http-error.ts';
+import type { GatewayOptions } from './options.ts';
+
+const METHODS: ReadonlySet<string> = new Set([
+  'GET',
+  'HEAD',
+  'POST',
+  'PUT',
+  'PATCH',
+  'DELETE',
+  'OPTIONS',
+]);
+const MAX_HEADER_BYTES = 16_384;
+/** Longer than the idle time of the usual proxies and load balancers, which are to close first. */
+const KEEP_ALIVE_MS = 72_000;
+
+export function openHttpServer(
+  options: GatewayOptions,
+  serve: (request: IncomingMessage, reply: Answer) => Promise<void>,
+): FastifyInstance {
+  const { headersTimeoutMs = 10_000, maxConnections = 20_000 } = options;
+  // A rule may give its bodies more time.
+  const bodyTimes = (options.rules ?? []).map((rule) => rule.bodyTimeoutMs ?? 0);
+  const bodyTimeoutMs = Math.max(options.bodyTimeoutMs ?? 30_000, ...bodyTimes);
+  const limits = {
+    maxHeaderSize: options.maxHeaderBytes ?? MAX_HEADER_BYTES,
+    headersTimeout: headersTimeoutMs,
+    requestTimeout: headersTimeoutMs + bodyTimeoutMs,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    connectionsCheckingInterval: Math.min(1000, headersTimeoutMs),
+    insecureHTTPParser: false,
+  };
+  const app = Fastify({
+    logger: false,
+    return503OnClosing: false,
+    forceCloseConnections: 'idle',
+    serverFactory(refuse: RequestListener) {
+      const listener: RequestListener = (request, response) => {
+        if (METHODS.has(request.method ?? '')) void serve(request, new Answer(response));
+        else refuse(request, response);
+      };
+      return options.tls === undefined
+        ? createServer(limits, listener)
+        : (createTlsServer({ ...limits, ...tlsOptions(options.tls) }, listener) as Server);
+    },
+    frameworkErrors: (_error: unknown, _request: unknown, reply: FastifyReply) => {
+      const { status, body } = httpFailure(new HttpError(400, 'the path is no path'));
+      void reply.code(status).header('content-type', 'application/json').send(body);
+    },
+  } as FastifyServerOptions) as FastifyInstance;
+  app.server.maxConnections = maxConnections;
+  app.setNotFoundHandler((_request, reply) => {
+    const allow = [...METHODS].join(', ');
+    const { status, headers, body } = httpFailure(
+      new HttpError(405, 'no such method here', { allow }),
+    );
+    return reply
+      .code(status)
+      .headers(headers)
+      .header('content-type', 'application/json')
+      .send(body);
+  });
+  return app;
+}
+
+function tlsOptions({ cert, key, clientCa }: NonNullable<GatewayOptions['tls']>) {
+  return {
+    cert: read(cert, 'tls.cert'),
+    key: read(key, 'tls.key'),
+    ...(clientCa === undefined
+      ? {}
+      : { ca: read(clientCa, 'tls.clientCa'), requestCert: true, rejectUnauthorized: true }),
+  };
+}
+
+function read(path: string, name: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (cause) {
+    throw invalid(`${name} cannot be read: ${(cause as Error).message}`);
+  }
+}

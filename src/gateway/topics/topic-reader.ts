@@ -1,0 +1,91 @@
+/**
+ * The messages of one client of a topic, in order.
+ *
+ * Invariants: what is pushed is read once, in order; a reader for which more than `maxQueued` messages wait
+ * is ended. Cost: one queue entry per message.
+ */
+
+export interface TopicMessage {
+  readonly topic: string;
+  readonly id: string;
+  readonly publishedAt: Date;
+  readonly key: string | null;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Uint8Array;
+}
+
+/** Messages that may wait for a client while the past of the topic is read for it. */
+const PAST_QUEUED = 100;
+
+/** Iterate it; `end` when the client leaves. */
+export class TopicReader implements AsyncIterable<TopicMessage> {
+  /** Called when it was ended because it did not read: its connection is to be cut. */
+  onSlow: () => void = () => {};
+  readonly #queue: TopicMessage[] = [];
+  readonly #onLeave: () => Promise<void>;
+  readonly #maxQueued: number;
+  #wake: (() => void) | null = null;
+  #room: (() => void)[] = [];
+  #isOver = false;
+  #isSlow = false;
+
+  constructor(onLeave: () => Promise<void>, maxQueued: number) {
+    this.#onLeave = onLeave;
+    this.#maxQueued = maxQueued;
+  }
+
+  get isOver(): boolean {
+    return this.#isOver;
+  }
+
+  push(message: TopicMessage): void {
+    if (this.#isOver) return;
+    this.#queue.push(message);
+    this.#wake?.();
+    if (this.#queue.length > this.#maxQueued) this.endSlow();
+  }
+
+  /** Null where there is room for more of the past, else what resolves when there is. */
+  room(): Promise<void> | null {
+    if (this.#isOver || this.#queue.length < Math.min(PAST_QUEUED, this.#maxQueued)) return null;
+    return new Promise((resolve) => {
+      this.#room.push(resolve);
+    });
+  }
+
+  /** Ends a reader that does not read. */
+  endSlow(): void {
+    if (this.#isOver) return;
+    this.#isSlow = true;
+    this.end();
+    this.onSlow();
+  }
+
+  end(): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    for (const resolve of this.#room.splice(0)) resolve();
+    this.#wake?.();
+    void this.#onLeave();
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<TopicMessage> {
+    try {
+      for (;;) {
+        const message = this.#queue.shift();
+        for (const resolve of this.#room.splice(0)) resolve();
+        if (message !== undefined) yield message;
+        else if (this.#isOver) return;
+        else {
+          await new Promise<void>((resolve) => {
+            this.#wake = resolve;
+          });
+          this.#wake = null;
+        }
+        if (this.#isSlow) return;
+      }
+    } finally {
+      this.end();
+    }
+  }
+}

@@ -1,0 +1,282 @@
+/**
+ * Lists of instances: running, parked and ended ones, by time, out of one small stream each.
+ *
+ * Cost: one page of a list at a time; journals are not read. Counts are lengths of streams.
+ */
+import type { JournalStore } from '../../broker/journal.ts';
+import {
+  checkOptions,
+  count,
+  invalid,
+  type OptionTable,
+  shown,
+} from '../../client/option-table.ts';
+import { checkName, listKey, nameInKey, queueKey, WORKERS } from './keys.ts';
+import type { WorkflowStatus } from './phase.ts';
+import { type JournalRecord, millisecondsOf } from './records.ts';
+import type { Listed } from './starting.ts';
+
+export interface ListQuery {
+  /** Default: every workflow of the broker. */
+  readonly name?: string;
+  /** Default: all. `running` includes paused ones. */
+  readonly status?: 'running' | 'parked' | 'completed' | 'failed' | 'cancelled';
+  /** Only what was started (running), parked or ended since then. */
+  readonly since?: Date | number;
+  readonly limit?: number;
+}
+
+export interface ListedRun {
+  readonly name: string;
+  readonly id: string;
+  readonly version: number;
+  readonly status: WorkflowStatus;
+  readonly startedAt: Date;
+  /** When it was parked or ended. */
+  readonly at?: Date;
+  /** Why it is parked, failed or cancelled. */
+  readonly reason?: string;
+  readonly code?: string;
+  /** Of a completed one, where it has at most 256 bytes as JSON. */
+  readonly result?: unknown;
+  /** Bytes of a result that is larger: `handle.result()` reads it. */
+  readonly resultBytes?: number;
+}
+
+export interface WorkflowCounts {
+  readonly name: string;
+  readonly running: number;
+  readonly parked: number;
+  readonly done: number;
+  /** When the longest parked one was parked. */
+  readonly oldestParkedAt?: Date;
+  /** Versions whose tasks no worker takes. */
+  readonly waiting: readonly { readonly version: number; readonly tasks: number }[];
+}
+
+const PAGE = 500;
+const LISTS = ['running', 'parked', 'done'] as const;
+
+export async function* listRuns(
+  store: JournalStore,
+  query: ListQuery = {},
+): AsyncIterable<ListedRun> {
+  checkOptions(listTable, query);
+  const { name, status, since, limit = Number.POSITIVE_INFINITY } = query;
+  const from = since === undefined ? 0 : Math.max(0, Math.floor(Number(since)));
+  let left = limit;
+  for (const each of name === undefined ? await workflowNames(store) : [name]) {
+    for (const list of listsOf(status)) {
+      for await (const run of runsOf(store, each, list, from)) {
+        if (status !== undefined && run.status !== status) continue;
+        if (left-- <= 0) return;
+        yield run;
+      }
+    }
+  }
+}
+
+/** Every workflow of which there is an instance. Reads the names of all keys. */
+async function workflowNames(store: JournalStore): Promise<string[]> {
+  const names = new Set<string>();
+  for (const key of await store.keys('wf:{*}:[rpd]*')) {
+    const name = nameInKey(key);
+    if (name === null) continue;
+    if (LISTS.some((list) => key === listKey(name, list))) names.add(name);
+  }
+  return [...names].sort();
+}
+
+/** Of one workflow, or of each. Reads the names of all keys, once; `quickCountsOf` does not. */
+export async function allCounts(store: JournalStore, name?: string): Promise<WorkflowCounts[]> {
+  const pattern = name === undefined ? 'wf:{*}:[rpdv]*' : `wf:{${escaped(name)}}:v*`;
+  const versions = new Map<string, number[]>(name === undefined ? [] : [[name, []]]);
+  for (const key of await store.keys(pattern)) {
+    const of = nameInKey(key);
+    if (of === null) continue;
+    const isList = LISTS.some((list) => key === listKey(of, list));
+    const version = Number(/:v(\d+)$/.exec(key)?.[1] ?? 0);
+    const isQueue = version > 0 && key === queueKey(of, version);
+    if (!isList && !isQueue) continue;
+    const known = versions.get(of) ?? [];
+    versions.set(of, isQueue ? [...known, version] : known);
+  }
+  const counts = await Promise.all(
+    [...versions].sort().map(([of, known]) => countsWith(store, of, known)),
+  );
+  // A queue alone is a worker that waits for its first instance.
+  return counts.filter(
+    ({ running, parked, done }) => name !== undefined || running + parked + done > 0,
+  );
+}
+
+/** With versions known to the caller and those of instances that run: a few reads. */
+export async function quickCountsOf(
+  store: JournalStore,
+  name: string,
+  known: readonly number[],
+): Promise<WorkflowCounts> {
+  const key = listKey(name, 'running');
+  const [oldest, newest] = await Promise.all([
+    store.read(key, { limit: 100 }),
+    store.read(key, { limit: 100, newestFirst: true }),
+  ]);
+  const versions = new Set(known);
+  for (const { fields } of [...oldest, ...newest]) {
+    const listed = readListed(fields.d);
+    if (listed !== null) versions.add(listed.v);
+  }
+  return countsWith(store, name, [...versions]);
+}
+
+async function countsWith(
+  store: JournalStore,
+  name: string,
+  versions: readonly number[],
+): Promise<WorkflowCounts> {
+  const [running, parked, done, [first], tasks] = await Promise.all([
+    store.length(listKey(name, 'running')),
+    store.length(listKey(name, 'parked')),
+    store.length(listKey(name, 'done')),
+    store.read(listKey(name, 'parked'), { limit: 1 }),
+    Promise.all(versions.map((version) => waitingIn(store, queueKey(name, version)))),
+  ]);
+  const waiting = versions.map((version, i) => ({ version, tasks: tasks[i] as number }));
+  return {
+    name,
+    running,
+    parked,
+    done,
+    ...(first === undefined ? {} : { oldestParkedAt: new Date(millisecondsOf(first.id)) }),
+    waiting: waiting.filter((each) => each.tasks > 0).sort((a, b) => a.version - b.version),
+  };
+}
+
+async function waitingIn(store: JournalStore, key: string): Promise<number> {
+  const state = await store.queue(key, WORKERS);
+  // Without a group no worker has ever known this version.
+  return state === null ? store.length(key) : (state.waiting ?? 0);
+}
+
+/** The newest version whose tasks a worker takes or has taken; null where there is none. */
+export async function newestVersion(store: JournalStore, name: string): Promise<number | null> {
+  let newest: number | null = null;
+  for (const key of await store.keys(`wf:{${escaped(name)}}:v*`)) {
+    const version = Number(/:v(\d+)$/.exec(key)?.[1]);
+    if (!(version > (newest ?? 0))) continue;
+    if ((await store.queue(key, WORKERS)) !== null) newest = version;
+  }
+  return newest;
+}
+
+/** The entry of an instance in a list; `near` is about the time at which it was added, Unix ms. */
+export async function findListed(
+  store: JournalStore,
+  key: string,
+  id: string,
+  near: number,
+): Promise<string | null> {
+  const text = JSON.stringify(id);
+  for (const from of [`${near}-0`, '0-1']) {
+    let after: string | undefined;
+    for (;;) {
+      const page = await store.read(key, {
+        ...(after === undefined ? { from } : { after }),
+        limit: 200,
+      });
+      for (const { id: entry, fields } of page) {
+        if (fields.d?.includes(text) && JSON.parse(fields.d).id === id) return entry;
+      }
+      after = page.at(-1)?.id;
+      if (page.length < 200 || after === undefined) break;
+      // The clock was set back in between, or the entry is not there.
+      if (from !== '0-1' && Number(after.split('-')[0]) > near + 60_000) break;
+    }
+  }
+  return null;
+}
+
+/** About when its entry in the list of running ones was added, unix ms. */
+export function listedAt(records: readonly JournalRecord[]): number {
+  const added = records.findLast(({ kind }) => kind === 'again' || kind === 'move');
+  const [first] = records;
+  if (added !== undefined) return millisecondsOf(added.id);
+  if (first === undefined) return 0;
+  return first.kind === 'start' && first.data.listed !== undefined
+    ? first.data.listed
+    : millisecondsOf(first.id);
+}
+
+/** About when its entry in the list of parked or ended ones was added, unix ms. */
+export function stoppedAt(records: readonly JournalRecord[]): number {
+  const stop = records.findLast(({ kind }) => ['end', 'parked', 'move'].includes(kind));
+  return stop === undefined ? 0 : millisecondsOf(stop.id);
+}
+
+function listsOf(status: ListQuery['status']): ('running' | 'parked' | 'done')[] {
+  if (status === undefined) return ['running', 'parked', 'done'];
+  return [status === 'running' || status === 'parked' ? status : 'done'];
+}
+
+async function* runsOf(
+  store: JournalStore,
+  name: string,
+  list: 'running' | 'parked' | 'done',
+  from: number,
+): AsyncIterable<ListedRun> {
+  let after: string | undefined;
+  for (;;) {
+    const range = after === undefined ? { from: `${from}-0` } : { after };
+    const page = await store.read(listKey(name, list), { ...range, limit: PAGE });
+    for (const { id: entry, fields } of page) {
+      after = entry;
+      const listed = readListed(fields.d);
+      if (listed === null) continue;
+      const at = millisecondsOf(entry);
+      const status = list === 'done' ? (listed.status as WorkflowStatus) : list;
+      yield {
+        name,
+        id: listed.id,
+        version: listed.v,
+        status,
+        startedAt: new Date(listed.from ?? at),
+        ...(list === 'running' ? {} : { at: new Date(at) }),
+        ...(listed.why === undefined ? {} : { reason: listed.why }),
+        ...(listed.code === undefined ? {} : { code: listed.code }),
+        ...(listed.r === undefined ? {} : { result: listed.r }),
+        ...(listed.rb === undefined ? {} : { resultBytes: listed.rb }),
+      };
+    }
+    if (page.length < PAGE) return;
+  }
+}
+
+function readListed(text: string | undefined): Listed | null {
+  try {
+    const value: Listed = JSON.parse(text ?? '');
+    return typeof value?.id === 'string' && typeof value.v === 'number' ? value : null;
+  } catch {
+    return null;
+  }
+}
+
+function escaped(text: string): string {
+  return text.replace(/[\\*?[\]]/g, '\\$&');
+}
+
+const listTable: OptionTable = {
+  name: { kind: 'text', check: (value) => checkName(value) },
+  status: {
+    kind: 'one of',
+    values: ['running', 'parked', 'completed', 'failed', 'cancelled'],
+  },
+  since: {
+    kind: 'other',
+    check: (value, name) => {
+      const ms = value instanceof Date ? value.getTime() : value;
+      if (typeof ms === 'number' && ms >= 0 && ms <= 2 ** 48) return;
+      throw invalid(`${name} is a date or unix milliseconds, not ${shown(value)}`);
+    },
+  },
+  limit: count(1, Number.MAX_SAFE_INTEGER),
+};

@@ -1,0 +1,192 @@
+/**
+ * What a journal says about its instance, without running its code: where it stands, and which records
+ * still count after it was retried.
+ */
+import type { JournalRecord, Marks, Note, Records, Since } from './records.ts';
+import { isWorkers } from './records.ts';
+
+export type WorkflowStatus = 'running' | 'paused' | 'parked' | 'completed' | 'failed' | 'cancelled';
+
+export interface Phase {
+  readonly status: WorkflowStatus;
+  readonly version: number;
+  /** A worker has written something. */
+  readonly started: boolean;
+  /** No worker has it: a task, a timer or a signal brings it to one. */
+  readonly asleep: boolean;
+  /** Something came since a worker last had it. */
+  readonly news: boolean;
+  readonly cancelled: boolean;
+  readonly resumed: boolean;
+  /** Claims since the last record that was progress. */
+  readonly claims: number;
+  readonly lastWorker: string | null;
+  /** The task of the worker that has it; null where it was not taken up since it began or rested. */
+  readonly ownTask: string | null;
+  readonly parked: Records['parked'] | null;
+  readonly end: Records['end'] | null;
+}
+
+/** The task of a claim that an earlier version wrote. */
+export const NOT_NAMED = '';
+
+/** `since`: what is known of the records between the first one given and the second. */
+export function phaseOf(records: readonly JournalRecord[], since: Since | null = null): Phase {
+  const phase = {
+    status: 'running' as WorkflowStatus,
+    version: 0,
+    started: false,
+    asleep: false,
+    news: false,
+    cancelled: false,
+    resumed: false,
+    claims: 0,
+    lastWorker: null as string | null,
+    ownTask: null as string | null,
+    parked: null as Records['parked'] | null,
+    end: null as Records['end'] | null,
+  };
+  for (const [i, record] of records.entries()) {
+    const { kind } = record;
+    if (i === 1 && since !== null) {
+      if (since.v !== undefined) phase.version = since.v;
+      if (since.n !== undefined) phase.news = true;
+      if (since.p === 1 && phase.status === 'running') phase.status = 'paused';
+      if (since.p === 0 && phase.status === 'paused') phase.status = 'running';
+    }
+    if (isWorkers(kind)) {
+      const { ver, p } = record.data as Marks;
+      phase.started = true;
+      phase.asleep = false;
+      phase.news = false;
+      if (ver !== undefined) phase.version = ver;
+      if (p !== undefined && phase.status === 'running') phase.status = 'paused';
+      if (kind === 'claim') {
+        phase.claims++;
+        phase.lastWorker = record.data.w;
+        phase.ownTask = record.data.task ?? NOT_NAMED;
+      } else phase.claims = 0;
+    }
+    switch (kind) {
+      case 'start':
+        phase.version = record.data.v;
+        break;
+      case 'suspend':
+        phase.asleep = true;
+        phase.ownTask = null;
+        phase.version = record.data.v;
+        if (record.data.why === 'paused' && phase.status === 'running') phase.status = 'paused';
+        break;
+      case 'parked':
+        phase.status = 'parked';
+        phase.parked = record.data;
+        phase.asleep = true;
+        break;
+      case 'end':
+        phase.status = record.data.status;
+        phase.end = record.data;
+        break;
+      case 'again':
+        phase.status = 'running';
+        phase.parked = null;
+        phase.end = null;
+        phase.asleep = true;
+        phase.news = true;
+        phase.cancelled = false;
+        if (record.data.ver !== undefined) phase.version = record.data.ver;
+        break;
+      case 'move':
+        phase.version = record.data.to;
+        phase.news = true;
+        break;
+      case 'pause':
+        if (phase.status === 'running') phase.status = 'paused';
+        break;
+      case 'resume':
+        if (phase.status === 'paused') phase.status = 'running';
+        phase.resumed = true;
+        phase.news = true;
+        break;
+      case 'cancel':
+        phase.cancelled = true;
+        phase.news = true;
+        break;
+      case 'signal':
+      case 'child':
+      case 'due':
+        phase.news = true;
+        break;
+      default:
+        break;
+    }
+  }
+  return phase;
+}
+
+/** The records that count: what a retry has made void is left out. */
+export function effective(records: readonly JournalRecord[]): JournalRecord[] {
+  let kept: JournalRecord[] = [];
+  for (const record of records) {
+    if (record.kind === 'again') kept = cutAt(kept, record.data.from);
+    else kept.push(record);
+  }
+  return kept;
+}
+
+/** Without results of operations from `from` on, and without the end that they led to. */
+export function cutAt(
+  records: readonly JournalRecord[],
+  from: number | undefined,
+): JournalRecord[] {
+  const ends = new Set(['end', 'parked', 'cancel', 'pause', 'resume']);
+  if (from === undefined) {
+    // Parked: everything counts but the parking, and the compensation that failed for good.
+    const kept = records.filter(({ kind }) => !ends.has(kind));
+    const at = kept.findLastIndex(({ kind, data }) => {
+      const { n = 0, e } = data as { n?: number; e?: unknown };
+      return kind === 'step' && n < 0 && e !== undefined;
+    });
+    return at < 0 ? kept : kept.filter((_, i) => i !== at);
+  }
+  return records.flatMap((record) => {
+    const { kind } = record;
+    if (ends.has(kind)) return [];
+    const { n, o } = record.data as { n?: number; o?: readonly Note[] };
+    const isVoid = n !== undefined && kind !== 'child' && (n < 0 || n >= from);
+    if (!isVoid && o === undefined) return [record];
+    const notes = (o ?? []).filter(([at]) => at < from);
+    const { o: _, ...data } = record.data as { o?: unknown };
+    // A void record may contain the notes of operations that count.
+    if (isVoid && notes.length === 0) return [];
+    const rest = isVoid ? {} : data;
+    // The code may have asked for operations before and after `from` at once, and will again.
+    const cut = notes.length < (o ?? []).length ? { cut: from } : {};
+    const made = { ...record, data: notes.length === 0 ? rest : { ...rest, o: notes, ...cut } };
+    return [isVoid ? { ...made, kind: 'tick' } : made] as JournalRecord[];
+  });
+}
+
+/**
+ * The default of `retry`: the first operation whose failure the function did not go on after, or the
+ * first one that was undone.
+ */
+export function failedOperation(records: readonly JournalRecord[]): number | undefined {
+  let undone: number | undefined;
+  let failed: number[] = [];
+  let last: number | undefined;
+  for (const { kind, data } of records) {
+    const { n, e, o } = data as { n?: number; e?: unknown; o?: readonly Note[] };
+    // What is asked for after a failure says that the function went on.
+    if (o !== undefined) failed = [];
+    if (n === undefined) continue;
+    const hasFailed =
+      ((kind === 'step' || kind === 'spawn') && e !== undefined) ||
+      (kind === 'child' && (data as Records['child']).outcome.status !== 'completed');
+    if (kind === 'step' && n < 0) undone = Math.min(undone ?? -n, -n);
+    else if (hasFailed) {
+      failed.push(n);
+      last = n;
+    }
+  }
+  return undone ?? (failed.length > 0 ? Math.min(...failed) : last);
+}

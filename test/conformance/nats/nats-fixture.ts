@@ -1,0 +1,81 @@
+/** Real NATS for the suite: one server, or a cluster of three with three replicas of everything. */
+import { DiscardPolicy, type JetStreamManager, jetstreamManager } from '@nats-io/jetstream';
+import { connect, type NatsConnection } from '@nats-io/transport-node';
+import { openBroker } from '../../../src/broker/open-broker.ts';
+import type { BrokerOptions } from '../../../src/broker/options/options.ts';
+import { FaultyProxy, type Fixture } from '../../../src/conformance/index.ts';
+import { type NatsNode, startNats } from '../../helpers/nats-server.ts';
+
+export async function natsFixture(): Promise<Fixture> {
+  const server = await startNats();
+  const node = server.nodes[0] as NatsNode;
+  return {
+    url: node.url,
+    open: (options) => openBroker(node.url, options),
+    async behindProxy() {
+      const proxy = await FaultyProxy.start(node.port);
+      const open = (options?: Partial<BrokerOptions>) =>
+        openBroker(`nats://127.0.0.1:${proxy.port}`, options);
+      return { proxy, open };
+    },
+    kill: () => node.kill(),
+    start: () => node.start(),
+    flush: () => managing(node, removeAll),
+    occupy: (topic) => occupy(node, topic),
+    connections: () => node.connections(),
+    [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
+  };
+}
+
+export async function natsClusterFixture(): Promise<Fixture> {
+  const server = await startNats(3);
+  const alive = new Set(server.nodes);
+  const urls = server.nodes.map(({ url }) => url);
+  const one = () => [...alive][0] as NatsNode;
+  return {
+    url: urls.join(','),
+    open: (options) => openBroker(urls, options),
+    async killNodeOf(topic) {
+      const leader = await managing(one(), async (manager) => {
+        const info = await manager.streams.info(await manager.streams.find(topic));
+        return info.cluster?.leader;
+      });
+      const node = server.nodes.find(({ name }) => name === leader) as NatsNode;
+      alive.delete(node);
+      await node.kill();
+    },
+    flush: () => managing(one(), removeAll),
+    occupy: (topic) => occupy(one(), topic),
+    [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
+  };
+}
+
+async function managing<T>(
+  node: NatsNode,
+  work: (manager: JetStreamManager, connection: NatsConnection) => Promise<T>,
+): Promise<T> {
+  const connection = await connect({ servers: `127.0.0.1:${node.port}` });
+  try {
+    return await work(await jetstreamManager(connection), connection);
+  } finally {
+    await connection.close();
+  }
+}
+
+/** Another program's stream holds the subject, and is full. */
+async function occupy(node: NatsNode, topic: string): Promise<() => Promise<void>> {
+  const name = `occupied-${topic.replaceAll('.', '-')}`;
+  const full = { name, subjects: [topic], max_msgs: 1, discard: DiscardPolicy.New };
+  await managing(node, async (manager, connection) => {
+    await manager.streams.add(full);
+    await connection.request(topic, 'no topic');
+  });
+  return () =>
+    managing(node, async (manager) => {
+      await manager.streams.delete(name);
+    });
+}
+
+async function removeAll(manager: JetStreamManager): Promise<void> {
+  for await (const name of manager.streams.names()) await manager.streams.delete(name);
+}

@@ -1,0 +1,97 @@
+/** The built pages: their sizes, what they name, what they may hold under the content security policy. */
+import assert from 'node:assert/strict';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { gzipSync } from 'node:zlib';
+import { repositoryRoot } from '../house/source-file.ts';
+
+const folder = join(repositoryRoot, 'dist', 'web');
+const html = readFileSync(join(folder, 'index.html'), 'utf8');
+const gzipped = (path: string) => gzipSync(readFileSync(join(folder, path))).length;
+
+/** Files that the browser fetches for index.html: what it names. */
+const named = [...html.matchAll(/(?:href|src)="\/console\/(assets\/[^"]+)"/g)].map(
+  ([, path]) => path!,
+);
+
+/** A file and all that it imports before it runs. */
+function withImports(path: string, seen = new Set<string>()): Set<string> {
+  if (seen.has(path)) return seen;
+  seen.add(path);
+  const text = readFileSync(join(folder, path), 'utf8');
+  for (const [, name] of text.matchAll(/(?:from|import)\s*"\.\/([^"]+)"/g)) {
+    withImports(`assets/${name}`, seen);
+  }
+  return seen;
+}
+
+test('index.html names one script, one style sheet, and nothing that is not there', () => {
+  assert.equal(named.filter((path) => /\/main-/.test(path)).length, 1);
+  assert.equal(named.filter((path) => path.endsWith('.css')).length, 1);
+  for (const path of named) assert.ok(existsSync(join(folder, path)), path);
+});
+
+test('the first view is below 100 KB in gzip, with its chart', () => {
+  const overview = readdirSync(join(folder, 'assets')).find((name) => name.startsWith('overview-'));
+  const chart = readdirSync(join(folder, 'assets')).find((name) => name.startsWith('uPlot'));
+  assert.ok(overview !== undefined && chart !== undefined);
+  const files = new Set(named);
+  for (const path of [...named, `assets/${overview}`, `assets/${chart}`]) {
+    if (path.endsWith('.js')) withImports(path, files);
+    else files.add(path);
+  }
+  const total = [...files].reduce((sum, path) => sum + gzipped(path), gzipped('index.html'));
+  assert.ok(total < 100_000, `the first view has ${total} bytes`);
+  assert.ok(total > 20_000, `all of it is counted: ${total} bytes`);
+});
+
+test('a file is fetched at once with the script that imports it', () => {
+  const main = named.find((path) => /\/main-/.test(path))!;
+  for (const path of withImports(main)) assert.ok(named.includes(path), `${path} has no preload`);
+});
+
+test('the document holds no inline script, style or handler', () => {
+  assert.doesNotMatch(html, /<script(?![^>]*\bsrc=)[^>]*>/);
+  assert.doesNotMatch(html, /<style|\sstyle=|\son\w+=/);
+});
+
+test('no page turns text into markup or code', () => {
+  for (const name of readdirSync(join(repositoryRoot, 'web'), { recursive: true }) as string[]) {
+    if (!/\.tsx?$/.test(name)) continue;
+    const text = readFileSync(join(repositoryRoot, 'web', name), 'utf8');
+    assert.doesNotMatch(
+      text,
+      /dangerouslySetInnerHTML|innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function/,
+      name,
+    );
+  }
+});
+
+test('nothing is fetched from another host, and each library has its licence beside the files', () => {
+  for (const name of readdirSync(join(folder, 'assets'))) {
+    const text = readFileSync(join(folder, 'assets', name), 'utf8');
+    const hosts = [...text.matchAll(/https?:\/\/[\w.-]+/g)].map(([url]) => url);
+    // Names of XML namespaces are no addresses.
+    assert.deepEqual(
+      hosts.filter((url) => url !== 'http://www.w3.org'),
+      [],
+      name,
+    );
+  }
+  const licences = readFileSync(join(folder, 'licences.txt'), 'utf8');
+  for (const name of ['preact', '@preact/signals', '@preact/signals-core', 'uplot']) {
+    assert.match(licences, new RegExp(`^${name}$`, 'm'));
+  }
+});
+
+test('pages import nothing of the server but the types of its API', () => {
+  for (const name of readdirSync(join(repositoryRoot, 'web'), { recursive: true }) as string[]) {
+    if (!/\.tsx?$/.test(name)) continue;
+    const text = readFileSync(join(repositoryRoot, 'web', name), 'utf8');
+    for (const [, what, from] of text.matchAll(/import\s+([^;]*?)from\s+'([^']*\/src\/[^']*)'/g)) {
+      assert.match(from!, /\/src\/console\/api-types\.ts$/, name);
+      assert.match(what!, /^type\b/, `${name} imports only types`);
+    }
+  }
+});

@@ -1,0 +1,239 @@
+/** Topics over server-sent events and WebSocket: live, resumed, slow, many. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
+import { after, before, test } from 'node:test';
+import { WebSocket } from 'ws';
+import { ask, type GatewayFixture, gatewayFixture } from './fixture.ts';
+
+let fixture: GatewayFixture;
+before(async () => {
+  fixture = await gatewayFixture({ topics: ['news.>', 'prices'] });
+});
+after(() => fixture[Symbol.asyncDispose]());
+
+async function publish(topic: string, text: string): Promise<string> {
+  return (await fixture.broker.publish(topic, { headers: {}, body: Buffer.from(text) })).id;
+}
+
+/** An event stream as a client reads it: events with ids, until `close`. */
+function events(path: string, headers = '') {
+  const [, port] = fixture.gateway.address.split(':');
+  const socket = connect(Number(port), '127.0.0.1');
+  socket.write(`GET ${path} HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n${headers}\r\n`);
+  let text = '';
+  let changed: () => void = () => {};
+  socket.on('data', (chunk) => {
+    text += chunk;
+    changed();
+  });
+  socket.on('error', () => {});
+  const read = () =>
+    [...text.matchAll(/id: (\S+)\ndata: (.*)\n/g)].map(([, id, data]) => ({
+      id: id!,
+      data: data!,
+    }));
+  const until = async (isEnough: () => boolean) => {
+    while (!isEnough()) {
+      await new Promise<void>((resolve) => {
+        changed = resolve;
+      });
+    }
+  };
+  return {
+    socket,
+    open: () => until(() => text.includes('retry:')),
+    take: async (count: number) => {
+      await until(() => read().length >= count);
+      return read();
+    },
+    text: () => text,
+  };
+}
+
+test('a client that comes back with Last-Event-ID misses nothing and gets nothing twice', async () => {
+  const first = events('/_/topics/news.today');
+  await first.open();
+  const ids = [await publish('news.today', 'a'), await publish('news.today', 'b')];
+  assert.deepEqual(await first.take(2), [
+    { id: ids[0], data: 'a' },
+    { id: ids[1], data: 'b' },
+  ]);
+  const other = events('/_/topics/news.today');
+  await other.open();
+  first.socket.destroy();
+  await publish('news.today', 'c');
+  // Among the recent ones of the shared subscription.
+  const second = events('/_/topics/news.today', `Last-Event-ID: ${ids[0]}\r\n`);
+  await publish('news.today', 'd');
+  assert.deepEqual(
+    (await second.take(3)).map(({ data }) => data),
+    ['b', 'c', 'd'],
+  );
+  second.socket.destroy();
+  other.socket.destroy();
+  while (fixture.gateway.running > 0) await new Promise((resolve) => setTimeout(resolve, 10));
+  // Not shared any more: read from the broker.
+  const third = events('/_/topics/news.today', `Last-Event-ID: ${ids[1]}\r\n`);
+  assert.deepEqual(
+    (await third.take(2)).map(({ data }) => data),
+    ['c', 'd'],
+  );
+  third.socket.destroy();
+  const all = events('/_/topics/news.today?from=earliest');
+  assert.equal((await all.take(4)).length, 4);
+  all.socket.destroy();
+});
+
+test('data of several lines, and bytes that are no text, are one event each', async () => {
+  const reader = events('/_/topics/prices');
+  await reader.open();
+  await publish('prices', 'one\ntwo\r\nid: 9\rthree');
+  await fixture.broker.publish('prices', { headers: {}, body: Buffer.from([255, 0]) });
+  await reader.take(2);
+  assert.match(reader.text(), /data: one\ndata: two\ndata: id: 9\ndata: three\n\n/);
+  assert.match(reader.text(), /data: {"bodyBase64":"\/wA="}\n\n/);
+  reader.socket.destroy();
+});
+
+test('a WebSocket gets the messages with their ids, keys and headers', async () => {
+  const socket = new WebSocket(`ws://${fixture.gateway.address}/_/topics/news.ws`);
+  await once(socket, 'open');
+  const headers = { a: 'b' };
+  const { id } = await fixture.broker.publish('news.ws', {
+    headers,
+    body: Buffer.from('x'),
+    key: 'k',
+  });
+  const [data] = await once(socket, 'message');
+  const message = JSON.parse(String(data));
+  assert.deepEqual(
+    [message.id, message.key, message.headers, message.body],
+    [id, 'k', headers, 'x'],
+  );
+  socket.close();
+  const again = new WebSocket(`ws://${fixture.gateway.address}/_/topics/news.ws?from=earliest`);
+  assert.equal(JSON.parse(String((await once(again, 'message'))[0])).id, id);
+  again.close();
+});
+
+test('topics that are not shown, and positions that are none, are refused', async () => {
+  assert.equal((await ask(`${fixture.url}/_/topics/secret`)).status, 404);
+  assert.equal((await ask(`${fixture.url}/_/topics/news`)).status, 404);
+  assert.equal((await ask(`${fixture.url}/_/topics/news.a?from=%20`)).status, 400);
+  assert.equal((await ask(`${fixture.url}/_/topics/`)).status, 404);
+  assert.equal((await ask(`${fixture.url}/_/topics/news.a`, { method: 'POST' })).status, 405);
+  const refused = new WebSocket(`ws://${fixture.gateway.address}/_/topics/secret`);
+  assert.match(String((await once(refused, 'error'))[0]), /404/);
+});
+
+test('a client that does not read is ended, and holds up no other', async () => {
+  const slow = events('/_/topics/news.fast');
+  await slow.open();
+  slow.socket.pause();
+  const [, port] = fixture.gateway.address.split(':');
+  const quick = connect(Number(port), '127.0.0.1');
+  let got = 0;
+  quick.on('data', (chunk) => {
+    got += chunk.toString('latin1').split('data: ').length - 1;
+  });
+  quick.write('GET /_/topics/news.fast HTTP/1.1\r\nHost: x\r\n\r\n');
+  await once(quick, 'data');
+  const body = Buffer.alloc(20_000, 'x');
+  let count = 0;
+  while (fixture.gateway.running > 1) {
+    assert.ok(count < 5000, 'the slow client is still there');
+    await fixture.broker.publish('news.fast', { headers: {}, body });
+    count++;
+    while (got < count - 200) await once(quick, 'data');
+  }
+  while (got < count) await once(quick, 'data');
+  quick.destroy();
+  slow.socket.destroy();
+});
+
+test('two thousand idle clients share one subscription, and each gets what comes', async () => {
+  const sockets: Socket[] = [];
+  let got = 0;
+  const [, port] = fixture.gateway.address.split(':');
+  const before = process.memoryUsage().rss;
+  for (let i = 0; i < 2000; i += 100) {
+    await Promise.all(
+      Array.from({ length: 100 }, async () => {
+        const socket = connect(Number(port), '127.0.0.1');
+        sockets.push(socket);
+        let text = '';
+        const isOpen = new Promise<void>((resolve) => {
+          socket.on('data', (chunk) => {
+            text += chunk;
+            if (text.includes('retry:')) resolve();
+            if (text.includes('data: all')) got++;
+          });
+        });
+        socket.write('GET /_/topics/news.many HTTP/1.1\r\nHost: x\r\n\r\n');
+        await isOpen;
+      }),
+    );
+  }
+  await publish('news.many', 'all');
+  while (got < 2000) await new Promise((resolve) => setTimeout(resolve, 10));
+  const perClient = (process.memoryUsage().rss - before) / 2000;
+  // Both ends of each connection are in this process.
+  assert.ok(perClient < 150_000, `${Math.round(perClient)} bytes for each client`);
+  for (const socket of sockets) socket.destroy();
+  while (fixture.gateway.running > 0) await new Promise((resolve) => setTimeout(resolve, 20));
+});
+
+test('clients that resume together share a subscription, miss nothing and get nothing twice', async (t) => {
+  await using own = await gatewayFixture({ topics: ['late.>'], maxPastReaders: 2 });
+  const { broker } = own;
+  const ids: string[] = [];
+  const add = async (body: string) => {
+    const { id } = await broker.publish('late.a', { headers: {}, body: Buffer.from(body) });
+    ids.push(id);
+  };
+  for (let i = 0; i < 300; i++) await add(`m${i}`);
+  const subscribe = t.mock.method(broker, 'subscribe');
+  const [, port] = own.gateway.address.split(':');
+  const resume = (after: number) => {
+    const socket = connect(Number(port), '127.0.0.1');
+    const client = { after, text: '', socket };
+    socket.on('data', (chunk) => {
+      client.text += chunk;
+    });
+    socket.write(
+      `GET /_/topics/late.a HTTP/1.1\r\nHost: x\r\nLast-Event-ID: ${ids[after]}\r\n\r\n`,
+    );
+    return client;
+  };
+  const clients = Array.from({ length: 60 }, (_, i) => resume(i % 2 === 0 ? 9 : 199));
+  const until = async (text: string) => {
+    for (const client of clients) {
+      while (!client.text.includes(`data: ${text}\n`)) await once(client.socket, 'data');
+    }
+  };
+  await until('m299');
+  const subscriptions = subscribe.mock.callCount();
+  assert.ok(subscriptions <= 3, `one for each id, and one for what comes: ${subscriptions}`);
+  for (let i = 300; i < 330; i++) await add(`m${i}`);
+  await until('m329');
+  // By now the feeds of the past have given their clients away: there is room for others.
+  clients.push(resume(0), resume(1));
+  await until('m329');
+  for (const { after, text } of clients) {
+    const got = [...text.matchAll(/data: m(\d+)\n/g)].map(([, number]) => Number(number));
+    const expected = Array.from({ length: 329 - after }, (_, i) => after + 1 + i);
+    assert.deepEqual(got, expected);
+  }
+  for (const { socket } of clients) socket.destroy();
+});
+
+test('an id that is later than every message can be is refused, not waited for', async () => {
+  const { status, text } = await ask(`${fixture.url}/_/topics/news.a`, {
+    headers: { 'last-event-id': '99999999999999-0' },
+  });
+  assert.equal(status, 400);
+  assert.match(text, /later than every message/);
+  const garbage = { headers: { 'last-event-id': 'no-id-at-all' } };
+  assert.equal((await ask(`${fixture.url}/_/topics/news.a`, garbage)).status, 400);
+});

@@ -1,0 +1,137 @@
+/**
+ * The registry suite on a model of Consul's HTTP API, and what only Consul has: tags, checks, tokens.
+ * With `CONSUL_HTTP_ADDR` the suite runs on that agent too.
+ */
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { registryConformance } from '../../src/conformance/registry/suite.ts';
+import { ConsulRegistry, consulRegistryFrom } from '../../src/registry/consul/consul.ts';
+import { decodeTags, encodeTags } from '../../src/registry/consul/consul-tags.ts';
+import { openRegistry } from '../../src/registry/open-registry.ts';
+import type { ServiceRecord } from '../../src/registry/registry.ts';
+import { ConsulModel } from './models/consul-model.ts';
+
+const runner = { describe, test, before, after };
+const quiet = { onWarning: () => {} };
+
+registryConformance({
+  name: 'consul (a model of its API)',
+  runner,
+  factory: async () => {
+    const model = new ConsulModel();
+    await model.start();
+    let foreign = 0;
+    return {
+      open: async () => consulRegistryFrom(`127.0.0.1:${model.port}`, quiet),
+      kill: (registry) => registry.close(),
+      stop: () => model.stop(),
+      start: () => model.start(),
+      empty: async () => model.empty(),
+      writeForeign: async (service, bytes) => {
+        const text = Buffer.from(bytes).toString('latin1');
+        model.addForeign({ id: `foreign-${foreign++}`, name: service, tags: [text, `v-${text}`] });
+      },
+      shortestTtlMs: 500,
+      expirySlackMs: 1500,
+      [Symbol.asyncDispose]: () => model[Symbol.asyncDispose](),
+    };
+  },
+});
+
+const real = process.env.CONSUL_HTTP_ADDR;
+if (real !== undefined) {
+  registryConformance({
+    name: 'consul (CONSUL_HTTP_ADDR)',
+    runner,
+    factory: async () => ({
+      open: async () => consulRegistryFrom(real.replace(/^https?:\/\//, ''), quiet),
+      kill: (registry) => registry.close(),
+      expirySlackMs: 5000,
+      [Symbol.asyncDispose]: async () => {},
+    }),
+  });
+}
+
+describe('consul', () => {
+  const withModel = async (body: (model: ConsulModel) => Promise<void>, token = '') => {
+    await using model = new ConsulModel(token);
+    await model.start();
+    await body(model);
+  };
+
+  test('a node that is renewed unchanged only has its check passed', () =>
+    withModel(async (model) => {
+      await using registry = await openRegistry(`consul://127.0.0.1:${model.port}`);
+      const record = recordOf('renewed', 'n');
+      await registry.register(record, { ttlMs: 60_000 });
+      model.requests.length = 0;
+      await registry.register(record, { ttlMs: 60_000 });
+      assert.deepEqual(model.requests, ['PUT /v1/agent/check/pass/service:renewed-n']);
+    }));
+
+  test("go-micro's tags are read: zlib in hex, and the plain form of older programs", () => {
+    const record = recordOf('tagged', 'n');
+    // The tag that a Go program wrote for the version latest.
+    const facts = decodeTags(['v-789cca492c492d2e01040000ffff08cc028e', 't={"protocol":"grpc"}']);
+    assert.equal(facts?.version, 'latest');
+    assert.deepEqual({ ...facts?.metadata }, { protocol: 'grpc' });
+    const again = decodeTags(encodeTags(record));
+    assert.deepEqual({ ...again?.metadata }, { protocol: 'mucp' });
+    assert.equal(again?.version, record.version);
+  });
+
+  test('tags that are broken, or inflate to more than a record, hide nothing else', () => {
+    const bomb = encodeTags({ ...recordOf('b', 'n'), version: 'x'.repeat(2 * 1024 * 1024) });
+    assert.equal(decodeTags(bomb), null);
+    const [version = ''] = encodeTags({ ...recordOf('b', 'n'), nodes: [] });
+    const facts = decodeTags([version, 'e-00', 'e-zz', 't-78', 7, null, `e-${'0'.repeat(99)}`]);
+    assert.deepEqual([facts?.version, facts?.endpoints.length], ['latest', 0]);
+  });
+
+  test('an agent that wants a token gets it, and a wrong one is PERMISSION_DENIED', () =>
+    withModel(async (model) => {
+      const record = recordOf('secured', 'n');
+      await using right = consulRegistryFrom(`s%40cret@127.0.0.1:${model.port}`);
+      await right.register(record, { ttlMs: 60_000 });
+      await using wrong = consulRegistryFrom(`127.0.0.1:${model.port}`, { token: 'wrong' });
+      await assert.rejects(wrong.getService('secured'), (error: Error & { code?: string }) => {
+        assert.equal(error.code, 'PERMISSION_DENIED');
+        assert.ok(!error.message.includes('wrong'));
+        return true;
+      });
+    }, 's@cret'));
+
+  test('an agent that does not answer is REGISTRY_UNAVAILABLE within the limit', async () => {
+    await using registry = new ConsulRegistry({ address: '127.0.0.1:1', timeoutMs: 300 });
+    await assert.rejects(registry.getService('any'), { code: 'REGISTRY_UNAVAILABLE' });
+  });
+
+  test("a service that is no service of go-micro's is passed over", () =>
+    withModel(async (model) => {
+      model.addForeign({ id: 'db', name: 'postgres', tags: ['primary'] });
+      model.addForeign({
+        id: 'bad',
+        name: 'bad',
+        address: 'javascript:alert',
+        tags: encodeTags(recordOf('bad', 'n')),
+      });
+      await using registry = consulRegistryFrom(`127.0.0.1:${model.port}`, quiet);
+      assert.deepEqual(await registry.listServices(), []);
+    }));
+
+  test('addresses that cannot be meant are refused', () => {
+    for (const bad of ['host:0', 'host:99999', 'a b', 'host:1/path', 't%zz@host', '[::1']) {
+      assert.throws(() => consulRegistryFrom(bad), { code: 'INVALID_ARGUMENT' }, bad);
+    }
+  });
+});
+
+function recordOf(name: string, id: string): ServiceRecord {
+  return {
+    name,
+    version: 'latest',
+    metadata: {},
+    endpoints: [],
+    nodes: [{ id: `${name}-${id}`, address: '127.0.0.1:40001', metadata: { protocol: 'mucp' } }],
+  };
+}

@@ -1,0 +1,146 @@
+/**
+ * The registry suite on a model of Eureka's API, and what only Eureka has: its names, deltas, leases.
+ * With `EUREKA_URL` (host:port/path) the suite runs on that server too.
+ */
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { registryConformance } from '../../src/conformance/registry/suite.ts';
+import { EurekaRegistry, eurekaRegistryFrom } from '../../src/registry/eureka/eureka.ts';
+import { openRegistry } from '../../src/registry/open-registry.ts';
+import type { ServiceRecord } from '../../src/registry/registry.ts';
+import { EurekaModel } from './models/eureka-model.ts';
+
+const runner = { describe, test, before, after };
+const quiet = { onWarning: () => {}, pollMs: 30 };
+
+registryConformance({
+  name: 'eureka (a model of its API)',
+  runner,
+  factory: async () => {
+    const model = new EurekaModel();
+    await model.start();
+    let foreign = 0;
+    return {
+      open: async () => eurekaRegistryFrom(model.url, quiet),
+      kill: (registry) => registry.close(),
+      stop: () => model.stop(),
+      start: () => model.start(),
+      empty: async () => model.empty(),
+      writeForeign: async (service, bytes) => {
+        const text = Buffer.from(bytes).toString('latin1');
+        const metadata = { version: text, endpoints: text, metadata: text };
+        model.put({ app: service, instanceId: `foreign-${foreign++}`, ipAddr: text, metadata });
+      },
+      shortestTtlMs: 1000,
+      expirySlackMs: 1500,
+      [Symbol.asyncDispose]: () => model[Symbol.asyncDispose](),
+    };
+  },
+});
+
+const real = process.env.EUREKA_URL;
+if (real !== undefined) {
+  registryConformance({
+    name: 'eureka (EUREKA_URL)',
+    runner,
+    factory: async () => ({
+      open: async () => eurekaRegistryFrom(real.replace(/^https?:\/\//, ''), quiet),
+      [Symbol.asyncDispose]: async () => {},
+    }),
+  });
+}
+
+describe('eureka', () => {
+  const withModel = async (body: (model: EurekaModel) => Promise<void>, credentials = '') => {
+    await using model = new EurekaModel(credentials);
+    await model.start();
+    await body(model);
+  };
+
+  test('an instance as go-micro writes it is read: small letters, the port in its address', () =>
+    withModel(async (model) => {
+      model.put({
+        app: 'go.users',
+        hostName: '10.0.0.5:40001',
+        ipAddr: '10.0.0.5:40001',
+        port: { $: '40001', '@enabled': 'true' },
+        metadata: {
+          version: 'latest',
+          instanceId: 'go.users-1',
+          endpoints: '[]',
+          metadata: '{"protocol":"mucp"}',
+        },
+      });
+      await using registry = await openRegistry(`eureka://${model.url}`);
+      const [found] = await registry.getService('go.users');
+      assert.deepEqual(found?.nodes[0]?.id, 'go.users-1');
+      assert.deepEqual(found?.nodes[0]?.address, '10.0.0.5:40001');
+    }));
+
+  test('in the form plain, host and port stand apart, and are read together', () =>
+    withModel(async (model) => {
+      await using registry = eurekaRegistryFrom(`${model.url}/eureka?form=plain`, quiet);
+      await registry.register(recordOf('Plain', 'n'), { ttlMs: 60_000 });
+      const [found] = await registry.getService('Plain');
+      assert.deepEqual([found?.name, found?.nodes[0]?.address], ['Plain', '127.0.0.1:40001']);
+    }));
+
+  test('an instance that is not up, or of a program without a version, is passed over', () =>
+    withModel(async (model) => {
+      model.put({
+        app: 'down',
+        instanceId: 'd',
+        ipAddr: '1.2.3.4:5',
+        status: 'DOWN',
+        metadata: { version: '1' },
+      });
+      model.put({ app: 'spring', instanceId: 's', ipAddr: '1.2.3.4', port: { $: 8080 } });
+      await using registry = eurekaRegistryFrom(model.url, quiet);
+      assert.deepEqual(await registry.listServices(), []);
+    }));
+
+  test('what a delta left out is found by its hash', () =>
+    withModel(async (model) => {
+      await using registry = eurekaRegistryFrom(model.url, quiet);
+      const watch = registry.watch('missed')[Symbol.asyncIterator]();
+      await registry.getService('missed');
+      model.forgetsChanges = true;
+      await using writer = eurekaRegistryFrom(model.url, quiet);
+      await writer.register(recordOf('missed', 'n'), { ttlMs: 60_000 });
+      const { value } = await watch.next();
+      assert.deepEqual([value?.action, value?.service.name], ['create', 'missed']);
+    }));
+
+  test('a server that is down is passed over, and a password is not shown', () =>
+    withModel(async (model) => {
+      await using right = eurekaRegistryFrom(`u:s%40cret@127.0.0.1:1,${model.url}`, quiet);
+      await right.register(recordOf('several', 'n'), { ttlMs: 60_000 });
+      await using wrong = new EurekaRegistry({
+        servers: [`http://${model.url}/eureka/v2`],
+        username: 'u',
+        password: 'wr0ng',
+      });
+      await assert.rejects(wrong.listServices(), (error: Error & { code?: string }) => {
+        assert.equal(error.code, 'AUTHENTICATION_FAILED');
+        assert.ok(!error.message.includes('wr0ng'));
+        return true;
+      });
+    }, 'u:s@cret'));
+
+  test('addresses of Eureka that cannot be meant are refused', () => {
+    for (const bad of ['host:0', 'a b', 'u:p%zz@host', '[::1', 'host?x=1', 'a,,b']) {
+      assert.throws(() => eurekaRegistryFrom(bad), { code: 'INVALID_ARGUMENT' }, bad);
+    }
+    assert.throws(() => new EurekaRegistry({ pollMs: Number.NaN }), { code: 'INVALID_ARGUMENT' });
+  });
+});
+
+function recordOf(name: string, id: string): ServiceRecord {
+  return {
+    name,
+    version: 'latest',
+    metadata: {},
+    endpoints: [],
+    nodes: [{ id: `${name}-${id}`, address: '127.0.0.1:40001', metadata: { protocol: 'mucp' } }],
+  };
+}

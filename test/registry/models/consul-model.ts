@@ -1,0 +1,196 @@
+/**
+ * A model of the part of Consul's HTTP API that its registry uses: one agent that is a server too.
+ *
+ * It follows the API's documentation: TTL checks turn critical when they are not passed in time, a
+ * critical check removes its service later, blocking queries end at the next change, every request
+ * needs the token if there is one. It is not Consul: `CONSUL_HTTP_ADDR` runs the suite on a real one.
+ */
+import { HttpModel, type ModelReply, type ModelRequest } from './http-model.ts';
+
+interface Held {
+  readonly id: string;
+  readonly name: string;
+  readonly tags: unknown[];
+  readonly address: string;
+  readonly port: number;
+  readonly ttlMs: number;
+  status: 'passing' | 'critical';
+  modifyIndex: number;
+  timer: NodeJS.Timeout | null;
+}
+
+export class ConsulModel extends HttpModel {
+  readonly token: string;
+  readonly requests: string[] = [];
+  #services = new Map<string, Held>();
+  #index = 1;
+  #waiting = new Set<() => void>();
+
+  constructor(token = '') {
+    super();
+    this.token = token;
+  }
+
+  /** As an agent that was started again without its data directory. */
+  empty(): void {
+    for (const each of this.#services.values()) clearTimeout(each.timer ?? undefined);
+    this.#services.clear();
+    this.#index = 1;
+    this.#notify();
+  }
+
+  /** What any other program may have registered. */
+  addForeign(held: Partial<Held> & { id: string; name: string }): void {
+    this.#services.set(held.id, {
+      tags: [],
+      address: '127.0.0.1',
+      port: 1234,
+      ttlMs: 0,
+      status: 'passing',
+      modifyIndex: ++this.#index,
+      timer: null,
+      ...held,
+    });
+    this.#notify();
+  }
+
+  tagsOf(id: string): unknown[] {
+    return this.#services.get(id)?.tags ?? [];
+  }
+
+  override async stop(): Promise<void> {
+    this.#notify();
+    await super.stop();
+  }
+
+  override async [Symbol.asyncDispose](): Promise<void> {
+    this.empty();
+    await super[Symbol.asyncDispose]();
+  }
+
+  protected async answer({ method, url, headers, body }: ModelRequest): Promise<ModelReply> {
+    this.requests.push(`${method} ${url.pathname}`);
+    if (this.token !== '' && headers['x-consul-token'] !== this.token) {
+      return { status: 403, body: 'Permission denied' };
+    }
+    const [, , section = '', kind = '', action = '', ...rest] = url.pathname.split('/');
+    const name = decodeURIComponent(rest.join('/'));
+    const route = `${method} ${section}/${kind}`;
+    if (route === 'PUT agent/service' && action === 'register') return this.#register(body);
+    if (route === 'PUT agent/service' && action === 'deregister') return this.#deregister(name);
+    if (route === 'PUT agent/check' && action === 'pass') return this.#pass(name);
+    if (route === 'GET health/service') return this.#health(decodeURIComponent(action));
+    if (route === 'GET health/state') return this.#state(url.searchParams);
+    if (route === 'GET catalog/services') {
+      const names = [...this.#services.values()].map((each) => [each.name, each.tags]);
+      return this.#reply({ consul: [], ...Object.fromEntries(names) });
+    }
+    return { status: 404, body: `no such path ${url.pathname}` };
+  }
+
+  #register(text: string): ModelReply {
+    const { ID, Name, Tags, Port, Address, Check } = JSON.parse(text);
+    const least = durationMs(Check.DeregisterCriticalServiceAfter);
+    if (!(least >= 60_000)) return { status: 400, body: 'DeregisterCriticalServiceAfter below 1m' };
+    if (!(durationMs(Check.TTL) > 0)) return { status: 400, body: 'Check TTL must be > 0' };
+    clearTimeout(this.#services.get(ID)?.timer ?? undefined);
+    const held: Held = {
+      id: ID,
+      name: Name,
+      tags: Tags,
+      address: Address,
+      port: Port,
+      ttlMs: durationMs(Check.TTL),
+      status: 'critical',
+      modifyIndex: ++this.#index,
+      timer: null,
+    };
+    this.#services.set(ID, held);
+    this.#notify();
+    return { status: 200 };
+  }
+
+  #deregister(id: string): ModelReply {
+    const held = this.#services.get(id);
+    if (held === undefined) return { status: 404, body: `Unknown service ID "${id}"` };
+    clearTimeout(held.timer ?? undefined);
+    this.#services.delete(id);
+    this.#index++;
+    this.#notify();
+    return { status: 200 };
+  }
+
+  #pass(check: string): ModelReply {
+    const held = this.#services.get(check.replace(/^service:/, ''));
+    if (held === undefined) return { status: 404, body: `Unknown check ID "${check}"` };
+    clearTimeout(held.timer ?? undefined);
+    this.#set(held, 'passing');
+    held.timer = setTimeout(() => this.#set(held, 'critical'), held.ttlMs);
+    held.timer.unref();
+    return { status: 200 };
+  }
+
+  #set(held: Held, status: Held['status']): void {
+    if (held.status === status) return;
+    held.status = status;
+    held.modifyIndex = ++this.#index;
+    this.#notify();
+  }
+
+  #health(name: string): ModelReply {
+    const entries = [...this.#services.values()]
+      .filter((each) => each.name === name)
+      .map(({ id, tags, address, port, status }) => ({
+        Node: { Node: 'model', Address: '127.0.0.1' },
+        Service: { ID: id, Service: name, Tags: tags, Address: address, Port: port },
+        Checks: [
+          { CheckID: 'serfHealth', Status: 'passing' },
+          { CheckID: `service:${id}`, Status: status },
+        ],
+      }));
+    return this.#reply(entries);
+  }
+
+  async #state(query: URLSearchParams): Promise<ModelReply> {
+    if (query.get('index') === String(this.#index)) {
+      const waitMs = durationMs(query.get('wait') ?? '300s');
+      await new Promise<void>((resolve) => {
+        const end = () => {
+          clearTimeout(timer);
+          this.#waiting.delete(end);
+          resolve();
+        };
+        const timer = setTimeout(end, waitMs);
+        timer.unref();
+        this.#waiting.add(end);
+      });
+    }
+    const checks = [...this.#services.values()].map(({ id, name, status, modifyIndex }) => ({
+      CheckID: `service:${id}`,
+      ServiceID: id,
+      ServiceName: name,
+      Status: status,
+      ModifyIndex: modifyIndex,
+    }));
+    const node = { CheckID: 'serfHealth', ServiceID: '', ServiceName: '', Status: 'passing' };
+    return this.#reply([node, ...checks]);
+  }
+
+  #reply(body: unknown): ModelReply {
+    return { status: 200, body, headers: { 'x-consul-index': String(this.#index) } };
+  }
+
+  #notify(): void {
+    for (const end of [...this.#waiting]) end();
+  }
+}
+
+/** A duration as Go writes it: `1m30s`. */
+function durationMs(text: string): number {
+  if (!/^(\d+(\.\d+)?(ms|s|m|h))+$/.test(text)) return Number.NaN;
+  let total = 0;
+  for (const [, number = '', unit = ''] of text.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h)/g)) {
+    total += Number(number) * ({ ms: 1, s: 1000, m: 60_000, h: 3_600_000 }[unit] ?? Number.NaN);
+  }
+  return total;
+}

@@ -1,0 +1,107 @@
+/** Which of two workers has an instance, whatever its broker says of the task. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Broker } from '../../src/broker/broker.ts';
+import type { JournalStore, JournalTask } from '../../src/broker/journal.ts';
+import { createTestBroker } from '../../src/broker/testing.ts';
+import { signal, workflow, workflows } from '../../src/workflow/index.ts';
+
+const HOUR = 3_600_000;
+const go = signal<number>('go');
+
+/** Lets `change` look at each task before the worker gets it. */
+function withTasks(broker: Broker, change: (task: JournalTask) => void): JournalStore {
+  const journal = broker.journal as JournalStore;
+  const consume = journal.consume.bind(journal);
+  Object.assign(journal, {
+    consume: (key: string, handler: (task: JournalTask) => unknown, options: object) =>
+      consume(
+        key,
+        (task) => {
+          change(task);
+          return handler(task);
+        },
+        options as never,
+      ),
+  });
+  return journal;
+}
+
+test('a task that another worker has done meanwhile takes no instance up', async () => {
+  await using t = await createTestBroker();
+  let release = () => {};
+  const flow = workflow({ name: 'flow' }, async (wf) => {
+    await wf.step('slow', () => {
+      if (release !== nothing) return;
+      return new Promise<void>((resolve) => {
+        release = resolve;
+      });
+    });
+    return wf.wait(go, { timeoutMs: 48 * HOUR });
+  });
+  const nothing = () => {};
+  release = nothing;
+  // The first worker does not extend: its task is delivered to the second one while it works.
+  withTasks(t.broker, (task) => {
+    Object.assign(task, { extend: async () => {} });
+  });
+  const options = { definitions: [flow], ackWaitMs: 1000 };
+  await using first = await workflows(t.broker, options);
+  const handle = await first.start(flow, undefined, { id: 'x' });
+  await t.advance(100);
+  assert.notEqual(release, nothing, 'the first worker runs the step');
+  const broker = await t.open();
+  let delivered = 0;
+  let openGate = () => {};
+  const gate = new Promise<void>((resolve) => {
+    openGate = resolve;
+  });
+  const journal = withTasks(broker, () => delivered++);
+  const read = journal.read.bind(journal);
+  // The second worker looks at the instance only after the first one has put it to rest.
+  journal.read = async (key, range) => {
+    await gate;
+    return read(key, range);
+  };
+  // It would die at its first commit after it has taken the instance up.
+  const second = await workflows(broker, options, { onCommit: () => void second.kill() });
+  await t.advance(5000);
+  assert.equal(delivered, 1);
+  release();
+  await t.settle();
+  assert.equal((await handle.info()).position, 'due');
+  openGate();
+  await t.advance(60_000);
+  await second.kill();
+  await handle.signal(go, 7);
+  await t.advance(60_000);
+  assert.equal(await handle.result(), 7);
+});
+
+test('the task of a worker that died takes its instance over, although it comes as a first attempt', async () => {
+  await using t = await createTestBroker();
+  let runs = 0;
+  const flow = workflow({ name: 'flow' }, async (wf) => {
+    const n = await wf.wait(go);
+    return wf.step('work', () => (++runs === 1 ? new Promise<number>(() => {}) : n));
+  });
+  const options = { definitions: [flow], ackWaitMs: 1000 };
+  const first = await workflows(t.broker, options);
+  const handle = await first.start(flow, undefined, { id: 'x' });
+  await t.advance(100);
+  await handle.signal(go, 7);
+  await t.advance(100);
+  assert.equal(runs, 1);
+  void first.kill();
+  const broker = await t.open();
+  const attempts: number[] = [];
+  // A broker counts hand-overs, and what was fetched ahead counts for nothing.
+  withTasks(broker, (task) => {
+    attempts.push(task.attempt);
+    Object.defineProperty(task, 'attempt', { value: 1 });
+  });
+  await using _second = await workflows(broker, options);
+  await t.advance(60_000);
+  assert.deepEqual(attempts, [2]);
+  assert.deepEqual([await handle.result(), runs], [7, 2]);
+});
