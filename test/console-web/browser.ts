@@ -70,10 +70,10 @@ export async function openTab(
   };
 }
 
-/** Resolves when the page has its heading and what it shows; fails after 15 s. */
+/** Resolves when the page has its heading and what it shows; fails after 30 s. */
 export async function shown(page: Page): Promise<void> {
-  await page.locator('h1').waitFor({ timeout: 15_000 });
-  await page.locator('.loading').first().waitFor({ state: 'detached', timeout: 15_000 });
+  await page.locator('h1').waitFor();
+  await page.locator('.loading').first().waitFor({ state: 'detached' });
 }
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');

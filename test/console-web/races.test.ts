@@ -76,7 +76,7 @@ test('a topic that is deleted elsewhere is not shown as if it were there', optio
   await using tab = await openTab(browser, base);
   await tab.go('/topics/gone.soon');
   await client.call('DEL', 'gone.soon');
-  await tab.page.getByText('This is not here').waitFor({ timeout: 15_000 });
+  await tab.page.getByText('This is not here').waitFor();
 });
 
 test('a filter that is typed and left changes no other page', options, async () => {
@@ -190,9 +190,7 @@ test(
     const body = page.getByRole('dialog').getByLabel('Body');
     await body.fill('much was written here');
     await client.call('XDEL', 'kept.dead', id);
-    await page
-      .getByRole('link', { name: 'kept 1-0', exact: true })
-      .waitFor({ state: 'detached', timeout: 20_000 });
+    await page.getByRole('link', { name: 'kept 1-0', exact: true }).waitFor({ state: 'detached' });
     assert.equal(await body.inputValue(), 'much was written here');
   },
 );
@@ -219,7 +217,7 @@ test('a session that ends in an action: log in, the dialog is as it was, and the
   const dialog = page.getByRole('dialog');
   await dialog.getByLabel('Body').fill('typed before the session ended');
   await admin.call('ACL', 'SETUSER', 'ann', 'off');
-  await page.getByRole('heading', { name: 'Log in' }).waitFor({ timeout: 20_000 });
+  await page.getByRole('heading', { name: 'Log in' }).waitFor();
   assert.equal(await dialog.count(), 0, 'the login is not behind a dialog');
   await admin.call('ACL', 'SETUSER', 'ann', 'on');
   await logIn('ann');
@@ -251,7 +249,7 @@ test('another user who logs in is shown nothing of the one before', options, asy
   await logIn('ann');
   await page.getByRole('link', { name: 'secret.topic' }).waitFor();
   await admin.call('ACL', 'SETUSER', 'ann', 'off');
-  await page.getByRole('heading', { name: 'Log in' }).waitFor({ timeout: 20_000 });
+  await page.getByRole('heading', { name: 'Log in' }).waitFor();
   // Whatever the page shows from now on is looked at, also what it shows for one frame.
   await page.evaluate(`(() => {
     window.seen = [];

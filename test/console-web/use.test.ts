@@ -57,7 +57,7 @@ test(
     await tab.go('/topics?q=live.');
     await tab.page.getByRole('link', { name: 'live.first' }).waitFor();
     await publish('live.second', 'b');
-    await tab.page.getByRole('link', { name: 'live.second' }).waitFor({ timeout: 15_000 });
+    await tab.page.getByRole('link', { name: 'live.second' }).waitFor();
     tab.assertClean();
   },
 );
@@ -106,7 +106,7 @@ test(
     await using tab = await openTab(browser, base);
     await tab.go('/topics');
     await publish('help.topic', 'x');
-    await tab.page.locator('tr[data-key]').first().waitFor({ timeout: 15_000 });
+    await tab.page.locator('tr[data-key]').first().waitFor();
     await tab.page.keyboard.press('j');
     const before = await focused(tab.page);
     await tab.page.keyboard.press('?');
@@ -136,7 +136,7 @@ test('a row keeps the focus when the order of the rows changes', options, async 
   await tab.go('/topics?q=order.&sort=length');
   await tab.page.getByRole('link', { name: 'order.b' }).focus();
   for (let number = 0; number < 5; number += 1) await publish('order.a', 'x');
-  await tab.page.locator('tr[data-key="order.a"][data-index="0"]').waitFor({ timeout: 20_000 });
+  await tab.page.locator('tr[data-key="order.a"][data-index="0"]').waitFor();
   assert.equal(await focused(tab.page), 'order.b');
   tab.assertClean();
 });
@@ -178,10 +178,7 @@ test('names and bodies made to harm are text on every page', options, async () =
     dialog.dismiss();
   });
   await tab.go('/topics');
-  await tab.page
-    .getByRole('link', { name: 'constructor', exact: true })
-    .first()
-    .waitFor({ timeout: 15_000 });
+  await tab.page.getByRole('link', { name: 'constructor', exact: true }).first().waitFor();
   const rows = (await (await fetch(`${base}/console/api/v1/topics`)).json()) as {
     topics: { name: string }[];
   };
@@ -306,7 +303,7 @@ test(
     await using tab = await openTab(browser, base);
     const { page } = tab;
     await tab.go('/topics?q=dl.orders.dead');
-    await page.getByRole('link', { name: 'dl.orders.dead' }).waitFor({ timeout: 15_000 });
+    await page.getByRole('link', { name: 'dl.orders.dead' }).waitFor();
     await tab.go('/dead?topic=dl.orders');
     const boxes = page.locator('tbody input[type=checkbox]');
     await boxes.nth(0).check();
@@ -344,7 +341,7 @@ test(
     await tab.page
       .getByRole('alert')
       .getByText(/No connection since/)
-      .waitFor({ timeout: 15_000 });
+      .waitFor();
     assert.ok(
       await tab.page.getByRole('link', { name: 'restart.topic' }).isVisible(),
       'the page stays',
@@ -355,8 +352,8 @@ test(
     });
     const again = await connect({ port: second.port });
     await again.call('XADD', 'restart.other', '*', 'body', 'x');
-    await tab.page.getByRole('alert').waitFor({ state: 'detached', timeout: 30_000 });
-    await tab.page.getByRole('link', { name: 'restart.other' }).waitFor({ timeout: 15_000 });
+    await tab.page.getByRole('alert').waitFor({ state: 'detached' });
+    await tab.page.getByRole('link', { name: 'restart.other' }).waitFor();
     await again.close();
     await second[Symbol.asyncDispose]();
     await directory[Symbol.asyncDispose]();
@@ -384,7 +381,7 @@ test(
     assert.equal(await row('before').count(), 0, 'only what comes from now on');
     await page.getByRole('button', { name: 'Hold' }).click();
     await publish('tail.orders', 'while held');
-    await page.getByText(/came while it was held/).waitFor({ timeout: 15_000 });
+    await page.getByText(/came while it was held/).waitFor();
     assert.equal(await row('while held').count(), 0);
     tab.assertClean();
   },
@@ -398,13 +395,13 @@ test(
     await using tab = await openTab(browser, base);
     const { page } = tab;
     await tab.go('/topics?q=wide.');
-    await page.getByText('110 of').waitFor({ timeout: 20_000 });
+    await page.getByText('110 of').waitFor();
     const nodes = () => page.evaluate("document.querySelectorAll('*').length") as Promise<number>;
     assert.ok((await nodes()) <= 2000, `${await nodes()} nodes`);
     await page.keyboard.press('j');
     for (let number = 1001; number < 1100; number += 1) {
       await page.keyboard.press('j');
-      await page.locator(`tr[data-key="wide.${number}"]:focus-within`).waitFor({ timeout: 5000 });
+      await page.locator(`tr[data-key="wide.${number}"]:focus-within`).waitFor();
     }
     assert.equal(await focused(page), 'wide.1099');
     assert.ok((await nodes()) <= 2000, `${await nodes()} nodes`);

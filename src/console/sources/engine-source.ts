@@ -4,7 +4,8 @@
  * Lists and numbers of all topics are read from memory, in slices; everything else goes through commands
  * of the viewer (stream-source.ts), so its rights, the log and the disk are asked as for any client.
  * Invariants: nothing here changes the engine; a sweep runs only while a page was read within the
- * last 30 s. Cost: closed, one sample a second; open, one pass over the counters each 5 s.
+ * last 30 s. Cost: closed, one sample a second; open, one pass over the counters each second, or less often
+ * (at least each 5 s) where a pass takes longer than a hundredth of that.
  */
 
 import { AUDIT_MAX_LENGTH, AUDIT_TOPIC } from '../../broker/audit.ts';
@@ -22,7 +23,13 @@ import type { GroupRow, Overview, TopicDetail, TopicsPage } from '../api-types.t
 import { nameText } from '../topics/names.ts';
 import { SeriesSet } from '../topics/series.ts';
 import { Slices } from '../topics/slices.ts';
-import { DEAD_SUFFIX, rowOf, type TopicFact, TopicTable } from '../topics/topic-table.ts';
+import {
+  DEAD_SUFFIX,
+  rowOf,
+  sweepInterval,
+  type TopicFact,
+  TopicTable,
+} from '../topics/topic-table.ts';
 import { rawMessage } from './audit-message.ts';
 import { capabilitiesOf } from './capabilities.ts';
 import { rowFromMemory, rowsFromMemory } from './engine-groups.ts';
@@ -30,7 +37,8 @@ import type { EngineHome } from './engine-home.ts';
 import type { DeadTopic, TopicsQuery, Viewer } from './source.ts';
 import { type StreamFacts, StreamSource } from './stream-source.ts';
 
-const SWEEP_MS = 5000;
+/** From one sweep to the next; between the two, a hundred times what the last one took. */
+const SWEEP_MS = { least: 950, most: 5000, timesDuration: 100 };
 /** After the last look the sweeps end. */
 const LOOKED_MS = 30_000;
 const TROUBLES = 20;
@@ -73,6 +81,7 @@ export class EngineSource extends StreamSource {
   #loopDelayMs: number | null = null;
   #lookedAt = Number.NEGATIVE_INFINITY;
   #sweptAt = Number.NEGATIVE_INFINITY;
+  #sweepMs = SWEEP_MS.least;
   #sweeping: Promise<void> | null = null;
   /** Topics that policies of groups name for dead letters, as latin1. */
   readonly #deadLetters = new Set<string>();
@@ -133,7 +142,7 @@ export class EngineSource extends StreamSource {
     });
     if (now.at - this.#lookedAt > LOOKED_MS) return;
     this.#sampleTopics(at);
-    if (now.at - this.#sweptAt >= SWEEP_MS) void this.#sweep();
+    if (now.at - this.#sweptAt >= this.#sweepMs) void this.#sweep();
   }
 
   /** One pass over all topics; a pass that runs is shared. */
@@ -173,6 +182,7 @@ export class EngineSource extends StreamSource {
     } while (cursor !== 0);
     await this.table.end();
     this.#oldest = oldest;
+    this.#sweepMs = sweepInterval(SWEEP_MS, this.#engine.clock.monotonic() - this.#sweptAt);
   }
 
   #read(entry: KeyEntry, value: StreamValue): TopicFact {
@@ -250,7 +260,7 @@ export class EngineSource extends StreamSource {
   /** A table that is at most one sweep old. The first answer waits for the first sweep, at most 150 ms. */
   async #fresh(): Promise<void> {
     this.looked();
-    if (this.#engine.clock.monotonic() - this.#sweptAt < SWEEP_MS) {
+    if (this.#engine.clock.monotonic() - this.#sweptAt < this.#sweepMs) {
       if (this.table.complete || this.#sweeping === null) return;
     }
     const sweep = this.#sweep();

@@ -14,7 +14,7 @@ import type { CommandArgument } from '../../client/command-encoder.ts';
 import type { Client } from '../../client/index.ts';
 import { ReplyError } from '../../client/reply.ts';
 import type { Overview, TopicsPage } from '../api-types.ts';
-import { DEAD_SUFFIX, TopicTable } from '../topics/topic-table.ts';
+import { DEAD_SUFFIX, sweepInterval, TopicTable } from '../topics/topic-table.ts';
 import { rawMessage } from './audit-message.ts';
 import { capabilitiesOf } from './capabilities.ts';
 import { bytesOf, factsOf, listOf, numberOf, textOf } from './commands.ts';
@@ -25,7 +25,8 @@ import { StreamSource, timeOfId } from './stream-source.ts';
 const PAUSE_MS = 10;
 const SCANNED = 1000;
 const BATCH = 100;
-const SWEEP_MS = 10_000;
+/** From one pass to the next; between the two, a hundred times what the last one took. */
+const SWEEP_MS = { least: 950, most: 10_000, timesDuration: 100 };
 const LOOKED_MS = 30_000;
 const FIRST_WAIT_MS = 1000;
 const TOP = 10;
@@ -36,6 +37,7 @@ export class RespSource extends StreamSource {
   readonly #table = new TopicTable();
   #lookedAt = Number.NEGATIVE_INFINITY;
   #sweptAt = Number.NEGATIVE_INFINITY;
+  #sweepMs = SWEEP_MS.least;
   #sweeping: Promise<void> | null = null;
   #failure: Error | null = null;
   #scans = false;
@@ -60,7 +62,7 @@ export class RespSource extends StreamSource {
 
   sample(): void {
     const now = performance.now();
-    if (now - this.#lookedAt > LOOKED_MS || now - this.#sweptAt < SWEEP_MS) return;
+    if (now - this.#lookedAt > LOOKED_MS || now - this.#sweptAt < this.#sweepMs) return;
     this.#sweep().catch(() => {});
   }
 
@@ -140,7 +142,7 @@ export class RespSource extends StreamSource {
 
   async #fresh(): Promise<void> {
     this.looked();
-    if (performance.now() - this.#sweptAt < SWEEP_MS && this.#table.complete) return;
+    if (performance.now() - this.#sweptAt < this.#sweepMs && this.#table.complete) return;
     const sweep = this.#sweep();
     await Promise.race([sweep, pause(FIRST_WAIT_MS)]);
     if (!this.#table.complete && this.#failure !== null) throw this.#failure;
@@ -174,6 +176,7 @@ export class RespSource extends StreamSource {
       }
     }
     await this.#table.end();
+    this.#sweepMs = sweepInterval(SWEEP_MS, performance.now() - this.#sweptAt);
   }
 
   async *#names(): AsyncGenerator<Buffer[]> {

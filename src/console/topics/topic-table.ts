@@ -5,7 +5,7 @@
  * totals of the last sweep, which count the topics of applications only, but memory of all.
  * Invariants: `names` is sorted and has each topic once; a page is read from one state of the table, and
  * work that yields starts from a copy of the list that it walks.
- * Cost: a sweep reads every topic's counters once each 5 s, in slices of 2 ms; a page sorted by name is two
+ * Cost: a sweep reads every topic's counters, in slices of 2 ms; a page sorted by name is two
  * binary searches, one sorted by a number one pass in slices, once for all who see every topic and ask for
  * the same between two sweeps.
  */
@@ -51,6 +51,8 @@ export interface TableTotals {
 
 export const DEAD_SUFFIX = '.dead';
 const MOST_PAGES = 100;
+/** The shortest time that a rate is taken over, in ms. */
+const RATE_MS = 4900;
 
 export class TopicTable {
   readonly facts = new Map<string, TopicFact>();
@@ -115,10 +117,11 @@ export class TopicTable {
     fact.pending = fact.next.pending;
   }
 
-  /** Counts entries added since the last sweep as a rate. */
+  /** Counts entries added as a rate, once the last count is `RATE_MS` old. */
   count(fact: TopicFact, added: number, monotonic: number): void {
+    if (fact.readAt >= 0 && monotonic - fact.readAt < RATE_MS) return;
     const seconds = (monotonic - fact.readAt) / 1000;
-    fact.rate = fact.readAt < 0 || seconds <= 0 ? null : Math.max(0, added - fact.added) / seconds;
+    fact.rate = fact.readAt < 0 ? null : Math.max(0, added - fact.added) / seconds;
     fact.added = added;
     fact.readAt = monotonic;
   }
@@ -222,6 +225,14 @@ export class TopicTable {
       complete: this.complete,
     };
   }
+}
+
+/** The time from the start of one sweep to the next, in ms: a multiple of the last sweep, within limits. */
+export function sweepInterval(
+  { least, most, timesDuration }: { least: number; most: number; timesDuration: number },
+  durationMs: number,
+): number {
+  return Math.min(most, Math.max(least, durationMs * timesDuration));
 }
 
 export function rowOf(fact: TopicFact): TopicRow {
