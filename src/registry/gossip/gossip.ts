@@ -30,6 +30,7 @@ import {
   type GossipSettings,
   gossipOptionsFrom,
   gossipSettings,
+  RECORDS_SHARE,
 } from './options.ts';
 import { decodeRecords, encodeRecords, FOREIGN_TTL_MS, ttlOf } from './record-state.ts';
 import { type GoneNode, type KnownNode, type NodeReport, RecordTable } from './record-table.ts';
@@ -40,8 +41,6 @@ import { decodeUpdate, encodeUpdate, type Update } from './wire/update.ts';
 const RETRY_MS = 1000;
 /** The longest that a record of Go is believed to be good for: its sender's clock may be an hour off. */
 const MAX_FOREIGN_TTL_MS = 3600_000;
-/** Of `maxStateBytes` this much is for records, the rest for members. */
-const RECORDS_SHARE = 0.75;
 /** What was announced is announced again at most once in this time, however often others accuse this member. */
 const AGAIN_MS = 1000;
 

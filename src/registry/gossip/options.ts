@@ -12,6 +12,7 @@ import { decodePart } from '../server/address-part.ts';
 import type { WarningListener } from '../warnings.ts';
 import { type Endpoint, isLoopback, isWildcard, textOf } from './wire/endpoint.ts';
 import { isMemberName } from './wire/messages.ts';
+import { MEMBER_BYTES, MOST_MEMBERS, STATE_HEAD_BYTES } from './wire/push-pull.ts';
 
 export interface GossipRegistryOptions {
   /** `host:port` of members to join, of which one that answers is enough. Default: none, a new ring. */
@@ -52,11 +53,11 @@ export interface GossipRegistryOptions {
   readonly streamTimeoutMs?: number;
   /** Streams that others opened, at once. Default 16. */
   readonly maxStreams?: number;
-  /** Default 1000. */
+  /** Default 1000, or as many as a quarter of `maxStateBytes` has room for. */
   readonly maxMembers?: number;
   /** Nodes of all services. Default 10,000. */
   readonly maxRecords?: number;
-  /** The most that one stream carries. Default 8 MiB. */
+  /** The most that one stream carries, the same for all members of a ring. Default 8 MiB. */
   readonly maxStateBytes?: number;
   /** The most that one datagram carries. Default 1400. */
   readonly maxPacketBytes?: number;
@@ -83,12 +84,16 @@ export const GOSSIP_LIMITS = {
   reconnectMs: [3600_000, 0, 30 * 24 * 3600_000],
   streamTimeoutMs: [5000, 10, 3600_000],
   maxStreams: [16, 1, 10_000],
-  maxMembers: [1000, 2, 100_000],
+  maxMembers: [1000, 2, MOST_MEMBERS],
   maxRecords: [10_000, 1, 100_000],
   maxStateBytes: [8 * 1024 * 1024, 64 * 1024, 64 * 1024 * 1024],
-  maxPacketBytes: [1400, 512, 60_000],
+  // A message about one member has up to 850 bytes.
+  maxPacketBytes: [1400, 1024, 60_000],
   maxQueued: [4096, 16, 1_000_000],
 } as const;
+
+/** Of `maxStateBytes` this much is for records, the rest for members. */
+export const RECORDS_SHARE = 0.75;
 
 export type GossipLimit = keyof typeof GOSSIP_LIMITS;
 export type GossipSettings = { readonly [Name in GossipLimit]: number } & {
@@ -132,9 +137,10 @@ export function gossipSettings(options: GossipRegistryOptions): GossipSettings {
   if (name !== null && !(typeof name === 'string' && isMemberName(name))) {
     refuse('the name of a member is a text of 1 to 255 bytes of UTF-8');
   }
+  const given = { ...options, maxMembers: options.maxMembers ?? membersOf(options.maxStateBytes) };
   const limits = Object.fromEntries(
     Object.entries(GOSSIP_LIMITS).map(([limit, [fallback, least, most]]) => {
-      const value = options[limit as GossipLimit] ?? fallback;
+      const value = given[limit as GossipLimit] ?? fallback;
       if (Number.isInteger(value) && value >= least && value <= most) return [limit, value];
       return refuse(`${limit} is a whole number from ${least} to ${most}, not ${value}`);
     }),
@@ -142,7 +148,30 @@ export function gossipSettings(options: GossipRegistryOptions): GossipSettings {
   if (limits.probeTimeoutMs > limits.probeIntervalMs) {
     refuse('probeTimeoutMs is at most probeIntervalMs: a probe ends within its interval');
   }
+  const room = roomForMembers(limits.maxStateBytes);
+  if (limits.maxMembers > room) {
+    refuse(
+      `maxStateBytes ${limits.maxStateBytes} has room for ${room} members, and maxMembers is ${limits.maxMembers}: lower it, or raise maxStateBytes to ${bytesForMembers(limits.maxMembers)}`,
+    );
+  }
   return { ...limits, seeds, bind, advertise, key, name };
+}
+
+/** The members whose facts fit into what `maxStateBytes` leaves beside records, however long they are. */
+function roomForMembers(maxStateBytes: number): number {
+  return Math.floor((maxStateBytes * (1 - RECORDS_SHARE) - STATE_HEAD_BYTES) / MEMBER_BYTES);
+}
+
+function bytesForMembers(maxMembers: number): number {
+  return Math.ceil((maxMembers * MEMBER_BYTES + STATE_HEAD_BYTES) / (1 - RECORDS_SHARE));
+}
+
+/** The default of `maxMembers`. */
+function membersOf(maxStateBytes: number = GOSSIP_LIMITS.maxStateBytes[0]): number {
+  const [fallback, least] = GOSSIP_LIMITS.maxMembers;
+  // A value that is refused below is no reason of another refusal.
+  const room = roomForMembers(maxStateBytes);
+  return room >= least ? Math.min(fallback, room) : fallback;
 }
 
 /** The options of `key@host:port,host:port?bind=…&probeIntervalMs=…`. */

@@ -1,6 +1,7 @@
 /** What others send costs a bounded time and a bounded memory, and one bad part hides no good one. */
 import assert from 'node:assert/strict';
-import { connect } from 'node:net';
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
 import { test } from 'node:test';
 import { GossipRegistry } from '../../../src/registry/gossip/gossip.ts';
 import type { GossipRegistryOptions } from '../../../src/registry/gossip/options.ts';
@@ -265,6 +266,70 @@ test('a peer that never reads its answer keeps no stream open beyond streamTimeo
   for (const socket of sockets) socket.destroy();
 });
 
+test('of a state with more members than maxMembers the first are taken, and its records', async () => {
+  const own = await Receiver.open({ maxMembers: 3 });
+  const fact = { meta: NOTHING, incarnation: 1, state: MEMBER_ALIVE, versions: OWN_VERSIONS };
+  const members = Array.from({ length: 40 }, (_, index) => ({
+    ...fact,
+    name: `m${index}`,
+    endpoint: { host: '127.0.0.1', port: 9000 + index },
+  }));
+  await own.state(Buffer.from(JSON.stringify({ orders: [recordOf('n')] })), members);
+  assert.deepEqual(
+    own.registry.members().map(({ name }) => name),
+    ['m0', 'm1'],
+  );
+  assert.equal((await own.registry.listServices()).length, 1);
+  assert.ok(own.warnings.some((text) => text.includes('the same maxMembers')));
+  await own.registry.close();
+});
+
+test('a stream without a byte ends after 2.5 s, one that has begun at streamTimeoutMs', async () => {
+  const own = await Receiver.open();
+  const open = (chunks: Uint8Array[]) => {
+    let endedAt = Number.NaN;
+    let close = () => {};
+    const closed = new Promise<null>((resolve) => {
+      close = () => resolve(null);
+    });
+    const read = async () => chunks.shift() ?? closed;
+    const stream = { read, close, write: async () => {} };
+    void own.network.handlers?.onStream(stream, GO).then(() => {
+      endedAt = own.scheduler.monotonic() - begun;
+    });
+    return () => endedAt;
+  };
+  const begun = own.scheduler.monotonic();
+  const [silent, begins] = [open([]), open([Uint8Array.of(6)])];
+  await own.scheduler.advance(10_000);
+  assert.deepEqual([silent(), begins()], [2500, 5000]);
+  await own.registry.close();
+});
+
+test('connections that send nothing keep no member out', async () => {
+  await using seed = new GossipRegistry({
+    streamTimeoutMs: 3600_000,
+    rejoinIntervalMs: 3600_000,
+    onWarning: () => {},
+  });
+  const address = await seed.address();
+  const sockets = await fill(Number(address.split(':')[1]), 16, '127.0.0.1');
+  await joined(address);
+  for (const socket of sockets) socket.destroy();
+});
+
+test('connections of one address that stop in the middle keep no member of another address out', async () => {
+  await using seed = new GossipRegistry({
+    streamTimeoutMs: 3600_000,
+    rejoinIntervalMs: 3600_000,
+    onWarning: () => {},
+  });
+  const address = await seed.address();
+  const sockets = await fill(Number(address.split(':')[1]), 16, '127.0.0.2', Uint8Array.of(6));
+  await joined(address);
+  for (const socket of sockets) socket.destroy();
+});
+
 test('a seed whose addresses do not answer has one attempt at a time', async () => {
   const scheduler = new VirtualScheduler(3);
   const network = new PlayedNetwork();
@@ -297,6 +362,30 @@ test('a place that is warned of is remembered by its first 300 characters', () =
   assert.equal(texts.length, 50);
   assert.ok(after.heapUsed - before.heapUsed < 5_000_000);
 });
+
+/** Opens streams to a port, and waits until each is served and has sent its bytes. */
+async function fill(port: number, count: number, localAddress: string, bytes = NOTHING) {
+  const sockets: Socket[] = [];
+  for (let index = 0; index < count; index++) {
+    const socket = connect({ port, host: '127.0.0.1', localAddress });
+    socket.on('error', () => {});
+    await once(socket, 'connect');
+    if (bytes.length > 0) await new Promise((done) => socket.write(bytes, done));
+    sockets.push(socket);
+  }
+  return sockets;
+}
+
+/** Joins the ring of a seed that is tried once in an hour. */
+async function joined(seed: string): Promise<void> {
+  await using registry = new GossipRegistry({
+    seeds: [seed],
+    rejoinIntervalMs: 3600_000,
+    onWarning: () => {},
+  });
+  await registry.address();
+  assert.equal(registry.members().length, 1);
+}
 
 function compound(parts: readonly Buffer[]): Buffer {
   const head = Buffer.alloc(2 + 2 * parts.length);

@@ -1,9 +1,16 @@
-/** Who is found dead and who is not, on a virtual clock: no test waits. */
+/** Which members are found dead and which are not, on a virtual clock: no test waits. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { GossipRegistry } from '../../../src/registry/gossip/gossip.ts';
 import type { GossipRegistryOptions } from '../../../src/registry/gossip/options.ts';
-import { DEAD, encodeMessage } from '../../../src/registry/gossip/wire/messages.ts';
+import {
+  ALIVE,
+  DEAD,
+  encodeMessage,
+  type GossipMessage,
+  OWN_VERSIONS,
+  SUSPECT,
+} from '../../../src/registry/gossip/wire/messages.ts';
 import type { RegistryEvent } from '../../../src/registry/registry.ts';
 import { VirtualScheduler } from '../../../src/util/time/virtual-scheduler.ts';
 import { type VirtualNetwork, VirtualWire } from './virtual-wire.ts';
@@ -123,6 +130,82 @@ test('a member that left, as another claims, but is there, is a member again wit
   await ring.scheduler.advance(1000);
   for (const index of [0, 1, 2, 3]) assert.ok(ring.seenBy(index).includes('m4'), `m${index}`);
   assert.equal(ring.seenBy(4).length, 4);
+  await ring.close();
+});
+
+test('claims with the highest incarnation, which no member can refute, make no member dead', async () => {
+  const ring = new VirtualRing();
+  await ring.start(5);
+  const ended: string[] = [];
+  const watch = ring.members[0]?.watch('orders');
+  const reading = (async () => {
+    for await (const { action, service } of watch ?? []) {
+      if (action === 'delete') ended.push(service.nodes[0]?.id ?? '');
+    }
+  })();
+  const highest = 0xffff_ffff;
+  const accusations: GossipMessage[] = [
+    { type: SUSPECT, incarnation: highest, node: 'm4', from: 'm1' },
+    { type: DEAD, incarnation: highest, node: 'm4', from: 'm1' },
+    { type: DEAD, incarnation: highest, node: 'm4', from: 'm4' },
+    { type: DEAD, incarnation: highest, node: 'm4', from: 'm0' },
+  ];
+  // For a minute, which is longer than any suspicion lasts.
+  for (let second = 0; second < 60; second++) {
+    for (const network of ring.networks) {
+      for (const claim of accusations) {
+        network.handlers?.onPacket(encodeMessage(claim), { host: '127.0.0.1', port: 9 });
+      }
+    }
+    await ring.scheduler.advance(1000);
+    for (const index of [0, 1, 2, 3]) {
+      assert.ok(ring.seenBy(index).includes('m4'), `m${index} after ${second} s`);
+      assert.ok((await ring.nodesOf(index)).includes('m4'));
+    }
+  }
+  assert.deepEqual(ended, []);
+  // One that does die is found dead all the same,
+  await ring.networks[4]?.close();
+  await ring.scheduler.advance(60_000);
+  for (const index of [0, 1, 2, 3]) assert.equal(ring.seenBy(index).includes('m4'), false);
+  // and is alive again when it comes back under its name and address.
+  const again = await ring.join({ name: 'm4', bind: `127.0.0.1:${ring.networks[4]?.port}` });
+  await again.register(recordOf('m4'), { ttlMs: LONG_TTL_MS });
+  await ring.scheduler.advance(5000);
+  for (const index of [0, 1, 2, 3]) assert.ok(ring.seenBy(index).includes('m4'), `m${index}`);
+  await ring.close();
+  await reading;
+});
+
+test('a member whose incarnation others raised to the highest is found dead, and comes back', async () => {
+  const ring = new VirtualRing();
+  await ring.start(4);
+  const endpoint = { host: '127.0.0.1', port: ring.networks[3]?.port ?? 0 };
+  const claim: GossipMessage = {
+    type: ALIVE,
+    node: 'm3',
+    endpoint,
+    meta: new Uint8Array(0),
+    versions: OWN_VERSIONS,
+    incarnation: 0xffff_ffff,
+  };
+  for (const network of ring.networks) {
+    network.handlers?.onPacket(encodeMessage(claim), { host: '127.0.0.1', port: 9 });
+  }
+  await ring.scheduler.advance(2000);
+  const lost = ring.networks[3]?.port;
+  ring.wire.dropsPacket = (from, to) => from === lost || to === lost;
+  ring.wire.dropsStream = ring.wire.dropsPacket;
+  await ring.scheduler.advance(60_000);
+  for (const index of [0, 1, 2]) assert.equal(ring.seenBy(index).includes('m3'), false);
+  ring.wire.dropsPacket = () => false;
+  ring.wire.dropsStream = () => false;
+  await ring.scheduler.advance(60_000);
+  for (const index of [0, 1, 2]) {
+    assert.ok(ring.seenBy(index).includes('m3'), `m${index}`);
+    assert.ok((await ring.nodesOf(index)).includes('m3'), `m${index}`);
+  }
+  assert.deepEqual(ring.suspects(), []);
   await ring.close();
 });
 

@@ -9,6 +9,16 @@ import {
   gossipSettings,
 } from '../../../src/registry/gossip/options.ts';
 import { bytesOfHost, hostOfBytes, textOf } from '../../../src/registry/gossip/wire/endpoint.ts';
+import { ALIVE, encodeMessage } from '../../../src/registry/gossip/wire/messages.ts';
+import { PART_BYTES, roomOf } from '../../../src/registry/gossip/wire/packet.ts';
+import {
+  encodeState,
+  MEMBER_BYTES,
+  MEMBER_SUSPECT,
+  type MemberFact,
+  STATE_HEAD_BYTES,
+} from '../../../src/registry/gossip/wire/push-pull.ts';
+import { Sealer } from '../../../src/registry/gossip/wire/seal.ts';
 import { openRegistry } from '../../../src/registry/open-registry.ts';
 import { repositoryRoot } from '../../house/source-file.ts';
 
@@ -103,8 +113,10 @@ test('options in a program are checked as those of an address are, and show no k
 
 test('each limit takes its bounds and nothing beyond', () => {
   for (const [name, [fallback, least, most]] of Object.entries(GOSSIP_LIMITS)) {
-    const others =
-      name === 'probeTimeoutMs' ? { probeIntervalMs: 3600_000 } : { probeTimeoutMs: 1 };
+    const others = {
+      ...(name === 'probeTimeoutMs' ? { probeIntervalMs: 3600_000 } : { probeTimeoutMs: 1 }),
+      ...(name === 'maxMembers' ? { maxStateBytes: 64 * 1024 * 1024 } : {}),
+    };
     for (const value of [fallback, least, most]) {
       assert.equal(gossipSettings({ ...others, [name]: value })[name as 'maxMembers'], value);
     }
@@ -114,6 +126,43 @@ test('each limit takes its bounds and nothing beyond', () => {
       });
     }
   }
+});
+
+test('limits with which no member reads the state of another are refused, and the error says which fit', () => {
+  assert.equal(gossipSettings({ maxStateBytes: 65_536 }).maxMembers, 19);
+  assert.equal(gossipSettings({}).maxMembers, 1000);
+  const refused = { maxStateBytes: 65_536, maxMembers: 20 };
+  assert.throws(
+    () => gossipSettings(refused),
+    (error: Error & { code?: string }) => {
+      assert.equal(error.code, 'INVALID_ARGUMENT');
+      const [, room = '', bytes = ''] =
+        /has room for (\d+) members, .* raise maxStateBytes to (\d+)/.exec(error.message) ?? [];
+      assert.equal(gossipSettings({ ...refused, maxMembers: Number(room) }).maxMembers, 19);
+      assert.equal(gossipSettings({ ...refused, maxStateBytes: Number(bytes) }).maxMembers, 20);
+      return true;
+    },
+  );
+});
+
+test('the longest member has the bytes that the limits count for it, and fits into each datagram', () => {
+  const fact = {
+    name: 'x'.repeat(255),
+    endpoint: { host: '2001:db8::1', port: 65_535 },
+    meta: new Uint8Array(512),
+    incarnation: 0xffff_ffff,
+    state: MEMBER_SUSPECT,
+    versions: [255, 255, 255, 255, 255, 255],
+  };
+  const sizeOf = (members: MemberFact[]) =>
+    encodeState({ isJoin: true, members, user: new Uint8Array(0) }).length;
+  assert.ok(sizeOf([fact]) - sizeOf([]) <= MEMBER_BYTES);
+  const longest = Array.from({ length: 300 }, () => fact);
+  assert.ok(sizeOf(longest) <= 300 * MEMBER_BYTES + STATE_HEAD_BYTES);
+  const { name: node, ...rest } = fact;
+  const alive = encodeMessage({ type: ALIVE, node, ...rest });
+  const sealer = new Sealer(new Uint8Array(32), () => 'name');
+  assert.ok(alive.length + PART_BYTES <= roomOf(GOSSIP_LIMITS.maxPacketBytes[1], sealer));
 });
 
 test('the table of docs/registries.md says the defaults and bounds that hold', () => {

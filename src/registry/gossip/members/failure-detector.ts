@@ -118,6 +118,25 @@ export class FailureDetector {
     else waiting?.onNack();
   }
 
+  /** Whether the member answers one ping: by datagram within `probeTimeoutMs`, else by stream. */
+  async isThere(member: Member): Promise<boolean> {
+    if (this.#isClosed) return false;
+    const { probeIntervalMs, probeTimeoutMs, send } = this.#options;
+    const seq = this.#nextSeq();
+    const ping = this.#pingOf(member.name, seq);
+    const isAcked = await new Promise<boolean>((resolve) => {
+      const cancel = this.#after(probeTimeoutMs, () => resolve(false));
+      const onAck = () => {
+        cancel();
+        resolve(true);
+      };
+      this.#waiting.set(seq, { onAck, onNack: () => {} });
+      send(ping, member.endpoint, member);
+    });
+    this.#waiting.delete(seq);
+    return isAcked || this.#pingByStream(ping, member, probeIntervalMs);
+  }
+
   /** Others suspect this member: it may be the one that is slow. */
   onRefute(): void {
     this.#changeHealth(1);
@@ -197,10 +216,7 @@ export class FailureDetector {
       if (this.#isClosed) return;
       const expected = this.#askOthers(member, seq);
       const left = Math.max(0, intervalMs - (scheduler.monotonic() - begun));
-      const byStream =
-        (member.versions[1] ?? 0) >= STREAM_PING_VERSION
-          ? this.#options.pingByStream(ping, member, left).catch(() => false)
-          : Promise.resolve(false);
+      const byStream = this.#pingByStream(ping, member, left);
       const isThere = (await Promise.race([acked, passed(left)])) || (await byStream);
       if (this.#isClosed) return;
       if (isThere) {
@@ -218,6 +234,11 @@ export class FailureDetector {
       cancel();
       this.#waiting.delete(seq);
     }
+  }
+
+  async #pingByStream(ping: Ping, member: Member, withinMs: number): Promise<boolean> {
+    if (this.#isClosed || (member.versions[1] ?? 0) < STREAM_PING_VERSION) return false;
+    return this.#options.pingByStream(ping, member, withinMs).catch(() => false);
   }
 
   /** How many nacks are to come where the member is silent for all. */

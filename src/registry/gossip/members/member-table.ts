@@ -3,9 +3,11 @@
  *
  * Holds: SWIM's rules. Invariants: a claim counts only with an incarnation that is not older than
  * the known one, and only the member itself raises its incarnation; this member refutes the claims
- * against it; a dead member is kept for `reconnectMs`, so that old claims do not make it alive again, and
- * claims of a ring that was cut in two are refuted; there are at most `maxMembers`, and a dead one makes
- * room for a new one. Cost: constant for each claim, one timer for each suspected member.
+ * against it; a claim with the highest incarnation cannot be refuted, so it changes nothing: this member
+ * pings the one that it is about, and the answer decides; a dead member is kept for `reconnectMs`, so that
+ * old claims do not make it alive again, and claims of a ring that was cut in two are refuted; there are at
+ * most `maxMembers`, and a dead one makes room for a new one. Cost: constant for each claim, one timer for
+ * each suspected member.
  */
 import type { Scheduler } from '../../../util/time/scheduler.ts';
 import { type Endpoint, textOf } from '../wire/endpoint.ts';
@@ -39,7 +41,11 @@ export interface Member {
   readonly changedAt: number;
 }
 
-type Held = { -readonly [Key in keyof Member]: Member[Key] } & { suspicion: Suspicion | null };
+type Held = { -readonly [Key in keyof Member]: Member[Key] } & {
+  suspicion: Suspicion | null;
+  /** When a claim that cannot be refuted last made this member ping it, in monotonic milliseconds. */
+  askedAt: number;
+};
 
 export interface MemberTableOptions {
   readonly scheduler: Scheduler;
@@ -51,6 +57,8 @@ export interface MemberTableOptions {
   readonly suspicionMaxMult: number;
   /** Why a member at this address cannot be one of this ring; null where it can. */
   readonly whyNot: (endpoint: Endpoint) => string | null;
+  /** Whether the member answers a ping of this one. */
+  readonly isThere: (member: Member) => Promise<boolean>;
   /** To pass on: news of a member. */
   readonly onNews: (about: string, message: Alive | Accusation) => void;
   readonly onState: (member: Member, before: MemberState | null) => void;
@@ -61,6 +69,7 @@ export interface MemberTableOptions {
 }
 
 const MAX_INCARNATION = 0xffff_ffff;
+const UNSUSPECTED = { suspicion: null, askedAt: Number.NEGATIVE_INFINITY };
 const STATE_NUMBERS = {
   alive: MEMBER_ALIVE,
   suspect: MEMBER_SUSPECT,
@@ -78,7 +87,7 @@ export class MemberTable {
     this.#options = options;
     const { node: name, ...rest } = self;
     const changedAt = options.scheduler.monotonic();
-    this.#self = { name, ...rest, state: 'alive', changedAt, suspicion: null };
+    this.#self = { name, ...rest, state: 'alive', changedAt, ...UNSUSPECTED };
     this.#members.set(name, this.#self);
   }
 
@@ -158,7 +167,10 @@ export class MemberTable {
       return;
     }
     const isMoved = textOf(member.endpoint) !== textOf(claim.endpoint);
-    if (claim.incarnation <= member.incarnation && !isMoved) return;
+    if (claim.incarnation <= member.incarnation && !isMoved) {
+      if (claim.incarnation === MAX_INCARNATION && member.state !== 'alive') void this.#ask(member);
+      return;
+    }
     this.#free(member);
     const { meta, versions, incarnation, endpoint } = claim;
     Object.assign(member, { meta, versions, incarnation, endpoint });
@@ -166,13 +178,59 @@ export class MemberTable {
     if (member.state !== 'alive') this.#become(member, 'alive');
   }
 
+  /** Another claims that a member does not answer. */
   onSuspect(claim: Accusation): void {
-    const member = this.#members.get(claim.node);
-    if (member === undefined || claim.incarnation < member.incarnation) return;
-    if (member === this.#self) {
-      if (!this.#isLeaving) this.#refute(claim.incarnation);
-      return;
+    const member = this.#accused(claim);
+    if (member === null) return;
+    if (claim.incarnation < MAX_INCARNATION) this.#suspect(member, claim);
+    else if (isPresent(member.state)) void this.#ask(member);
+  }
+
+  /** Another claims that a member died, or the member that it leaves. */
+  onDead(claim: Accusation): void {
+    const member = this.#accused(claim);
+    if (member === null) return;
+    if (claim.incarnation < MAX_INCARNATION) this.#end(member, claim);
+    else if (isPresent(member.state)) void this.#ask(member);
+  }
+
+  /** A member did not answer this one. */
+  onSilent(name: string): void {
+    const member = this.#members.get(name);
+    if (member === undefined || member === this.#self) return;
+    const { incarnation } = member;
+    this.#suspect(member, { type: SUSPECT, node: name, incarnation, from: this.#self.name });
+  }
+
+  /** The other member that a claim is about; null where the claim is old. This member refutes its own. */
+  #accused({ node, incarnation }: Accusation): Held | null {
+    const member = this.#members.get(node);
+    if (member === undefined || incarnation < member.incarnation) return null;
+    if (member !== this.#self) return member;
+    if (!this.#isLeaving) this.#refute(incarnation);
+    return null;
+  }
+
+  /** Pings a member, because of a claim that it cannot refute: at most once in a probe interval. */
+  async #ask(member: Held): Promise<void> {
+    const { scheduler, probeIntervalMs, isThere } = this.#options;
+    const { name, endpoint } = member;
+    const now = scheduler.monotonic();
+    if (now - member.askedAt < probeIntervalMs) return;
+    member.askedAt = now;
+    const answers = await isThere(member);
+    // Meanwhile it may have been forgotten, or have come back at another address.
+    const isSame = this.#members.get(name) === member && member.endpoint === endpoint;
+    if (this.#isLeaving || !isSame) return;
+    if (!answers) {
+      if (member.state === 'alive') this.onSilent(name);
+    } else if (member.state !== 'alive') {
+      this.#free(member);
+      this.#become(member, 'alive');
     }
+  }
+
+  #suspect(member: Held, claim: Accusation): void {
     if (member.suspicion !== null) {
       if (member.suspicion.confirm(claim.from)) this.#options.onNews(claim.node, claim);
       return;
@@ -184,13 +242,7 @@ export class MemberTable {
     this.#become(member, 'suspect');
   }
 
-  onDead(claim: Accusation): void {
-    const member = this.#members.get(claim.node);
-    if (member === undefined || claim.incarnation < member.incarnation) return;
-    if (member === this.#self) {
-      if (!this.#isLeaving) this.#refute(claim.incarnation);
-      return;
-    }
+  #end(member: Held, claim: Accusation): void {
     this.#free(member);
     if (!isPresent(member.state)) return;
     member.incarnation = claim.incarnation;
@@ -272,7 +324,7 @@ export class MemberTable {
       incarnation,
       state: 'alive',
       changedAt,
-      suspicion: null,
+      ...UNSUSPECTED,
     };
     this.#members.set(name, member);
     this.#options.onNews(name, claim);
@@ -324,7 +376,7 @@ export class MemberTable {
       graceMs: probeIntervalMs,
       onEnd: () => {
         const { name: node, incarnation } = member;
-        this.onDead({ type: DEAD, node, incarnation, from: this.#self.name });
+        this.#end(member, { type: DEAD, node, incarnation, from: this.#self.name });
       },
     });
   }

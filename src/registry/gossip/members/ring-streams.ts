@@ -1,7 +1,8 @@
 /**
  * The streams of a member: exchanges of everything, pings where datagrams do not arrive, long messages.
  *
- * Invariants: every stream ends within its time, and is closed however it ends; at most `MAX_SENDING` long
+ * Invariants: every stream ends within its time, one without a byte within `FIRST_BYTE_MS`, and is closed
+ * however it ends; at most `MAX_SENDING` long
  * messages are sent at once, and `maxQueued` wait. Cost: one connection for each.
  */
 import { type Cancel, pause, type Scheduler } from '../../../util/time/scheduler.ts';
@@ -41,6 +42,8 @@ export interface RingStreamsOptions {
   readonly onRefused: (where: string, reason: string) => void;
 }
 
+/** Members write at once when they have connected. */
+const FIRST_BYTE_MS = 2500;
 /** Streams with long messages at once. */
 const MAX_SENDING = 8;
 
@@ -57,26 +60,30 @@ export class RingStreams {
 
   /** A stream that another opened. */
   async serve(stream: GossipStream, from: Endpoint): Promise<void> {
-    const { settings, signal, onRefused } = this.#options;
+    const { settings, scheduler, signal, onRefused } = this.#options;
     if (signal.aborted) return;
+    const { maxStateBytes, streamTimeoutMs } = settings;
     const where = `a stream from ${from.host}`;
+    const source = new StreamSource(stream, maxStateBytes);
+    const begun = scheduler.monotonic();
     try {
-      await this.#within(settings.streamTimeoutMs, stream, () => this.#serve(stream, where));
+      const firstMs = Math.min(FIRST_BYTE_MS, streamTimeoutMs);
+      if (!(await this.#within(firstMs, stream, () => source.begins()))) return;
+      const left = streamTimeoutMs - (scheduler.monotonic() - begun);
+      await this.#within(left, stream, () => this.#serve(stream, source, where));
     } catch (error) {
       if (signal.aborted || !(error instanceof Malformed)) return;
       onRefused(where, error.message);
     }
   }
 
-  async #serve(stream: GossipStream, where: string): Promise<void> {
+  async #serve(stream: GossipStream, source: StreamSource, where: string): Promise<void> {
     const { settings, sealer, signal, self, stateOf, onState, onUser, onRefused } = this.#options;
-    const { maxStateBytes, maxMembers } = settings;
-    const source = new StreamSource(stream, maxStateBytes);
     const type = await source.type(sealer);
     if (type === null) return;
     if (type === PUSH_PULL) {
       const onBad = (reason: string) => onRefused(`a member in ${where}`, reason);
-      const state = await readState(source, maxMembers, onBad);
+      const state = await readState(source, settings.maxMembers, onBad);
       await this.#write(stream, await stateOf(state.isJoin));
       await onState(state);
     } else if (type === USER) {

@@ -230,6 +230,7 @@ export class Ring {
       ...this.#settings,
       scheduler: this.#scheduler,
       whyNot: (place) => this.#whyNot(place),
+      isThere: async (member) => (await this.#detector?.isThere(member)) ?? false,
       onNews: (about, message) => {
         this.#memberMessages.put(about, encodeMessage(message), (others) =>
           timesOf(this.#settings.retransmitMult, others),
@@ -254,8 +255,7 @@ export class Ring {
       others: () => table.others(),
       send: (message, to, peer) => void this.#send(message, to, peer),
       pingByStream: (ping, member, withinMs) => this.#streams.ping(ping, member, withinMs),
-      onSilent: ({ name: silent, incarnation }) =>
-        table.onSuspect({ type: SUSPECT, incarnation, node: silent, from: node }),
+      onSilent: (member) => table.onSilent(member.name),
       onRound: () => table.reap(),
     });
   }

@@ -2,14 +2,14 @@
  * What a member needs of the network: datagrams, and streams of bytes, on one port.
  *
  * Holds: the interface, and the real one on UDP and TCP. Invariants: both sockets have the same port; at
- * most `maxStreams` streams that others opened are served at once, and further ones are closed; a stream
- * that fails rejects its reads and ends nothing else; after `close` nothing is received. Cost: one
+ * most `maxStreams` streams that others opened are served at once (stream-slots.ts); a stream that fails rejects its reads and ends nothing else; after `close` nothing is received. Cost: one
  * datagram or one connection for each call.
  */
 import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { lookup } from 'node:dns/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { type Endpoint, textOf } from './endpoint.ts';
+import { StreamSlots } from './stream-slots.ts';
 
 export interface GossipStream {
   /** The next bytes; null at the end. */
@@ -106,17 +106,27 @@ export class SocketNetwork implements GossipNetwork {
   }
 
   async #listenTcp(at: Endpoint, maxStreams: number, handlers: GossipHandlers): Promise<Server> {
+    const slots = new StreamSlots(maxStreams);
     const server = createServer((socket) => {
       if (this.#isClosed) {
         socket.destroy();
         return;
       }
+      const from = { host: socket.remoteAddress ?? '', port: socket.remotePort ?? 0 };
+      const slot = {
+        host: from.host,
+        isSilent: () => socket.bytesRead === 0,
+        close: () => void socket.destroy(),
+      };
+      if (!slots.take(slot)) {
+        socket.destroy();
+        return;
+      }
+      socket.once('close', () => slots.free(slot));
       const stream = this.#streamOf(socket);
       const end = () => stream.close();
-      const from = { host: socket.remoteAddress ?? '', port: socket.remotePort ?? 0 };
       handlers.onStream(stream, from).then(end, end);
     });
-    server.maxConnections = maxStreams;
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
       server.listen(at.port, at.host, resolve);

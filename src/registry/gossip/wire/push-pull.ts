@@ -2,8 +2,9 @@
  * Push and pull: two members exchange everything that they know, by one stream.
  *
  * Form: the byte 6, a header, each member, then the state of the registry as go-micro writes it. A
- * message of a user goes by a stream where a datagram has no room for it. Invariant: what is read is
- * bounded by the source's limit and `maxMembers`. Throws `Malformed`. Cost: linear.
+ * message of a user goes by a stream where a datagram has no room for it. Invariants: what is read is
+ * bounded by the source's limit and `MOST_MEMBERS`, and of a state with more than `maxMembers` the first are
+ * taken; a member takes at most `MEMBER_BYTES`. Throws `Malformed`. Cost: linear.
  */
 import { bytesOfHost, type Endpoint } from './endpoint.ts';
 import { Fields, PUSH_PULL, USER, type Versions } from './messages.ts';
@@ -14,6 +15,13 @@ export const MEMBER_ALIVE = 0;
 export const MEMBER_SUSPECT = 1;
 export const MEMBER_DEAD = 2;
 export const MEMBER_LEFT = 3;
+
+/** The largest `maxMembers`: a state of more is no state of a ring. */
+export const MOST_MEMBERS = 10_000;
+/** A name of 255 bytes, meta of 512, an address of 16, the other values, and the names of all. */
+export const MEMBER_BYTES = 850;
+/** The type byte and the header of a state, and what a seal adds. */
+export const STATE_HEAD_BYTES = 128;
 
 /** What a member knows about another, or about itself. */
 export interface MemberFact {
@@ -57,10 +65,16 @@ export async function readState(
 ): Promise<RingState> {
   const header = new Fields(await source.value());
   const count = header.u32('Nodes');
-  if (count > maxMembers) throw new Malformed(`it has more than ${maxMembers} members`);
+  if (count > MOST_MEMBERS) throw new Malformed(`it has more than ${MOST_MEMBERS} members`);
+  if (count > maxMembers) {
+    onRefused(
+      `it has ${count} members, and ${maxMembers} are read: all members of a ring need the same maxMembers`,
+    );
+  }
   const members: MemberFact[] = [];
   for (let index = 0; index < count; index++) {
     const value = await source.value();
+    if (index >= maxMembers) continue;
     try {
       const fact = factFrom(value);
       if (fact !== null) members.push(fact);

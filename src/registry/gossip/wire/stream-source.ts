@@ -28,6 +28,11 @@ export class StreamSource {
     this.#maxBytes = maxBytes;
   }
 
+  /** False where the stream ends without a byte. */
+  begins(): Promise<boolean> {
+    return this.#has(1);
+  }
+
   /** The type of the message, encryption and compression removed; null for a stream without a byte. */
   async type(sealer: Sealer | null): Promise<number | null> {
     if (!(await this.#has(1))) return null;
@@ -83,17 +88,22 @@ export class StreamSource {
 
   /** False where the stream ends before. */
   async #has(count: number): Promise<boolean> {
-    if (count > this.#maxBytes) throw new Malformed(`it is longer than ${this.#maxBytes} bytes`);
+    if (count > this.#maxBytes) throw this.#tooLong();
     while (this.#end - this.#start < count) {
       const chunk = this.#isWhole ? null : await this.#stream.read();
       if (chunk === null) return false;
       this.#received += chunk.length;
       if (this.#received > this.#maxBytes + STREAM_HEAD_BYTES) {
-        throw new Malformed(`it is longer than ${this.#maxBytes} bytes`);
+        throw this.#tooLong();
       }
       this.#append(chunk);
     }
     return true;
+  }
+
+  #tooLong(): Malformed {
+    const text = `it is longer than ${this.#maxBytes} bytes: all members of a ring need the same maxStateBytes`;
+    return new Malformed(text);
   }
 
   /** Into another buffer where this one is full: what was given of this one stays as it was. */
