@@ -3,11 +3,19 @@
  * report of the content security policy, and nothing wider than the window.
  */
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { after, before } from 'node:test';
 import type { Browser } from 'playwright-core';
-import { freePort } from '../helpers/free-port.ts';
-import { type RivuletServer, startRivulet } from '../helpers/rivulet-server.ts';
-import { noBrowser, openTab, startBrowser, violations } from './browser.ts';
+import type { RivuletServer } from '../helpers/rivulet-server.ts';
+import {
+  addressOf,
+  browserTest,
+  inBrowser,
+  noBrowser,
+  openTab,
+  startBrowser,
+  startConsole,
+  violations,
+} from './browser.ts';
 import { type Demo, startDemo } from './demo.ts';
 
 let browser: Browser;
@@ -17,8 +25,8 @@ let demo: Demo;
 
 before(async () => {
   if (noBrowser !== undefined) return;
-  full = await start();
-  empty = await start();
+  full = await startConsole();
+  empty = await startConsole();
   browser = await startBrowser();
   demo = await startDemo(`rivulet://${full.host}:${full.port}`);
 });
@@ -28,11 +36,6 @@ after(async () => {
   await browser?.close();
   await Promise.all([full?.[Symbol.asyncDispose](), empty?.[Symbol.asyncDispose]()]);
 });
-
-async function start(): Promise<RivuletServer> {
-  return startRivulet({ args: ['--http-port', String(await freePort())] });
-}
-const baseOf = ({ host, httpPort }: RivuletServer) => `http://${host}:${httpPort}`;
 
 const PAGES = [
   '/',
@@ -62,31 +65,31 @@ const PAGES = [
 
 for (const colorScheme of ['light', 'dark'] as const) {
   for (const width of colorScheme === 'light' ? [320, 768, 1280] : [320, 1280]) {
-    test(`full pages, ${colorScheme}, ${width} px`, {
-      skip: noBrowser,
-      timeout: 280_000,
-    }, async (t) => {
-      await using tab = await openTab(browser, baseOf(full), {
+    browserTest(`full pages, ${colorScheme}, ${width} px`, async (t) => {
+      await using tab = await openTab(browser, addressOf(full), {
         colorScheme,
         viewport: { width, height: 800 },
       });
       const id = await firstId();
       for (const path of PAGES) {
-        await t.test(path, async () => {
-          await tab.go(path.replace('ID', id));
-          assert.deepEqual(await violations(tab.page), []);
-          assert.deepEqual(await tooWide(tab), [], 'nothing is wider than the window');
-          assert.deepEqual(await squeezed(tab), [], 'no text stands in a column of letters');
-          assert.ok((await nodes(tab)) <= 2000, `${await nodes(tab)} nodes`);
-          assert.deepEqual(tab.faults.splice(0), []);
-        });
+        await t.test(
+          path,
+          inBrowser(async () => {
+            await tab.go(path.replace('ID', id));
+            assert.deepEqual(await violations(tab.page), []);
+            assert.deepEqual(await tooWide(tab), [], 'nothing is wider than the window');
+            assert.deepEqual(await squeezed(tab), [], 'no text stands in a column of letters');
+            assert.ok((await nodes(tab)) <= 2000, `${await nodes(tab)} nodes`);
+            assert.deepEqual(tab.faults.splice(0), []);
+          }),
+        );
       }
     });
   }
 }
 
-test('empty pages say what to do', { skip: noBrowser, timeout: 120_000 }, async (t) => {
-  await using tab = await openTab(browser, baseOf(empty));
+browserTest('empty pages say what to do', async (t) => {
+  await using tab = await openTab(browser, addressOf(empty));
   const pages: [string, RegExp][] = [
     ['/', /No topic yet[\s\S]*micro publish/],
     ['/topics', /No topic yet[\s\S]*micro publish/],
@@ -99,35 +102,38 @@ test('empty pages say what to do', { skip: noBrowser, timeout: 120_000 }, async 
     ['/topics/missing', /This is not here/],
   ];
   for (const [path, text] of pages) {
-    await t.test(path, async () => {
-      await tab.go(path);
-      assert.match((await tab.page.locator('main').textContent()) ?? '', text);
-      assert.deepEqual(await violations(tab.page), []);
-      // A page that is not there is a request that failed, and the browser says so.
-      const faults = tab.faults.splice(0).filter((fault) => !/status of 404/.test(fault));
-      assert.deepEqual(faults, []);
-    });
+    await t.test(
+      path,
+      inBrowser(async () => {
+        await tab.go(path);
+        assert.match((await tab.page.locator('main').textContent()) ?? '', text);
+        assert.deepEqual(await violations(tab.page), []);
+        // A page that is not there is a request that failed, and the browser says so.
+        const faults = tab.faults.splice(0).filter((fault) => !/status of 404/.test(fault));
+        assert.deepEqual(faults, []);
+      }),
+    );
   }
 });
 
-test('forced colours: what a fill shows is seen, and axe finds nothing', {
-  skip: noBrowser,
-  timeout: 120_000,
-}, async (t) => {
-  await using tab = await openTab(browser, baseOf(full), { forcedColors: 'active' });
+browserTest('forced colours: what a fill shows is seen, and axe finds nothing', async (t) => {
+  await using tab = await openTab(browser, addressOf(full), { forcedColors: 'active' });
   for (const path of ['/', '/topics/orders.created', '/dead', '/workflows/parcel/parcel-1']) {
-    await t.test(path, async () => {
-      await tab.go(path);
-      assert.deepEqual(await violations(tab.page), []);
-      const hidden = await tab.page.evaluate(`(() => {
+    await t.test(
+      path,
+      inBrowser(async () => {
+        await tab.go(path);
+        assert.deepEqual(await violations(tab.page), []);
+        const hidden = await tab.page.evaluate(`(() => {
         const colour = (each) => getComputedStyle(each).backgroundColor;
         return [...document.querySelectorAll('.bar > span, .timeline > span')]
           .filter((each) => each.offsetWidth > 0 && colour(each) === colour(each.parentElement))
           .map((each) => each.outerHTML);
       })()`);
-      assert.deepEqual(hidden, [], 'the fill of a bar differs from its ground');
-      assert.deepEqual(tab.faults.splice(0), []);
-    });
+        assert.deepEqual(hidden, [], 'the fill of a bar differs from its ground');
+        assert.deepEqual(tab.faults.splice(0), []);
+      }),
+    );
   }
   await tab.go('/topics/orders.created');
   await tab.page.keyboard.press('Tab');
@@ -142,11 +148,8 @@ test('forced colours: what a fill shows is seen, and axe finds nothing', {
   assert.equal(weights.size, 2, 'the tab that is shown differs by more than its colour');
 });
 
-test('reduced motion: nothing moves by itself, on no page and in no dialog', {
-  skip: noBrowser,
-  timeout: 120_000,
-}, async () => {
-  await using tab = await openTab(browser, baseOf(full), { reducedMotion: 'reduce' });
+browserTest('reduced motion: nothing moves by itself, on no page and in no dialog', async () => {
+  await using tab = await openTab(browser, addressOf(full), { reducedMotion: 'reduce' });
   const moving = () =>
     tab.page.evaluate(`[...document.querySelectorAll('*')]
       .map((each) => [each, getComputedStyle(each)])
@@ -163,7 +166,7 @@ test('reduced motion: nothing moves by itself, on no page and in no dialog', {
 });
 
 async function firstId(): Promise<string> {
-  const response = await fetch(`${baseOf(full)}/console/api/v1/topics/orders.created`);
+  const response = await fetch(`${addressOf(full)}/console/api/v1/topics/orders.created`);
   const { firstId: id } = (await response.json()) as { firstId: string };
   return id;
 }

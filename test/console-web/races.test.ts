@@ -3,14 +3,19 @@
  * tabs that act on one message, a session that ends in the middle of an action, a thousand frames.
  */
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { after, before } from 'node:test';
 import type { Browser, Route } from 'playwright-core';
 import { type Client, connect } from '../../src/client/index.ts';
-import { freePort } from '../helpers/free-port.ts';
-import { type RivuletServer, startRivulet } from '../helpers/rivulet-server.ts';
-import { noBrowser, openTab, startBrowser } from './browser.ts';
+import type { RivuletServer } from '../helpers/rivulet-server.ts';
+import {
+  addressOf,
+  browserTest,
+  noBrowser,
+  openTab,
+  startBrowser,
+  startConsole,
+} from './browser.ts';
 
-const options = { skip: noBrowser, timeout: 120_000 };
 const ANN = ['ACL', 'SETUSER', 'ann', 'on', '>ann', '~*', '&*', '+@all'];
 let browser: Browser;
 let server: RivuletServer;
@@ -19,8 +24,8 @@ let base = '';
 
 before(async () => {
   if (noBrowser !== undefined) return;
-  server = await startRivulet({ args: ['--http-port', String(await freePort())] });
-  base = `http://${server.host}:${server.httpPort}`;
+  server = await startConsole();
+  base = addressOf(server);
   client = await connect({ port: server.port });
   browser = await startBrowser();
 });
@@ -49,9 +54,8 @@ const late = (arrived: () => void, opened: Promise<void>) => async (route: Route
   await route.fulfill({ response }).catch(() => {});
 };
 
-test(
+browserTest(
   'a reply that is older than a frame of the live stream does not replace it',
-  options,
   async () => {
     await publish('late.reply', 'a');
     await using tab = await openTab(browser, base);
@@ -71,7 +75,7 @@ test(
   },
 );
 
-test('a topic that is deleted elsewhere is not shown as if it were there', options, async () => {
+browserTest('a topic that is deleted elsewhere is not shown as if it were there', async () => {
   await publish('gone.soon', 'a');
   await using tab = await openTab(browser, base);
   await tab.go('/topics/gone.soon');
@@ -79,7 +83,7 @@ test('a topic that is deleted elsewhere is not shown as if it were there', optio
   await tab.page.getByText('This is not here').waitFor();
 });
 
-test('a filter that is typed and left changes no other page', options, async () => {
+browserTest('a filter that is typed and left changes no other page', async () => {
   await publish('typed.a', 'a');
   await using tab = await openTab(browser, base);
   const { page } = tab;
@@ -93,9 +97,8 @@ test('a filter that is typed and left changes no other page', options, async () 
   assert.equal(new URL(page.url()).search, '');
 });
 
-test(
+browserTest(
   'an action that ends after its page was left does not lead the person away',
-  options,
   async () => {
     await publish('slow.delete', 'a');
     await using tab = await openTab(browser, base);
@@ -120,29 +123,24 @@ test(
   },
 );
 
-test(
-  'going to another page takes the dialog away, and back leaves it closed',
-  options,
-  async () => {
-    await publish('with.dialog', 'a');
-    await using tab = await openTab(browser, base);
-    const { page } = tab;
-    await tab.go('/topics');
-    await page.getByRole('link', { name: 'with.dialog' }).click();
-    await page.getByRole('button', { name: /^Publish/ }).click();
-    await page.getByRole('dialog').waitFor();
-    await page.goBack();
-    await page.getByRole('heading', { name: 'Topics', level: 1 }).waitFor();
-    assert.equal(await page.getByRole('dialog').count(), 0);
-    await page.goForward();
-    await page.getByRole('button', { name: /^Publish/ }).waitFor();
-    assert.equal(await page.getByRole('dialog').count(), 0);
-  },
-);
+browserTest('going to another page takes the dialog away, and back leaves it closed', async () => {
+  await publish('with.dialog', 'a');
+  await using tab = await openTab(browser, base);
+  const { page } = tab;
+  await tab.go('/topics');
+  await page.getByRole('link', { name: 'with.dialog' }).click();
+  await page.getByRole('button', { name: /^Publish/ }).click();
+  await page.getByRole('dialog').waitFor();
+  await page.goBack();
+  await page.getByRole('heading', { name: 'Topics', level: 1 }).waitFor();
+  assert.equal(await page.getByRole('dialog').count(), 0);
+  await page.goForward();
+  await page.getByRole('button', { name: /^Publish/ }).waitFor();
+  assert.equal(await page.getByRole('dialog').count(), 0);
+});
 
-test(
+browserTest(
   'two tabs redrive one dead letter: one copy, and the other tab says why not',
-  options,
   async () => {
     await client.call('XADD', 'twice', '*', 'body', 'first');
     const letter = ['rivulet-dead-topic', 'twice', 'rivulet-dead-group', 'g'];
@@ -170,82 +168,75 @@ test(
   },
 );
 
-test(
-  'a row that another tab takes away does not take the open dialog with it',
-  options,
+browserTest('a row that another tab takes away does not take the open dialog with it', async () => {
+  const letter = [
+    'rivulet-dead-topic',
+    'kept',
+    'rivulet-dead-group',
+    'g',
+    'rivulet-dead-id',
+    '1-0',
+  ];
+  const id = String(await client.call('XADD', 'kept.dead', '*', ...letter, 'body', 'x'));
+  await using tab = await openTab(browser, base);
+  const { page } = tab;
+  await tab.go('/dead');
+  await page.getByRole('button', { name: /^Edit kept/ }).click();
+  const body = page.getByRole('dialog').getByLabel('Body');
+  await body.fill('much was written here');
+  await client.call('XDEL', 'kept.dead', id);
+  await page.getByRole('link', { name: 'kept 1-0', exact: true }).waitFor({ state: 'detached' });
+  assert.equal(await body.inputValue(), 'much was written here');
+});
+
+browserTest(
+  'a session that ends in an action: log in, the dialog is as it was, and the action works',
   async () => {
-    const letter = [
-      'rivulet-dead-topic',
-      'kept',
-      'rivulet-dead-group',
-      'g',
-      'rivulet-dead-id',
-      '1-0',
-    ];
-    const id = String(await client.call('XADD', 'kept.dead', '*', ...letter, 'body', 'x'));
-    await using tab = await openTab(browser, base);
+    await using closed = await startConsole(['--requirepass', 'secret']);
+    await using admin = await connect({ port: closed.port, password: 'secret' });
+    await admin.call(...ANN);
+    await admin.call('XADD', 'orders', '*', 'body', 'x');
+    await using tab = await openTab(browser, addressOf(closed));
     const { page } = tab;
-    await tab.go('/dead');
-    await page.getByRole('button', { name: /^Edit kept/ }).click();
-    const body = page.getByRole('dialog').getByLabel('Body');
-    await body.fill('much was written here');
-    await client.call('XDEL', 'kept.dead', id);
-    await page.getByRole('link', { name: 'kept 1-0', exact: true }).waitFor({ state: 'detached' });
-    assert.equal(await body.inputValue(), 'much was written here');
+    const logIn = async (user: string) => {
+      await page.getByLabel('User').fill(user);
+      await page.getByLabel('Password').fill(user);
+      await page.getByRole('button', { name: 'Log in' }).click();
+    };
+    await page.goto(`${addressOf(closed)}/console/topics/orders`);
+    await logIn('ann');
+    await page.getByRole('button', { name: /^Publish/ }).click();
+    const dialog = page.getByRole('dialog');
+    await dialog.getByLabel('Body').fill('typed before the session ended');
+    await admin.call('ACL', 'SETUSER', 'ann', 'off');
+    await page.getByRole('heading', { name: 'Log in' }).waitFor();
+    assert.equal(await dialog.count(), 0, 'the login is not behind a dialog');
+    await admin.call('ACL', 'SETUSER', 'ann', 'on');
+    await logIn('ann');
+    await dialog.waitFor();
+    assert.equal(await dialog.getByLabel('Body').inputValue(), 'typed before the session ended');
+    await dialog.getByRole('button', { name: 'See what it does' }).click();
+    await dialog.getByRole('button', { name: /^Publish: 1/ }).click();
+    await page.getByText('1 message published').waitFor();
+    assert.equal(await admin.call('XLEN', 'orders'), 2);
   },
 );
 
-test('a session that ends in an action: log in, the dialog is as it was, and the action works', {
-  ...options,
-}, async () => {
-  await using closed = await startRivulet({
-    args: ['--http-port', String(await freePort()), '--requirepass', 'secret'],
-  });
-  await using admin = await connect({ port: closed.port, password: 'secret' });
-  await admin.call(...ANN);
-  await admin.call('XADD', 'orders', '*', 'body', 'x');
-  await using tab = await openTab(browser, `http://${closed.host}:${closed.httpPort}`);
-  const { page } = tab;
-  const logIn = async (user: string) => {
-    await page.getByLabel('User').fill(user);
-    await page.getByLabel('Password').fill(user);
-    await page.getByRole('button', { name: 'Log in' }).click();
-  };
-  await page.goto(`http://${closed.host}:${closed.httpPort}/console/topics/orders`);
-  await logIn('ann');
-  await page.getByRole('button', { name: /^Publish/ }).click();
-  const dialog = page.getByRole('dialog');
-  await dialog.getByLabel('Body').fill('typed before the session ended');
-  await admin.call('ACL', 'SETUSER', 'ann', 'off');
-  await page.getByRole('heading', { name: 'Log in' }).waitFor();
-  assert.equal(await dialog.count(), 0, 'the login is not behind a dialog');
-  await admin.call('ACL', 'SETUSER', 'ann', 'on');
-  await logIn('ann');
-  await dialog.waitFor();
-  assert.equal(await dialog.getByLabel('Body').inputValue(), 'typed before the session ended');
-  await dialog.getByRole('button', { name: 'See what it does' }).click();
-  await dialog.getByRole('button', { name: /^Publish: 1/ }).click();
-  await page.getByText('1 message published').waitFor();
-  assert.equal(await admin.call('XLEN', 'orders'), 2);
-});
-
-test('another user who logs in is shown nothing of the one before', options, async () => {
-  await using closed = await startRivulet({
-    args: ['--http-port', String(await freePort()), '--requirepass', 'secret'],
-  });
+browserTest('another user who logs in is shown nothing of the one before', async () => {
+  await using closed = await startConsole(['--requirepass', 'secret']);
   await using admin = await connect({ port: closed.port, password: 'secret' });
   await admin.call(...ANN);
   await admin.call('ACL', 'SETUSER', 'bob', 'on', '>bob', '~shop.*', '&*', '+@read', '+ping');
   await admin.call('XADD', 'secret.topic', '*', 'body', 'x');
   await admin.call('XADD', 'shop.orders', '*', 'body', 'x');
-  await using tab = await openTab(browser, `http://${closed.host}:${closed.httpPort}`);
+  await using tab = await openTab(browser, addressOf(closed));
   const { page } = tab;
   const logIn = async (user: string) => {
     await page.getByLabel('User').fill(user);
     await page.getByLabel('Password').fill(user);
     await page.getByRole('button', { name: 'Log in' }).click();
   };
-  await page.goto(`http://${closed.host}:${closed.httpPort}/console/topics`);
+  await page.goto(`${addressOf(closed)}/console/topics`);
   await logIn('ann');
   await page.getByRole('link', { name: 'secret.topic' }).waitFor();
   await admin.call('ACL', 'SETUSER', 'ann', 'off');
@@ -262,7 +253,7 @@ test('another user who logs in is shown nothing of the one before', options, asy
   assert.equal(await page.evaluate("document.body.innerHTML.includes('secret.topic')"), false);
 });
 
-test('a thousand frames of the live stream leave no memory behind', options, async () => {
+browserTest('a thousand frames of the live stream leave no memory behind', async () => {
   await publish('much.live', 'a');
   await using tab = await openTab(browser, base);
   const { page } = tab;

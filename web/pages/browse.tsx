@@ -16,6 +16,7 @@ import { TimeBar } from '../parts/time-bar.tsx';
 import { TopicFrame } from '../parts/topic-frame.tsx';
 import type { PageProps } from '../routes.ts';
 import { type ApiFailure, failureOf } from '../state/api.ts';
+import { useDraft } from '../state/draft.ts';
 import { bytes, count, many } from '../state/format.ts';
 import { watch } from '../state/live.ts';
 import { useResource } from '../state/resource.ts';
@@ -58,9 +59,8 @@ function Controls({ page, mode }: { page: EntriesPage | undefined; mode: 'tail' 
   const where = queryOf('where');
   const from = queryOf('from');
   const isNewest = isNewestFirst();
-  const [text, setText] = useState(where);
+  const draft = useDraft(where);
   const [position, setPosition] = useState('');
-  useEffect(() => setText(where), [where]);
   const first = page?.firstAt ?? null;
   const last = page?.lastAt ?? null;
   const at = page?.entries[0]?.at ?? timeOf(from) ?? (isNewest ? last : first);
@@ -123,20 +123,21 @@ function Controls({ page, mode }: { page: EntriesPage | undefined; mode: 'tail' 
           class="field grow"
           onSubmit={(event) => {
             event.preventDefault();
-            setQuery({ where: text, after: null }, 'step');
+            setQuery({ where: draft.sent(draft.text), after: null }, 'step');
           }}
         >
           <label for="browse-where">Only messages where</label>
           <input
             id="browse-where"
             type="search"
-            value={text}
+            value={draft.text}
             placeholder={'json.total > 100 && header.tenant == "a"'}
             autocomplete="off"
             spellcheck={false}
             onInput={(event) => {
-              setText(event.currentTarget.value);
-              if (event.currentTarget.value === '') setQuery({ where: null, after: null }, 'step');
+              const { value } = event.currentTarget;
+              draft.type(value);
+              if (value === '') setQuery({ where: draft.sent(value), after: null }, 'step');
             }}
           />
         </form>

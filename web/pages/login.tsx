@@ -1,5 +1,5 @@
 /** The login: a user of the server and its password. The address stays, so it leads on to where it was. */
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { Mark } from '../parts/icons.tsx';
 import { announce, announcement } from '../state/announce.ts';
 import { type ApiFailure, failureOf } from '../state/api.ts';
@@ -12,7 +12,7 @@ export function Login() {
   const [failure, setFailure] = useState<ApiFailure | null>(null);
   const [isBusy, setBusy] = useState(false);
   const field = useRef<HTMLInputElement>(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     document.title = 'Log in · Rivulet';
     field.current?.focus();
   }, []);

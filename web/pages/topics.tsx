@@ -1,9 +1,10 @@
 /** All topics: 100 a page, sorted by any number, by a part of the name. */
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useRef } from 'preact/hooks';
 import type { TopicsPage as Topics } from '../../src/console/api-types.ts';
 import { Page } from '../parts/page.tsx';
 import { Missing, Notice, Show } from '../parts/states.tsx';
 import { TopicTable } from '../parts/topic-table.tsx';
+import { useDraft } from '../state/draft.ts';
 import { count, many, visible } from '../state/format.ts';
 import { useResource } from '../state/resource.ts';
 import { BASE, queryOf, setQuery, withQuery } from '../state/router.ts';
@@ -100,9 +101,8 @@ function InternalSwitch({ hidden }: { hidden: number }) {
 }
 
 function Filter({ q }: { q: string }) {
-  const [text, setText] = useState(q);
+  const draft = useDraft(q);
   const timer = useRef<number | undefined>(undefined);
-  useEffect(() => setText(q), [q]);
   // A page that has been left changes no address.
   useEffect(() => () => window.clearTimeout(timer.current), []);
   return (
@@ -113,7 +113,7 @@ function Filter({ q }: { q: string }) {
       onSubmit={(event) => {
         event.preventDefault();
         window.clearTimeout(timer.current);
-        setQuery({ q: text, after: null }, 'step');
+        setQuery({ q: draft.sent(draft.text), after: null }, 'step');
       }}
     >
       <div class="field grow">
@@ -121,15 +121,15 @@ function Filter({ q }: { q: string }) {
         <input
           id="topics-q"
           type="search"
-          value={text}
+          value={draft.text}
           autocomplete="off"
           spellcheck={false}
           onInput={(event) => {
             const next = event.currentTarget.value;
-            setText(next);
+            draft.type(next);
             window.clearTimeout(timer.current);
             timer.current = window.setTimeout(
-              () => setQuery({ q: next, after: null }, 'replace'),
+              () => setQuery({ q: draft.sent(next), after: null }, 'replace'),
               PAUSE_MS,
             );
           }}

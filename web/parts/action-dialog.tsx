@@ -6,7 +6,7 @@
  * names the set of the first by its token; a session that ends meanwhile keeps what was typed for its user.
  */
 import { signal } from '@preact/signals';
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import type { ActionOutcome, ActionPlan, ActionTarget, Verb } from '../../src/console/api-types.ts';
 import { announce } from '../state/announce.ts';
 import { ApiFailure, failureOf, post } from '../state/api.ts';
@@ -138,7 +138,7 @@ function ActionDialog({
   const session = root.value;
   const user = useRef(session?.user);
   const waits = useRef(false);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (session === null) {
       waits.current = true;
       dialog.current?.close();

@@ -5,7 +5,7 @@
  * there, and the document's title names it.
  */
 import type { ComponentChildren } from 'preact';
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { curl } from '../state/api.ts';
 import { BASE, visits } from '../state/router.ts';
 import { root } from '../state/session.ts';
@@ -31,7 +31,8 @@ export function Page({ title, kind, crumbs = [], actions, api = [], children }: 
   useEffect(() => {
     document.title = `${title}${kind === undefined ? '' : ` · ${kind}`} · Rivulet`;
   }, [title, kind]);
-  useEffect(() => {
+  // With the heading, not after it: a key that is pressed at once starts from here.
+  useLayoutEffect(() => {
     if (focusedVisit === visit) return;
     focusedVisit = visit;
     heading.current?.focus({ preventScroll: true });

@@ -2,8 +2,8 @@
  * A table of any length: a real one, of which only the rows near the window are in the document.
  *
  * Invariants: at most 2000 nodes whatever the number of rows; the row with the focus stays in the document
- * and keeps the focus when rows change their order; where the window is narrow a row is a card, and each
- * cell names its column.
+ * and keeps the focus when rows change their order; the focus reaches each row, in the document or not;
+ * where the window is narrow a row is a card, and each cell names its column.
  * Cost: a scroll computes two indexes; rows are taken to be as high as those that are shown.
  */
 import type { ComponentChildren } from 'preact';
@@ -37,22 +37,68 @@ export interface TableProps<Row> {
   };
 }
 
+/** The rows of a table, for keys that move the focus along them. */
+export interface RowReader {
+  length(): number;
+  /** First and last of the rows near the window. */
+  shown(): { readonly first: number; readonly last: number };
+  /** Index of the row that has the focus. */
+  focused(): number | null;
+  /** Moves the focus to a row, which comes into the document if it is not there. */
+  focus(index: number): void;
+}
+
+const readers = new WeakMap<HTMLTableElement, RowReader>();
+
+/** Undefined: this table is none of ours. */
+export function rowsOf(table: HTMLTableElement): RowReader | undefined {
+  return readers.get(table);
+}
+
 /** Fewer rows than this are all in the document. */
 const WHOLE = 40;
 const BEYOND = 8;
 
 export function Table<Row>(props: TableProps<Row>) {
   const { rows, keyOf, columns, caption, selection } = props;
+  const table = useRef<HTMLTableElement>(null);
   const body = useRef<HTMLTableSectionElement>(null);
   const { first, last, height } = useWindow(body, rows.length);
   const focused = useRef<{ key: string; index: number } | null>(null);
+  const isMoving = useRef(false);
+  const [, setMoves] = useState(0);
 
   // The browser takes the focus from a row that is moved; it is given back to the same row.
   useLayoutEffect(() => {
     const { current } = focused;
-    if (current === null || document.activeElement !== document.body) return;
+    const wasMoved = isMoving.current;
+    isMoving.current = false;
+    if (current === null || (!wasMoved && document.activeElement !== document.body)) return;
     const row = [...(body.current?.rows ?? [])].find((each) => each.dataset.key === current.key);
     focusTarget(row)?.focus({ preventScroll: true });
+    if (wasMoved) row?.scrollIntoView({ block: 'nearest' });
+  });
+
+  useLayoutEffect(() => {
+    if (table.current === null) return;
+    readers.set(table.current, {
+      length: () => rows.length,
+      shown: () => ({ first, last: last - 1 }),
+      focused() {
+        const { current } = focused;
+        const { activeElement, body: page } = document;
+        // A click beside the rows leaves the place where a person was.
+        const isHere = activeElement === page || body.current?.contains(activeElement);
+        if (current === null || !isHere) return null;
+        const index = indexOfKey(rows, keyOf, current);
+        return index < 0 ? null : index;
+      },
+      focus(index) {
+        focused.current = { key: keyOf(rows[index] as Row), index };
+        isMoving.current = true;
+        setMoves((before) => before + 1);
+      },
+    });
   });
 
   const shown: number[] = [];
@@ -85,6 +131,7 @@ export function Table<Row>(props: TableProps<Row>) {
 
   return (
     <table
+      ref={table}
       role="table"
       class="table"
       aria-rowcount={(props.total ?? rows.length) + 1}
@@ -296,6 +343,6 @@ function indexOfKey<Row>(
 }
 
 /** What takes the focus in a row: its link, its button, or the row. */
-export function focusTarget(row: HTMLTableRowElement | undefined): HTMLElement | undefined {
+function focusTarget(row: HTMLTableRowElement | undefined): HTMLElement | undefined {
   return row?.querySelector<HTMLElement>('th a, td a, td button, th button') ?? row;
 }
