@@ -81,6 +81,59 @@ test('one of the calls that follow the first ends without an answer: later outag
   assert.equal(await later, 'later');
 });
 
+test('while the first attempt of an earlier call has no answer, no later call is tried again', async () => {
+  const { scheduler, attempts, call } = world();
+  let failFirst: (error: unknown) => void = () => {};
+  let isFirstTry = true;
+  const first = call('first', [], {
+    attempt(done, failed) {
+      attempts.push('first');
+      if (isFirstTry) failFirst = failed;
+      else queueMicrotask(() => done('first'));
+      isFirstTry = false;
+    },
+  });
+  const second = call('second', ['outage', 'success']);
+  const third = call('third', ['success']);
+  await scheduler.advance(2000);
+  assert.deepEqual(attempts, ['first', 'second']);
+  failFirst(new RivuletError('NOT_CONNECTED', 'it was lost'));
+  await scheduler.advance(2000);
+  await Promise.all([first, second, third]);
+  assert.deepEqual(attempts, ['first', 'second', 'first', 'second', 'third']);
+});
+
+test('of the calls that wait, those behind an unanswered one wait for it, and those before do not', async () => {
+  const { scheduler, attempts, call } = world();
+  let answer: (value: string) => void = () => {};
+  const before = call('before', ['outage', 'success']);
+  const waiting = call('waiting', ['success']);
+  await scheduler.advance(1000);
+  await Promise.all([before, waiting]);
+  const failing = ['outage', 'success'] as const;
+  const a = call('a', [], {
+    attempt(done, failed) {
+      attempts.push('a');
+      if (attempts.filter((each) => each === 'a').length > 1) queueMicrotask(() => done('a'));
+      else queueMicrotask(() => failed(new RivuletError('NOT_CONNECTED', 'away')));
+    },
+  });
+  const unanswered = call('unanswered', [], {
+    attempt(done) {
+      attempts.push('unanswered');
+      answer = done;
+    },
+  });
+  const b = call('b', failing);
+  await scheduler.advance(2000);
+  assert.equal(await a, 'a');
+  assert.equal(attempts.at(-1), 'a', 'b waits for the one before it');
+  answer('unanswered');
+  await scheduler.advance(2000);
+  assert.deepEqual(await Promise.all([unanswered, b]), ['unanswered', 'b']);
+  assert.equal(attempts.at(-1), 'b');
+});
+
 test('a first call that the broker refuses shows that it answers: all others are tried at once', async () => {
   const { scheduler, attempts, call } = world();
   const refused = assert.rejects(call('refused', ['outage', 'refusal']), {

@@ -42,6 +42,14 @@ export function runInScope<T, Args extends unknown[]>(
   return storage.run(scope, run, ...args);
 }
 
+/**
+ * Gives the running function, and what it goes on with after each `await`, the current scope with this
+ * handler. It has no end: the frame says itself when its handler has returned.
+ */
+export function enterHandler(handler: HandlerFrame): void {
+  storage.enterWith({ ...withTrace(currentScope()?.trace ?? null), handler });
+}
+
 /** The current scope with another trace. */
 export function withTrace(trace: Headers | null): Scope {
   const outer = currentScope();

@@ -3,7 +3,8 @@
  *
  * Calls of one queue (the publishes of one topic) keep their order: while a call waits for its next
  * attempt, later calls wait behind it. The first one is tried alone; after it has succeeded the others
- * are sent, in order and without waiting for one another.
+ * are sent, in order and without waiting for one another. None is sent while the first attempt of an
+ * earlier call has no answer: that one may fail yet, and would then come after it.
  * Invariants: a call ends once: with its result, its error, its abort, or NOT_CONNECTED and the last
  * cause; at most `maxPendingPublishes` wait between attempts, further ones fail at once; a queue has one
  * timer, and exists while calls wait in it.
@@ -87,8 +88,15 @@ export class OutageRetry {
     for (const call of [...this.#calls]) call.fail(error);
   }
 
-  ended(call: object): void {
+  ended(call: object, queue: string | null): void {
     this.#calls.delete(call as Call<unknown, unknown>);
+    if (queue !== null && this.#queues.size > 0) this.#queues.get(queue)?.othersEnded();
+  }
+
+  /** The place in the order of the earliest call of that queue whose first attempt has no answer. */
+  earliestUnanswered(queue: string): number {
+    for (const call of this.#calls) if (call.isUnanswered(queue)) return call.order;
+    return Number.POSITIVE_INFINITY;
   }
 
   /** The queue of that name, if calls wait in it. */
@@ -99,7 +107,7 @@ export class OutageRetry {
   queueFor(name: string): RetryQueue {
     let queue = this.#queues.get(name);
     if (queue === undefined) {
-      queue = new RetryQueue(this, () => this.#queues.delete(name));
+      queue = new RetryQueue(this, name, () => this.#queues.delete(name));
       this.#queues.set(name, queue);
     }
     return queue;
@@ -121,16 +129,20 @@ interface Queued {
 /** The waiting calls of one queue, in order. */
 class RetryQueue {
   readonly #retry: OutageRetry;
+  readonly #name: string;
   readonly #empty: () => void;
   readonly #waiting: Queued[] = [];
   #failures = 0;
   /** How many attempts run. */
   #trying = 0;
   #probing = false;
+  /** The first call waits for an earlier one, which has not waited yet. */
+  #isBehindOthers = false;
   #cancelTimer: (() => void) | null = null;
 
-  constructor(retry: OutageRetry, empty: () => void) {
+  constructor(retry: OutageRetry, name: string, empty: () => void) {
     this.#retry = retry;
+    this.#name = name;
     this.#empty = empty;
   }
 
@@ -153,6 +165,13 @@ class RetryQueue {
     this.#check();
   }
 
+  /** A call of this queue has ended, perhaps the one that the first one waits for. */
+  othersEnded(): void {
+    if (!this.#isBehindOthers || this.#trying > 0) return;
+    this.#isBehindOthers = false;
+    this.#later();
+  }
+
   #later(): void {
     if (this.#cancelTimer !== null || this.#waiting.length === 0) return;
     const { scheduler } = this.#retry.options();
@@ -165,11 +184,14 @@ class RetryQueue {
 
   /** Tries the first call alone. When it has succeeded, tries all others. */
   #probe(): void {
-    const first = this.#waiting.shift();
+    const [first] = this.#waiting;
     if (first === undefined) {
       this.#check();
       return;
     }
+    this.#isBehindOthers = first.order > this.#retry.earliestUnanswered(this.#name);
+    if (this.#isBehindOthers) return;
+    this.#waiting.shift();
     this.#trying++;
     this.#probing = true;
     first.attempt((end) => {
@@ -186,7 +208,9 @@ class RetryQueue {
 
   #flush(): void {
     this.#failures = 0;
-    const all = this.#waiting.splice(0);
+    const end = this.#retry.earliestUnanswered(this.#name);
+    const count = this.#waiting.findIndex(({ order }) => order > end);
+    const all = this.#waiting.splice(0, count < 0 ? this.#waiting.length : count);
     let failed = false;
     for (const call of all) {
       if (failed) {
@@ -204,6 +228,7 @@ class RetryQueue {
         this.#check();
       });
     }
+    if (this.#trying === 0) this.#later();
     this.#check();
   }
 
@@ -229,6 +254,8 @@ class Call<V, T> implements Queued, Expiring {
   #abort: (() => void) | null = null;
   #timeout: Timeout | null = null;
   #cancelPause: (() => void) | null = null;
+  /** An attempt runs. */
+  #isTrying = false;
   /** The queue's, while an attempt of its runs. */
   #attemptDone: ((end: AttemptEnd) => void) | null = null;
 
@@ -265,6 +292,11 @@ class Call<V, T> implements Queued, Expiring {
     else this.#join(before, new RivuletError('NOT_CONNECTED', 'earlier calls wait for the broker'));
   }
 
+  /** Whether it is of that queue, and has an attempt under way that its queue has not made. */
+  isUnanswered(queue: string): boolean {
+    return this.#isTrying && this.#attemptDone === null && this.#work.queue === queue;
+  }
+
   /** Its time is up. */
   expire(): void {
     const { what, timeoutMs } = this.#work;
@@ -279,6 +311,7 @@ class Call<V, T> implements Queued, Expiring {
     }
     this.#attempt++;
     this.#attemptDone = done;
+    this.#isTrying = true;
     try {
       this.#work.attempt(
         (value) => {
@@ -310,6 +343,7 @@ class Call<V, T> implements Queued, Expiring {
 
   #failed(error: unknown): void {
     if (this.#over) return;
+    this.#isTrying = false;
     const done = this.#takeDone();
     if (!isOutage(error)) {
       this.fail(error);
@@ -371,7 +405,7 @@ class Call<V, T> implements Queued, Expiring {
     if (this.#waits) this.#retry.waiting--;
     if (this.#abort !== null) this.#work.signal?.removeEventListener('abort', this.#abort);
     this.#queue?.remove(this);
-    this.#retry.ended(this);
+    this.#retry.ended(this, this.#work.queue);
     this.#work.ended?.();
     // An attempt that runs may never call back: the others of the queue do not wait for it.
     this.#takeDone()?.('over');

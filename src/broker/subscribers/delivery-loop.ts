@@ -6,12 +6,15 @@
  * loop slows the source as a handler does: `maxInFlight` bounds what is fetched.
  * Invariants: with `ack: 'auto'` the loop's body is the handler: asking for the next delivery
  * acknowledges the one before, unless the body has settled it; with `manual` only the body settles.
- * Leaving the loop unsubscribes, and returns to the broker at once what is not settled.
- * Cost: one promise and one object per delivery.
+ * Leaving the loop unsubscribes, and returns to the broker at once what is not settled. A body that
+ * calls `disconnect` does not wait for itself: reading a step's value makes the reader the body
+ * (handler-context.ts).
+ * Cost: one promise and two objects per delivery.
  */
 import type { Delivery, IterableSubscriber } from '../broker.ts';
 import { HeldDelivery } from '../dispatch/delivery.ts';
 import type { Demand } from '../dispatch/delivery-handler.ts';
+import { enterBody, type HandlerWork } from './handler-context.ts';
 import { OwnSubscriber, type OwnSubscriberSetup } from './own-subscriber.ts';
 
 type Item = Delivery | readonly Delivery[];
@@ -111,8 +114,28 @@ export class LoopSubscriber<T extends Item> extends OwnSubscriber implements Ite
   }
 }
 
+/**
+ * One delivery of a loop. `for await` reads the value in the function that holds the loop, after its wait:
+ * so that function, and no code that started it, is the body.
+ */
+class Step<T> implements IteratorYieldResult<T> {
+  readonly done = false;
+  readonly #value: T;
+  readonly #beginBody: () => void;
+
+  constructor(value: T, beginBody: () => void) {
+    this.#value = value;
+    this.#beginBody = beginBody;
+  }
+
+  get value(): T {
+    this.#beginBody();
+    return this.#value;
+  }
+}
+
 /** One loop. Several may share a subscriber: each delivery goes to one of them. */
-class Loop<T extends Item> implements AsyncIterableIterator<T, undefined> {
+class Loop<T extends Item> implements AsyncIterableIterator<T, undefined>, HandlerWork {
   readonly #feed: LoopFeed<T>;
   readonly #close: () => Promise<void>;
   #current: Taken<T> | null = null;
@@ -128,6 +151,13 @@ class Loop<T extends Item> implements AsyncIterableIterator<T, undefined> {
   [Symbol.asyncIterator](): this {
     return this;
   }
+
+  /** A body runs. */
+  get inHandler(): boolean {
+    return this.#current !== null;
+  }
+
+  readonly #beginBody = () => enterBody(this.#feed, this);
 
   next(): Promise<IteratorResult<T, undefined>> {
     const step = this.#step === null ? this.#advance() : this.#step.then(() => this.#advance());
@@ -163,7 +193,7 @@ class Loop<T extends Item> implements AsyncIterableIterator<T, undefined> {
       return DONE;
     }
     this.#current = taken;
-    return { done: false, value: taken.item };
+    return new Step(taken.item, this.#beginBody);
   }
 }
 

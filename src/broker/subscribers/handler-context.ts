@@ -8,7 +8,7 @@
  * from the code in whose turn its message arrived: not its deadline, its end, or its trace.
  * Cost: two objects for each call of a handler.
  */
-import { currentScope, type HandlerFrame, runInScope } from '../dispatch/scope.ts';
+import { currentScope, enterHandler, type HandlerFrame, runInScope } from '../dispatch/scope.ts';
 
 /** What a handler was called for. */
 export interface HandlerWork {
@@ -40,6 +40,16 @@ export class HandlerContext {
     };
     return runInScope(scope, handler);
   }
+}
+
+/**
+ * Makes the running function part of a handler until `work` says that it has returned: the body of a loop
+ * is called by nobody. Cost: one object for a loop, none for its later bodies.
+ */
+export function enterBody(owner: object, work: HandlerWork): void {
+  const around = currentScope()?.handler ?? null;
+  for (let frame = around; frame !== null; frame = frame.outer) if (frame.work === work) return;
+  enterHandler({ owner, work, outer: running(around) });
 }
 
 /** Whether the running code was called from a handler whose owner `accepts` accepts. */

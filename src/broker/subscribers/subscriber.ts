@@ -60,7 +60,9 @@ export interface Subscriber extends AsyncDisposable {
  * - At most `maxInFlight` deliveries are fetched and not settled. A delivery is handed over only when a
  *   loop asks for it. When no loop has asked for `ackWaitMs`, what was fetched ahead is returned.
  * - The loop ends, without an error, after `unsubscribe`, `disconnect` or an abort of `signal`.
- *   `disconnect` waits for the body, at most `drainTimeoutMs`; `unsubscribe` does not.
+ *   `disconnect` waits for the body, at most `drainTimeoutMs`; `unsubscribe` does not, and neither does
+ *   `disconnect` within the body. Code that a generator around the loop passes its deliveries to is not
+ *   recognized as the body.
  * - Several loops may share a subscriber, at most `concurrency` bodies at once. When one is left, all end.
  * - Unlike a handler, a body does not pass the trace of its message on to what it publishes.
  */

@@ -76,6 +76,23 @@ class ValuedDelivery<Value> implements TypedDelivery<Value> {
   }
 }
 
+/** A step with another value. Whoever reads it reads the step's own, which tells whose body this is. */
+class TypedStep<To> implements IteratorYieldResult<To> {
+  readonly done = false;
+  readonly #value: To;
+  readonly #from: IteratorYieldResult<unknown>;
+
+  constructor(value: To, from: IteratorYieldResult<unknown>) {
+    this.#value = value;
+    this.#from = from;
+  }
+
+  get value(): To {
+    void this.#from.value;
+    return this.#value;
+  }
+}
+
 /** A loop that maps the items of another loop; items that become null are skipped. */
 export class TypedLoop<From, To> implements IterableSubscriber<To> {
   readonly #from: IterableSubscriber<From>;
@@ -121,7 +138,7 @@ export class TypedLoop<From, To> implements IterableSubscriber<To> {
           const step = await from.next();
           if (step.done === true) return step;
           const value = await made(step.value);
-          if (value !== null) return { done: false, value };
+          if (value !== null) return new TypedStep(value, step);
         }
       },
       async return() {

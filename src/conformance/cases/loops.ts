@@ -142,6 +142,44 @@ export const loops: readonly Case[] = [
     },
   },
   {
+    name: 'disconnect within the body does not wait for it, and its message is acknowledged',
+    needs: need('persistent'),
+    async run(context) {
+      const other = await context.open();
+      // In the first body and in a later one: only the later one was asked for by a body.
+      for (const last of [1, 2]) {
+        for (const form of ['single', 'batch', 'typed'] as const) {
+          const broker = await context.open({ drainTimeoutMs: 40_000 });
+          const topic = context.topic();
+          await publishAll(other, topic, ['"1"', '"2"', '"3"']);
+          const options = { group: 'g', from: 'earliest', ackWaitMs: 60_000 } as const;
+          const batch = { size: 1, waitMs: 1 };
+          const subscriber =
+            form === 'single'
+              ? await broker.subscribe(topic, options)
+              : form === 'batch'
+                ? await broker.subscribe(topic, { ...options, batch })
+                : await broker.topic(topic).subscribe(options);
+          let bodies = 0;
+          let tookMs = Number.POSITIVE_INFINITY;
+          for await (const _ of subscriber) {
+            if (++bodies < last) continue;
+            await quiet(5);
+            const began = performance.now();
+            await broker.disconnect();
+            tookMs = performance.now() - began;
+          }
+          assert.equal(bodies, last, form);
+          assert.ok(tookMs < 20_000, `${form}: ${tookMs} ms`);
+          const rest = await collect(other, topic, { group: 'g' });
+          await rest.seen.count(3 - last);
+          await quiet(100);
+          assert.equal(rest.seen.length, 3 - last, `${form}: the others come, once`);
+        }
+      }
+    },
+  },
+  {
     name: 'disconnect waits for the body that runs',
     async run(context) {
       const broker = await context.open();
