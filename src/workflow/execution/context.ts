@@ -105,22 +105,22 @@ export function contextOf(flow: Flow, most: number): WorkflowContext {
       const { timeoutMs } = options ?? {};
       return flow.wait(signal.name, timeoutMs === undefined ? undefined : flow.now + timeoutMs);
     },
-    async sleep(ms: number) {
+    sleep(ms: number) {
       if (!(typeof ms === 'number' && ms >= 0 && ms <= LONGEST_DELAY_MS)) {
         throw invalid(
           `wf.sleep takes milliseconds from 0 to ${LONGEST_DELAY_MS}, not ${shown(ms)}`,
         );
       }
-      await flow.ask('sleep', '', { deadline: flow.now + ms });
+      return flow.ask('sleep', '', { deadline: flow.now + ms }) as Promise<void>;
     },
-    async sleepUntil(time: Date | number) {
+    sleepUntil(time: Date | number) {
       const at = time instanceof Date ? time.getTime() : time;
       if (!(typeof at === 'number' && Math.abs(at) <= 2 ** 48)) {
         throw invalid(`wf.sleepUntil takes a date or unix milliseconds, not ${shown(time)}`);
       }
-      await flow.ask('sleep', '', { deadline: at });
+      return flow.ask('sleep', '', { deadline: at }) as Promise<void>;
     },
-    async publish(
+    publish(
       topic: string | Topic<unknown, unknown>,
       value: unknown,
       options: WorkflowPublishOptions = {},
@@ -129,7 +129,7 @@ export function contextOf(flow: Flow, most: number): WorkflowContext {
       if (typeof name !== 'string') throw invalid(`wf.publish takes a topic, not ${shown(topic)}`);
       checkPublishOptions(options);
       const request: PublishRequest = { topic, value, options };
-      await flow.ask('publish', name, { request });
+      return flow.ask('publish', name, { request }) as Promise<void>;
     },
     child: (definition: AnyWorkflow, input?: unknown, options?: ChildOptions) =>
       spawn('child', definition, input, options),

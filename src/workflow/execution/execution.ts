@@ -39,6 +39,7 @@ import { Flow, Mismatch, type Operation } from './flow.ts';
 import { Again, type ExecutionHost, Fenced, Gone, type Item, Lost, type Stopped } from './host.ts';
 import { type CommitOptions, JournalWriter, recordOf } from './journal-writer.ts';
 import { parkLost } from './lost-instance.ts';
+import { RecordQueue } from './record-queue.ts';
 import { StepRunner, UNDO_ATTEMPTS } from './step-runner.ts';
 import { Wake } from './wake.ts';
 
@@ -50,8 +51,6 @@ const WATCH_AFTER_MS = 200;
 const FOREIGN_MS = 60_000;
 /** Meanwhile it is looked at this often, at the least. */
 const FOREIGN_LOOK_MS = 100;
-/** Lazy records that may wait for the next commit: as many steps run again after a crash. */
-const MOST_LAZY = 100;
 /** After a tick that came too early by the broker's clock. */
 const TICK_AGAIN_MS = 5;
 
@@ -73,7 +72,7 @@ export class Execution {
   readonly #listedAt: number;
   #flow: Flow;
   #records: readonly JournalRecord[];
-  #queue: Item[] = [];
+  readonly #queue = new RecordQueue();
   /** Operations whose record is being made. */
   #preparing = 0;
   #news = false;
@@ -186,7 +185,7 @@ export class Execution {
   async #reload(): Promise<void> {
     this.#flow.drop();
     this.#steps.drop();
-    this.#queue = [];
+    this.#queue.drop();
     const entries = await this.#host.store.read(this.key);
     const records = readRecords(entries);
     if (records.length === 0) throw new Lost();
@@ -229,24 +228,24 @@ export class Execution {
         await this.#journal.readTail();
         continue;
       }
-      if (!this.#leaving && (!flow.paused || flow.cancelled !== null)) this.#begin();
+      if (!this.#leaving && !(flow.paused && flow.cancelled === null)) this.#begin();
       // Not a promise where there is none: a step that ends meanwhile would pass for a later one.
-      if (this.#lazyNext !== undefined) {
-        await this.#applyLazy(this.#lazyNext);
+      const { lazyNext } = this.#queue;
+      if (lazyNext !== undefined) {
+        await this.#applyLazy(lazyNext);
         continue;
       }
       // The record of the end may go with the last ones, but names the newest state.
-      const hasState = this.#queue.some(({ kind }) => kind === 'state');
-      const isOver = flow.outcome?.kind === 'returned' && !hasState;
-      const isFull = this.#queue.length >= MOST_LAZY;
-      if (!isOver && (isFull || this.#queue.some(({ applied }) => applied !== true))) {
-        const items = this.#queue;
-        this.#queue = [];
-        await this.#journal.commit(items);
+      const isOver = flow.outcome?.kind === 'returned' && !this.#queue.hasState;
+      if (!isOver && (this.#queue.isFull || this.#queue.hasNew)) {
+        await this.#journal.commit(this.#queue.take());
         continue;
       }
       const busy = this.#steps.size + this.#preparing > 0;
-      if (flow.outcome !== null && !(this.#leaving && flow.undone !== undefined)) {
+      // A pause holds the next run back as it does a step.
+      const isPaused = flow.paused && flow.cancelled === null;
+      const isHeld = isPaused && flow.outcome?.kind === 'continued';
+      if (flow.outcome !== null && !isHeld && !(this.#leaving && flow.undone !== undefined)) {
         const stopped = await this.#towardsEnd(busy);
         if (stopped !== null) return stopped;
         continue;
@@ -255,7 +254,7 @@ export class Execution {
         await this.#event(flow.nextDeadline);
         continue;
       }
-      if (this.#leaving || (flow.paused && flow.cancelled === null)) {
+      if (this.#leaving || isPaused) {
         const stopped = await this.#suspend(this.#leaving ? 'leaving' : 'paused');
         if (stopped) return this.#leaving ? 'left' : 'suspended';
         continue;
@@ -265,10 +264,7 @@ export class Execution {
         continue;
       }
       const next = flow.nextDeadline;
-      const waits = [...flow.pending.values()].some(
-        ({ kind }) => kind === 'wait' || kind === 'child',
-      );
-      if (!waits && next - this.#journal.now <= SHORT_SLEEP_MS) {
+      if (!flow.waits && next - this.#journal.now <= SHORT_SLEEP_MS) {
         await this.#event(next);
         continue;
       }
@@ -315,13 +311,8 @@ export class Execution {
     // What the code has asked for until here is noted with this record: on replay it comes first.
     const o = this.#flow.notes.splice(0);
     const data = o.length === 0 ? item.data : { ...(item.data as object), o };
-    this.#queue[this.#queue.indexOf(item)] = { ...item, data, applied: true };
+    this.#queue.applied(item, data);
     await this.#flow.apply(recordOf(this.#journal.last, '', item.kind, data, this.#flow.now));
-  }
-
-  get #lazyNext(): Item | undefined {
-    const next = this.#queue.find(({ applied }) => applied !== true);
-    return next?.lazy === true ? next : undefined;
   }
 
   #queueState(op: Operation): void {
@@ -334,10 +325,10 @@ export class Execution {
     this.#preparing++;
     try {
       const item = await work();
-      if (this.#flow.pending.has(op.n)) this.#queue.push(item);
+      if (this.#flow.pending.has(op.n)) this.#queue.put(item);
     } catch (error) {
       const data = { n: op.n, a: 1, ms: 0, e: recordOfError(error) };
-      if (this.#flow.pending.has(op.n)) this.#queue.push({ kind: 'step', data });
+      if (this.#flow.pending.has(op.n)) this.#queue.put({ kind: 'step', data });
     }
     this.#preparing--;
     this.#wake.happen();
@@ -479,6 +470,7 @@ export class Execution {
     try {
       const more = {
         ...(flow.start.parent === undefined ? {} : { parent: flow.start.parent }),
+        ...(flow.start.cause === undefined ? {} : { cause: flow.start.cause }),
         run: (flow.start.run ?? 0) + 1,
         first: flow.start.first ?? this.#startAt,
         listed: this.#listedAt,
@@ -492,6 +484,9 @@ export class Execution {
       flow.outcome = { kind: 'threw', error };
       return false;
     }
+    // A cancel or a pause may have come meanwhile, or a record that is not in the journal yet.
+    if (flow.outcome?.kind !== 'continued' || flow.paused) return false;
+    if (this.#queue.hasNew) return false;
     const effects: JournalEffect[] = [
       ...this.#dropTimer(),
       { kind: 'add', key: this.#queueKey, fields: taskFields({ id: this.id, k: 'start' }) },
@@ -558,12 +553,13 @@ export class Execution {
   async #stop(item: Item, options: Omit<CommitOptions, 'reconsider'> = {}): Promise<boolean> {
     const ack = { kind: 'ack', key: this.task.topic, group: WORKERS, id: this.task.id } as const;
     const withAck = { ...item, effects: [...(item.effects ?? []), ack] };
-    if (this.#queue.some(({ kind }) => kind === 'state')) {
+    if (this.#queue.hasState) {
       // It is recorded first, or, where the code does not follow the journal, asked for again later.
       if (options.blind !== true) return false;
-      this.#queue = this.#queue.filter(({ kind }) => kind !== 'state');
+      this.#queue.dropStates();
     }
-    const items = [...this.#queue.splice(0), withAck];
+    // What is lazy belongs to the journal that a further run replaces.
+    const items = options.restart === true ? [withAck] : [...this.#queue.take(), withAck];
     this.isStopping = true;
     const reply = await this.#journal.commit(items, { ...options, reconsider: this.#requeue });
     if (reply === null) {
@@ -576,11 +572,11 @@ export class Execution {
 
   /** What was queued and is no end of its own stays queued. */
   readonly #requeue = (left: readonly Item[]): void => {
-    this.#queue.unshift(...left.filter(({ kind }) => !STOPS.has(kind)));
+    this.#queue.putBack(left.filter(({ kind }) => !STOPS.has(kind)));
   };
 
   #put(item: Item): void {
-    this.#queue.push(item);
+    this.#queue.put(item);
     this.#wake.happen();
   }
 
@@ -591,7 +587,7 @@ export class Execution {
     const wait = Math.max(TICK_AGAIN_MS, Math.ceil(deadline - this.#journal.now));
     const isOver = await this.#wake.next(wait);
     const isLate = isOver && deadline <= this.#journal.now + TICK_AGAIN_MS;
-    if (isLate && !this.#dead) this.#queue.push({ kind: 'tick', data: {} });
+    if (isLate && !this.#dead) this.#queue.put({ kind: 'tick', data: {} });
   }
 
   /** The function has asked for nothing and has not ended: it awaits what is no operation. */

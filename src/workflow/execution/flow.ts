@@ -102,6 +102,8 @@ export class Flow {
   onCancel: (error: Cancelled) => void = () => {};
   readonly #expected: ReadonlyMap<number, Note>;
   readonly #deadline: number;
+  /** Pending operations that have a deadline. */
+  readonly #timed = new Set<Operation>();
   readonly #childrenDone = new Map<number, Records['child']>();
   readonly #patches = new Map<string, boolean>();
   readonly #random: Random;
@@ -160,9 +162,7 @@ export class Flow {
   get nextDeadline(): number {
     // What has returned or thrown, or was cancelled, is not cancelled when its time is up.
     let next = this.cancelled === null && this.outcome === null ? this.#deadline : NEVER;
-    for (const { deadline } of this.pending.values()) {
-      if (deadline !== undefined && deadline < next) next = deadline;
-    }
+    for (const { deadline = NEVER } of this.#timed) if (deadline < next) next = deadline;
     return next;
   }
 
@@ -187,6 +187,7 @@ export class Flow {
         op.attempt = record.data.a + 1;
         op.begunBy = undefined;
         op.deadline = record.at + record.data.ms;
+        this.#timed.add(op);
         this.fresh.delete(op);
         break;
       }
@@ -226,6 +227,14 @@ export class Flow {
     return this.#count;
   }
 
+  /** Whether something from outside is waited for, whose time nobody knows. */
+  get waits(): boolean {
+    for (const { kind } of this.pending.values()) {
+      if (kind === 'wait' || kind === 'child') return true;
+    }
+    return false;
+  }
+
   /** Compensations that are still to run, newest first. */
   get undone(): Compensation | undefined {
     return this.compensations.findLast(({ done }) => !done);
@@ -262,6 +271,7 @@ export class Flow {
     const promise = new Promise((resolve, reject) => {
       const op: Operation = { n, kind, name, resolve, reject, attempt: 1, ...more };
       this.pending.set(n, op);
+      if (op.deadline !== undefined) this.#timed.add(op);
       if (kind !== 'wait' && kind !== 'sleep') this.fresh.add(op);
     });
     return watched(promise);
@@ -312,6 +322,7 @@ export class Flow {
   }
 
   continueAsNew(input: unknown): Promise<never> {
+    if (this.cancelled !== null) return this.#refused(this.cancelled) as Promise<never>;
     this.outcome ??= { kind: 'continued', input };
     return NOTHING;
   }
@@ -357,8 +368,7 @@ export class Flow {
     }
     const op = this.pending.get(n);
     if (op === undefined) return;
-    this.pending.delete(n);
-    this.fresh.delete(op);
+    this.#forget(op);
     if (e !== undefined) {
       op.reject(errorOfRecord(e));
       return;
@@ -382,7 +392,7 @@ export class Flow {
     if (op === undefined) return;
     this.fresh.delete(op);
     if (e !== undefined) {
-      this.pending.delete(n);
+      this.#forget(op);
       op.reject(errorOfRecord(e));
     } else if (op.kind === 'start') {
       this.#resolve(n, { name, id });
@@ -408,8 +418,7 @@ export class Flow {
     }
     if (child.id !== id) return;
     this.children.delete(n);
-    this.pending.delete(n);
-    this.fresh.delete(op);
+    this.#forget(op);
     if (outcome.status === 'completed') op.resolve(outcome.value);
     else op.reject(errorOfRecord(outcome.error));
   }
@@ -442,28 +451,34 @@ export class Flow {
       if (op.kind === 'undo' || op.kind === 'state') continue;
       const isStep = op.kind === 'step' || op.kind === 'call';
       if (isStep && op.deadline === undefined) continue;
-      this.pending.delete(op.n);
-      this.fresh.delete(op);
+      this.#forget(op);
       op.reject(error);
     }
+    // It has not begun its next run: it ends here, and what this run did is undone.
+    if (this.outcome?.kind === 'continued') this.outcome = { kind: 'threw', error };
     this.onCancel(error);
   }
 
   #resolve(n: number, value: unknown): void {
     const op = this.pending.get(n);
     if (op === undefined) return;
-    this.pending.delete(n);
-    this.fresh.delete(op);
+    this.#forget(op);
     op.resolve(value);
+  }
+
+  #forget(op: Operation): void {
+    this.pending.delete(op.n);
+    this.fresh.delete(op);
+    this.#timed.delete(op);
   }
 
   /** Everything that was to happen by then happens, in the order of its time. */
   async #passTime(to: number): Promise<void> {
     for (;;) {
       let first: Operation | null = null;
-      for (const op of this.pending.values()) {
-        if (op.deadline === undefined || op.deadline > to) continue;
-        if (first === null || op.deadline < (first.deadline as number)) first = op;
+      for (const op of this.#timed) {
+        const { deadline = NEVER } = op;
+        if (deadline <= to && deadline < (first?.deadline ?? NEVER)) first = op;
       }
       const cancelsFirst =
         this.cancelled === null &&
@@ -484,6 +499,7 @@ export class Flow {
 
   #timeIsUp(op: Operation): void {
     op.deadline = undefined;
+    this.#timed.delete(op);
     if (op.kind === 'sleep' || op.kind === 'wait') this.#resolve(op.n, undefined);
     else this.fresh.add(op);
   }
