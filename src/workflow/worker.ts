@@ -285,8 +285,6 @@ export class Worker {
     }
     const phase = phaseOf(records);
     if (phase.end !== null || phase.status === 'parked') return this.#done(task);
-    const meant = this.#byVersion.get(`${name}@${phase.version}`);
-    if (meant === undefined) return this.#forward(task, name, phase.version, body);
     const last = (entries.at(-1) as { id: string }).id;
     const refused = async (): Promise<'again' | null> => {
       if (!refusals.isHopeless(last)) return 'again';
@@ -303,6 +301,12 @@ export class Worker {
       phase.ownTask === null || phase.ownTask === NOT_NAMED
         ? body.k === 'start' || (phase.ownTask === NOT_NAMED && isRepeated)
         : phase.ownTask === task.id;
+    const meant = this.#byVersion.get(`${name}@${phase.version}`);
+    if (meant === undefined) {
+      if (!isAwake || !isOwn) return this.#forward(task, name, phase.version, body);
+      const left = await this.#giveOn(name, key, last, records, phase.version, body.id, task);
+      return left ? null : refused();
+    }
     if (here !== undefined || (isAwake && !isOwn)) {
       if (body.k === 'timer') {
         const data = { task: task.id, ...sinceOf(records) };
@@ -312,7 +316,9 @@ export class Worker {
       here?.poke();
       return null;
     }
-    if (phase.status === 'paused' && !phase.cancelled) return this.#done(task);
+    // One whose worker has died while it was awake is taken up, and put to rest with a record.
+    const isHeld = phase.status === 'paused' && !phase.cancelled;
+    if (isHeld && !isAwake) return this.#done(task);
     const isNew = !phase.started;
     if (isNew && body.k === 'wake' && !phase.cancelled) {
       // Resumed: the task of its start is gone, unless it is still to come.
@@ -441,6 +447,42 @@ export class Worker {
         if (reply !== null) task.settledByCommit();
         return reply;
       });
+  }
+
+  /**
+   * The instance of a worker that has died is put to rest with a task for workers of its version: a task
+   * that is only forwarded would not be the one that its claim names. False where the commit was refused.
+   */
+  async #giveOn(
+    name: string,
+    key: string,
+    last: string,
+    records: readonly JournalRecord[],
+    version: number,
+    id: string,
+    task: JournalTask,
+  ): Promise<boolean> {
+    const { store, name: workerName } = this.#setup;
+    const timer = timerOf(records);
+    const data: Records['suspend'] = {
+      v: version,
+      task: task.id,
+      why: 'leaving',
+      ...(timer === null ? {} : { at: timer.at }),
+      ...(timer?.name == null ? {} : { timer: timer.name }),
+      ...marksAfter(records),
+    };
+    const fields = taskFields({ id, k: 'again' });
+    const reply = await store.commit({
+      key,
+      last,
+      records: [fieldsOf('suspend', data)],
+      token: `w-${workerName}.${this.#lives++}:give`,
+      effects: [{ kind: 'add', key: queueKey(name, version), fields }, this.#ack(task)],
+    });
+    if (reply === null) return false;
+    task.settledByCommit();
+    return true;
   }
 
   async #forward(task: JournalTask, name: string, version: number, body: TaskBody): Promise<null> {

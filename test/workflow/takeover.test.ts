@@ -105,3 +105,55 @@ test('the task of a worker that died takes its instance over, although it comes 
   assert.deepEqual(attempts, [2]);
   assert.deepEqual([await handle.result(), runs], [7, 2]);
 });
+
+test('an instance that is paused after its worker died is put to rest, and goes on when it is resumed', async () => {
+  await using t = await createTestBroker();
+  let runs = 0;
+  const flow = workflow({ name: 'flow' }, async (wf) => {
+    await wf.wait(go);
+    return wf.step('work', () => (++runs === 1 ? new Promise<string>(() => {}) : 'done'));
+  });
+  const options = { definitions: [flow], ackWaitMs: 1000 };
+  const first = await workflows(t.broker, options);
+  const handle = await first.start(flow, undefined, { id: 'x' });
+  await t.advance(100);
+  await handle.signal(go, 7);
+  await t.advance(100);
+  void first.kill();
+  await handle.pause();
+  await using _second = await workflows(await t.open(), options);
+  await t.advance(60_000);
+  assert.deepEqual([await handle.status(), runs], ['paused', 1]);
+  await handle.resume();
+  await t.advance(60_000);
+  assert.deepEqual([await handle.status(), runs], ['completed', 2]);
+});
+
+test('the task of a dead worker that only workers of another version see does not strand its instance', async () => {
+  await using t = await createTestBroker();
+  let runs = 0;
+  const make = (version: number) =>
+    workflow({ name: 'flow', version }, async (wf) => {
+      await wf.wait(go);
+      return wf.step('work', () => (++runs === 1 ? new Promise<string>(() => {}) : 'done'));
+    });
+  const [old, next] = [make(1), make(2)];
+  const both = { definitions: [old, next], ackWaitMs: 1000 };
+  const first = await workflows(t.broker, both);
+  const handle = await first.start(old, undefined, { id: 'x' });
+  await t.advance(100);
+  // The task of the signal is in the queue of version 1 when the instance moves.
+  void first.kill();
+  await handle.signal(go, 7);
+  const mover = await workflows(await t.open());
+  assert.deepEqual((await mover.move(next, { from: 1, to: 2 })).moved, ['x']);
+  const third = await workflows(await t.open(), both);
+  await t.advance(100);
+  assert.equal(runs, 1);
+  void third.kill();
+  await using _old = await workflows(await t.open(), { definitions: [old], ackWaitMs: 1000 });
+  await t.advance(60_000);
+  await using _next = await workflows(await t.open(), { definitions: [next], ackWaitMs: 1000 });
+  await t.advance(60_000);
+  assert.deepEqual([await handle.status(), runs], ['completed', 2]);
+});
