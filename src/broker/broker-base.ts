@@ -228,7 +228,7 @@ export abstract class BrokerBase implements Broker {
     const context = new HandlerContext(owner);
     const inBatches = isOptions(second) && second.batch !== undefined;
     const consume: DeliveryHandler = inBatches
-      ? { batch: (items) => context.run(workOf(items[0]), () => first(items), 'drop') }
+      ? { batch: (items) => context.run(workOfAll(items), () => first(items), 'drop') }
       : { each: (item) => context.run(workOf(item), () => first(item)) };
     const options = second as AnySubscribeOptions | undefined;
     return this.#subscribe(topic, consume, options, owner);
@@ -620,6 +620,12 @@ function checkHandler(handler: unknown): asserts handler is (item: unknown) => u
 
 /** The dispatcher's deliveries tell whether their handler has returned. */
 const workOf = (delivery: Delivery | undefined) => delivery as unknown as HandlerWork;
+/** A batch has no single message that the handler works for. */
+const workOfAll = ([first]: readonly Delivery[]): HandlerWork => ({
+  get inHandler() {
+    return workOf(first).inHandler;
+  },
+});
 const firstOf = (receipts: readonly Receipt[]) => receipts[0] as Receipt;
 const allOf = (receipts: Receipt[]) => receipts;
 const itself = <T>(value: T) => value;

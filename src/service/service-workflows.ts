@@ -7,12 +7,8 @@ import type { Broker } from '../broker/broker.ts';
 import { RivuletError } from '../errors.ts';
 import type { ServiceCaller } from '../workflow/execution/calls.ts';
 import type { AnyWorkflow } from '../workflow/workflow.ts';
-import {
-  type Workflows,
-  type WorkflowsHooks,
-  type WorkflowsOptions,
-  workflows,
-} from '../workflow/workflows.ts';
+import { type Workflows, workflows } from '../workflow/workflows.ts';
+import type { WorkflowsHooks, WorkflowsOptions } from '../workflow/workflows-options.ts';
 import type { Runnable } from './lifecycle.ts';
 
 export type ServiceWorkflowOptions = Omit<WorkflowsOptions, 'definitions' | 'service'>;

@@ -18,6 +18,7 @@ import { validate } from '../codec/standard-schema.ts';
 import { RivuletError } from '../errors.ts';
 import { onAbort } from '../util/time/on-abort.ts';
 import type { Scheduler } from '../util/time/scheduler.ts';
+import { causeOf } from './cause.ts';
 import { damaged, errorOfRecord, notFound, Refusals } from './errors.ts';
 import { type HistoryEvent, historyOf } from './history.ts';
 import { type InstanceInfo, readInfo } from './instance-info.ts';
@@ -61,7 +62,7 @@ import type { Signal } from './workflow.ts';
 export interface SignalOptions {
   /** A second signal of the same id is passed over. */
   readonly id?: string;
-  /** The message that led to it. */
+  /** The message that led to it. Default: the one that the running code handles. */
   readonly cause?: Cause;
 }
 
@@ -107,6 +108,7 @@ export class WorkflowHandle<Output = unknown> {
     checkName(name, 'a signal');
     checkOptions({ id: { kind: 'text' }, cause: { kind: 'other', check: () => {} } }, options);
     const what = `signal ${name} to ${this.name}/${this.id}`;
+    const cause = causeOf(options?.cause);
     let kept = stored(value, what, this.#setup.mostBytes);
     if (typeof signal !== 'string' && signal.schema !== null) {
       kept = stored(await validate(signal.schema, kept, what), what, this.#setup.mostBytes);
@@ -115,7 +117,7 @@ export class WorkflowHandle<Output = unknown> {
       name,
       ...(kept === undefined ? {} : { value: kept }),
       ...(options?.id === undefined ? {} : { id: options.id }),
-      ...(options?.cause === undefined ? {} : { cause: causeOf(options.cause) }),
+      ...(cause === undefined ? {} : { cause }),
     };
     const bytes = JSON.stringify(record).length;
     await batched(this.#setup.store, this.#key, record, bytes, (records) =>
@@ -490,13 +492,4 @@ function checkFrom(value: unknown, name: string): void {
   const isNumber = Number.isInteger(value) && (value as number) >= 1;
   if (isNumber || (typeof value === 'string' && value !== '')) return;
   throw invalid(`${name} is the name of a step or the number of an operation, not ${shown(value)}`);
-}
-
-export function causeOf(cause: Cause): Cause {
-  const { topic, id, traceparent } = cause;
-  return {
-    ...(typeof topic === 'string' ? { topic } : {}),
-    ...(typeof id === 'string' ? { id } : {}),
-    ...(typeof traceparent === 'string' ? { traceparent } : {}),
-  };
 }

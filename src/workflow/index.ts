@@ -8,6 +8,7 @@ export type { ListedRun, ListQuery, WorkflowCounts } from './journal/listing.ts'
 export type { WorkflowStatus } from './journal/phase.ts';
 export type { Cause } from './journal/records.ts';
 export type { Times, WorkflowMetrics } from './metrics.ts';
+export type { MoveOptions, MoveReport } from './moving.ts';
 export type { ScheduleInfo, ScheduleOptions } from './schedules.ts';
 export {
   type AnyWorkflow,
@@ -25,11 +26,5 @@ export {
   type WorkflowPublishOptions,
   workflow,
 } from './workflow.ts';
-export {
-  type MoveOptions,
-  type MoveReport,
-  type StartOptions,
-  Workflows,
-  type WorkflowsOptions,
-  workflows,
-} from './workflows.ts';
+export { Workflows, workflows } from './workflows.ts';
+export type { StartOptions, WorkflowsOptions } from './workflows-options.ts';

@@ -6,17 +6,22 @@
  * tick starts one instance. The broker's clock decides what is due; what was missed is caught up with, at
  * most `catchUp` runs of it. Daylight saving is croner's: a time that does not exist moves, one that is
  * there twice happens once.
+ * A schedule that cannot start its run (the input does not fit the schema any more, the zone is not known)
+ * is parked: no timer is set, and it is in the list of parked ones with the reason until it is set again or
+ * removed.
  */
 import { Cron } from 'croner';
 import type { JournalEffect, JournalStore, JournalTask } from '../broker/journal.ts';
 import { NO_RECORD } from '../broker/journal.ts';
 import { checkOptions, count, invalid, type OptionTable, shown } from '../client/option-table.ts';
+import { RivuletError } from '../errors.ts';
 import { pause, type Scheduler } from '../util/time/scheduler.ts';
-import { messageOf } from './errors.ts';
-import { checkName, journalKey, queueKey, scheduleKey, WORKERS } from './journal/keys.ts';
-import { phaseOf } from './journal/phase.ts';
-import { millisecondsOf, readRecords, taskFields } from './journal/records.ts';
-import { firstRecord, startAsEffects } from './journal/starting.ts';
+import { messageOf, recordOfError } from './errors.ts';
+import { checkName, journalKey, listKey, queueKey, scheduleKey, WORKERS } from './journal/keys.ts';
+import { findListed } from './journal/listing.ts';
+import { millisecondsOf, taskFields } from './journal/records.ts';
+import { standingOf } from './journal/standing.ts';
+import { firstRecord, listFields, startAsEffects } from './journal/starting.ts';
 import { stored } from './journal/values.ts';
 import type { AnyWorkflow } from './workflow.ts';
 
@@ -40,9 +45,15 @@ export interface ScheduleInfo {
   readonly timeZone: string;
   readonly overlap: 'skip' | 'allow';
   readonly catchUp: number;
+  /** `parked`: it starts nothing until it is set again; `over`: it has no time that is to come. */
+  readonly status: 'active' | 'parked' | 'over';
+  /** Of a parked one the run that could not start, of one that is over the last one. */
   readonly next: Date;
   /** The id of the instance that was started last. */
   readonly last?: string;
+  /** Why it is parked. */
+  readonly reason?: string;
+  readonly code?: string;
 }
 
 interface State {
@@ -57,6 +68,15 @@ interface State {
   readonly last?: string;
   /** How often a run was left out because the one before was not over. */
   readonly skipped: number;
+  readonly parked?: Parked;
+  readonly over?: true;
+}
+
+interface Parked {
+  readonly why: string;
+  readonly code: string;
+  /** About when it was listed, unix ms. */
+  readonly at: number;
 }
 
 /** What a run that is due may be late by and not count as missed. */
@@ -90,25 +110,21 @@ export async function setSchedule(
   for (let tries = 0; ; tries++) {
     await apart(scheduler, tries);
     const present = await read(store, key);
-    if (present !== null && isSame(present.state, fixed))
-      return infoOf(name, definition, present.state);
+    const before = present?.state ?? null;
+    if (before !== null && isSame(before, fixed)) return infoOf(name, definition, before);
     const last = present?.id ?? NO_RECORD;
     // Its id is the broker's time.
-    const asked = await commit(
-      store,
-      key,
-      last,
-      token(),
-      present?.state ?? { ...fixed, next: 0, skipped: 0 },
-    );
+    const asking = before ?? { ...fixed, next: 0, skipped: 0 };
+    const asked = await commit(store, key, last, token(), asking);
     if (asked === null) continue;
     const now = millisecondsOf(asked);
     const next = nextAfter(fixed, now);
     if (next === null) throw invalid(`schedule ${name}: ${cron} has no time that is to come`);
-    const kept = present?.state.last === undefined ? {} : { last: present.state.last };
-    const state: State = { ...fixed, ...kept, next, skipped: present?.state.skipped ?? 0 };
+    const kept = before?.last === undefined ? {} : { last: before.last };
+    const state: State = { ...fixed, ...kept, next, skipped: before?.skipped ?? 0 };
     const done = await commit(store, key, asked, token(), state, [
       tick(definition.name, definition.version, name, next),
+      ...(await unlisted(store, definition.name, name, present)),
     ]);
     if (done !== null) return infoOf(name, definition, state);
   }
@@ -120,10 +136,27 @@ export async function removeSchedule(
   workflow: string,
 ): Promise<boolean> {
   const key = scheduleKey(workflow, name);
-  const isThere = (await store.length(key)) > 0;
+  const present = await read(store, key);
   // The timer that is left finds nothing.
   await store.remove([key]);
-  return isThere;
+  await store.apply(await unlisted(store, workflow, name, present));
+  return present !== null;
+}
+
+/** What takes a parked schedule out of the list of parked ones. */
+async function unlisted(
+  store: JournalStore,
+  workflow: string,
+  name: string,
+  present: { readonly state: State | null } | null,
+): Promise<JournalEffect[]> {
+  if (present === null) return [];
+  const { state } = present;
+  // One whose state another program has damaged is listed and does not say when.
+  if (state !== null && state.parked === undefined) return [];
+  const key = listKey(workflow, 'parked');
+  const listed = await findListed(store, key, name, state?.parked?.at ?? 0, 'schedule');
+  return listed === null ? [] : [{ kind: 'delete', key, ids: [listed] }];
 }
 
 export async function listSchedules(store: JournalStore): Promise<ScheduleInfo[]> {
@@ -131,8 +164,10 @@ export async function listSchedules(store: JournalStore): Promise<ScheduleInfo[]
   for (const key of await store.keys('wf:{*}:s:*')) {
     const [, workflow, name] = /^wf:\{([^{}]+)\}:s:(.+)$/.exec(key) ?? [];
     const present = await read(store, key);
-    if (workflow === undefined || name === undefined || present === null) continue;
-    found.push(infoOf(name, { name: workflow, version: present.state.v }, present.state));
+    const state = present?.state ?? null;
+    // One without a time is being set.
+    if (workflow === undefined || name === undefined || !state?.next) continue;
+    found.push(infoOf(name, { name: workflow, version: state.v }, state));
   }
   return found;
 }
@@ -152,14 +187,27 @@ export async function onTick(
   for (let tries = 0; ; tries++) {
     await apart(scheduler, tries);
     const present = await read(store, key);
-    if (present === null || present.state.v !== definition.version) {
+    if (present !== null && present.state === null) {
+      const error = new RivuletError(
+        'STORAGE_DAMAGED',
+        `${key} has no state of a schedule: another program wrote it`,
+      );
+      await store.apply([ack, listedAs(definition, name, parkedBy(error, name, 0))]);
+      break;
+    }
+    const state = present?.state ?? null;
+    if (present === null || state === null || state.v !== definition.version || state.parked) {
       await store.apply([ack]);
       break;
     }
-    const { state } = present;
     const asked = await commit(store, key, present.id, token(), state);
     if (asked === null) continue;
     const now = millisecondsOf(asked);
+    const park = async (error: unknown): Promise<boolean> => {
+      const parked = parkedBy(error, name, now);
+      const effects = [ack, listedAs(definition, name, parked)];
+      return (await commit(store, key, asked, token(), { ...state, parked }, effects)) !== null;
+    };
     if (state.next > now) {
       // A timer of before a change, or the clock was set back: the schedule's own timer is set again.
       const effects = [ack, tick(definition.name, state.v, name, state.next)];
@@ -167,9 +215,18 @@ export async function onTick(
       if ((await commit(store, key, asked, token(), state, wanted)) !== null) break;
       continue;
     }
-    const due = dueTimes(state, now);
+    let due: number[];
+    let next: number | null;
+    try {
+      due = dueTimes(state, now);
+      next = nextAfter(state, now);
+    } catch (error) {
+      if (await park(error)) break;
+      continue;
+    }
     const effects: JournalEffect[] = [ack];
     let { last, skipped } = state;
+    let refused: { error: unknown } | null = null;
     for (const at of due) {
       if (
         state.overlap === 'skip' &&
@@ -181,9 +238,14 @@ export async function onTick(
       }
       const id = `${name}-${new Date(at).toISOString()}`;
       if ((await store.length(journalKey(definition.name, id))) > 0) continue;
-      const more = { cause: { id: key } };
-      const record = await firstRecord({ definition, id, input: state.input, more }, mostBytes);
-      effects.push(...startAsEffects(definition.name, id, record, token()));
+      const beginning = { definition, id, input: state.input, more: { cause: { id: key } } };
+      try {
+        const record = await firstRecord(beginning, mostBytes);
+        effects.push(...startAsEffects(definition.name, id, record, token()));
+      } catch (error) {
+        refused = { error };
+        break;
+      }
       last = id;
       // One that begins now is running for those that follow.
       if (state.overlap === 'skip') {
@@ -191,13 +253,16 @@ export async function onTick(
         break;
       }
     }
-    const next = nextAfter(state, now);
+    if (refused !== null) {
+      if (await park(refused.error)) break;
+      continue;
+    }
     if (next !== null) effects.push(tick(definition.name, state.v, name, next));
     const { last: _, ...rest } = state;
     const changed: State = {
       ...rest,
       ...(last === undefined ? {} : { last }),
-      next: next ?? Number.MAX_SAFE_INTEGER,
+      ...(next === null ? { over: true } : { next }),
       skipped,
     };
     if ((await commit(store, key, asked, token(), changed, effects)) !== null) break;
@@ -230,10 +295,26 @@ function dueTimes(state: State, now: number): number[] {
   return state.catchUp === 0 ? [] : times.slice(-state.catchUp);
 }
 
+/** `at`: unix ms. */
+function parkedBy(error: unknown, name: string, at: number): Parked {
+  const { message, code = 'INTERNAL' } = recordOfError(error);
+  const why = `schedule ${name} starts nothing: ${message}; set it again, or remove it`;
+  return { why, code, at };
+}
+
+/** Its entry in the list of parked ones: so whatever shows parked instances shows it. */
+function listedAs(
+  { name: workflow, version: v }: AnyWorkflow,
+  name: string,
+  { why, code }: Parked,
+): JournalEffect {
+  const fields = listFields({ id: name, v, why: why.slice(0, 1000), code, s: 1 });
+  return { kind: 'add', key: listKey(workflow, 'parked'), fields };
+}
+
 async function isRunning(store: JournalStore, name: string, id: string): Promise<boolean> {
-  const records = readRecords(await store.read(journalKey(name, id)));
-  if (records.length === 0) return false;
-  return phaseOf(records).end === null;
+  const standing = await standingOf(store, journalKey(name, id));
+  return standing !== null && standing.phase.end === null;
 }
 
 function tick(workflow: string, v: number, name: string, at: number): JournalEffect {
@@ -248,10 +329,22 @@ function tick(workflow: string, v: number, name: string, at: number): JournalEff
 async function read(
   store: JournalStore,
   key: string,
-): Promise<{ id: string; state: State } | null> {
+): Promise<{ id: string; state: State | null } | null> {
   const [entry] = await store.read(key, { newestFirst: true, limit: 1 });
-  if (entry?.fields.d === undefined) return null;
-  return { id: entry.id, state: JSON.parse(entry.fields.d) };
+  return entry === undefined ? null : { id: entry.id, state: stateIn(entry.fields.d) };
+}
+
+/** Null where another program wrote it. */
+function stateIn(text = ''): State | null {
+  try {
+    const state: State = JSON.parse(text);
+    const { cron, timeZone, next, v, catchUp } = state;
+    const areTexts = [cron, timeZone].every((each) => typeof each === 'string');
+    const areNumbers = [next, v, catchUp].every((each) => Number.isFinite(each));
+    return areTexts && areNumbers ? state : null;
+  } catch {
+    return null;
+  }
 }
 
 async function commit(
@@ -268,24 +361,30 @@ async function commit(
 }
 
 function isSame(state: State, fixed: Omit<State, 'next' | 'skipped'>): boolean {
-  const { next, last, skipped, ...rest } = state;
+  const { next, last, skipped, parked, over, ...rest } = state;
+  // One that is parked is tried again.
+  if (parked !== undefined) return false;
   const sorted = (value: object) => JSON.stringify(Object.entries(value).sort());
   return next > 0 && sorted(rest) === sorted(fixed);
 }
 
 function infoOf(name: string, of: { name: string; version: number }, state: State): ScheduleInfo {
-  const { cron, timeZone, overlap, catchUp, next, last } = state;
+  const { cron, timeZone, overlap, catchUp, next, last, parked, over } = state;
   return {
     name,
     workflow: of.name,
     version: of.version,
     ...{ cron, timeZone, overlap, catchUp, next: new Date(next) },
+    status: parked !== undefined ? 'parked' : over === true ? 'over' : 'active',
     ...(last === undefined ? {} : { last }),
+    ...(parked === undefined ? {} : { reason: parked.why, code: parked.code }),
   };
 }
 
 function clockOf({ cron, timeZone }: { cron: string; timeZone: string }): Cron {
   try {
+    // It says what is wrong with the zone; Cron would, with its first time.
+    new Intl.DateTimeFormat('en', { timeZone });
     return new Cron(cron, { timezone: timeZone, paused: true });
   } catch (error) {
     throw invalid(`${shown(cron)} in ${shown(timeZone)} is no schedule: ${messageOf(error)}`);

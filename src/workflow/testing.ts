@@ -21,7 +21,8 @@ import type { Scheduler } from '../util/time/scheduler.ts';
 import type { VirtualScheduler } from '../util/time/virtual-scheduler.ts';
 import { messageOf } from './errors.ts';
 import type { AnyWorkflow } from './workflow.ts';
-import { Workflows, type WorkflowsHooks, type WorkflowsOptions, workflows } from './workflows.ts';
+import { Workflows, workflows } from './workflows.ts';
+import type { WorkflowsHooks, WorkflowsOptions } from './workflows-options.ts';
 
 export interface TestWorkflowsOptions extends Omit<WorkflowsOptions, 'journal'> {
   /** @default 1 */

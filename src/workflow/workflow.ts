@@ -150,7 +150,7 @@ interface CommonOptions {
   readonly older?: readonly Workflow<any, any>[];
   /** Of every step that says nothing else. */
   readonly retry?: RetryPolicy;
-  /** Until an instance must have ended; then it is cancelled. Default: no limit. */
+  /** Until an instance, or each of its runs, must have ended; then it is cancelled. Default: no limit. */
   readonly timeoutMs?: number;
   /** How long journals of ended instances are kept. Default 30 days. */
   readonly retentionMs?: number;
@@ -268,6 +268,21 @@ export function isWorkflow(value: unknown): value is AnyWorkflow {
     typeof (value as AnyWorkflow).run === 'function' &&
     typeof (value as AnyWorkflow).options === 'object'
   );
+}
+
+/** Definitions and their `older`, each version once. */
+export function allVersions(definitions: readonly AnyWorkflow[]): AnyWorkflow[] {
+  const found = new Map<string, AnyWorkflow>();
+  const add = (definition: AnyWorkflow): void => {
+    const label = `${definition.name}@${definition.version}`;
+    const present = found.get(label);
+    if (present === definition) return;
+    if (present !== undefined) throw invalid(`there are two definitions of ${label}`);
+    found.set(label, definition);
+    for (const each of definition.options.older) add(each);
+  };
+  for (const each of definitions) add(each);
+  return [...found.values()];
 }
 
 const DEFAULT_BACKOFF: Backoff = { minMs: 500, maxMs: 60_000, factor: 2, jitter: true };

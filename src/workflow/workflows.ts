@@ -8,20 +8,12 @@
 import type { Broker } from '../broker/broker.ts';
 import type { JournalStore } from '../broker/journal.ts';
 import { openBroker } from '../broker/open-broker.ts';
-import {
-  checkOptions,
-  count,
-  invalid,
-  type OptionTable,
-  shown,
-  timeout,
-} from '../client/option-table.ts';
+import { checkOptions, invalid, shown } from '../client/option-table.ts';
 import { RivuletError } from '../errors.ts';
-import { Calls, type ServiceCaller } from './execution/calls.ts';
-import { dryRun } from './execution/dry-run.ts';
-import type { ExecutionHost } from './execution/host.ts';
-import { causeOf, WorkflowHandle } from './handle.ts';
-import { checkId, checkName, journalKey } from './journal/keys.ts';
+import { causeOf } from './cause.ts';
+import { Calls } from './execution/calls.ts';
+import { type HandleSetup, WorkflowHandle } from './handle.ts';
+import { checkId, checkName } from './journal/keys.ts';
 import {
   allCounts,
   type ListedRun,
@@ -31,11 +23,10 @@ import {
   quickCountsOf,
   type WorkflowCounts,
 } from './journal/listing.ts';
-import { effective, phaseOf } from './journal/phase.ts';
-import { type Cause, readRecords } from './journal/records.ts';
 import { firstRecord, startCommit } from './journal/starting.ts';
 import { Metrics, type WorkflowMetrics } from './metrics.ts';
 import { workflowMetricsText } from './metrics-text.ts';
+import { type MoveOptions, type MoveReport, moveInstances, targetOf } from './moving.ts';
 import {
   listSchedules,
   onTick,
@@ -47,71 +38,30 @@ import {
 import { Worker } from './worker.ts';
 import {
   type AnyWorkflow,
+  allVersions,
   isWorkflow,
   type StartArguments,
   type Workflow,
   workflow,
 } from './workflow.ts';
-
-export interface WorkflowsOptions {
-  /** What this process works on; without any it only starts, signals and lists. */
-  readonly definitions?: readonly AnyWorkflow[];
-  /** Where journals are, for a broker that has none: `file:./workflows`. Default: the broker. */
-  readonly journal?: string | Broker;
-  /** Calls other services for `wf.call`; a Service. Default: the broker's registry. */
-  readonly service?: ServiceCaller;
-  /** The name of this worker in journals. Default: a unique one. */
-  readonly worker?: string;
-  /** How long a worker may be silent before another takes its instances over. Default 30 000. */
-  readonly ackWaitMs?: number;
-  /** How long `close` waits for running steps. Default 10 000. */
-  readonly drainTimeoutMs?: number;
-  /** Workers that an instance may end without progress before it is parked. Default 5. */
-  readonly lives?: number;
-  /** `always`, or the share of suspensions after which the code is replayed and compared. Default 0. */
-  readonly verify?: 'always' | number;
-  /** Largest input, result, signal or message, bytes. Default 8 MiB. */
-  readonly maxValueBytes?: number;
-}
-
-/** For a service, which records steps as spans, and for tests. */
-export interface WorkflowsHooks {
-  readonly aroundStep?: ExecutionHost['aroundStep'];
-  readonly onCommit?: ExecutionHost['onCommit'];
-  readonly onStep?: ExecutionHost['onStep'];
-}
-
-export interface StartOptions {
-  /** The idempotency key: a second start of the same id starts nothing. Default: a new one. */
-  readonly id?: string;
-  /** Not before then. */
-  readonly startAt?: Date | number;
-  /** When the id is there: `attach` (the default) answers its handle, `reject` ALREADY_EXISTS. */
-  readonly onExisting?: 'attach' | 'reject';
-  /** The message that led to it. */
-  readonly cause?: Cause;
-}
-
-export interface MoveOptions {
-  readonly from: number;
-  readonly to: number;
-  /** Only replays, and says what would happen. */
-  readonly check?: boolean;
-}
-
-export interface MoveReport {
-  readonly moved: readonly string[];
-  /** Instances whose journal the new code does not follow, and how they differ. */
-  readonly differs: readonly { readonly id: string; readonly why: string }[];
-  /** A worker has them just now, or their journal is gone. */
-  readonly busy: readonly string[];
-}
+import {
+  type StartOptions,
+  startTable,
+  type WorkflowsHooks,
+  type WorkflowsOptions,
+  workflowsTable,
+} from './workflows-options.ts';
 
 /** How long the newest version of a workflow is remembered: to find it reads the names of all keys. */
 const NAMED_FRESH_MS = 5000;
 const MOST_NAMED = 1000;
 /** How long counts of the broker's lists are shown after they were read. */
 const COUNTS_FRESH_MS = 60_000;
+
+const WHY_NONE: Readonly<Record<string, string>> = {
+  redis:
+    ' (a commit is one script, and the keys of a Redis Cluster are on several servers; a micro server has them as rivulet://)',
+};
 
 /** Rejects with UNSUPPORTED where the broker has no journals. */
 export async function workflows(
@@ -128,7 +78,7 @@ export async function workflows(
     await own?.disconnect();
     throw new RivuletError(
       'UNSUPPORTED',
-      `the ${place.name} broker has no journals for workflows; keep them elsewhere: workflows(broker, { journal: 'file:./workflows' }), or use memory:, file:, rivulet:// or one Redis server`,
+      `the ${place.name} broker has no journals for workflows${WHY_NONE[place.name] ?? ''}; keep them elsewhere: workflows(broker, { journal: 'file:./workflows' }), or use memory:, file:, rivulet:// or one Redis server`,
     );
   }
   const made = new Workflows(broker, place, store, own, options, hooks);
@@ -262,7 +212,8 @@ export class Workflows implements AsyncDisposable {
       throw invalid(`start takes a workflow or its name, not ${shown(definition)}`);
     }
     checkOptions(startTable, options);
-    const { id = this.#broker.options.scheduler.uniqueName(), startAt, cause } = options ?? {};
+    const { id = this.#broker.options.scheduler.uniqueName(), startAt } = options ?? {};
+    const cause = causeOf(options?.cause);
     const { name } = definition;
     const record = await firstRecord(
       {
@@ -270,7 +221,7 @@ export class Workflows implements AsyncDisposable {
         id,
         input,
         startAt: startAt === undefined ? undefined : Number(startAt),
-        ...(cause === undefined ? {} : { more: { cause: causeOf(cause) } }),
+        ...(cause === undefined ? {} : { more: { cause } }),
       },
       this.#mostBytes,
     );
@@ -361,44 +312,7 @@ export class Workflows implements AsyncDisposable {
    */
   async move(definition: AnyWorkflow, options: MoveOptions): Promise<MoveReport> {
     this.#mustBeOpen();
-    checkOptions(moveTable, options);
-    const { from, to, check = false } = options;
-    const target = allVersions([definition]).find(({ version }) => version === to);
-    if (target === undefined) {
-      throw invalid(`${definition.name}: there is no version ${to} among the given ones`);
-    }
-    const report = {
-      moved: [] as string[],
-      differs: [] as { id: string; why: string }[],
-      busy: [] as string[],
-    };
-    for (const status of ['running', 'parked'] as const) {
-      for await (const run of this.list({ name: definition.name, status })) {
-        const { id } = run;
-        const entries = await this.#store.read(journalKey(definition.name, id));
-        const records = readRecords(entries);
-        if (records.length === 0) {
-          report.busy.push(id);
-          continue;
-        }
-        const phase = phaseOf(records);
-        if (phase.version !== from) continue;
-        const { mismatch } = await dryRun(target, id, effective(records), this.#mostBytes);
-        if (mismatch !== null) {
-          report.differs.push({ id, why: mismatch.message });
-          continue;
-        }
-        const rests = phase.asleep || !phase.started;
-        if (check && rests) report.moved.push(id);
-        else if (!rests) report.busy.push(id);
-        else {
-          const last = (entries.at(-1) as { id: string }).id;
-          const done = await this.#handle(definition.name, id).moveTo(to, last, records);
-          (done ? report.moved : report.busy).push(id);
-        }
-      }
-    }
-    return report;
+    return moveInstances(targetOf(definition, options), options, this.#setup());
   }
 
   /** What this worker has done and has; counts of the broker's lists are in `counts`. */
@@ -473,13 +387,16 @@ export class Workflows implements AsyncDisposable {
   }
 
   #handle<Output>(name: string, id: string): WorkflowHandle<Output> {
-    const setup = {
+    return new WorkflowHandle<Output>(this.#setup(), name, id);
+  }
+
+  #setup(): HandleSetup {
+    return {
       store: this.#store,
       scheduler: this.#place.options.scheduler,
       mostBytes: this.#mostBytes,
       token: () => this.#token(),
     };
-    return new WorkflowHandle<Output>(setup, name, id);
   }
 
   #warn(error: unknown): void {
@@ -494,63 +411,3 @@ export class Workflows implements AsyncDisposable {
     if (this.#closing !== null) throw new RivuletError('CLOSED', 'these workflows are closed');
   }
 }
-
-/** Definitions and their `older`, each version once. */
-function allVersions(definitions: readonly AnyWorkflow[]): AnyWorkflow[] {
-  const found = new Map<string, AnyWorkflow>();
-  const add = (definition: AnyWorkflow): void => {
-    const label = `${definition.name}@${definition.version}`;
-    const present = found.get(label);
-    if (present === definition) return;
-    if (present !== undefined) throw invalid(`there are two definitions of ${label}`);
-    found.set(label, definition);
-    for (const each of definition.options.older) add(each);
-  };
-  for (const each of definitions) add(each);
-  return [...found.values()];
-}
-
-const workflowsTable: OptionTable = {
-  definitions: {
-    kind: 'other',
-    check: (value) => {
-      if (!Array.isArray(value) || !value.every(isWorkflow)) {
-        throw invalid('definitions is an array of workflows, as workflow(...) makes them');
-      }
-    },
-  },
-  journal: { kind: 'other', check: () => {} },
-  service: { kind: 'other', check: () => {} },
-  worker: { kind: 'text', check: (value) => checkName(value, 'a worker') },
-  ackWaitMs: { ...timeout(), min: 100 },
-  drainTimeoutMs: timeout(0),
-  lives: count(1, 1000),
-  verify: {
-    kind: 'other',
-    check: (value) => {
-      if (value === 'always' || (typeof value === 'number' && value >= 0 && value <= 1)) return;
-      throw invalid(`verify is "always" or a share from 0 to 1, not ${shown(value)}`);
-    },
-  },
-  maxValueBytes: count(1, 2 ** 29, 'bytes'),
-};
-
-const startTable: OptionTable = {
-  id: { kind: 'text' },
-  startAt: {
-    kind: 'other',
-    check: (value, name) => {
-      const ms = value instanceof Date ? value.getTime() : value;
-      if (typeof ms === 'number' && ms >= 0 && ms <= 2 ** 48) return;
-      throw invalid(`${name} is a date or unix milliseconds, not ${shown(value)}`);
-    },
-  },
-  onExisting: { kind: 'one of', values: ['attach', 'reject'] },
-  cause: { kind: 'other', check: () => {} },
-};
-
-const moveTable: OptionTable = {
-  from: count(1, 2 ** 31 - 1),
-  to: count(1, 2 ** 31 - 1),
-  check: { kind: 'boolean' },
-};

@@ -1,6 +1,9 @@
 /** `micro workflow ...` on the real server: what it prints, as JSON too, and how it fails. */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { openBroker } from '../../src/broker/open-broker.ts';
+import type { StandardSchema } from '../../src/codec/standard-schema.ts';
+import { workflow, workflows } from '../../src/workflow/index.ts';
 import { type BrokerFixture, brokerFixture } from './broker-fixture.ts';
 import { micro } from './micro.ts';
 
@@ -76,4 +79,32 @@ test('what cannot be done ends with its exit code and a sentence', async () => {
     3,
     /no such file|whole number/,
   );
+});
+
+test('a schedule that is parked is among the parked ones, with the reason', async () => {
+  await using broker = await openBroker(fixture.url);
+  let fits = true;
+  const input: StandardSchema<number, number> = {
+    '~standard': {
+      version: 1,
+      vendor: 'test',
+      validate: (value) =>
+        fits ? { value: value as number } : { issues: [{ message: 'the form has changed' }] },
+    },
+  };
+  const report = workflow({ name: 'report', input }, async (_wf, n) => n);
+  await using flows = await workflows(broker, { definitions: [report] });
+  await flows.schedule('often', report, { cron: '* * * * * *', input: 1 });
+  fits = false;
+  let parked = await json('parked', 'report');
+  while (parked.length === 0) parked = await json('parked', 'report');
+  assert.deepEqual([parked[0].id, parked[0].schedule], ['often', true]);
+  assert.match(parked[0].reason, /^schedule often starts nothing: .*the form has changed/);
+  const table = await run('parked', 'report');
+  assert.match(table.stdout, /^schedule often +report@1 +parked .*schedule often starts nothing/m);
+  const counts = await json('list');
+  const row = counts.find(({ name }: { name: string }) => name === 'report');
+  assert.equal(row.parked, 1);
+  assert.equal(await flows.unschedule('often', report), true);
+  assert.deepEqual(await json('parked', 'report'), []);
 });

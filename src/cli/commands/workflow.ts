@@ -194,7 +194,7 @@ async function printRuns(workflow: string | undefined, flags: ListFlags): Promis
 }
 
 const RUN_COLUMNS: readonly Column<ListedRun>[] = [
-  { title: 'id', of: ({ id }) => id },
+  { title: 'id', of: ({ id, schedule }) => (schedule === true ? `schedule ${id}` : id) },
   { title: 'workflow', of: ({ name, version }) => `${name}@${version}` },
   { title: 'status', of: ({ status }) => status },
   { title: 'started', of: ({ startedAt }) => startedAt.toISOString() },

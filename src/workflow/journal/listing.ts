@@ -41,6 +41,21 @@ export interface ListedRun {
   readonly result?: unknown;
   /** Bytes of a result that is larger: `handle.result()` reads it. */
   readonly resultBytes?: number;
+  /** It is no instance but a schedule that is parked, and `id` is its name. */
+  readonly schedule?: true;
+}
+
+/** A part of a list, and where the next part begins; null at the end. */
+export interface ListPage {
+  readonly runs: readonly ListedRun[];
+  readonly next: string | null;
+}
+
+/** A place in the lists of all workflows, in their order. */
+interface Place {
+  readonly name: string;
+  readonly list: (typeof LISTS)[number];
+  readonly entry: string;
 }
 
 export interface WorkflowCounts {
@@ -55,6 +70,7 @@ export interface WorkflowCounts {
 }
 
 const PAGE = 500;
+const MOST_LOOKED_AT = 10_000;
 const LISTS = ['running', 'parked', 'done'] as const;
 
 export async function* listRuns(
@@ -62,16 +78,64 @@ export async function* listRuns(
   query: ListQuery = {},
 ): AsyncIterable<ListedRun> {
   checkOptions(listTable, query);
-  const { name, status, since, limit = Number.POSITIVE_INFINITY } = query;
-  const from = since === undefined ? 0 : Math.max(0, Math.floor(Number(since)));
+  const { name, status, limit = Number.POSITIVE_INFINITY } = query;
+  const names = name === undefined ? await workflowNames(store) : [name];
   let left = limit;
-  for (const each of name === undefined ? await workflowNames(store) : [name]) {
+  for await (const { run } of placedRuns(store, names, query, null)) {
+    if (status !== undefined && run.status !== status) continue;
+    if (left-- <= 0) return;
+    yield run;
+  }
+}
+
+/**
+ * At most `limit` runs of some workflows after the place `after`, which a page before has named. It looks at
+ * no more than MOST_LOOKED_AT entries, so a page of a rare status may be short and have a next one.
+ */
+export async function pageOfRuns(
+  store: JournalStore,
+  names: readonly string[],
+  query: Omit<ListQuery, 'name' | 'since'>,
+  after: string | null,
+): Promise<ListPage> {
+  checkOptions(listTable, query);
+  const { status, limit = PAGE } = query;
+  const from = after === null ? null : placeIn(after);
+  const runs: ListedRun[] = [];
+  let looked = 0;
+  let last: string | null = null;
+  for await (const { run, place } of placedRuns(store, [...names].sort(), query, from)) {
+    if (runs.length === limit || looked === MOST_LOOKED_AT) return { runs, next: last };
+    looked++;
+    last = `${place.list}:${place.entry}:${place.name}`;
+    if (status === undefined || run.status === status) runs.push(run);
+  }
+  return { runs, next: null };
+}
+
+function placeIn(text: string): Place {
+  const [, list, entry, name] = /^(running|parked|done):(\d{1,20}-\d{1,20}):(.+)$/.exec(text) ?? [];
+  if (list === undefined || entry === undefined) {
+    throw invalid(`after is what the page before named as its next, not ${shown(text)}`);
+  }
+  checkName(name);
+  return { list: list as Place['list'], entry, name };
+}
+
+/** `names` in their order. */
+async function* placedRuns(
+  store: JournalStore,
+  names: readonly string[],
+  { status, since }: ListQuery,
+  after: Place | null,
+): AsyncIterable<{ run: ListedRun; place: Place }> {
+  const from = since === undefined ? 0 : Math.max(0, Math.floor(Number(since)));
+  for (const name of names) {
+    if (after !== null && name < after.name) continue;
+    const here = after?.name === name ? after : null;
     for (const list of listsOf(status)) {
-      for await (const run of runsOf(store, each, list, from)) {
-        if (status !== undefined && run.status !== status) continue;
-        if (left-- <= 0) return;
-        yield run;
-      }
+      if (here !== null && LISTS.indexOf(list) < LISTS.indexOf(here.list)) continue;
+      yield* runsOf(store, name, list, from, here?.list === list ? here.entry : undefined);
     }
   }
 }
@@ -89,6 +153,14 @@ async function workflowNames(store: JournalStore): Promise<string[]> {
 
 /** Of one workflow, or of each. Reads the names of all keys, once; `quickCountsOf` does not. */
 export async function allCounts(store: JournalStore, name?: string): Promise<WorkflowCounts[]> {
+  return countsOfVersions(store, await versionsOf(store, name), name !== undefined);
+}
+
+/** By name the versions of which there is a queue. Reads the names of all keys. */
+export async function versionsOf(
+  store: JournalStore,
+  name?: string,
+): Promise<Map<string, number[]>> {
   const pattern = name === undefined ? 'wf:{*}:[rpdv]*' : `wf:{${escaped(name)}}:v*`;
   const versions = new Map<string, number[]>(name === undefined ? [] : [[name, []]]);
   for (const key of await store.keys(pattern)) {
@@ -101,13 +173,19 @@ export async function allCounts(store: JournalStore, name?: string): Promise<Wor
     const known = versions.get(of) ?? [];
     versions.set(of, isQueue ? [...known, version] : known);
   }
+  return versions;
+}
+
+/** `empty`: also those of which there has been no instance: a queue alone is a worker that waits for one. */
+export async function countsOfVersions(
+  store: JournalStore,
+  versions: ReadonlyMap<string, readonly number[]>,
+  empty = false,
+): Promise<WorkflowCounts[]> {
   const counts = await Promise.all(
     [...versions].sort().map(([of, known]) => countsWith(store, of, known)),
   );
-  // A queue alone is a worker that waits for its first instance.
-  return counts.filter(
-    ({ running, parked, done }) => name !== undefined || running + parked + done > 0,
-  );
+  return counts.filter(({ running, parked, done }) => empty || running + parked + done > 0);
 }
 
 /** With versions known to the caller and those of instances that run: a few reads. */
@@ -175,6 +253,7 @@ export async function findListed(
   key: string,
   id: string,
   near: number,
+  what: 'instance' | 'schedule' = 'instance',
 ): Promise<string | null> {
   const text = JSON.stringify(id);
   for (const from of [`${near}-0`, '0-1']) {
@@ -185,7 +264,9 @@ export async function findListed(
         limit: 200,
       });
       for (const { id: entry, fields } of page) {
-        if (fields.d?.includes(text) && JSON.parse(fields.d).id === id) return entry;
+        if (fields.d?.includes(text) !== true) continue;
+        const listed = readListed(fields.d);
+        if (listed?.id === id && (listed.s === 1) === (what === 'schedule')) return entry;
       }
       after = page.at(-1)?.id;
       if (page.length < 200 || after === undefined) break;
@@ -213,18 +294,19 @@ export function stoppedAt(records: readonly JournalRecord[]): number {
   return stop === undefined ? 0 : millisecondsOf(stop.id);
 }
 
-function listsOf(status: ListQuery['status']): ('running' | 'parked' | 'done')[] {
-  if (status === undefined) return ['running', 'parked', 'done'];
+function listsOf(status: ListQuery['status']): readonly Place['list'][] {
+  if (status === undefined) return LISTS;
   return [status === 'running' || status === 'parked' ? status : 'done'];
 }
 
 async function* runsOf(
   store: JournalStore,
   name: string,
-  list: 'running' | 'parked' | 'done',
+  list: Place['list'],
   from: number,
-): AsyncIterable<ListedRun> {
-  let after: string | undefined;
+  first: string | undefined,
+): AsyncIterable<{ run: ListedRun; place: Place }> {
+  let after = first;
   for (;;) {
     const range = after === undefined ? { from: `${from}-0` } : { after };
     const page = await store.read(listKey(name, list), { ...range, limit: PAGE });
@@ -234,7 +316,7 @@ async function* runsOf(
       if (listed === null) continue;
       const at = millisecondsOf(entry);
       const status = list === 'done' ? (listed.status as WorkflowStatus) : list;
-      yield {
+      const run: ListedRun = {
         name,
         id: listed.id,
         version: listed.v,
@@ -245,7 +327,9 @@ async function* runsOf(
         ...(listed.code === undefined ? {} : { code: listed.code }),
         ...(listed.r === undefined ? {} : { result: listed.r }),
         ...(listed.rb === undefined ? {} : { resultBytes: listed.rb }),
+        ...(listed.s === undefined ? {} : { schedule: true }),
       };
+      yield { run, place: { name, list, entry } };
     }
     if (page.length < PAGE) return;
   }

@@ -92,6 +92,8 @@ export interface Listed {
   /** The result, where it is small; else its bytes as JSON. */
   readonly r?: unknown;
   readonly rb?: number;
+  /** It is a schedule that is parked, and `id` its name. */
+  readonly s?: 1;
 }
 
 /** Results of at most this many bytes as JSON are in the list itself. */
