@@ -468,6 +468,8 @@ export interface WorkflowCounts {
   readonly parked: number;
   readonly done: number;
   readonly oldestParkedAt: number | null;
+  /** Versions whose tasks no worker takes. */
+  readonly waiting: readonly { readonly version: number; readonly tasks: number }[];
 }
 
 export interface WorkflowRow {
@@ -480,11 +482,14 @@ export interface WorkflowRow {
   readonly reason: string | null;
   /** The result as one line of JSON, or how many bytes it has; null where there is none. */
   readonly resultText: string | null;
+  /** It is a schedule that is parked, and `id` its name. */
+  readonly isSchedule: boolean;
 }
 
 export interface WorkflowsPage {
   readonly counts: readonly WorkflowCounts[];
   readonly instances: readonly WorkflowRow[];
+  /** The value of `after` for the next page. A page of a rare status may be short and have a next one. */
   readonly next: string | null;
 }
 

@@ -9,12 +9,12 @@ import { Missing, Notice, Show } from '../parts/states.tsx';
 import { type Column, Table } from '../parts/table.tsx';
 import { Tag, type Tone } from '../parts/tag.tsx';
 import { Time } from '../parts/time.tsx';
-import { count, visible } from '../state/format.ts';
+import { count, many, visible } from '../state/format.ts';
 import { useResource } from '../state/resource.ts';
 import { BASE, part, queryOf, withQuery } from '../state/router.ts';
 import { missing } from '../state/session.ts';
 
-const STATUSES = ['running', 'paused', 'parked', 'completed', 'failed', 'cancelled'];
+const STATUSES = ['running', 'parked', 'completed', 'failed', 'cancelled'];
 
 export function statusTone(status: string): Tone {
   if (status === 'completed' || status === 'done') return 'good';
@@ -77,17 +77,30 @@ function Parts({ page }: { page: Workflows }) {
     },
     { title: 'Ended', isNumber: true, cell: ({ done }) => count(done) },
     { title: 'Parked since', cell: ({ oldestParkedAt }) => <Time at={oldestParkedAt} /> },
+    {
+      title: 'Waits for a worker',
+      cell: ({ waiting }) =>
+        waiting
+          .map(({ version, tasks }) => `${many(tasks, 'task')} of version ${version}`)
+          .join(', '),
+    },
   ];
   const instances: readonly Column<WorkflowRow>[] = [
     {
       title: 'Instance',
       isHead: true,
-      cell: (row) => (
-        <a href={`${BASE}/workflows/${part(row.name)}/${part(row.id)}`}>
-          {name === '' ? `${visible(row.name)}/` : ''}
-          {visible(row.id)}
-        </a>
-      ),
+      cell: (row) =>
+        row.isSchedule ? (
+          <>
+            {name === '' ? `${visible(row.name)}, ` : ''}
+            schedule {visible(row.id)}
+          </>
+        ) : (
+          <a href={`${BASE}/workflows/${part(row.name)}/${part(row.id)}`}>
+            {name === '' ? `${visible(row.name)}/` : ''}
+            {visible(row.id)}
+          </a>
+        ),
     },
     { title: 'Status', cell: (row) => <Tag tone={statusTone(row.status)}>{row.status}</Tag> },
     { title: 'Version', isNumber: true, cell: ({ version }) => count(version) },
@@ -130,7 +143,16 @@ function Parts({ page }: { page: Workflows }) {
         }
       >
         {page.instances.length === 0 ? (
-          <Notice kind="empty" title={status === '' ? 'No instance' : `No instance is ${status}`}>
+          <Notice
+            kind="empty"
+            title={
+              page.next === null
+                ? status === ''
+                  ? 'No instance'
+                  : `No instance is ${status}`
+                : `No instance is ${status} among those that this page looked at`
+            }
+          >
             <p>
               <a href={BASE + withQuery({ status: null, name: null, after: null })}>Show all</a>
             </p>

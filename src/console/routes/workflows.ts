@@ -4,7 +4,7 @@
 import { RivuletError } from '../../errors.ts';
 import type { Call, Router } from '../http/router.ts';
 import type { WorkflowView } from '../workflows/workflow-view.ts';
-import { count, idOf, oneOf } from './parameters.ts';
+import { idOf, oneOf } from './parameters.ts';
 import type { Reading } from './reading.ts';
 
 const STATUSES = ['running', 'parked', 'completed', 'failed', 'cancelled', 'all'] as const;
@@ -24,7 +24,7 @@ export function workflowList(view: WorkflowView | null, call: Call, reading: Rea
   const asked = {
     name: query.get('name') || null,
     status: status === 'all' ? null : status,
-    after: count(query.get('after'), 'after', 0, 1_000_000, 0),
+    after: query.get('after') || null,
   };
   return viewFor(view, call).page(asked, reading.masksFor(account));
 }

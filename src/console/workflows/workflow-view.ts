@@ -2,7 +2,9 @@
  * Workflows as the console shows them: counts, instances by name and status, one instance's timeline.
  *
  * Invariants: nothing is opened before the first question, and nothing that is opened takes a task; a page
- * of a timeline reads 500 records; what an instance is now is computed again only after its journal grew.
+ * of a timeline reads 500 records, a page of instances begins where the one before ended; what an instance
+ * is now is computed again only after its journal grew. Which workflows there are takes the names of all
+ * keys: they are read again once twenty times as long has passed as reading them took.
  */
 import type { Broker } from '../../broker/broker.ts';
 import type { JournalStore } from '../../broker/journal.ts';
@@ -10,7 +12,12 @@ import { RivuletError } from '../../errors.ts';
 import { type HistoryEvent, historyOf } from '../../workflow/history.ts';
 import type { InstanceInfo } from '../../workflow/instance-info.ts';
 import { checkId, checkName, journalKey } from '../../workflow/journal/keys.ts';
-import type { ListedRun } from '../../workflow/journal/listing.ts';
+import {
+  countsOfVersions,
+  type ListedRun,
+  pageOfRuns,
+  versionsOf,
+} from '../../workflow/journal/listing.ts';
 import { phaseOf } from '../../workflow/journal/phase.ts';
 import { readRecords } from '../../workflow/journal/records.ts';
 import { type Workflows, workflows } from '../../workflow/workflows.ts';
@@ -27,12 +34,19 @@ const PAGE = 100;
 const EVENTS = 500;
 const MOST_CACHED = 100;
 const LONGEST_RECORD = 16 * 1024;
+/** How much longer the names of workflows are kept than it took to read them. */
+const NAMES_KEPT = 20;
 
 export class WorkflowView {
   readonly #broker: () => Promise<Broker>;
   #opened: Promise<Workflows> | null = null;
   /** By name and id: what was computed, and of which record it was the newest. */
   readonly #infos = new Map<string, { readonly last: string; readonly info: InstanceInfo }>();
+
+  #named: {
+    readonly versions: ReadonlyMap<string, readonly number[]>;
+    readonly until: number;
+  } | null = null;
 
   constructor(broker: () => Promise<Broker>) {
     this.#broker = broker;
@@ -42,50 +56,40 @@ export class WorkflowView {
     query: {
       name: string | null;
       status: 'running' | 'parked' | 'completed' | 'failed' | 'cancelled' | null;
-      after: number;
+      /** The `next` of the page before. */
+      after: string | null;
     },
     masks: Masks,
   ): Promise<WorkflowsPage> {
-    const all = await this.open();
+    const store = await this.#store();
     const { name, status, after } = query;
     if (name !== null) checkName(name);
-    const counts = await all.counts(name ?? undefined);
-    const instances: WorkflowRow[] = [];
-    let skipped = 0;
-    let more = false;
-    const wanted = {
-      ...(name === null ? {} : { name }),
-      ...(status === null ? {} : { status }),
-      limit: after + PAGE + 1,
-    };
-    for await (const run of all.list(wanted)) {
-      if (skipped++ < after) continue;
-      if (instances.length === PAGE) {
-        more = true;
-        break;
-      }
-      instances.push({
-        name: run.name,
-        id: run.id,
-        version: run.version,
-        status: run.status,
-        startedAt: run.startedAt.getTime(),
-        endedAt: run.at?.getTime() ?? null,
-        reason: run.reason ?? null,
-        resultText: resultText(run, masks),
-      });
-    }
+    const versions = name === null ? await this.#versions(store) : await versionsOf(store, name);
+    const counts = await countsOfVersions(store, versions, name !== null);
+    const wanted = { limit: PAGE, ...(status === null ? {} : { status }) };
+    const names = counts.map((each) => each.name);
+    const { runs, next } = await pageOfRuns(store, names, wanted, after);
     return {
-      counts: counts.map(({ oldestParkedAt, name: of, running, parked, done }) => ({
+      counts: counts.map(({ oldestParkedAt, name: of, running, parked, done, waiting }) => ({
         name: of,
         running,
         parked,
         done,
         oldestParkedAt: oldestParkedAt?.getTime() ?? null,
+        waiting,
       })),
-      instances,
-      next: more ? String(after + PAGE) : null,
+      instances: runs.map((run) => rowOf(run, masks)),
+      next,
     };
+  }
+
+  async #versions(store: JournalStore): Promise<ReadonlyMap<string, readonly number[]>> {
+    const from = performance.now();
+    if (this.#named !== null && from < this.#named.until) return this.#named.versions;
+    const versions = await versionsOf(store);
+    const now = performance.now();
+    this.#named = { versions, until: now + NAMES_KEPT * (now - from) };
+    return versions;
   }
 
   /** Rejects with NOT_FOUND. */
@@ -125,6 +129,7 @@ export class WorkflowView {
       input: input === null ? null : valueText((input as { input?: unknown }).input, masks),
       result,
       resultText: result?.text ?? null,
+      isSchedule: false,
       parked:
         info.status === 'parked'
           ? { reason: info.reason ?? '', difference: info.code ?? null }
@@ -265,6 +270,20 @@ function valueText(value: unknown, masks: Masks, indent = 2) {
     cut: text.length > 1024 * 1024,
     error: null,
     masked,
+  };
+}
+
+function rowOf(run: ListedRun, masks: Masks): WorkflowRow {
+  return {
+    name: run.name,
+    id: run.id,
+    version: run.version,
+    status: run.status,
+    startedAt: run.startedAt.getTime(),
+    endedAt: run.at?.getTime() ?? null,
+    reason: run.reason ?? null,
+    resultText: resultText(run, masks),
+    isSchedule: run.schedule === true,
   };
 }
 
