@@ -2,13 +2,16 @@
  * Workflows of three trivial steps, in this process on `file:` and against our server, both synced to disk
  * before anything resolves: one at a time, 100 at once, the cost of a step in a long workflow, replay, and
  * the time from a signal to the code that waits for it; and beside Restate, DBOS and a BullMQ flow, in turn.
- * At the end, 10^5 instances asleep on the server: bytes each, commands while idle, and all due at once.
+ * At the end, 10^5 instances asleep on the server: bytes each, commands while idle, and all due at once; and
+ * the start of a server on whose disk 10^6 of them sleep. A goal that is no ratio is in the row's name.
  */
 import { setTimeout as pause } from 'node:timers/promises';
 import { openBroker } from '../src/broker/open-broker.ts';
+import { connect } from '../src/client/client.ts';
 import { dryRun } from '../src/workflow/execution/dry-run.ts';
 import { signal, type Workflows, workflow, workflows } from '../src/workflow/index.ts';
 import { readRecords } from '../src/workflow/journal/records.ts';
+import { startRivulet } from '../test/helpers/rivulet-server.ts';
 import { temporaryDirectory } from '../test/helpers/temporary-directory.ts';
 import { type Benchmark, type Row, type RowFacts, rowOf, type Scale } from './row.ts';
 import { type Side, settledResidentBytes, startSide } from './side.ts';
@@ -34,6 +37,24 @@ const sleeping = workflow({ name: 'sleeping', concurrency: 1000 }, async (wf, un
   await wf.sleepUntil(until);
 });
 const definitions = [three, long, waiting, sleeping];
+
+/** Of our own rows, by place and name. */
+const GOALS: Readonly<Record<string, string>> = {
+  'file: one at a time, p50': '≤ 4',
+  'file: one at a time, p99': '≤ 10',
+  'rivulet:// one at a time, p50': '≤ 6',
+  'rivulet:// one at a time, p99': '≤ 15',
+  'file: 100 at once, one worker': '≥ 3000',
+  'rivulet:// 100 at once, one worker': '≥ 2000',
+  'file: replay of 10 000 steps': '≤ 150',
+  'rivulet:// replay of 10 000 steps': '≤ 150',
+  'file: signal to handler, p50': '≤ 3',
+  'rivulet:// signal to handler, p50': '≤ 3',
+  '100000 asleep, memory of the server': '≤ 1024',
+  '100000 asleep, commands while idle': '0',
+  '100000 due at once': '≥ 5000',
+  '1000000 asleep, start of the server': '≤ 2000',
+};
 
 /** What the ratio to each peer has to reach: times at most, rates at least. */
 const BUDGETS: Readonly<Record<string, { readonly time: number; readonly rate: number } | null>> = {
@@ -105,7 +126,10 @@ export const workflowsBench: Benchmark = {
       for (const [place, url] of Object.entries(places))
         await beside(scale, emit, peer, place, url);
     }
-    if (scale.wants('asleep')) await asleep(scale, emit, server);
+    if (scale.wants('asleep')) {
+      await asleep(scale, emit, server);
+      await restarted(scale, emit);
+    }
   },
 };
 
@@ -193,11 +217,68 @@ async function asleep(scale: Scale, emit: (row: Row) => void, server: Side): Pro
   await flows.close();
 }
 
+/** How long a server takes to be ready on whose disk many instances sleep. */
+async function restarted(scale: Scale, emit: (row: Row) => void): Promise<void> {
+  const count = scale.smoke ? 1000 : 1_000_000;
+  await using directory = temporaryDirectory('bench-asleep');
+  const args = ['--appendonly', 'yes', '--appendfsync', 'always'];
+  const start = () =>
+    startRivulet({
+      directory: directory.path,
+      args,
+      readyTimeoutMs: 900_000,
+      longTurns: 'what is measured is not watched',
+    });
+  const first = await start();
+  await fillAsleep(first.port, count);
+  await first.stop();
+  const measured: number[] = [];
+  for (let run = 0; run < (scale.smoke ? 1 : 3); run++) {
+    const from = performance.now();
+    const server = await start();
+    measured.push(performance.now() - from);
+    const client = await connect({ port: server.port, timeoutMs: 600_000 });
+    const length = await client.call('XLEN', 'wf:{sleeping}:running');
+    client.destroy();
+    await server.stop();
+    await server[Symbol.asyncDispose]();
+    if (length !== count) throw new Error(`${length} of ${count} sleep after the restart`);
+  }
+  const facts = factsOf(`${count} asleep, start of the server`, 'ms', 'lower');
+  emit(rowOf(facts, { rivulet: measured, redis: [] }));
+}
+
+/** One instance is put to sleep by a worker; the others are copies of its streams under other ids. */
+async function fillAsleep(port: number, count: number): Promise<void> {
+  const until = Date.now() + 30 * 86_400_000;
+  await using broker = await openBroker(`rivulet://127.0.0.1:${port}`);
+  const flows = await workflows(broker, { definitions: [sleeping] });
+  const handle = await flows.start(sleeping, until, { id: 's-0' });
+  while ((await handle.info()).position !== 'due') await pause(20);
+  await flows.close();
+  const records = (await broker.journal?.read('wf:{sleeping}:j:s-0')) ?? [];
+  const client = await connect({ port, timeoutMs: 600_000 });
+  for (let i = 1; i < count; ) {
+    const commands: (string | number)[][] = [];
+    for (const end = Math.min(count, i + 1000); i < end; i++) {
+      const id = `s-${i}`;
+      for (const { fields } of records) {
+        commands.push(['XADD', `wf:{sleeping}:j:${id}`, '*', ...Object.entries(fields).flat()]);
+      }
+      const task = JSON.stringify({ id, k: 'timer' });
+      commands.push(['XADD', 'wf:{sleeping}:v1', 'AT', until, '*', 'body', task]);
+      commands.push(['XADD', 'wf:{sleeping}:running', '*', 'd', JSON.stringify({ id, v: 1 })]);
+    }
+    await client.pipeline(commands);
+  }
+  client.destroy();
+}
+
 function factsOf(name: string, unit: string, better: 'higher' | 'lower'): RowFacts {
   const durability = 'synced before anything resolves';
   return {
     benchmark: 'workflows',
-    name,
+    name: GOALS[name] === undefined ? name : `${name} (goal ${GOALS[name]})`,
     unit,
     better,
     budget: null,

@@ -291,12 +291,12 @@ test('code that changed parks the instance with the difference, and a retry with
     });
   await using t = await createTestWorkflows({ definitions: [make('reserve')] });
   const handles = await Promise.all(
-    Array.from({ length: 100 }, (_, i) => t.start(make('reserve'), undefined, { id: `o-${i}` })),
+    Array.from({ length: 1000 }, (_, i) => t.start(make('reserve'), undefined, { id: `o-${i}` })),
   );
   await t.advance(HOUR);
   await t.restart({ definitions: [make('charge')] });
   await t.advance(2 * DAY);
-  assert.equal((await idsOf(t, 'parked')).length, 100);
+  assert.equal((await idsOf(t, 'parked')).length, 1000);
   const info = await handles[0]?.info();
   assert.match(
     info?.reason ?? '',

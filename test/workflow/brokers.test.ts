@@ -1,7 +1,11 @@
-/** The same workflow on every broker that has journals: steps, a timer, a signal, a child, a takeover. */
+/**
+ * The same workflow on every broker that has journals: steps, a timer, a signal, a child, a takeover; and a
+ * Redis Cluster, which has none and says what to use instead.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { openBroker } from '../../src/broker/open-broker.ts';
+import { connect } from '../../src/client/client.ts';
 import { signal, workflow, workflows } from '../../src/workflow/index.ts';
 import { startRedis } from '../helpers/redis-server.ts';
 import { missing } from '../helpers/requirements.ts';
@@ -75,4 +79,30 @@ test('rivulet', async () => {
 test('redis', { skip: missing('redis-server') }, async () => {
   await using server = await startRedis();
   await playsOn(`redis://127.0.0.1:${server.port}`);
+});
+
+test('redis cluster: refused with the reason and what to use, and it works with a journal beside it', {
+  skip: missing('redis-server'),
+}, async () => {
+  // All slots on one node: a cluster as clients see it.
+  await using server = await startRedis({
+    args: ['--cluster-enabled', 'yes', '--cluster-announce-ip', '127.0.0.1'],
+  });
+  const url = `redis://127.0.0.1:${server.port}`;
+  const admin = await connect({ port: server.port });
+  await admin.call('CLUSTER', 'ADDSLOTSRANGE', 0, 16_383);
+  while (!/cluster_state:ok/.test(String(await admin.call('CLUSTER', 'INFO')))) {
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  admin.destroy();
+  await using broker = await openBroker(url);
+  assert.equal(broker.capabilities.journal, undefined);
+  const error = await workflows(broker).catch((error) => error);
+  assert.equal(error.code, 'UNSUPPORTED');
+  assert.match(error.message, /the keys of a Redis Cluster are on several servers/);
+  assert.match(error.message, /workflows\(broker, \{ journal: 'file:\.\/workflows' \}\)/);
+  await using directory = temporaryDirectory('workflow');
+  const journal = `file:${directory.path}/data`;
+  await using flows = await workflows(broker, { definitions: [child], journal });
+  assert.equal(await (await flows.start(child, 4)).result({ timeoutMs: 30_000 }), 8);
 });
