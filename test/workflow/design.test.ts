@@ -183,7 +183,7 @@ test('the order of the design, on a virtual clock, with its handle', async () =>
   await other.resume();
   await t.advance(3 * DAY);
   assert.equal((await other.result()).label, 'label B');
-  const fork = await other.fork({ from: 7, version: 3 });
+  const fork = await other.fork({ from: 8, version: 3 });
   await t.advance(HOUR);
   assert.equal((await fork.result()).label, 'label B');
   const third = await flows.start(order, { ...input, id: 'C' }, { id: 'order-C' });
