@@ -96,6 +96,8 @@ export class DurableEngine {
   readonly recovery: RecoveryReport;
   /** A checkpoint that was due could not be written; the next one tries again. */
   onCheckpointFailed: (error: Error) => void = () => {};
+  /** Segments that a checkpoint made needless could not be removed; the next one tries again. */
+  onLogKept: (error: Error) => void = () => {};
   /** A checkpoint was written; how long that took, ms. */
   onCheckpoint: (ms: number) => void = () => {};
   readonly #store: Store;
@@ -139,7 +141,10 @@ export class DurableEngine {
     if (this.checkpointer.due) this.checkpoint().catch(this.onCheckpointFailed);
   }
 
-  /** Resolves when the checkpoint is committed and the log before it given back. */
+  /**
+   * Resolves when the checkpoint is committed and the log before it given back. What cannot be given back
+   * takes room and nothing else, so it fails no checkpoint.
+   */
   async checkpoint(): Promise<void> {
     const { clock } = this.engine;
     const started = clock.monotonic();
@@ -148,7 +153,7 @@ export class DurableEngine {
     await checkpointer.write();
     engine.savedChanges = Math.max(engine.savedChanges, changes);
     this.onCheckpoint(clock.monotonic() - started);
-    await this.trimLog();
+    await this.trimLog().catch(this.onLogKept);
   }
 
   /** Gives back the log that the last checkpoint has made needless. */

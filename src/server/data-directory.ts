@@ -87,6 +87,9 @@ class DirectoryData implements OpenData, Persistence {
     this.engine.damaged.listen(({ key, message }) => {
       log.write('warning', `stream ${JSON.stringify(String(key))}: ${message}`);
     });
+    durable.onLogKept = ({ message }) => {
+      log.write('warning', `log segments before the checkpoint could not be removed: ${message}`);
+    };
     durable.onCheckpointFailed = (error) => {
       log.write('warning', `checkpoint failed: ${error.message}`);
     };

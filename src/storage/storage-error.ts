@@ -22,6 +22,7 @@ export type StorageCode =
   | 'CHECKPOINT_DAMAGED'
   /** This checkpoint could not be written; the log is kept and the next one tries again. */
   | 'CHECKPOINT_FAILED'
+  /** There is no room, or no file descriptor, for what has to be written now. It may pass. */
   | 'DISK_FULL'
   /** The disk failed to write or to sync; nothing can be trusted to it any more. */
   | 'DISK_FAILED'
@@ -59,6 +60,29 @@ export function isNoSpace(error: unknown): boolean {
   return code === 'ENOSPC' || code === 'EDQUOT' || code === 'EFBIG' || code === 'DISK_FULL';
 }
 
+/** Whether what failed may succeed a little later: for want of room, or of a file descriptor. */
+export function isPassing(error: unknown): boolean {
+  const code = systemCode(error);
+  return isNoSpace(error) || code === 'EMFILE' || code === 'ENFILE';
+}
+
+/**
+ * A failure of the file system as a StorageError that says what could not be done; anything else as it
+ * is.
+ */
+export function storageFailure(what: string, file: string, error: unknown): unknown {
+  if (error instanceof StorageError || systemCode(error) === '') return error;
+  const message = `Cannot ${what}: ${describe(error)}.`;
+  return new StorageError(failureCode(error), message, { file, cause: error });
+}
+
+function failureCode(error: unknown): StorageCode {
+  if (isNoSpace(error)) return 'DISK_FULL';
+  return ['EACCES', 'EPERM', 'EROFS'].includes(systemCode(error))
+    ? 'DIRECTORY_NOT_WRITABLE'
+    : 'DISK_FAILED';
+}
+
 /** What a person would call the error, without the path and the system call that Node adds. */
 export function describe(error: unknown): string {
   switch (systemCode(error)) {
@@ -70,6 +94,10 @@ export function describe(error: unknown): string {
       return 'File too large';
     case 'EIO':
       return 'Input/output error';
+    case 'EMFILE':
+      return 'Too many open files';
+    case 'ENFILE':
+      return 'Too many open files in system';
     case 'EROFS':
       return 'Read-only file system';
     case 'EACCES':

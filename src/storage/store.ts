@@ -21,7 +21,7 @@ import { Log, type SyncPolicy } from './log/log.ts';
 import { type RecordVisitor, type RecoveryReport, recoverLog } from './log/recovery.ts';
 import { SPARE_NAME } from './log/segment-allocator.ts';
 import { newerFormat } from './log/segment-reader.ts';
-import { isNoSpace, StorageError, systemCode } from './storage-error.ts';
+import { isNoSpace, StorageError, storageFailure, systemCode } from './storage-error.ts';
 
 export interface StoreOptions {
   readonly disk: Disk;
@@ -51,24 +51,27 @@ const FORMAT = 1;
 /** Locks and opens the directory, creating it where there is none. Rejects with StorageError. */
 export async function openStore(options: StoreOptions): Promise<Store> {
   const { disk, directory } = options;
-  if (options.lock === undefined) await disk.makeDirectory(directory);
-  const lock = options.lock === undefined ? null : await options.lock(directory);
+  let lock: Lock | null = null;
+  let checkpoint: Checkpoint | null = null;
   try {
+    if (options.lock === undefined) await disk.makeDirectory(directory);
+    else lock = await options.lock(directory);
     await checkFormat(disk, directory);
     for (const name of await disk.list(directory)) {
       if (SPARE_NAME.test(name)) await disk.remove(`${directory}/${name}`);
     }
     const place = `${directory}/${CHECKPOINT_DIRECTORY}`;
     await disk.makeDirectory(place);
-    const checkpoint = await options.openCheckpoint(place);
+    checkpoint = await options.openCheckpoint(place);
     // The names of LMDB's files, of its directory, and of the data directory itself.
     await disk.syncDirectory(place);
     await disk.syncDirectory(directory);
     await disk.syncDirectory(dirname(directory)).catch(ignoreRefusal);
     return new Store(options, lock, checkpoint);
   } catch (error) {
+    await checkpoint?.close().catch(() => {});
     await lock?.release();
-    throw error;
+    throw storageFailure(`open the data directory ${directory}`, directory, error);
   }
 }
 
@@ -103,9 +106,17 @@ export class Store {
     this.#recovered = true;
     const { disk, directory } = this.#options;
     const from = this.checkpoint.position;
-    const report = await recoverLog({ disk, directory, from, visit, onProgress });
-    await this.log.start(report.position, report.segments);
-    return report;
+    try {
+      const report = await recoverLog({ disk, directory, from, visit, onProgress });
+      await this.log.start(report.position, report.segments);
+      return report;
+    } catch (error) {
+      throw storageFailure(
+        `read the log in ${directory} and begin a new segment`,
+        directory,
+        error,
+      );
+    }
   }
 
   /**

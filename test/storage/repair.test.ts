@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { describeInspection, inspect, salvage } from '../../src/storage/repair.ts';
 import { Random } from '../../src/util/random.ts';
+import { FaultyDisk } from '../helpers/faulty-disk.ts';
 import { SimulatedDisk } from '../helpers/simulated-disk.ts';
 import { DIRECTORY, readBack, Writer } from './storage-helpers.ts';
 
@@ -149,4 +150,33 @@ test('a damaged checkpoint can be done without while the log reaches back to the
   await assert.rejects(disk.finish(salvage({ ...options, dropCheckpoint: true })), {
     code: 'LOG_MISSING',
   });
+});
+
+test('a salvage that the disk refused anywhere has lost nothing: the next one does it', async () => {
+  const broken = async (): Promise<SimulatedDisk> => {
+    const { disk } = await written(11);
+    const [, second] = await segments(disk);
+    const path = `${DIRECTORY}/${second}`;
+    for (let bit = 0; bit < 8; bit++) disk.flipBit(path, 700, bit);
+    await assert.rejects(readBack(disk), { code: 'LOG_DAMAGED' });
+    return disk;
+  };
+  const options = { directory: DIRECTORY, from: 0, keepAfter: false };
+  const whole = await broken();
+  const counting = new FaultyDisk(whole);
+  await whole.finish(salvage({ ...options, disk: counting, stamp: 'whole' }));
+  const { records: expected } = await readBack(whole);
+  assert.ok(expected.length > 3);
+  for (const [operation, count] of [...counting.counts]) {
+    for (let at = 1; at <= count; at++) {
+      const disk = await broken();
+      const faulty = new FaultyDisk(disk);
+      faulty.fail(operation, 'EIO', at);
+      const failing = salvage({ ...options, disk: faulty, stamp: 'first' });
+      await assert.rejects(disk.finish(failing), { code: 'EIO' }, `${operation} ${at}`);
+      await disk.finish(salvage({ ...options, disk, stamp: 'second' }));
+      const { records } = await readBack(disk);
+      assert.deepEqual(records, expected, `${operation} ${at}`);
+    }
+  }
 });

@@ -130,7 +130,8 @@ async function listen(directory: string, name: string, state: () => string): Pro
     directory,
     address: (other) => `${prefix}/${other}`,
     async close() {
-      await fsp.rm(`${directory}/${name}`, { force: true });
+      // A name that cannot be removed is that of a dead socket when the server is closed: it locks nothing.
+      await fsp.rm(`${directory}/${name}`, { force: true }).catch(() => {});
       await new Promise<void>((resolve) => server.close(() => resolve()));
       await handle?.close();
     },

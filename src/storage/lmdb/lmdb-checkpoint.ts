@@ -47,7 +47,8 @@ const FIRST_USER_KEY = Buffer.from([1]);
 export class LmdbCheckpoint implements Checkpoint {
   position: number;
   readonly #directory: string;
-  #environment: Environment;
+  /** null: it could not be opened again after a commit that failed. Who needs it next tries again. */
+  #environment: Environment | null;
   readonly #slab: ValueSlab;
   #changes: ChangeWriter | null = null;
   #writer: Writer | null = null;
@@ -144,7 +145,7 @@ export class LmdbCheckpoint implements Checkpoint {
       );
     }
     // The snapshot that this thread reads from may be older than the commit.
-    this.#environment.resetReadTxn();
+    this.#environment?.resetReadTxn();
     this.position = position;
     this.#measure();
   }
@@ -154,9 +155,32 @@ export class LmdbCheckpoint implements Checkpoint {
    * the present one, and what the disk has now is found out by looking.
    */
   #reopen(): void {
-    this.#environment.close();
-    this.#environment = openEnvironment(this.#directory, this.#slab);
-    this.position = this.#environment.getBinary(POSITION_KEY)?.readDoubleLE() ?? 0;
+    this.#environment?.close();
+    this.#environment = null;
+    try {
+      this.#opened();
+    } catch {
+      // The commit's own error is the one to tell.
+    }
+  }
+
+  /** The environment, opened again where it had to be closed. */
+  #opened(): Environment {
+    if (this.#environment !== null) return this.#environment;
+    let environment: Environment;
+    try {
+      environment = openEnvironment(this.#directory, this.#slab);
+    } catch (error) {
+      throw new StorageError(
+        'CHECKPOINT_FAILED',
+        `The checkpoint in ${this.#directory} cannot be opened again: ${(error as Error).message}. ` +
+          'The next command that needs it tries again.',
+        { file: this.#directory, cause: error },
+      );
+    }
+    this.#environment = environment;
+    this.position = environment.getBinary(POSITION_KEY)?.readDoubleLE() ?? 0;
+    return environment;
   }
 
   // LMDB takes a write cut short by a full disk for an I/O error.
@@ -189,9 +213,10 @@ export class LmdbCheckpoint implements Checkpoint {
   // Reading.
 
   get(key: Uint8Array): Buffer | undefined {
+    const environment = this.#opened();
     let slot: Buffer | undefined;
     try {
-      slot = this.#environment.getBinary(key as Buffer);
+      slot = environment.getBinary(key as Buffer);
     } catch (error) {
       throw damagedCheckpoint(this.#directory, (error as Error).message, error);
     }
@@ -218,7 +243,7 @@ export class LmdbCheckpoint implements Checkpoint {
 
   keys(from: Uint8Array, to: Uint8Array, visit: (key: Buffer) => void): void {
     const range = { start: userKey(from) as Buffer, end: to as Buffer };
-    const iterator = this.#environment.getKeys(range)[Symbol.iterator]();
+    const iterator = this.#opened().getKeys(range)[Symbol.iterator]();
     try {
       for (;;) {
         const key = step(iterator, this.#directory);
@@ -233,7 +258,7 @@ export class LmdbCheckpoint implements Checkpoint {
   scan(from: Uint8Array, to: Uint8Array, visit: ScanVisitor): void {
     const slab = this.#slab;
     const range = { start: userKey(from) as Buffer, end: to as Buffer };
-    const iterator = this.#environment.getRange(range)[Symbol.iterator]();
+    const iterator = this.#opened().getRange(range)[Symbol.iterator]();
     try {
       for (;;) {
         slab.packing = true;
@@ -264,7 +289,7 @@ export class LmdbCheckpoint implements Checkpoint {
     const damaged: Buffer[] = [];
     let values = 0;
     const range = { start: FIRST_USER_KEY };
-    const iterator = this.#environment.getRange(range)[Symbol.iterator]();
+    const iterator = this.#opened().getRange(range)[Symbol.iterator]();
     for (;;) {
       const next = step(iterator, this.#directory);
       if (next === undefined) return { values, damaged };
@@ -275,7 +300,7 @@ export class LmdbCheckpoint implements Checkpoint {
   }
 
   *#range(range: RangeOptions): Iterable<CheckpointEntry> {
-    const iterator = this.#environment.getRange(range)[Symbol.iterator]();
+    const iterator = this.#opened().getRange(range)[Symbol.iterator]();
     try {
       for (;;) {
         const next = step(iterator, this.#directory);
@@ -292,7 +317,7 @@ export class LmdbCheckpoint implements Checkpoint {
     this.abort();
     await this.#writer?.close();
     this.#writer = null;
-    await this.#environment.close();
+    await this.#environment?.close();
   }
 
   #measure(): void {

@@ -18,7 +18,7 @@ import type { ByteWriter } from '../../util/byte-writer.ts';
 import type { Random } from '../../util/random.ts';
 import type { Clock } from '../../util/time/clock.ts';
 import { type Disk, writeAll } from '../disk/disk.ts';
-import { describe, isNoSpace, StorageError } from '../storage-error.ts';
+import { describe, isPassing, StorageError } from '../storage-error.ts';
 import { FRAME_HEADER, frameSize, MAX_BODY, SECTOR, sealFrame } from './frame.ts';
 import { type Batch, Gathering, newBuffer } from './gathering.ts';
 import type { Journal } from './journal.ts';
@@ -135,7 +135,7 @@ export class Log implements Journal {
 
   /**
    * Starts a new segment at `position`, after recovery. `segments` are the older ones that are still
-   * there. With a full disk it resolves all the same, and `refusal` says so until there is room.
+   * there. With a full disk, or without a file descriptor, it resolves all the same, and `refusal` says so until there is room.
    */
   async start(position: number, segments: readonly OldSegment[] = []): Promise<void> {
     this.#gathering.start(position);
@@ -146,7 +146,7 @@ export class Log implements Journal {
     try {
       await this.#openSegment(0);
     } catch (error) {
-      if (!isNoSpace(error)) throw error;
+      if (!isPassing(error)) throw error;
       this.#outOfSpaceAt = this.#clock.monotonic();
       this.#segments.noteError(error, this.#outOfSpaceAt);
     }
@@ -266,7 +266,7 @@ export class Log implements Journal {
     ) {
       this.#outOfSpaceAt = now;
       this.#openSegment(0).catch((error: unknown) => {
-        if (isNoSpace(error)) this.#segments.noteError(error, now);
+        if (isPassing(error)) this.#segments.noteError(error, now);
         else this.#fail('open a log segment', error);
       });
     }
@@ -301,7 +301,7 @@ export class Log implements Journal {
   drain(): Promise<void> {
     if (this.#fatal !== null) return Promise.reject(this.#fatal);
     if (this.durable >= this.appended) return Promise.resolve();
-    if (this.#outOfSpace) return Promise.reject(noRoom());
+    if (this.#outOfSpace) return Promise.reject(this.#noRoom());
     this.#wanted = this.appended;
     const position = this.appended;
     const waiting = new Promise<void>((resolve, reject) => {
@@ -342,7 +342,7 @@ export class Log implements Journal {
     try {
       if (this.#fatal !== null) throw this.#fatal;
       if (this.#started) {
-        if (this.#outOfSpace) throw noRoom();
+        if (this.#outOfSpace) throw this.#noRoom();
         await this.drain();
         await this.#opening;
         if (this.#segment !== null) await this.#markEnd(this.#segment);
@@ -438,9 +438,9 @@ export class Log implements Journal {
     this.#settle();
   };
 
-  /** No room: try again on a later tick. Anything else: the end. */
+  /** No room, or no file descriptor: try again on a later tick. Anything else: the end. */
   #failed(what: string, error: unknown): void {
-    if (!isNoSpace(error)) {
+    if (!isPassing(error)) {
       this.#fail(what, error);
       return;
     }
@@ -448,7 +448,15 @@ export class Log implements Journal {
     this.#outOfSpaceAt = this.#clock.monotonic();
     this.#segments.noteError(error, this.#outOfSpaceAt);
     // A checkpoint or a shutdown must not wait for room that may never come.
-    for (const waiter of this.#waiters.splice(0)) waiter.reject(noRoom());
+    for (const waiter of this.#waiters.splice(0)) waiter.reject(this.#noRoom());
+  }
+
+  #noRoom(): StorageError {
+    const why = this.#segments.error ?? NO_SPACE;
+    return new StorageError(
+      'DISK_FULL',
+      `The last writes could not be recorded: ${lowerFirst(why)}. They were not acknowledged.`,
+    );
   }
 
   #fail(what: string, error: unknown, advice = 'Check the disk.'): void {
@@ -541,9 +549,6 @@ interface Waiter {
   reject(error: StorageError): void;
 }
 
-function noRoom(): StorageError {
-  return new StorageError(
-    'DISK_FULL',
-    'The last writes could not be recorded: no space left on device. They were not acknowledged.',
-  );
+function lowerFirst(text: string): string {
+  return text.charAt(0).toLowerCase() + text.slice(1);
 }

@@ -158,7 +158,7 @@ export class SegmentAllocator {
     if (this.#resume !== null) this.#allow(this.#allowed + PER_TICK);
     if (now - this.#freeReadAt >= FREE_SPACE_MS) {
       this.#freeReadAt = now;
-      this.#readFreeSpace().catch(() => {});
+      void this.#readFreeSpace();
     }
     if (this.#error !== null && now - this.#triedAt >= RETRY_MS) {
       this.#triedAt = now;
@@ -339,10 +339,13 @@ export class SegmentAllocator {
     resume?.();
   }
 
+  /** Where the file system does not say, what was known holds; a write that finds no room says so. */
   async #readFreeSpace(): Promise<void> {
     const before = this.#unfilled;
-    const free = await this.#options.disk.freeBytes(this.#options.directory);
-    this.#free = free - Math.max(before, this.#unfilled);
+    try {
+      const free = await this.#options.disk.freeBytes(this.#options.directory);
+      this.#free = free - Math.max(before, this.#unfilled);
+    } catch {}
   }
 
   async #discard(spare: Spare): Promise<void> {
