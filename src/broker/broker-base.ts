@@ -31,6 +31,7 @@ import type {
 import type { Capabilities } from './capabilities.ts';
 import type { DeliveryHandler } from './dispatch/delivery-handler.ts';
 import { type PublishWatch, watchPublish } from './dispatch/publish-observers.ts';
+import type { CalledWork } from './dispatch/scope.ts';
 import { Events } from './events.ts';
 import type { JournalStore, JournalTask } from './journal.ts';
 import type { Message, RawMessage } from './message/message.ts';
@@ -68,7 +69,7 @@ import { type CallForm, onlyReply } from './requests/requests.ts';
 import type { RawResponder } from './requests/responses.ts';
 import type { RawCall } from './requests/stream-call.ts';
 import { LoopFeed, LoopSubscriber } from './subscribers/delivery-loop.ts';
-import { HandlerContext, type HandlerWork } from './subscribers/handler-context.ts';
+import { HandlerContext } from './subscribers/handler-context.ts';
 import {
   type MakeSubscriber,
   type NewSubscriber,
@@ -619,11 +620,17 @@ function checkHandler(handler: unknown): asserts handler is (item: unknown) => u
 }
 
 /** The dispatcher's deliveries tell whether their handler has returned. */
-const workOf = (delivery: Delivery | undefined) => delivery as unknown as HandlerWork;
+const workOf = (delivery: Delivery | undefined) => delivery as unknown as CalledWork;
 /** A batch has no single message that the handler works for. */
-const workOfAll = ([first]: readonly Delivery[]): HandlerWork => ({
+const workOfAll = ([first]: readonly Delivery[]): CalledWork => ({
   get inHandler() {
     return workOf(first).inHandler;
+  },
+  get whenOut() {
+    return workOf(first).whenOut;
+  },
+  set whenOut(ended) {
+    workOf(first).whenOut = ended;
   },
 });
 const firstOf = (receipts: readonly Receipt[]) => receipts[0] as Receipt;

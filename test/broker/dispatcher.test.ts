@@ -44,13 +44,22 @@ class Recorder implements Settler {
   storeAttempt = (raw: RawDelivery) => this.#note('recount', raw);
 }
 
+/** One that counts in the turn of the hand-over. */
+class NowRecorder extends Recorder {
+  storeAttemptNow = (raw: RawDelivery) => this.storeAttempt(raw);
+  storeAttemptsNow(raws: readonly RawDelivery[]): Promise<void>[] {
+    this.log.push(`now ${raws.map(({ id }) => id).join('+')}`);
+    return raws.map(() => Promise.resolve());
+  }
+}
+
 function setUp(
   consume: DeliveryHandler,
   options: AnySubscribeOptions = {},
   fetchAhead: 'always' | 'when trusted' = 'always',
+  settler = new Recorder(),
 ) {
   const scheduler = new VirtualScheduler();
-  const settler = new Recorder();
   const events = new Events<BrokerEvents>();
   let freed = 0;
   const dispatcher = new Dispatcher({
@@ -61,6 +70,7 @@ function setUp(
     events,
     tracing: passthroughTracing(),
     fetchAhead,
+    countAfterQuietMs: 0.5,
     onFree: () => {
       freed++;
     },
@@ -444,6 +454,53 @@ test('a subscription that has just begun takes no more than its handlers do', as
     await scheduler.settle();
   }
   assert.deepEqual([dispatcher.free, dispatcher.idle], [20, 2]);
+});
+
+const AHEAD = { counted: false };
+
+test('a hand-over after a pause is counted before its handler is called, those right behind it are not', async () => {
+  const settler = new NowRecorder();
+  const { push, scheduler } = setUp(
+    { each: ({ id }) => void settler.log.push(`handler ${id}`) },
+    { maxInFlight: 10 },
+    'always',
+    settler,
+  );
+  for (const id of ['1', '2', '3']) push(id, undefined, 1, {}, AHEAD);
+  assert.deepEqual(settler.log, ['now 1', 'handler 1', 'handler 2', 'handler 3']);
+  await scheduler.advance(1);
+  settler.log.length = 0;
+  push('4', undefined, 1, {}, AHEAD);
+  assert.deepEqual(settler.log, ['now 4', 'handler 4']);
+});
+
+test('beside running handlers one hand-over in a millisecond is counted, however fast they follow', async () => {
+  const settler = new NowRecorder();
+  const { each } = gate();
+  const { push, scheduler } = setUp(
+    { each },
+    { concurrency: 100, maxInFlight: 100 },
+    'always',
+    settler,
+  );
+  for (let at = 0; at < 12; at++) {
+    push(`${at}`, undefined, 1, {}, AHEAD);
+    await scheduler.advance(0.25);
+  }
+  assert.deepEqual(settler.log, ['now 0', 'now 4', 'now 8']);
+});
+
+test('the messages of a batch are counted together', async () => {
+  const settler = new NowRecorder();
+  const { push, scheduler } = setUp(
+    { batch: () => void settler.log.push('handler') },
+    { batch: { size: 3, waitMs: 0 }, maxInFlight: 10 },
+    'always',
+    settler,
+  );
+  for (const id of ['1', '2', '3']) push(id, undefined, 1, {}, AHEAD);
+  await scheduler.settle();
+  assert.deepEqual(settler.log.slice(0, 2), ['now 1+2+3', 'handler']);
 });
 
 test('a suspect is counted first and handed over alone; what waits behind it waits', async () => {

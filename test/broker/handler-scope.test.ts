@@ -1,6 +1,9 @@
 /** What a handler inherits from the code in whose turn it was subscribed, or its message was published. */
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import type { Broker } from '../../src/broker/broker.ts';
 import { currentScope, runInScope, type Scope } from '../../src/broker/dispatch/scope.ts';
 import { openBroker } from '../../src/broker/open-broker.ts';
@@ -49,4 +52,39 @@ test('a handler has the trace of its message, and none where that has none', asy
   await broker.publish('t', { headers: { traceparent }, body });
   await broker.publish('t', { headers: {}, body });
   assert.deepEqual([...(await traces.count(2))], [traceparent, undefined]);
+});
+
+test('promises of the process cost no hook but while a handler that returned a promise runs', async () => {
+  const program = fileURLToPath(new URL('handler-scope-child.js', import.meta.url));
+  const { stdout } = await promisify(execFile)(process.execPath, [program], { timeout: 60_000 });
+  const hasHooks = Number(process.versions.node.split('.')[0]) < 24;
+  assert.deepEqual(stdout.trim().split('\n'), [
+    'before: false',
+    'after handlers without promises: false',
+    `while a handler waits: ${hasHooks}`,
+    'after it: false',
+  ]);
+});
+
+test('a handler keeps its scope while the store is switched off and on for others', async () => {
+  await using broker = await openBroker('memory:');
+  const frames = new Seen<boolean>();
+  let release = () => {};
+  const released = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  await broker.subscribe('plain', () =>
+    frames.add(currentScope()?.handler?.work.inHandler === true),
+  );
+  await broker.subscribe('slow', async () => {
+    await released;
+    frames.add(currentScope()?.handler?.work.inHandler === true);
+  });
+  await broker.publish('plain', { headers: {}, body });
+  await frames.count(1);
+  await broker.publish('slow', { headers: {}, body });
+  await broker.publish('plain', { headers: {}, body });
+  await frames.count(2);
+  release();
+  assert.deepEqual([...(await frames.count(3))], [true, true, true]);
 });

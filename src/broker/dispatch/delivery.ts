@@ -72,6 +72,8 @@ export interface Settler<Raw extends RawDelivery = RawDelivery> {
    * `storeAttempt` is awaited before the hand-over.
    */
   storeAttemptNow?(raw: Raw): Promise<void>;
+  /** As `storeAttemptNow` for each, in one write. */
+  storeAttemptsNow?(raws: readonly Raw[]): readonly Promise<void>[];
 }
 
 export type Outcome =
@@ -105,6 +107,8 @@ export class HeldDelivery<Raw extends RawDelivery = RawDelivery> implements Deli
   state: 'waiting' | 'handed' | 'settling' | 'settled' | 'lost' = 'waiting';
   /** Its handler has been called and has not returned; kept by the dispatcher, as are the next two. */
   inHandler = false;
+  /** See CalledWork in scope.ts. */
+  whenOut: (() => void) | null = null;
   /** It was taken from the queue, and its key is busy with it. */
   taken = false;
   /** Its handler runs although its deadline has passed. */

@@ -61,6 +61,11 @@ export interface DispatcherSetup<Raw extends RawDelivery> {
    * after the last one that it counted, ms. @default 1
    */
   readonly countEveryMs?: number;
+  /**
+   * A trusted consumer counts each hand-over that is this long after the one before it, and with
+   * `countEveryMs` only what is handed over beside running handlers, ms.
+   */
+  readonly countAfterQuietMs?: number;
   /** Called whenever `free` has grown. */
   readonly onFree?: () => void;
 }
@@ -123,7 +128,14 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
     this.#overdue = new OverdueHandlers(inBatches);
     this.#handOvers = new HandOvers(setup.fetchAhead === 'always');
     const everyMs = setup.countEveryMs ?? COUNT_EVERY_MS;
-    this.#attempts = new AttemptCounter({ settler, handOvers: this.#handOvers, now, everyMs });
+    this.#attempts = new AttemptCounter({
+      settler,
+      handOvers: this.#handOvers,
+      now,
+      everyMs,
+      quietMs: setup.countAfterQuietMs ?? null,
+      activity: this.#activity,
+    });
     this.#acks = new AckBatcher({
       settler,
       onAcknowledged: (deliveries) => this.#acknowledged(deliveries),
@@ -381,6 +393,8 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
 
   #outOfHandler(held: HeldDelivery<Raw>): void {
     held.inHandler = false;
+    held.whenOut?.();
+    held.whenOut = null;
     if (held.overdue) {
       this.#overdue.returned(held);
       if (!this.#closing) this.#onFree();

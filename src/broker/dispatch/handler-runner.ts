@@ -198,14 +198,18 @@ export class HandlerRunner<Raw extends RawDelivery> {
   /** Calls the handler without a promise where the message is fresh, counted and not ordered. */
   #runOne(held: HeldDelivery<Raw>): void {
     const { each } = this.#handler;
-    const { countsNow } = this.#attempts;
-    const mustWait = this.#attempts.mustCount(held) && (held.suspect || !countsNow);
-    const isPlain = this.#options.ordered === 'none' && !mustWait;
+    const isPlain = this.#options.ordered === 'none' && !held.suspect;
     if (each === undefined || !isPlain || this.#deadlines.hasWaited(held)) {
       void this.#run([held]);
       return;
     }
-    if (countsNow && this.#attempts.mustCount(held)) this.#attempts.countNow([held]);
+    if (this.#attempts.mustCount(held)) {
+      if (!this.#attempts.countsNow) {
+        void this.#run([held]);
+        return;
+      }
+      this.#attempts.countNow([held]);
+    }
     this.#activity.running++;
     held.inHandler = true;
     held.state = 'handed';
@@ -239,12 +243,12 @@ export class HandlerRunner<Raw extends RawDelivery> {
   }
 
   async #run(deliveries: HeldDelivery<Raw>[]): Promise<void> {
+    const uncounted = this.#attempts.uncounted(deliveries);
     this.#activity.running++;
     for (const held of deliveries) held.inHandler = true;
     const alone = deliveries.some((held) => held.suspect);
     if (alone) this.#alone = true;
     const { countsNow } = this.#attempts;
-    const uncounted = deliveries.filter((held) => this.#attempts.mustCount(held));
     if (uncounted.length > 0 && !countsNow) await this.#countFirst(uncounted);
     if (deliveries.some((held) => this.#deadlines.hasWaited(held)))
       await this.#deadlines.renew(deliveries);

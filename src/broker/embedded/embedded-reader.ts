@@ -333,13 +333,17 @@ export class EmbeddedReader implements BlockedReader, GroupMember {
       dispatcher.unreserve(deliveries.length);
       if (error !== null) return;
       for (const each of deliveries) {
-        // Another member of this process may have had it before: it is redelivered now.
-        for (const member of host.members(this.topic, this.group)) {
-          if (each.attempt > 1) (member as EmbeddedReader).#revoke(each.id);
-        }
+        if (each.attempt > 1) this.#revokeBefore(each.id);
         dispatcher.push(each);
       }
     });
+  }
+
+  /** Another member of this process may have had it before: it is redelivered now. */
+  #revokeBefore(id: string): void {
+    for (const member of this.#setup.host.members(this.topic, this.group)) {
+      (member as EmbeddedReader).#revoke(id);
+    }
   }
 
   #revoke(id: string): void {

@@ -94,6 +94,29 @@ export class RemoteSettlements implements Settler {
     return counting;
   }
 
+  storeAttemptsNow(raws: readonly RawDelivery[]): readonly Promise<void>[] {
+    const [first] = raws as [RawDelivery];
+    const isAlike = raws.every((raw) => raw.topic === first.topic && raw.attempt === first.attempt);
+    const counting =
+      raws.length > 1 && isAlike
+        ? this.#countAlike(raws, first)
+        : raws.map((raw) => this.storeAttempt(raw));
+    this.#client.flush();
+    return counting;
+  }
+
+  /** One command for deliveries of one topic that have the same attempt. */
+  #countAlike(raws: readonly RawDelivery[], { topic, attempt }: RawDelivery): Promise<void>[] {
+    const claimed = this.#client.call(
+      ...['XCLAIM', topic, this.#group, this.#consumer, 0, ...raws.map(({ id }) => id)],
+      ...['OWNER', this.#consumer, 'JUSTID', 'RETRYCOUNT', attempt],
+    );
+    const owned = claimed.then((ids) => new Set((ids as readonly Buffer[]).map(String)));
+    return raws.map(async ({ id }) => {
+      if (!(await owned).has(id)) throw lost(topic, id);
+    });
+  }
+
   async #giveBack(raw: RawDelivery, mode: string, options: Command): Promise<void> {
     const { topic, id } = raw;
     const owner = ['OWNER', this.#consumer];

@@ -24,6 +24,8 @@ import { RemoteTopic, toId } from './remote-topic.ts';
 /** Groups of subscribers without a group: deleted with their subscriber, or when idle for IDLE_GROUP_MS. */
 const OWN_GROUP = 'rivulet-only-';
 const IDLE_GROUP_MS = 60 * 60 * 1000;
+/** A hand-over this long after the one before it is counted at once, ms. */
+const COUNT_AFTER_QUIET_MS = 0.2;
 /** How often a subscription with wildcards lists all topics without notifications, and with them. */
 const DISCOVER_EVERY_MS = 1000;
 const DISCOVER_NOTIFIED_EVERY_MS = 30_000;
@@ -73,6 +75,7 @@ export class RemoteSubscription implements SubscriptionHandle {
       scheduler: broker.scheduler,
       events,
       tracing,
+      countAfterQuietMs: COUNT_AFTER_QUIET_MS,
       onFree: () => this.#reader.free(),
     });
     this.#reader = new RemoteReader({

@@ -8,6 +8,7 @@
 import { RivuletError } from '../../errors.ts';
 import { onAbort } from '../../util/time/on-abort.ts';
 import type { Responder, ResponderContext } from '../broker.ts';
+import type { CalledWork } from '../dispatch/scope.ts';
 import type { Message, RawMessage } from '../message/message.ts';
 import { ownMessage } from '../message/message-check.ts';
 import { reasonOf } from '../message/reason.ts';
@@ -15,9 +16,8 @@ import { Received, type ReceivedMessage } from '../message/received-message.ts';
 import { ReceivedMessages } from './own-call.ts';
 import type { RawContext, RawResponder } from './responses.ts';
 
-/** A call of the application's responder. */
-export interface ResponderWork {
-  /** The handler has been called, and neither it nor the stream that it returned has ended. */
+/** A call of the application's responder: `inHandler` until it, and the stream that it returned, has ended. */
+interface ResponderWork extends CalledWork {
   inHandler: boolean;
 }
 
@@ -25,7 +25,7 @@ export interface ResponderWork {
 export function ownReplies(
   topic: string,
   handler: Responder,
-  run: <T>(work: ResponderWork, call: () => T) => T,
+  run: <T>(work: CalledWork, call: () => T) => T,
 ): RawResponder {
   const origin = { topic };
   const own = (reply: Message): RawMessage => {
@@ -38,10 +38,12 @@ export function ownReplies(
   };
   return (request, context) => {
     const visible = new OwnContext(context);
-    const work: ResponderWork = { inHandler: true };
+    const work: ResponderWork = { inHandler: true, whenOut: null };
     const inside = <T>(call: () => T): T => run(work, call);
     const end = (): void => {
       work.inHandler = false;
+      work.whenOut?.();
+      work.whenOut = null;
     };
     let result: ReturnType<Responder>;
     try {

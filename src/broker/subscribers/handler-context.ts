@@ -8,13 +8,16 @@
  * from the code in whose turn its message arrived: not its deadline, its end, or its trace.
  * Cost: two objects for each call of a handler.
  */
-import { currentScope, enterHandler, type HandlerFrame, runInScope } from '../dispatch/scope.ts';
+import {
+  type CalledWork,
+  callInScope,
+  currentScope,
+  enterHandler,
+  type HandlerFrame,
+  type HandlerWork,
+} from '../dispatch/scope.ts';
 
-/** What a handler was called for. */
-export interface HandlerWork {
-  /** The handler has been called and has not returned. */
-  readonly inHandler: boolean;
-}
+export type { HandlerWork };
 
 /** Runs handlers on behalf of one owner. */
 export class HandlerContext {
@@ -25,7 +28,7 @@ export class HandlerContext {
   }
 
   /** `trace`: the handler has the trace of the running code, which is its message's. */
-  run<T>(work: HandlerWork, handler: () => T, trace: 'keep' | 'drop' = 'keep'): T {
+  run<T>(work: CalledWork, handler: () => T, trace: 'keep' | 'drop' = 'keep'): T {
     const around = currentScope();
     const handlerFrame: HandlerFrame = {
       owner: this.#owner,
@@ -38,7 +41,7 @@ export class HandlerContext {
       trace: trace === 'keep' ? (around?.trace ?? null) : null,
       handler: handlerFrame,
     };
-    return runInScope(scope, handler);
+    return callInScope(scope, work, handler);
   }
 }
 
