@@ -147,15 +147,17 @@ export class RemoteReader {
     const { free } = dispatcher;
     if (free === 0) return this.#untilFree();
     if (own.some((each) => each.recovering)) return;
-    await this.#read(connection, own, free);
+    // Half of `maxInFlight`, so that the server reads on while these messages are handled and acknowledged.
+    const most = Math.min(free, Math.ceil(dispatcher.options.maxInFlight / 2));
+    await this.#read(connection, own, most);
   }
 
-  async #read(connection: Connection, own: readonly RemoteTopic[], free: number): Promise<void> {
+  async #read(connection: Connection, own: readonly RemoteTopic[], most: number): Promise<void> {
     const { consumer, dispatcher, exclusive } = this.#setup;
     const blockMs = exclusive ? LEAD_BLOCK_MS : BLOCK_MS;
     const [first] = own as [RemoteTopic];
     const command: CommandArgument[] = [
-      ...['XREADGROUP', 'GROUP', first.group, consumer, 'COUNT', free, 'MAXCOUNT', free],
+      ...['XREADGROUP', 'GROUP', first.group, consumer, 'COUNT', most, 'MAXCOUNT', most],
       ...[
         'MAXSIZE',
         MOST_BYTES,
