@@ -9,7 +9,7 @@ export { type ErrorCode, errorTable, notSent, RivuletError } from '../errors.ts'
 export { pause, type Scheduler } from '../util/time/scheduler.ts';
 export { systemScheduler } from '../util/time/system-scheduler.ts';
 export { Timeouts } from '../util/time/timeouts.ts';
-export { parseAddress, withoutPassword } from './addresses.ts';
+export { parseAddress, splitAddresses, withoutPassword } from './addresses.ts';
 export type * from './broker.ts';
 export {
   BrokerBase,

@@ -84,6 +84,18 @@ export function splitAddresses(text: string): string[] {
   return addresses.map((each) => each.trim());
 }
 
+/**
+ * Several addresses as they may be shown. One without an `@` before one that has it may be the beginning
+ * of a password that holds `,scheme://`: of it only the scheme is shown.
+ */
+export function withoutPasswords(text: string): string {
+  const addresses = splitAddresses(text);
+  const last = addresses.findLastIndex((each) => each.includes('@'));
+  return addresses
+    .map((each, index) => withoutPassword(index < last && !each.includes('@') ? `${each}@?` : each))
+    .join(',');
+}
+
 /** A path may hold an `@` too: it does where the host before it is a host. */
 function endOfAuthority(rest: string): number {
   const slash = rest.indexOf('/');

@@ -255,6 +255,23 @@ export abstract class BrokerBase implements Broker {
     return new Received(await this.askOne(topic, sent, options), { topic });
   }
 
+  /**
+   * @internal As `request` for a message that rpc has made: its headers are checked and carry their trace,
+   * nothing else writes into its body, and its options are whole. Rejects, and never throws.
+   */
+  requestOwned(topic: string, message: RawMessage, options: RequestOptions): Promise<RawMessage> {
+    try {
+      this.#mustBeOpen();
+      this.checkTopicName(topic);
+      this.#requireCapability('requestReply', 'request and reply');
+      throwIfAborted(options.signal ?? null);
+      this.#checkSize(topic, message.body);
+    } catch (error) {
+      return Promise.reject(notSent(error));
+    }
+    return this.askOne(topic, message, options);
+  }
+
   async *requestMany(
     topic: string,
     message: Message,
@@ -588,18 +605,20 @@ export abstract class BrokerBase implements Broker {
     trace: PublishWatch['trace'] | null = null,
   ): RawMessage {
     const message = ownMessage(given, copyBody);
-    const { length } = message.body;
-    const own = this.#options.maxBodyBytes;
-    const limit = length <= SMALL_BYTES ? own : Math.min(own, this.capabilities.maxBodyBytes);
-    if (length > limit) {
-      const text = `a body of ${length} bytes for ${topic}: at most ${limit} are allowed`;
-      throw new RivuletError('BODY_TOO_LARGE', text);
-    }
+    this.#checkSize(topic, message.body);
     const headers =
       trace === null || message.headers.traceparent !== undefined
         ? this.tracing.inject(message.headers)
         : { ...message.headers, ...trace };
     return headers === message.headers ? message : { ...message, headers };
+  }
+
+  #checkSize(topic: string, { length }: Uint8Array): void {
+    const own = this.#options.maxBodyBytes;
+    const limit = length <= SMALL_BYTES ? own : Math.min(own, this.capabilities.maxBodyBytes);
+    if (length <= limit) return;
+    const text = `a body of ${length} bytes for ${topic}: at most ${limit} are allowed`;
+    throw new RivuletError('BODY_TOO_LARGE', text);
   }
 
   readonly #requireCapability = (capability: keyof Capabilities, what: string): void => {

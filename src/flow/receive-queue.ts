@@ -4,7 +4,7 @@
  * Invariants: items are read in order, each once; what came before an end or an error is read before
  * it; bytes are counted from the arrival of an item until its reader asks for the next one, so a
  * reader that holds an item also holds its credit. Bound: `limit` bytes plus one item; a peer that
- * sends more breaks the protocol. Cost: one promise per item that is awaited.
+ * sends more breaks the protocol. Cost: one promise per item that is awaited, none per item that is taken.
  */
 import { RivuletError } from '../errors.ts';
 
@@ -92,19 +92,16 @@ export class ReceiveQueue<T> implements AsyncIterableIterator<T> {
     this.#settle();
   }
 
+  /** As `next` without a promise, where an item has come; undefined where one must be waited for. */
+  take(): T | undefined {
+    this.#release();
+    return this.#next < this.#items.length ? this.#shift() : undefined;
+  }
+
   next(): Promise<IteratorResult<T>> {
     this.#release();
     if (this.#next < this.#items.length) {
-      const value = this.#items[this.#next] as T;
-      this.#reading = this.#costs[this.#next++] as number;
-      if (this.#next === this.#items.length) {
-        this.#drop();
-      } else if (this.#next >= 1024) {
-        this.#items = this.#items.slice(this.#next);
-        this.#costs = this.#costs.slice(this.#next);
-        this.#next = 0;
-      }
-      return Promise.resolve({ done: false, value });
+      return Promise.resolve({ done: false, value: this.#shift() });
     }
     if (this.#error !== null) {
       const error = this.#error;
@@ -136,6 +133,19 @@ export class ReceiveQueue<T> implements AsyncIterableIterator<T> {
 
   [Symbol.asyncIterator](): this {
     return this;
+  }
+
+  #shift(): T {
+    const value = this.#items[this.#next] as T;
+    this.#reading = this.#costs[this.#next++] as number;
+    if (this.#next === this.#items.length) {
+      this.#drop();
+    } else if (this.#next >= 1024) {
+      this.#items = this.#items.slice(this.#next);
+      this.#costs = this.#costs.slice(this.#next);
+      this.#next = 0;
+    }
+    return value;
   }
 
   #drop(): void {

@@ -5,6 +5,7 @@
  * that the peer has not granted are at most the window plus one item; senders wait in order. Bound: `maxWaiting` items.
  * Cost: nothing while there is credit.
  */
+import { READY } from './ready.ts';
 
 interface Waiting<T> {
   /** Null for a sender that waits for credit and has nothing to write. */
@@ -32,7 +33,7 @@ export class SendWindow<T> {
   }
 
   /**
-   * Writes the item as soon as there is credit. Resolves when the next one may be sent, so a sender
+   * Writes the item as soon as there is credit. Resolves when the next one may be sent (READY: now), so a sender
    * that awaits it holds one item at a time. Rejects when the stream has ended, or when more than
    * `maxWaiting` wait because the sender awaits nothing.
    */
@@ -86,5 +87,3 @@ export class SendWindow<T> {
     callback?.();
   }
 }
-
-const READY = Promise.resolve();

@@ -37,7 +37,10 @@ export interface NatsBus {
 
 export interface NatsRegistryOptions {
   readonly scheduler?: Scheduler;
-  /** How long answers are waited for. Default 100, go-micro's. */
+  /**
+   * How long answers are waited for. Default 100, go-micro's. Where it is given, a call also waits no
+   * longer than this for the server itself; the default for that is 5 000.
+   */
   readonly timeoutMs?: number;
   readonly onWarning?: WarningListener;
 }
@@ -47,6 +50,9 @@ const PREFIXES = ['micro.nats', 'micro.registry.nats'] as const;
 /** go-micro's register TTL. */
 const FOREIGN_TTL_MS = 90_000;
 const RETRY_MS = 1000;
+const SERVER_MS = 5000;
+/** How much longer than its timeout a query may take that the server has received. */
+const GRACE_MS = 50;
 
 interface Own {
   readonly record: ServiceRecord;
@@ -64,12 +70,17 @@ class NatsRegistry implements Registry {
   readonly #warnings: Warnings;
   readonly #own = new Map<string, Own>();
   readonly #closing = new AbortController();
+  /** How long a call waits for the server, to connect or to take what was sent. */
+  readonly #serverMs: number;
   #bus: Promise<NatsBus> | null = null;
+  /** The same once it is there. */
+  #openBus: NatsBus | null = null;
 
   constructor(connect: () => Promise<NatsBus>, options: NatsRegistryOptions = {}) {
     this.#connect = connect;
     this.#scheduler = options.scheduler ?? systemScheduler;
     this.#timeoutMs = options.timeoutMs ?? 100;
+    this.#serverMs = options.timeoutMs ?? SERVER_MS;
     this.#warnings = new Warnings('nats', options.onWarning);
     this.#table = new NodeTable(this.#scheduler);
     this.#table.onChange((event) => this.#watchers.notify(event));
@@ -116,8 +127,9 @@ class NatsRegistry implements Registry {
     this.#closing.abort();
     this.#watchers.close();
     this.#table.close();
-    const bus = await this.#bus?.catch(() => null);
-    await bus?.close();
+    // A connection that does not come about is not waited for; one that comes late is closed.
+    if (this.#openBus === null) this.#bus?.then((late) => late.close()).catch(() => {});
+    else await this.#openBus.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -143,6 +155,7 @@ class NatsRegistry implements Registry {
     }
     this.#bus ??= this.#connect().then(
       (bus) => {
+        this.#openBus = bus;
         for (const prefix of PREFIXES) {
           bus.subscribe(`${prefix}.query`, (text, reply) => this.#onQuery(bus, text, reply));
           bus.subscribe(`${prefix}.watch`, (text) => this.#onAnnouncement(text));
@@ -162,8 +175,9 @@ class NatsRegistry implements Registry {
     const service = JSON.parse(encodeRecord(record));
     const text = JSON.stringify({ Action: action, Service: service, TtlMs: ttlMs });
     try {
-      const bus = await this.#open();
-      await Promise.all(PREFIXES.map((prefix) => bus.publish(`${prefix}.watch`, text)));
+      const bus = await this.#within(this.#serverMs, this.#open());
+      const published = PREFIXES.map((prefix) => bus.publish(`${prefix}.watch`, text));
+      await this.#within(this.#serverMs, Promise.all(published));
     } catch (cause) {
       throw this.#unavailable(`${record.name} could not be announced`, cause);
     }
@@ -181,14 +195,28 @@ class NatsRegistry implements Registry {
   async #ask(text: string, what: string): Promise<void> {
     let answers: string[][];
     try {
-      const bus = await this.#open();
-      answers = await Promise.all(
-        PREFIXES.map((prefix) => bus.query(`${prefix}.query`, text, this.#timeoutMs)),
-      );
+      const bus = await this.#within(this.#serverMs, this.#open());
+      const asked = PREFIXES.map((prefix) => bus.query(`${prefix}.query`, text, this.#timeoutMs));
+      answers = await this.#within(this.#serverMs + GRACE_MS, Promise.all(asked));
     } catch (cause) {
       throw this.#unavailable(`no process answers for ${what}`, cause);
     }
     for (const answer of new Set(answers.flat())) this.#take(answer, `an answer for ${what}`);
+  }
+
+  /** What is waited for goes on; a connection that comes later serves the next call. */
+  async #within<T>(ms: number, wait: Promise<T>): Promise<T> {
+    let stop = () => {};
+    const late = new Promise<never>((_, reject) => {
+      stop = this.#scheduler.after(ms, () => {
+        reject(new RivuletError('TIMEOUT', `the NATS server did not answer within ${ms} ms`));
+      });
+    });
+    try {
+      return await Promise.race([wait, late]);
+    } finally {
+      stop();
+    }
   }
 
   #onQuery(bus: NatsBus, text: string, reply: string | null): void {
@@ -253,14 +281,14 @@ export function natsRegistryFrom(url: string, options: NatsRegistryOptions = {})
   return new NatsRegistry(async () => {
     // The name is no literal, so that neither compiler nor bundler asks for the package.
     const name: string = '@rivulet/nats';
-    let adapter: { openRegistryBus(url: string): Promise<NatsBus> };
+    let adapter: { openRegistryBus(url: string, connectTimeoutMs?: number): Promise<NatsBus> };
     try {
       adapter = await import(name);
     } catch (cause) {
       const text = `the nats registry needs a package that is not installed: npm install ${name}`;
       throw new RivuletError('ADAPTER_MISSING', text, { cause });
     }
-    return adapter.openRegistryBus(url);
+    return adapter.openRegistryBus(url, options.timeoutMs);
   }, options);
 }
 

@@ -5,12 +5,14 @@
  * ends, by either side, the iterable's `return` is called; leaving the loop over the replies cancels
  * the handler; a stream is never attempted again once a message has left; the node is marked when the
  * call ends, read or not, and one that has answered is sound, however much was read. Cost: per message one
- * encoding or decoding and two promises.
+ * encoding or decoding, and one promise for what has come already.
  */
 import { shown } from '../client/option-table.ts';
 import type { Codec } from '../codec/codec.ts';
 import { validate } from '../codec/standard-schema.ts';
 import { RivuletError } from '../errors.ts';
+import { READY } from '../flow/ready.ts';
+import { ReceiveQueue } from '../flow/receive-queue.ts';
 import type { Call, OutgoingCall } from '../transport/transport.ts';
 import { errorText } from '../util/error-text.ts';
 import type { Scheduler } from '../util/time/scheduler.ts';
@@ -20,6 +22,7 @@ import type { ReplyStream } from './handlers.ts';
 import { Metadata } from './metadata.ts';
 import { isFree, isNodeless, NONE, OK, outcomeOf } from './outcome.ts';
 import { settleSoon } from './policies/ends.ts';
+import type { ServiceError } from './service-error.ts';
 
 export interface StreamRequest extends CallTarget {
   /** The one request of a server stream, else the iterable of requests. */
@@ -57,6 +60,9 @@ class Replies implements ReplyStream<unknown> {
   readonly #request: StreamRequest;
   readonly #onEnd: (error: unknown) => void;
   readonly #opening: Promise<Opened>;
+  #opened: Opened | null = null;
+  /** Reads that wait: what came meanwhile is theirs. */
+  #reads = 0;
   #call: Call | null = null;
   /** Ends the wait for a node or a channel. */
   #stopOpening: (error: RivuletError) => void = () => {};
@@ -82,7 +88,13 @@ class Replies implements ReplyStream<unknown> {
     this.#now = () => client.scheduler.monotonic();
     this.#opening = new Promise((resolve, reject) => {
       this.#stopOpening = reject;
-      this.#open(client).then(resolve, (error) => settleSoon(() => reject(error)));
+      this.#open(client).then(
+        (opened) => {
+          this.#opened = opened;
+          resolve(opened);
+        },
+        (error) => settleSoon(() => reject(error)),
+      );
     });
     this.metadata = this.#opening.then(async ({ call }) => {
       const { metadata } = await call.head;
@@ -94,10 +106,29 @@ class Replies implements ReplyStream<unknown> {
     this.#opening.catch((error) => this.#onEnd(this.#isCancelled ? null : error));
   }
 
-  async next(): Promise<IteratorResult<unknown>> {
+  next(): Promise<IteratorResult<unknown>> {
+    const opened = this.#opened;
+    const { response } = this.#request.method;
+    if (opened !== null && this.#reads === 0 && response.schema === null) {
+      const { messages } = opened.call;
+      const body = messages instanceof ReceiveQueue ? messages.take() : undefined;
+      if (body !== undefined) {
+        try {
+          const value = opened.codec.decode(body, response.type);
+          return Promise.resolve({ done: false, value });
+        } catch (error) {
+          return Promise.reject(this.#failed(error, opened.codec));
+        }
+      }
+    }
+    return this.#nextLater();
+  }
+
+  async #nextLater(): Promise<IteratorResult<unknown>> {
     const { method, endpoint } = this.#request;
     let codec: Codec | null = null;
     this.#waitingSince = this.#now();
+    this.#reads++;
     try {
       const opened = await this.#opening;
       codec = opened.codec;
@@ -114,11 +145,17 @@ class Replies implements ReplyStream<unknown> {
         schema === null ? decoded : await validate(schema, decoded, `a reply of ${endpoint}`);
       return { done: false, value: item };
     } catch (error) {
-      // Where it was never opened that has been said.
-      if (this.#call !== null && codec !== null) this.#finish(error);
-      this.cancel();
-      throw asServiceError(error, method, codec);
+      throw this.#failed(error, codec);
+    } finally {
+      this.#reads--;
     }
+  }
+
+  /** The reader is told; where the call was never opened that has been said. */
+  #failed(error: unknown, codec: Codec | null): ServiceError {
+    if (this.#call !== null && codec !== null) this.#finish(error);
+    this.cancel();
+    return asServiceError(error, this.#request.method, codec);
   }
 
   async return(): Promise<IteratorResult<unknown>> {
@@ -256,7 +293,8 @@ class Replies implements ReplyStream<unknown> {
         const { done, value } = await this.#nextRequest(iterator);
         if (this.#hasEnded || this.#isOver) return;
         if (done) break;
-        await call.send(codec.encode(value, method.request.type));
+        const sent = call.send(codec.encode(value, method.request.type));
+        if (sent !== READY) await sent;
         this.#sentAt = this.#now();
         if (this.#hasEnded || this.#isOver) return;
       }

@@ -7,6 +7,7 @@
  * has one left; each node that was chosen is marked once. Cost: one encoding, one frame, one decoding
  * and one promise.
  */
+import { AsyncResource } from 'node:async_hooks';
 import type { Codec } from '../codec/codec.ts';
 import { validate } from '../codec/standard-schema.ts';
 import { RivuletError } from '../errors.ts';
@@ -41,9 +42,10 @@ export function callUnary(client: AttemptSource, request: UnaryRequest): Promise
 
 /**
  * The first attempt runs without promises while all that it needs is there: nodes, channel, codec. What
- * has to wait, and every further attempt, goes on in `#attemptUntilDone`.
+ * has to wait, and every further attempt, goes on in `#attemptUntilDone`. Its end comes in the context of
+ * a socket or a timer: what follows that may call the user's functions runs in the caller's context.
  */
-class UnaryCall implements ReplyReceiver {
+class UnaryCall extends AsyncResource implements ReplyReceiver {
   readonly #client: AttemptSource;
   readonly #request: UnaryRequest;
   readonly #resolve: (value: unknown) => void;
@@ -67,6 +69,7 @@ class UnaryCall implements ReplyReceiver {
     resolve: (value: unknown) => void,
     reject: (error: unknown) => void,
   ) {
+    super('RivuletCall', { requireManualDestroy: true });
     this.#client = client;
     this.#request = request;
     this.#resolve = resolve;
@@ -109,13 +112,11 @@ class UnaryCall implements ReplyReceiver {
 
   #enter(): void {
     this.#hasPlace = true;
-    const { method, options } = this.#request;
+    const { method } = this.#request;
     try {
       this.#client.policies.budget.earn(this.#request.startedAt);
       const next = this.#client.nodes(this.#request, this.#deadline);
-      // The caller's own function runs in the caller's context, which only a promise keeps.
-      const isPlain = method.options.hedge === undefined && options.onMetadata === undefined;
-      if (!isPlain || next instanceof Promise) {
+      if (method.options.hedge !== undefined || next instanceof Promise) {
         this.#goOn(next);
         return;
       }
@@ -137,6 +138,12 @@ class UnaryCall implements ReplyReceiver {
   }
 
   onReply(reply: Reply): void {
+    const { method, options } = this.#request;
+    if (method.response.schema === null && options.onMetadata === undefined) this.#onReply(reply);
+    else this.runInAsyncScope(this.#onReply, this, reply);
+  }
+
+  #onReply(reply: Reply): void {
     const attempt = this.#attempt as Attempt;
     const { response } = this.#request.method;
     try {
@@ -164,6 +171,10 @@ class UnaryCall implements ReplyReceiver {
 
   /** The attempt that ran without promises has failed, perhaps before it was sent. */
   onFailure(error: unknown): void {
+    this.runInAsyncScope(this.#onFailure, this, error);
+  }
+
+  #onFailure(error: unknown): void {
     const attempt = this.#attempt;
     this.#attempt = null;
     let failure = error;

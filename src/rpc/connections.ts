@@ -5,7 +5,7 @@
  * peer is gone is used for no new call; with `auto` the node is reached by the first transport that
  * can; one that failed, or took longer than `PATIENCE_MS` while another can, is left alone for
  * `AVOID_MS` and then tried again beside the calls that go on by the other. Bound: `maxChannels`, the
- * one used longest ago is closed first. Cost: one map look-up per call.
+ * one used longest ago is closed first. A close ends dials too. Cost: two map look-ups per call.
  */
 import { RivuletError } from '../errors.ts';
 import type { ServiceNode } from '../registry/registry.ts';
@@ -50,6 +50,10 @@ export class Connections {
   readonly #dialing = new Map<string, Promise<Entry>>();
   /** Node and transport, and until when it is left alone (monotonic milliseconds). */
   readonly #avoided = new Map<string, number>();
+  /** What ends the dials, by the dial. */
+  readonly #dials = new Set<AbortController>();
+  /** Keys of nodes by the record that they were read from: a call joins no texts. */
+  readonly #keys = new WeakMap<ServiceNode, string>();
   #stopIdle: (() => void) | null = null;
   #isClosed = false;
 
@@ -59,7 +63,7 @@ export class Connections {
 
   /** The channel to the node; a promise only when it must be dialled. */
   to(node: ServiceNode): Connected | Promise<Connected> {
-    const key = keyOf(node);
+    const key = this.#keyOf(node);
     const entry = this.#open.get(key);
     if (entry !== undefined && !entry.isGone) {
       if (entry.retryAt !== Number.POSITIVE_INFINITY) this.#retryIfDue(node, key, entry);
@@ -73,14 +77,35 @@ export class Connections {
     return dialing;
   }
 
+  /** Ends the dials too; one of a transport that does not listen is waited for `PATIENCE_MS`. */
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#stopIdle?.();
     this.#stopIdle = null;
-    await Promise.allSettled(this.#dialing.values());
+    const dialing = [...this.#dialing.values()];
+    for (const dial of this.#dials) dial.abort();
+    if (dialing.length > 0) await this.#briefly(Promise.allSettled(dialing));
     const open = [...this.#open.values()];
     this.#open.clear();
     await Promise.all(open.map(({ channel }) => channel.close()));
+  }
+
+  async #briefly(wait: Promise<unknown>): Promise<void> {
+    let stop = () => {};
+    const late = new Promise<void>((resolve) => {
+      stop = this.#options.scheduler.after(PATIENCE_MS, resolve);
+    });
+    await Promise.race([wait, late]);
+    stop();
+  }
+
+  #keyOf(node: ServiceNode): string {
+    let key = this.#keys.get(node);
+    if (key === undefined) {
+      key = keyOf(node);
+      this.#keys.set(node, key);
+    }
+    return key;
   }
 
   /** A better way to the node may be there again; calls do not wait for it. */
@@ -160,7 +185,14 @@ export class Connections {
       }
     };
     let entry: Entry | null = null;
-    const channel = await transport.dial(node, { timeoutMs, onGone });
+    const dial = new AbortController();
+    this.#dials.add(dial);
+    let channel: Channel;
+    try {
+      channel = await transport.dial(node, { timeoutMs, onGone, signal: dial.signal });
+    } finally {
+      this.#dials.delete(dial);
+    }
     const retryAt = Number.POSITIVE_INFINITY;
     entry = { channel, transport, nodeId: node.id, isGone, retryAt, isUsed: true };
     if (this.#isClosed) {

@@ -6,6 +6,7 @@
  * together at most 64 KiB and 1000 names. Cost: one small object, made when it is first written.
  */
 import { RivuletError } from '../errors.ts';
+import { Fields } from '../transport/fields.ts';
 import { NO_METADATA, type Metadata as WireMetadata } from '../transport/transport.ts';
 
 const MAX_BYTES = 64 * 1024;
@@ -18,10 +19,6 @@ const UNFIT = /[\r\n\u0000]/;
 
 /** Names that were found to be in lower case: most are the same in every call. */
 const lower = new Set<string>();
-
-/** An object without inherited names, in a form that V8 reads faster than `Object.create(null)`. */
-const Fields = function Fields() {} as unknown as new () => Record<string, string>;
-Fields.prototype = Object.create(null);
 
 export class Metadata implements Iterable<[string, string]> {
   #values: Record<string, string> | null = null;

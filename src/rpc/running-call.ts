@@ -16,6 +16,7 @@ import {
 import type { Codec } from '../codec/codec.ts';
 import { validate } from '../codec/standard-schema.ts';
 import { RivuletError } from '../errors.ts';
+import { READY } from '../flow/ready.ts';
 import { type IncomingCall, type MethodKind, NO_METADATA } from '../transport/transport.ts';
 import type { Expiring, Timeout, Timeouts } from '../util/time/timeouts.ts';
 import { type ContextCall, type ContextHost, ServerContext } from './context.ts';
@@ -226,7 +227,8 @@ export class RunningCall implements Scope, Expiring, ContextCall {
           call.head({ contentType: call.contentType, metadata: context.writtenMetadata.toWire() });
         }
         isFirst = false;
-        await call.send(this.#codec.encode(item, this.endpoint.method.response.type));
+        const sent = call.send(this.#codec.encode(item, this.endpoint.method.response.type));
+        if (sent !== READY) await sent;
       }
     } catch (error) {
       // A send that failed because the caller left is no failure of the handler.

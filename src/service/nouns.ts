@@ -132,7 +132,17 @@ export class Nouns {
   async #openAnyNode(): Promise<(service: string) => ServiceNode> {
     const { anyNode } = await import('../rpc/broker/broker-transport.ts');
     const broker = await this.broker();
-    return (service) => anyNode(broker, service);
+    // One object per service: what is known of a node is kept by it.
+    const nodes = new Map<string, ServiceNode>();
+    return (service) => {
+      let node = nodes.get(service);
+      if (node === undefined) {
+        node = anyNode(broker, service);
+        if (nodes.size >= MAX_ANY_NODES) nodes.clear();
+        nodes.set(service, node);
+      }
+      return node;
+    };
   }
 
   /** In order of preference. */
@@ -219,6 +229,8 @@ export class Nouns {
     if (this.#isClosed) throw new RivuletError('CLOSED', 'it was stopped', { sent: 'no' });
   }
 }
+
+const MAX_ANY_NODES = 1000;
 
 /** The selector whose registry opens at the first call. */
 class LazySelector implements Selector {

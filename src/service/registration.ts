@@ -23,6 +23,8 @@ export interface RegistrationOptions {
 const RETRY_MIN_MS = 500;
 const RETRY_MAX_MS = 10_000;
 const PATIENCE_MS = 5000;
+/** A registry that answers needs less, and the node must not stay registered for its TTL. */
+const LEAST_PATIENCE_MS = 1000;
 
 export class Registration {
   readonly #registry: Registry;
@@ -36,6 +38,7 @@ export class Registration {
   #wasRegistered = false;
   #failures = 0;
   #stopping: Promise<void> | null = null;
+  #patienceMs = PATIENCE_MS;
   /** The stop waits for no registration any more. */
   #isGone = false;
   /** Ends a check that runs. */
@@ -76,8 +79,9 @@ export class Registration {
     this.#schedule();
   }
 
-  /** Idempotent. */
-  stop(): Promise<void> {
+  /** Waits for a registry at most `mostMs`, and no longer than `PATIENCE_MS`. Idempotent. */
+  stop(mostMs = PATIENCE_MS): Promise<void> {
+    this.#patienceMs = Math.min(PATIENCE_MS, Math.max(LEAST_PATIENCE_MS, mostMs));
     this.#stopping ??= this.#stop();
     return this.#stopping;
   }
@@ -86,7 +90,7 @@ export class Registration {
     this.#isStopped = true;
     this.#cancel?.();
     this.#stopChecking();
-    await this.#within(PATIENCE_MS, this.#running ?? Promise.resolve()).catch(() => {});
+    await this.#within(this.#patienceMs, this.#running ?? Promise.resolve()).catch(() => {});
     this.#isGone = true;
     this.#abandon();
     await this.#withdraw();
@@ -96,7 +100,7 @@ export class Registration {
   async #withdraw(): Promise<void> {
     if (!this.#isRegistered) return;
     this.#isRegistered = false;
-    await this.#within(PATIENCE_MS, this.#registry.deregister(this.#record)).catch(() => {});
+    await this.#within(this.#patienceMs, this.#registry.deregister(this.#record)).catch(() => {});
   }
 
   #schedule(): void {

@@ -387,10 +387,11 @@ export class Service implements AsyncDisposable, Runnable {
 
   async #stop(): Promise<void> {
     // A start that waits for its registration is not waited for.
-    if (!this.#isStarted) void this.#registration?.stop();
+    const drainMs = this.#settings.drainTimeoutMs.value as number;
+    if (!this.#isStarted) void this.#registration?.stop(drainMs);
     await this.#starting?.catch(() => {});
     if (this.#isStarted) this.log.info({ service: this.name, node: this.nodeId }, 'stopping');
-    await this.#unwind(this.#settings.drainTimeoutMs.value as number, true);
+    await this.#unwind(drainMs, true);
     await this.#probes?.close();
     await this.#client.close();
     await this.#observation.spanStore?.close();
@@ -401,7 +402,7 @@ export class Service implements AsyncDisposable, Runnable {
   /** Everything that `start` did, undone in the reverse order. */
   async #unwind(drainMs: number, isFinal: boolean): Promise<void> {
     const wasRegistered = this.#registration?.wasRegistered === true;
-    await this.#registration?.stop();
+    await this.#registration?.stop(isFinal ? drainMs : undefined);
     this.#registration = null;
     // Callers learn of it from their registries, and those that have not yet still find it at work.
     const since = this.#scheduler.monotonic();

@@ -97,7 +97,8 @@ const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 
 /** go-micro's Timeout header for milliseconds. */
 export function encodeTimeout(timeoutMs: number): string {
-  return String(BigInt(Math.max(1, Math.ceil(timeoutMs * NANOSECONDS))));
+  const ns = Math.max(1, Math.ceil(timeoutMs * NANOSECONDS));
+  return Number.isSafeInteger(ns) ? String(ns) : String(BigInt(ns));
 }
 
 /**

@@ -11,6 +11,7 @@ import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'n
 import { RivuletError } from '../errors.ts';
 import { splitAddress } from '../registry/record.ts';
 import type { ServiceNode } from '../registry/registry.ts';
+import { onAbort } from '../util/time/on-abort.ts';
 import type { Scheduler } from '../util/time/scheduler.ts';
 
 /** PEM texts or their bytes. */
@@ -75,6 +76,8 @@ export interface SocketOptions {
   readonly tls: TlsOptions | undefined;
   /** Protocols to offer in the handshake. */
   readonly alpn?: readonly string[];
+  /** Of the dial: the socket is destroyed when it aborts, connected or not. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** A connected socket to a node; rejects with CONNECTION_FAILED, `sent: 'no'`. */
@@ -104,6 +107,9 @@ export function connectTo(
     const stop = scheduler.after(timeoutMs, () => fail(`no answer in ${timeoutMs} ms`));
     const onError = (cause: Error) => fail(cause.message, cause);
     const onClose = () => fail('the peer closed the connection');
+    const unwatch =
+      options.signal === undefined ? null : onAbort(options.signal, () => socket.destroy());
+    if (unwatch !== null) socket.once('close', unwatch);
     socket.once('error', onError);
     socket.once('close', onClose);
     socket.once(secure ? 'secureConnect' : 'connect', () => {

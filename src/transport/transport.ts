@@ -161,6 +161,8 @@ export interface DialOptions {
   readonly timeoutMs?: number;
   /** Called once when the connection is lost or the peer asks callers to leave. */
   readonly onGone?: () => void;
+  /** Ends the dial: its client closes. Without effect once it has ended. */
+  readonly signal?: AbortSignal;
 }
 
 export interface Transport {

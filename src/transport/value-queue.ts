@@ -5,6 +5,7 @@
  * is read before it; a reader that leaves is reported once. Bound: `WINDOW_ITEMS` unread items.
  */
 import { RivuletError } from '../errors.ts';
+import { READY } from '../flow/ready.ts';
 
 const WINDOW_ITEMS = 64;
 const MAX_WAITING = 1024;
@@ -114,5 +115,3 @@ export class ValueQueue<T> implements AsyncIterableIterator<T> {
     for (const writer of this.#writers.splice(0)) writer();
   }
 }
-
-const READY = Promise.resolve();

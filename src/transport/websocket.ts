@@ -61,6 +61,7 @@ export class WebSocketTransport implements PortTransport {
     const socket = await connectTo(node, node.address, {
       timeoutMs,
       scheduler: this.#scheduler,
+      signal: options.signal,
       tls: this.#tls,
       alpn: ['http/1.1'],
     });

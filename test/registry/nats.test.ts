@@ -1,11 +1,13 @@
 /** The registry suite on a real nats-server, and go-micro's forms of questions and answers. */
 import assert from 'node:assert/strict';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type RegistryFixture, registryConformance } from '../../src/conformance/registry/suite.ts';
 import { type NatsBus, natsRegistryFrom } from '../../src/registry/nats.ts';
 import { openRegistry } from '../../src/registry/open-registry.ts';
 import type { ServiceRecord } from '../../src/registry/registry.ts';
+import { VirtualScheduler } from '../../src/util/time/virtual-scheduler.ts';
 import { startNats } from '../helpers/nats-server.ts';
 import { missing } from '../helpers/requirements.ts';
 
@@ -50,6 +52,57 @@ else
       };
     },
   });
+
+test('calls of the nats registry keep to timeoutMs where the server says nothing, and so does its close', async () => {
+  const { connections, address, close } = await silentServer();
+  const clock = new VirtualScheduler(1);
+  const registry = natsRegistryFrom(`nats://${address}`, {
+    ...quiet,
+    scheduler: clock,
+    timeoutMs: 300,
+  });
+  const calls = [
+    () => registry.getService('x'),
+    () => registry.listServices(),
+    () => registry.register(somewhere, { ttlMs: 60_000 }),
+  ];
+  for (const call of calls) {
+    let error: { code?: string } | null = null;
+    const failing = call().catch((each) => {
+      error = each;
+    });
+    await clock.advance(299);
+    assert.equal(error, null);
+    await clock.advance(1);
+    // It waits for nothing but the virtual clock.
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.equal((error as { code?: string } | null)?.code, 'REGISTRY_UNAVAILABLE');
+    await failing;
+  }
+  await registry.close();
+  close();
+  for (const socket of connections) socket.destroy();
+});
+
+const somewhere: ServiceRecord = {
+  name: 'go.micro.srv.x',
+  version: 'latest',
+  metadata: {},
+  endpoints: [],
+  nodes: [{ id: 'x-1', address: '127.0.0.1:40001', metadata: {} }],
+};
+
+async function silentServer() {
+  const connections = new Set<Socket>();
+  const server = createServer((socket) => {
+    connections.add(socket);
+    socket.on('error', () => {});
+    socket.resume();
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  return { connections, address: `127.0.0.1:${port}`, close: () => server.close() };
+}
 
 describe('nats', { skip }, () => {
   const record = (id: string): ServiceRecord => ({

@@ -258,6 +258,36 @@ test('a node that takes connections and says nothing is passed over like one tha
   assert.ok(failed <= 5, `${failed} of 20 calls went to it`);
 });
 
+for (const transport of ['tcp', 'grpc', 'ws']) {
+  test(`a client that closes waits for no peer that says nothing (${transport})`, async () => {
+    let isLeft = false;
+    const hole = createServer((socket) => {
+      socket.resume();
+      socket.once('close', () => {
+        isLeft = true;
+        hole.close();
+      });
+    });
+    const closed = once(hole, 'close');
+    const connected = once(hole, 'connection');
+    hole.listen(0, '127.0.0.1');
+    await once(hole, 'listening');
+    const address = `127.0.0.1:${(hole.address() as { port: number }).port}`;
+    // Longer than the test may take.
+    const options = { dialTimeoutMs: 3_600_000, requestTimeoutMs: 50 };
+    const caller = openClient({ ...own, registry: new MemoryRegistry(), transport, ...options });
+    const call = caller.call('test.endings', 'S.Who', undefined, { address });
+    await assert.rejects(call, { code: 'TIMEOUT' });
+    // The dial goes on without its call.
+    await connected;
+    assert.equal(isLeft, false);
+    await caller.close();
+    // Nor is the connection kept until the dial would have ended.
+    await closed;
+    assert.equal(isLeft, true);
+  });
+}
+
 test('a wrapper that throws rejects the call, and a timeout that is no number is refused', async () => {
   const denied = () => {
     throw new Error('denied');

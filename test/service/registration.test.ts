@@ -105,3 +105,29 @@ test('a registry that never answers holds a stop for five seconds, and what it d
   await w.clock.advance(1);
   assert.deepEqual(await registry.getService(RECORD.name), []);
 });
+
+test('a stop whose drain is shorter waits for a registry that never answers no longer than that', async () => {
+  for (const [drainMs, mostMs] of [
+    [2000, 2000],
+    [0, 1000],
+    [60_000, 5000],
+  ] as const) {
+    const w = world();
+    class Silent extends MemoryRegistry {
+      override deregister(): Promise<void> {
+        return never();
+      }
+    }
+    const registry = new Silent(w.clock, new NodeTable(w.clock));
+    const registration = new Registration(registry, RECORD, w.clock, w.options);
+    await registration.start();
+    let hasStopped = false;
+    const stopping = registration.stop(drainMs).then(() => {
+      hasStopped = true;
+    });
+    await w.clock.advance(mostMs - 1);
+    assert.equal(hasStopped, false, `drain ${drainMs}`);
+    await w.clock.advance(1);
+    await stopping;
+  }
+});

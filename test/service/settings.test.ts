@@ -1,6 +1,7 @@
 /** Options of a service: by code, by variable, by flag, and what is said of wrong ones. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { openRegistry } from '../../src/registry/open-registry.ts';
 import type { ServiceOptions } from '../../src/service/options/options.ts';
 import { resolveSettings } from '../../src/service/options/settings.ts';
 import { createService } from '../../src/service/service.ts';
@@ -129,4 +130,43 @@ test('the settings show no password', () => {
     () => createService({ environment }),
     (error: Error) => !error.message.includes('secret'),
   );
+});
+
+test('no part of a password is shown, whatever it holds and wherever the address is wrong', async () => {
+  const schemes = ['etcd', 'nats', 'consul', 'zookeeper', 'eureka', 'gossip', 'rivulet', 'redis'];
+  const separators = [',', ',,', '/', '@', '?', '#', ':', ',nats://', ', ', '%', '&x=', ';'];
+  const words = /alpha|bravo|1234/;
+  for (const scheme of schemes) {
+    for (const separator of separators) {
+      for (const place of ['@host:2379', '@a:2379,b:2379', '@host:port', '@', '@host:2379/p?q=1']) {
+        for (const secret of [`alpha${separator}bravo`, `1234${separator}1234${separator}alpha`]) {
+          for (const credentials of [`user:${secret}`, secret]) {
+            const url = `${scheme}://${credentials}${place}`;
+            const shown: string[] = [];
+            const environment = {
+              MICRO_REGISTRY: scheme,
+              MICRO_REGISTRY_ADDRESS: `${credentials}${place}`,
+              MICRO_BROKER: url,
+            };
+            for (const options of [{ registry: url, broker: url }, { environment }]) {
+              try {
+                shown.push(JSON.stringify(createService({ args: false, ...options }).options));
+              } catch (error) {
+                shown.push((error as Error).message);
+              }
+            }
+            try {
+              // It connects with its first call.
+              await (await openRegistry(url)).close();
+            } catch (error) {
+              shown.push((error as Error).message);
+            }
+            for (const text of shown) {
+              assert.doesNotMatch(text, words, `${url} is shown as ${text}`);
+            }
+          }
+        }
+      }
+    }
+  }
 });

@@ -1,7 +1,7 @@
-/** The transport suite over the nats broker. */
+/** The transport suite over the nats broker, on one server and on a cluster. */
 import { after, before, describe, test } from 'node:test';
 import { transportConformance } from '../../src/conformance/transport/index.ts';
-import { natsFixture } from '../conformance/nats/nats-fixture.ts';
+import { natsClusterFixture, natsFixture } from '../conformance/nats/nats-fixture.ts';
 import { missing } from '../helpers/requirements.ts';
 import { brokerFixture } from './broker-fixture.ts';
 
@@ -15,6 +15,16 @@ transportConformance({
   only,
   factory: () =>
     brokerFixture(natsFixture(), {
+      manyCalls: 2000,
+    }),
+});
+
+transportConformance({
+  name: 'broker over a nats cluster',
+  runner,
+  only,
+  factory: () =>
+    brokerFixture(natsClusterFixture(), {
       manyCalls: 2000,
     }),
 });

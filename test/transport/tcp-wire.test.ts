@@ -5,7 +5,9 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
+import { Duplex } from 'node:stream';
 import { test } from 'node:test';
+import { FramedSocket } from '../../src/transport/tcp/framed-socket.ts';
 import { TcpTransport } from '../../src/transport/tcp/tcp.ts';
 import { readFailure } from '../../src/transport/tcp/tcp-client.ts';
 import {
@@ -17,6 +19,7 @@ import {
   PREFACE,
 } from '../../src/transport/tcp/tcp-frame.ts';
 import { type IncomingCall, NO_METADATA } from '../../src/transport/transport.ts';
+import { systemScheduler } from '../../src/util/time/system-scheduler.ts';
 
 /** A listener that echoes unary bodies and collects the streams that reach it. */
 async function listener(token = '') {
@@ -403,4 +406,36 @@ test('a frame that cannot be written leaves no trace, nor do the names that it t
     [9, 'dropped'],
     [11, 'second'],
   ]);
+});
+
+test('messages of a stream that are sent in one turn leave in few writes, the first at once', async () => {
+  const writes: number[] = [];
+  const socket = new Duplex({
+    read() {},
+    write(chunk: Buffer, _encoding, done) {
+      writes.push(chunk.length);
+      done();
+    },
+  });
+  const owner = { load: 1, onFrame: () => {}, onClosed: () => {} };
+  const frames = new FramedSocket(socket, 'peer', owner, systemScheduler);
+  const send = (count: number) => {
+    for (let sent = 0; sent < count; sent++) {
+      frames.writer.begin(Frame.MORE, 1);
+      frames.writer.end(Buffer.alloc(1024));
+      frames.flushMessage();
+    }
+  };
+  send(1);
+  assert.equal(writes.length, 1);
+  send(100);
+  await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
+  assert.ok(writes.length <= 6, `${writes.length} writes`);
+  const bytes = writes.reduce((sum, length) => sum + length, 0);
+  assert.equal(bytes, 101 * (1024 + 9));
+  // The next turn begins anew.
+  const before = writes.length;
+  send(1);
+  assert.equal(writes.length, before + 1);
+  frames.close();
 });

@@ -26,7 +26,7 @@ export function readAddress(text: string): Address {
   const { protocol, hostname, port, username, password, pathname, search, hash } = url;
   if (protocol !== 'nats:' && protocol !== 'tls:') {
     illegal(
-      `the nats broker has addresses like nats://host:4222, this one begins with ${protocol}`,
+      'the nats broker has addresses like nats://host:4222 or tls://host:4222, this one has another scheme',
     );
   }
   if (hostname === '') illegal('a nats:// address names a host: nats://host:4222');

@@ -6,11 +6,12 @@
  * process is subscribed. Cost: one connection; one inbox per query.
  */
 import { connect, createInbox, type NatsConnection } from '@nats-io/transport-node';
-import { RivuletError } from 'rivulet/adapter';
+import { RivuletError, splitAddresses } from 'rivulet/adapter';
 import { readAddress } from './address.ts';
 import { toRivulet } from './errors.ts';
 
 const PING_MS = 2000;
+const CONNECT_MS = 5000;
 /** How much longer than its timeout a query waits until the server has received it. */
 const SLOW_MS = 2000;
 
@@ -23,8 +24,11 @@ export interface RegistryBus {
 }
 
 /** `nats://host:4222`, or several separated by commas. */
-export async function openRegistryBus(url: string): Promise<RegistryBus> {
-  const addresses = url.split(',').map((each) => readAddress(each.trim()));
+export async function openRegistryBus(
+  url: string,
+  connectTimeoutMs = CONNECT_MS,
+): Promise<RegistryBus> {
+  const addresses = splitAddresses(url).map(readAddress);
   let nc: NatsConnection;
   try {
     nc = await connect({
@@ -34,7 +38,7 @@ export async function openRegistryBus(url: string): Promise<RegistryBus> {
       reconnectTimeWait: 250,
       pingInterval: PING_MS,
       maxPingOut: 2,
-      timeout: 5000,
+      timeout: connectTimeoutMs,
     });
   } catch (error) {
     throw toRivulet(error);

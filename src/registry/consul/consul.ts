@@ -12,7 +12,7 @@ import { pause, type Scheduler } from '../../util/time/scheduler.ts';
 import { systemScheduler } from '../../util/time/system-scheduler.ts';
 import { encodeRecord, isAddress, isServiceName, mergeRecords, splitAddress } from '../record.ts';
 import type { ServiceNode, ServiceRecord } from '../registry.ts';
-import { decodePart } from '../server/address-part.ts';
+import { decodePart, shownPart } from '../server/address-part.ts';
 import {
   type HttpReply,
   jsonOf,
@@ -268,7 +268,7 @@ export function consulRegistryFrom(
   const address = host === '' ? '127.0.0.1' : host;
   const full = /:\d{1,5}$/.test(address) ? address : `${address}:${DEFAULT_PORT}`;
   if ((tail !== '' && tail !== '/') || !isAddress(full)) {
-    const text = `${JSON.stringify(`${host}${tail}`)} is no address of a Consul agent; write consul://host:port`;
+    const text = `${shownPart(`${host}${tail}`, rest)} is no address of a Consul agent; write consul://host:port`;
     throw new RivuletError('INVALID_ARGUMENT', text);
   }
   return new ConsulRegistry({

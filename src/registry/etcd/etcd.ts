@@ -12,7 +12,7 @@ import type { Scheduler } from '../../util/time/scheduler.ts';
 import { systemScheduler } from '../../util/time/system-scheduler.ts';
 import { decodeRecord, encodeRecord, mergeRecords } from '../record.ts';
 import type { ServiceNode, ServiceRecord } from '../registry.ts';
-import { decodePart } from '../server/address-part.ts';
+import { decodePart, shownPart } from '../server/address-part.ts';
 import { ServerRegistry } from '../server/server-registry.ts';
 import type { WarningListener } from '../warnings.ts';
 import { EtcdClient, type EtcdClientOptions } from './etcd-client.ts';
@@ -176,10 +176,12 @@ export function etcdRegistryFrom(
   const [, user, password, hosts = '', tail = ''] =
     /^(?:([^:@/]*)(?::([^@/]*))?@)?([^/?#]*)(.*)$/s.exec(rest) ?? [];
   if (tail !== '' && tail !== '/') {
-    const text = `${JSON.stringify(tail)} after the addresses of etcd means nothing; write etcd://user:password@host:port,host:port`;
+    const text = `${shownPart(tail, rest)} after the addresses of etcd means nothing; write etcd://user:password@host:port,host:port`;
     throw new RivuletError('INVALID_ARGUMENT', text);
   }
-  const endpoints = (hosts === '' ? '127.0.0.1' : hosts).split(',').map(endpointFrom);
+  const endpoints = (hosts === '' ? '127.0.0.1' : hosts)
+    .split(',')
+    .map((each) => endpointFrom(each, rest));
   return new EtcdRegistry({
     ...options,
     endpoints,
@@ -188,7 +190,7 @@ export function etcdRegistryFrom(
   });
 }
 
-function endpointFrom(text: string): string {
+function endpointFrom(text: string, address: string): string {
   const host = text.trim();
   const port = /:(\d{1,5})$/.exec(host)?.[1];
   const isPlain = /^(?:\[[0-9a-fA-F:.]+\]|[^\s:@[\]]+)(?::\d{1,5})?$/.test(host);
@@ -196,7 +198,7 @@ function endpointFrom(text: string): string {
     const advice = 'write etcd://host:port,host:port';
     throw new RivuletError(
       'INVALID_ARGUMENT',
-      `${JSON.stringify(text)} is no address of etcd: ${advice}`,
+      `${shownPart(text, address)} is no address of etcd: ${advice}`,
     );
   }
   return port === undefined ? `${host}:${DEFAULT_PORT}` : host;

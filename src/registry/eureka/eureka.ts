@@ -12,7 +12,7 @@ import { pause, type Scheduler } from '../../util/time/scheduler.ts';
 import { systemScheduler } from '../../util/time/system-scheduler.ts';
 import { encodeRecord, isAddress, isServiceName, mergeRecords } from '../record.ts';
 import type { ServiceNode, ServiceRecord } from '../registry.ts';
-import { decodePart } from '../server/address-part.ts';
+import { decodePart, shownPart } from '../server/address-part.ts';
 import {
   type HttpReply,
   jsonOf,
@@ -234,12 +234,12 @@ export function eurekaRegistryFrom(
 ): EurekaRegistry {
   const [, user, password, hosts = '', path = '', query = ''] =
     /^(?:([^:@/]*)(?::([^@/]*))?@)?([^/?#]*)(\/[^?#]*)?(.*)$/s.exec(rest) ?? [];
-  const form = formFrom(query);
+  const form = formFrom(query, rest);
   const servers = (hosts === '' ? '127.0.0.1' : hosts).split(',').map((each) => {
     const host = each.trim();
     const address = /:\d{1,5}$/.test(host) ? host : `${host}:${DEFAULT_PORT}`;
     if (!isAddress(address)) {
-      const text = `${JSON.stringify(each)} is no address of Eureka; write eureka://host:port,host:port/eureka/v2`;
+      const text = `${shownPart(each, rest)} is no address of Eureka; write eureka://host:port,host:port/eureka/v2`;
       throw new RivuletError('INVALID_ARGUMENT', text);
     }
     const scheme = options.tls === undefined ? 'http' : 'https';
@@ -254,11 +254,11 @@ export function eurekaRegistryFrom(
   });
 }
 
-function formFrom(query: string): EurekaForm | null {
+function formFrom(query: string, address: string): EurekaForm | null {
   if (query === '') return null;
   const [, form] = /^\?form=(micro|plain)$/.exec(query) ?? [];
   if (form === undefined) {
-    const text = `${JSON.stringify(query)} means nothing to Eureka's registry; ?form=plain or ?form=micro does`;
+    const text = `${shownPart(query, address)} means nothing to Eureka's registry; ?form=plain or ?form=micro does`;
     throw new RivuletError('INVALID_ARGUMENT', text);
   }
   return form as EurekaForm;

@@ -181,6 +181,8 @@ export function gossipOptionsFrom(rest: string): GossipRegistryOptions {
   if (hosts === '' && slash === '' && query === '' && key === undefined && rest !== '') {
     refuse('the address cannot be read; write gossip://key@host:port,host:port?option=value');
   }
+  // A key with a ? as it is: what follows would be shown as an option.
+  if (query.includes('@')) refuse('write a ? and an @ of the key as %3F and %40');
   const options: Record<string, unknown> = {};
   for (const [name, value] of new URLSearchParams(query)) {
     if (Object.hasOwn(options, name)) refuse(`${name} is given twice`);

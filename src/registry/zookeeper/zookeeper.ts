@@ -13,7 +13,7 @@ import { pause, type Scheduler } from '../../util/time/scheduler.ts';
 import { systemScheduler } from '../../util/time/system-scheduler.ts';
 import { decodeRecord, encodeRecord, isAddress, mergeRecords } from '../record.ts';
 import type { ServiceNode, ServiceRecord } from '../registry.ts';
-import { decodePart } from '../server/address-part.ts';
+import { decodePart, shownPart } from '../server/address-part.ts';
 import { ServerRegistry } from '../server/server-registry.ts';
 import { type Snapshot, SnapshotWatch } from '../server/snapshot-watch.ts';
 import type { WarningListener } from '../warnings.ts';
@@ -308,7 +308,7 @@ export function zookeeperRegistryFrom(
     return /:\d{1,5}$/.test(host) ? host : `${host}:${DEFAULT_PORT}`;
   });
   if ((tail !== '' && tail !== '/') || !servers.every(isAddress)) {
-    const text = `${JSON.stringify(`${hosts}${tail}`)} are no addresses of ZooKeeper; write zookeeper://host:port,host:port`;
+    const text = `${shownPart(`${hosts}${tail}`, rest)} are no addresses of ZooKeeper; write zookeeper://host:port,host:port`;
     throw new RivuletError('INVALID_ARGUMENT', text);
   }
   return new ZookeeperRegistry({

@@ -6,6 +6,8 @@
  * Invariant: a call that no responder took failed with `sent: 'no'`. Cost: one broker request a call.
  */
 import type { Broker } from '../../broker/broker.ts';
+import { BrokerBase } from '../../broker/broker-base.ts';
+import type { RawMessage } from '../../broker/message/message.ts';
 import { RivuletError } from '../../errors.ts';
 import {
   type Call,
@@ -57,7 +59,11 @@ export class BrokerChannel implements Channel {
     const { broker, topic } = this.#setup;
     const timeoutMs = whole(call.timeoutMs ?? LONGEST_MS);
     const options = { timeoutMs, signal: this.#signalOf(call) };
-    const replied = broker.request(topic, writeRequest(call), options);
+    const request = writeRequest(call);
+    const replied: Promise<RawMessage> =
+      broker instanceof BrokerBase
+        ? broker.requestOwned(topic, request, options)
+        : broker.request(topic, request, options);
     this.#load++;
     replied.then(
       (message) => {

@@ -9,8 +9,9 @@
  *             Rivulet-Error with the name of a typed error whose data is the body
  */
 import { createHash } from 'node:crypto';
-import type { Message } from '../../broker/message/message.ts';
-import { type ErrorCode, errorTable } from '../../errors.ts';
+import type { Message, RawMessage } from '../../broker/message/message.ts';
+import { isWellFormed } from '../../broker/message/text.ts';
+import { type ErrorCode, errorTable, RivuletError } from '../../errors.ts';
 import { encodeMicroError } from '../../transport/micro-error.ts';
 import {
   CallError,
@@ -53,18 +54,30 @@ export function topicOf(service: string, nodeId: string | null): string {
   return `rivulet.rpc.${createHash('sha256').update(name).digest('hex')}`;
 }
 
-export function writeRequest(call: OutgoingCall): Message {
+export function writeRequest(call: OutgoingCall): RawMessage {
   const headers: Record<string, string> = {
-    ...call.metadata,
     [WIRE.contentType]: call.contentType,
     [WIRE.service]: call.service,
     [WIRE.endpoint]: call.endpoint,
   };
+  // Metadata is in lower case, and hides none of these.
+  for (const name of Object.keys(call.metadata)) {
+    const value = call.metadata[name] as string;
+    // As every broker refuses them in a message.
+    if (name === '__proto__' || !isWellFormed(value)) throw unfit(name);
+    headers[name] = value;
+  }
   if (call.timeoutMs !== null) {
     headers[WIRE.timeout] = String(Math.max(1, Math.ceil(call.timeoutMs)) * NS_PER_MS);
   }
   if (call.kind !== 'unary') headers[WIRE.stream] = call.kind;
   return { headers, body: call.body ?? EMPTY };
+}
+
+function unfit(name: string): RivuletError {
+  const what = name === '__proto__' ? 'may not be named so' : 'holds half a character';
+  const text = `metadata ${JSON.stringify(name)} ${what}: no broker carries it`;
+  return new RivuletError('INVALID_ARGUMENT', text, { sent: 'no' });
 }
 
 export interface RequestHead {

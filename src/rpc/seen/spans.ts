@@ -152,6 +152,8 @@ type Headers = Readonly<Record<string, string>>;
 export class Tracer {
   /** Receives each span that ends, calls and publishes too; null (the default) where none is stored. */
   sink: ((span: SpanFacts) => void) | null = null;
+  /** Asked before `sink`: true where there is no room for a span, whose facts are then not made. */
+  isFull: () => boolean = no;
   readonly #scheduler: Scheduler;
   readonly #process: ProcessIds;
   #number = 0;
@@ -255,7 +257,7 @@ export class Tracer {
   ): void {
     const durationMs = now - span.since;
     const text = error === null ? null : errorText(error).slice(0, 500);
-    if (this.sink !== null) this.#sink(span, kind, durationMs, text, message);
+    if (this.sink !== null && !this.isFull()) this.#sink(span, kind, durationMs, text, message);
     // How a message was settled is no work of this process.
     if (kind === 'settle') return;
     this.#spans[this.#next] = { span, durationMs, error: text };
@@ -300,6 +302,7 @@ export function traceOf(span: OpenSpan, headers: Headers): Headers {
   return own;
 }
 
+const no = () => false;
 const NO_HEADERS: Headers = Object.freeze({});
 
 /** `toString(16)` of numbers beyond 31 bits is several times as slow. */

@@ -53,6 +53,7 @@ export class Observation {
       this.log.warn({ error, topic: SPANS_TOPIC }, 'spans cannot be stored: they are dropped');
     this.spanStore = trace.share > 0 ? new SpanStore({ scheduler, warn, ...trace }) : null;
     this.tracer.sink = this.spanStore?.add ?? null;
+    if (this.spanStore !== null) this.tracer.isFull = this.spanStore.isFull;
     this.#startedAt = scheduler.now();
     this.#since = scheduler.monotonic();
     countGarbageCollection();

@@ -78,6 +78,15 @@ export class SpanStore {
     this.#plan();
   };
 
+  /** Counts a span that is to be stored and has no room; false where there is room, or it is not known. */
+  readonly isFull = (): boolean => {
+    const { share, maxQueued } = this.#setup;
+    if (share < 1 || this.#isClosed || this.#queue.length < maxQueued) return false;
+    this.#drop(1);
+    this.#plan();
+    return true;
+  };
+
   /** Batches go to this broker from now on, until the returned function is called. */
   attach(broker: Broker): () => void {
     this.#broker = broker;

@@ -5,7 +5,7 @@
  * variable or flag that cannot be read is INVALID_ARGUMENT with its name. Flags of other names belong
  * to the program and are left alone. Cost: made once per service.
  */
-import { withoutPassword } from '../../broker/addresses.ts';
+import { splitAddresses, withoutPassword, withoutPasswords } from '../../broker/addresses.ts';
 import { checkOptions, invalid } from '../../client/option-table.ts';
 import {
   type OutsideNames,
@@ -68,7 +68,7 @@ export function shownSettings(settings: ServiceSettings): ServiceSettings {
 
 function shownValue(value: unknown): unknown {
   if (typeof value === 'string' && value.includes('://')) {
-    return value.split(',').map(withoutPassword).join(',');
+    return withoutPasswords(value);
   }
   return Array.isArray(value) ? value.map(shownValue) : value;
 }
@@ -121,10 +121,8 @@ function joined(name: SettingName, given: string | undefined, address: string | 
   const scheme = given ?? SPLIT[name as keyof typeof SPLIT];
   // A transport listens where the server's address says.
   if (name === 'transport') return given ?? 'auto';
-  return address
-    .split(',')
-    .map((each) => `${scheme}://${each.trim()}`)
-    .join(',');
+  // A comma may belong to a password.
+  return splitAddresses(`${scheme}://${address}`).join(',');
 }
 
 /** `--name value` and `--name=value`, one or two dashes, as Go's flags are. */

@@ -5,14 +5,24 @@
  * while calls are in flight is lost. Go's servers end a session that is pinged more often than they
  * like, so they are not: there the deadline ends a call. Bound: `MAX_CALLS`. Cost: Node's http2.
  */
-import type { ClientHttp2Session, OutgoingHttpHeaders } from 'node:http2';
+import {
+  type ClientHttp2Session,
+  type ClientHttp2Stream,
+  constants,
+  type OutgoingHttpHeaders,
+} from 'node:http2';
 import { RivuletError } from '../../errors.ts';
 import type { Scheduler } from '../../util/time/scheduler.ts';
 import { Timeouts } from '../../util/time/timeouts.ts';
 import { encodeTimeout, isCarried, toHeaderValue } from '../headers.ts';
 import { refusedCall } from '../refused-call.ts';
-import type { Call, Channel, OutgoingCall, Reply } from '../transport.ts';
-import { GrpcClientCall } from './grpc-client-call.ts';
+import type { Call, Channel, OutgoingCall, Reply, ReplyReceiver } from '../transport.ts';
+import {
+  type GrpcClientCall,
+  type GrpcClientCallSetup,
+  GrpcStreamCall,
+  GrpcUnaryCall,
+} from './grpc-client-call.ts';
 import { checkLength } from './grpc-framing.ts';
 import {
   encodeGrpcTimeout,
@@ -64,13 +74,19 @@ export class GrpcClient implements Channel {
     return this.#calls.size;
   }
 
-  async request(call: OutgoingCall): Promise<Reply> {
-    return this.#begin(call).reply();
+  request(call: OutgoingCall): Promise<Reply> {
+    return new Promise((resolve, reject) => {
+      this.send(call, { onReply: resolve, onFailure: reject });
+    });
+  }
+
+  send(call: OutgoingCall, receiver: ReplyReceiver): void {
+    this.#begin(call, (stream, setup) => new GrpcUnaryCall(stream, call, setup, receiver));
   }
 
   open(call: OutgoingCall): Call {
     try {
-      return this.#begin(call);
+      return this.#begin(call, (stream, setup) => new GrpcStreamCall(stream, call, setup));
     } catch (error) {
       return refusedCall(error as RivuletError);
     }
@@ -93,7 +109,10 @@ export class GrpcClient implements Channel {
     if (!this.#session.destroyed) this.#session.destroy();
   }
 
-  #begin(call: OutgoingCall): GrpcClientCall {
+  #begin<C extends GrpcClientCall>(
+    call: OutgoingCall,
+    make: (stream: ClientHttp2Stream, setup: GrpcClientCallSetup) => C,
+  ): C {
     const { peer, maxMessageBytes } = this.#setup;
     this.#checkOpen();
     if (call.signal?.aborted) {
@@ -101,22 +120,37 @@ export class GrpcClient implements Channel {
       throw new RivuletError('ABORTED', text, { cause: call.signal.reason, sent: 'no' });
     }
     if (call.body !== null) checkLength(call.body, maxMessageBytes);
-    // Ended by a signal, a stream is reset; ended by `close`, Node tells the peer first that it was whole.
-    const controller = new AbortController();
-    const { signal } = controller;
-    const stream = this.#session.request(this.#headersOf(call), { endStream: false, signal });
-    const made: GrpcClientCall = new GrpcClientCall(stream, call, {
-      reset: () => controller.abort(),
+    const { stream, reset } = this.#request(call);
+    const made = make(stream, {
+      reset,
       timeouts: this.#timeouts,
       maxMessageBytes,
       peer,
-      onEnd: () => {
-        if (this.#calls.delete(made) && this.#calls.size === 0) this.#idle();
-      },
+      onEnd: this.#onEnd,
     });
     this.#calls.add(made);
+    made.begin();
     this.#watch();
     return made;
+  }
+
+  readonly #onEnd = (call: GrpcClientCall): void => {
+    if (this.#calls.delete(call) && this.#calls.size === 0) this.#idle();
+  };
+
+  /** A stream, and what resets it. */
+  #request(call: OutgoingCall): { stream: ClientHttp2Stream; reset: () => void } {
+    const headers = this.#headersOf(call);
+    if (call.body !== null) {
+      const stream = this.#session.request(headers, { endStream: false });
+      return { stream, reset: () => stream.close(constants.NGHTTP2_CANCEL) };
+    }
+    // Its side is open: ended by a signal, the stream is reset; ended by `close`, Node tells the peer
+    // first that it was whole.
+    const controller = new AbortController();
+    const { signal } = controller;
+    const stream = this.#session.request(headers, { endStream: false, signal });
+    return { stream, reset: () => controller.abort() };
   }
 
   #checkOpen(): void {

@@ -10,6 +10,7 @@
  */
 import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
 import { RivuletError } from '../../errors.ts';
+import { READY } from '../../flow/ready.ts';
 import type { Scheduler } from '../../util/time/scheduler.ts';
 import { isCarried, metadataFrom, toHeaderValue } from '../headers.ts';
 import { MessageQueue } from '../message-queue.ts';
@@ -39,7 +40,6 @@ import { failureTrailers } from './grpc-status.ts';
 export const PAUSE_BYTES = 256 * 1024;
 const MAX_WAITING = 1024;
 const LINGER_MS = 5000;
-const READY = Promise.resolve();
 
 export interface GrpcCallSetup {
   readonly path: GrpcPath;
@@ -315,6 +315,8 @@ export class GrpcServerCall implements IncomingCall {
   }
 
   #release(): void {
+    // An error is costly to make, and a call with one request and one reply has nothing to abort.
+    if (this.#messages === null && this.#waiting.length === 0) return;
     const reason = this.#cancelled ?? this.#ended();
     this.#messages?.abort(reason);
     for (const { reject } of this.#waiting.splice(0)) reject(reason);

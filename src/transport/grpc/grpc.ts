@@ -90,6 +90,7 @@ export class GrpcTransport implements PortTransport {
       scheduler: this.#scheduler,
       tls: this.#tls,
       alpn: ['h2'],
+      signal: options.signal,
     });
     const session = await this.#openSession(socket, node, isSecure, timeoutMs);
     return new GrpcClient(session, {

@@ -51,6 +51,7 @@ export class MucpTransport implements PortTransport {
         scheduler: this.#scheduler,
         tls: this.#tls,
         alpn: ['http/1.1'],
+        signal: options.signal,
       });
     let first: ReturnType<typeof connect> | null = connect();
     const socket = await first;

@@ -188,7 +188,7 @@ export class TcpClient implements Channel, FramedSocketOwner {
     if (!this.#streams.has(id)) return;
     this.#frames.writer.begin(Frame.MORE, id);
     this.#frames.writer.end(body);
-    this.#frames.flush(this.#streams.size === 1);
+    this.#frames.flushMessage();
   }
 
   endOf(id: number): void {
@@ -211,7 +211,7 @@ export class TcpClient implements Channel, FramedSocketOwner {
     const { writer } = this.#frames;
     writer.begin(Frame.OPEN, id);
     writer.u8(KINDS.indexOf(call.kind));
-    writer.name(`${call.service} ${call.endpoint}`);
+    writer.pair(call.service, call.endpoint);
     writer.varint(call.timeoutMs === null ? 0 : Math.max(1, Math.ceil(call.timeoutMs)));
     writer.contentType(call.contentType);
     writer.headers(call.metadata);
@@ -364,6 +364,7 @@ class StreamCall extends ClientStream implements Call {
   #rejectTrailers: (error: Error) => void = () => {};
   #toGrant = 0;
   #hasEnded = false;
+  #hasHead = false;
 
   constructor(client: TcpClient, id: number, call: OutgoingCall, peerWindow: number) {
     super(client, id, call);
@@ -416,7 +417,7 @@ class StreamCall extends ClientStream implements Call {
         this.#onMessage(frame.rest());
         break;
       case Frame.HEAD:
-        this.#resolveHead({ contentType: frame.contentType(), metadata: frame.headers() });
+        this.#onHead({ contentType: frame.contentType(), metadata: frame.headers() });
         break;
       case Frame.GRANT:
         this.#window.grant(frame.u32());
@@ -427,7 +428,7 @@ class StreamCall extends ClientStream implements Call {
       case Frame.REPLY: {
         const contentType = frame.contentType();
         const metadata = frame.headers();
-        this.#resolveHead({ contentType, metadata });
+        this.#onHead({ contentType, metadata });
         this.#onMessage(frame.rest());
         this.#finished(NO_METADATA);
         break;
@@ -454,8 +455,13 @@ class StreamCall extends ClientStream implements Call {
   }
 
   #onMessage(body: Uint8Array): void {
-    this.#resolveHead({ contentType: this.call.contentType, metadata: NO_METADATA });
+    if (!this.#hasHead) this.#onHead({ contentType: this.call.contentType, metadata: NO_METADATA });
     this.messages.push(body);
+  }
+
+  #onHead(head: ReplyHead): void {
+    this.#hasHead = true;
+    this.#resolveHead(head);
   }
 
   #finished(trailers: Metadata): void {

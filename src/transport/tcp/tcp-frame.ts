@@ -22,6 +22,7 @@
  * at all; the reader hands over whole frames only. Cost: one copy of small bodies, none of large ones.
  */
 import { RivuletError } from '../../errors.ts';
+import { Fields } from '../fields.ts';
 import { type Metadata, NO_METADATA } from '../transport.ts';
 
 export const PREFACE = 'RVL1';
@@ -64,6 +65,8 @@ const HEAD_BYTES = 9;
 /** Bodies from this size are written from where they are instead of copied. */
 const LARGE_BODY = 16 * 1024;
 const BUFFER_BYTES = 64 * 1024;
+/** Shorter texts are written before they are measured: their length has one byte, unless they are no ASCII. */
+const SHORT_TEXT = 100;
 
 /** Writes frames one behind the other; `take` gives what has gathered. */
 export class FrameWriter {
@@ -78,6 +81,8 @@ export class FrameWriter {
   /** Bytes gathered. */
   pending = 0;
   readonly #names = new Map<string, number>();
+  /** Numbers of names of two parts that are in #names, by both. */
+  readonly #pairs = new Map<string, Map<string, number>>();
   /** A frame has begun and not ended. */
   #isOpen = false;
   /** Names told before the frame that is being written. */
@@ -144,6 +149,15 @@ export class FrameWriter {
   }
 
   text(value: string): void {
+    if (value.length < SHORT_TEXT) {
+      this.#ensure(3 * SHORT_TEXT);
+      const written = this.#buffer.write(value, this.#length + 1);
+      if (written < 128) {
+        this.#buffer[this.#length] = written;
+        this.#length += written + 1;
+        return;
+      }
+    }
     const bytes = Buffer.byteLength(value);
     this.varint(bytes);
     this.#ensure(bytes);
@@ -163,6 +177,25 @@ export class FrameWriter {
     this.varint(0);
     this.text(value);
     if (this.#names.size < MAX_NAMES) this.#names.set(value, this.#names.size + 1);
+  }
+
+  /** As `name` of both with a space between them; names that are known are not joined. */
+  pair(first: string, second: string): void {
+    const known = this.#pairs.get(first)?.get(second);
+    if (known !== undefined) {
+      this.varint(known);
+      return;
+    }
+    const name = `${first} ${second}`;
+    this.name(name);
+    const number = this.#names.get(name);
+    if (number === undefined) return;
+    let seconds = this.#pairs.get(first);
+    if (seconds === undefined) {
+      seconds = new Map();
+      this.#pairs.set(first, seconds);
+    }
+    seconds.set(second, number);
   }
 
   contentType(value: string): void {
@@ -199,6 +232,7 @@ export class FrameWriter {
     this.#isOpen = false;
     this.#length = this.#start;
     if (this.#names.size === this.#toldNames) return;
+    this.#pairs.clear();
     for (const [name, number] of this.#names) {
       if (number > this.#toldNames) this.#names.delete(name);
     }
@@ -292,7 +326,7 @@ export class FrameReader {
     const count = this.varint();
     if (count === 0) return NO_METADATA;
     if (count > MAX_HEADERS) protocolError(`${count} headers; at most ${MAX_HEADERS} are allowed`);
-    const metadata: Record<string, string> = Object.create(null);
+    const metadata = new Fields();
     const from = this.at;
     for (let index = 0; index < count; index++) {
       const name = this.name();

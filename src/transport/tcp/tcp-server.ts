@@ -332,7 +332,7 @@ class ServerCall implements IncomingCall {
       const { frames } = this.#connection;
       frames.writer.begin(Frame.MORE, this.#id);
       frames.writer.end(message);
-      frames.flush(this.#connection.load === 1);
+      frames.flushMessage();
     });
     return this.#window.send(body, () => tooManyUnsent(this.endpoint));
   }

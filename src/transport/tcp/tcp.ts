@@ -65,6 +65,7 @@ export class TcpTransport implements PortTransport {
       scheduler: this.#scheduler,
       tls: this.#tls,
       alpn: ['rivulet.1'],
+      signal: options.signal,
     });
     const client = new TcpClient(socket, {
       scheduler: this.#scheduler,
