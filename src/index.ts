@@ -47,11 +47,20 @@ export {
   topic,
   type ValueCodec,
 } from './broker/topics/topic.ts';
+export type { Codec, MessageType } from './codec/codec.ts';
 export { type ErrorCode, errorTable, RivuletError } from './errors.ts';
 export { MemoryRegistry } from './registry/memory.ts';
 export { openRegistry } from './registry/open-registry.ts';
-export type { Registry, RegistryEvent } from './registry/registry.ts';
-export type { CallContext } from './rpc/context.ts';
+export type {
+  RegisterOptions,
+  Registry,
+  RegistryEvent,
+  ServiceEndpoint,
+  ServiceNode as Node,
+  ServiceValue,
+  WatchOptions,
+} from './registry/registry.ts';
+export type { CallContext, Log, Log as Logger } from './rpc/context.ts';
 export {
   bidi,
   type Contract,
@@ -67,6 +76,15 @@ export { grpcStruct } from './rpc/proto/grpc-definition.ts';
 export { loadProto, protoStructs } from './rpc/proto/proto-contract.ts';
 export { errorType, ServiceError } from './rpc/service-error.ts';
 export type { ClientWrapper, ServerWrapper, SubscriberWrapper } from './rpc/wrappers.ts';
+export type {
+  Candidate,
+  Filter,
+  Outcome,
+  SelectOptions,
+  Selector,
+  Strategy,
+  StrategyContext,
+} from './selector/selector.ts';
 export { type ClientOptions, type ClosableClient, client } from './service/client.ts';
 export type { Runnable } from './service/lifecycle.ts';
 export type { NounOptions, ServiceOptions } from './service/options/options.ts';
@@ -84,5 +102,21 @@ export {
 } from './service/web-service.ts';
 export { registerGrpcResolver } from './transport/grpc/grpc-resolver.ts';
 export type { TlsOptions } from './transport/tls.ts';
+export type {
+  Call,
+  CallFailure,
+  CallHandler,
+  Channel,
+  DialOptions,
+  IncomingCall,
+  Listener,
+  ListenOptions,
+  MethodKind,
+  OutgoingCall,
+  Reply,
+  ReplyHead,
+  ReplyReceiver,
+  Transport,
+} from './transport/transport.ts';
 export type { Scheduler } from './util/time/scheduler.ts';
 export * from './workflow/index.ts';

@@ -69,7 +69,7 @@ async function forwardStream(call: IncomingCall, route: Route, signal: AbortSign
   await onChannel(route, async (channel) => {
     const isServerStream = route.kind === 'serverStream';
     const body = isServerStream ? (call.body ?? (await firstOf(call.messages))) : null;
-    const out = channel.open(outgoing(call, route, signal, body));
+    const out = channel.call(outgoing(call, route, signal, body));
     // The caller's messages go on while replies come back.
     const sending = isServerStream ? null : sendAll(call, out);
     sending?.catch(() => {});

@@ -226,7 +226,7 @@ class Replies implements ReplyStream<unknown> {
         signal: signal ?? null,
         body: isServerStream ? codec.encode(request, method.request.type) : null,
       };
-      const call = channel.open(outgoing);
+      const call = channel.call(outgoing);
       this.#call = call;
       this.#watchIdle(client.scheduler, call);
       if (isServerStream) await call.head;

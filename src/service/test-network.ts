@@ -147,8 +147,8 @@ class MortalChannel implements Channel {
     }
   }
 
-  open(call: OutgoingCall): Call {
-    const opened = this.#channel.open(call);
+  call(call: OutgoingCall): Call {
+    const opened = this.#channel.call(call);
     const forget = this.#network.onDeath(this.#nodeId, () => opened.cancel(this.#lost()));
     opened.trailers.then(forget, forget);
     return opened;

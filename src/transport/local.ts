@@ -142,7 +142,7 @@ class LocalChannel implements Channel {
     this.#start(new LocalCall(call, receiver));
   }
 
-  open(call: OutgoingCall): Call {
+  call(call: OutgoingCall): Call {
     const local = new LocalCall(call, null);
     this.#start(local);
     return local.caller;

@@ -76,7 +76,8 @@ export interface Channel {
   request(call: OutgoingCall): Promise<Reply>;
   /** As `request` without a promise, where the channel can; throws what `request` rejects with at once. */
   send?(call: OutgoingCall, receiver: ReplyReceiver): void;
-  open(call: OutgoingCall): Call;
+  /** A call with a stream in one direction or both. */
+  call(call: OutgoingCall): Call;
   /** Lets calls finish for at most `drainMs`, then ends them. Default 0. */
   close(drainMs?: number): Promise<void>;
 }

@@ -22,7 +22,7 @@ export const endingCases: readonly TransportCase[] = [
         await call.send(bytes('two'));
         call.fail(FAILURE);
       });
-      const call = channel.open(world.call('serverStream'));
+      const call = channel.call(world.call('serverStream'));
       const seen: string[] = [];
       const error = await (async () => {
         for await (const message of call.messages) seen.push(text(message));
@@ -49,7 +49,7 @@ export const endingCases: readonly TransportCase[] = [
           refused++;
         }
       });
-      const call = channel.open(world.call('serverStream'));
+      const call = channel.call(world.call('serverStream'));
       let read = 0;
       for await (const _ of call.messages) if (++read === 10) break;
       await until('the handler hears', () => cancelled === 1 && refused === 1);
@@ -71,7 +71,7 @@ export const endingCases: readonly TransportCase[] = [
           outcome = 'failed';
         }
       });
-      const call = channel.open(world.call('bidi'));
+      const call = channel.call(world.call('bidi'));
       await call.send(bytes('a'));
       await until('the message has come', () => seen === 1);
       call.cancel();
@@ -90,7 +90,7 @@ export const endingCases: readonly TransportCase[] = [
         await call.messages.next();
         world.reply(call, 'enough');
       });
-      const call = channel.open(world.call('clientStream'));
+      const call = channel.call(world.call('clientStream'));
       const sending = (async () => {
         for (;;) await call.send(Buffer.alloc(1024));
       })();
@@ -107,7 +107,7 @@ export const endingCases: readonly TransportCase[] = [
         await call.messages.next();
         call.fail(FAILURE);
       });
-      const call = channel.open(world.call('bidi'));
+      const call = channel.call(world.call('bidi'));
       const sending = (async () => {
         for (;;) await call.send(Buffer.alloc(1024));
       })();
@@ -125,7 +125,7 @@ export const endingCases: readonly TransportCase[] = [
         call.onCancel(() => cancelled++);
         call.send(bytes('one')).catch(() => {});
       });
-      const call = channel.open(world.call('serverStream', { timeoutMs: 200 }));
+      const call = channel.call(world.call('serverStream', { timeoutMs: 200 }));
       await assert.rejects(readAll(call), { code: 'TIMEOUT' });
       await until('the handler hears', () => cancelled === 1);
     },
@@ -138,7 +138,7 @@ export const endingCases: readonly TransportCase[] = [
         for await (const message of call.messages) await call.send(message);
         call.end({});
       });
-      const call = channel.open(world.call('bidi', { timeoutMs: null }));
+      const call = channel.call(world.call('bidi', { timeoutMs: null }));
       await call.send(bytes('a'));
       assert.equal(text((await call.messages.next()).value), 'a');
       call.end();
@@ -155,7 +155,7 @@ export const endingCases: readonly TransportCase[] = [
         call.send(bytes('one')).catch(() => {});
       });
       const controller = new AbortController();
-      const call = channel.open(world.call('serverStream', { signal: controller.signal }));
+      const call = channel.call(world.call('serverStream', { signal: controller.signal }));
       await call.messages.next();
       controller.abort();
       await assert.rejects(call.messages.next(), { code: 'ABORTED' });

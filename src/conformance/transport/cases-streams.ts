@@ -17,7 +17,7 @@ export const streamCases: readonly TransportCase[] = [
         for (let n = 0; n < 3000; n++) await call.send(bytes(`${text(call.body as never)} ${n}`));
         call.end({ 'x-trailer': 't' });
       });
-      const call = channel.open(world.call('serverStream'));
+      const call = channel.call(world.call('serverStream'));
       const messages = await readAll(call);
       assert.deepEqual(
         messages,
@@ -34,7 +34,7 @@ export const streamCases: readonly TransportCase[] = [
     needs: ['streams'],
     async run(world) {
       const channel = await world.channel((call) => call.end({}));
-      const call = channel.open(world.call('serverStream'));
+      const call = channel.call(world.call('serverStream'));
       assert.deepEqual(await readAll(call), []);
       await call.trailers;
     },
@@ -48,7 +48,7 @@ export const streamCases: readonly TransportCase[] = [
         for await (const message of call.messages) seen.push(text(message));
         world.reply(call, `${seen.length}`);
       });
-      const call = channel.open(world.call('clientStream'));
+      const call = channel.call(world.call('clientStream'));
       for (let n = 0; n < 3000; n++) await call.send(bytes(`${n}`));
       call.end();
       assert.deepEqual(await readAll(call), ['3000']);
@@ -63,7 +63,7 @@ export const streamCases: readonly TransportCase[] = [
     needs: ['streams', 'clientStreams'],
     async run(world) {
       const channel = await world.channel(echo);
-      const call = channel.open(world.call('bidi'));
+      const call = channel.call(world.call('bidi'));
       for (let n = 0; n < 100; n++) {
         await call.send(bytes(`ping ${n}`));
         const { value } = await call.messages.next();
@@ -83,7 +83,7 @@ export const streamCases: readonly TransportCase[] = [
         for (let n = 0; n < 500; n++) await call.send(bytes(`${count} ${n}`));
         call.end({});
       });
-      const call = channel.open(world.call('bidi'));
+      const call = channel.call(world.call('bidi'));
       await call.send(bytes('a'));
       await call.send(bytes('b'));
       call.end();
@@ -101,7 +101,7 @@ export const streamCases: readonly TransportCase[] = [
         for await (const _ of call.messages) assert.fail('nothing was sent');
         world.reply(call, 'none');
       });
-      const call = channel.open(world.call('clientStream'));
+      const call = channel.call(world.call('clientStream'));
       call.end();
       assert.deepEqual(await readAll(call), ['none']);
     },
@@ -111,7 +111,7 @@ export const streamCases: readonly TransportCase[] = [
     needs: ['streams', 'clientStreams'],
     async run(world) {
       const channel = await world.channel(echo);
-      const call = channel.open(world.call('bidi'));
+      const call = channel.call(world.call('bidi'));
       for (let n = 0; n < 10; n++) await call.send(new Uint8Array(0));
       call.end();
       assert.deepEqual(await readAll(call), Array(10).fill(''));
@@ -123,7 +123,7 @@ export const streamCases: readonly TransportCase[] = [
     async run(world) {
       const { maxBody = 1024 * 1024 } = world.fixture;
       const channel = await world.channel(echo);
-      const call = channel.open(world.call('bidi'));
+      const call = channel.call(world.call('bidi'));
       const sizes = [1, maxBody, 2, Math.floor(maxBody / 2), 3];
       const sending = (async () => {
         for (const size of sizes) await call.send(Buffer.alloc(size, size & 0xff));
@@ -148,7 +148,7 @@ export const streamCases: readonly TransportCase[] = [
         }
         call.end({});
       });
-      const call = channel.open(world.call('serverStream'));
+      const call = channel.call(world.call('serverStream'));
       await call.head;
       mustBeBounded(world.fixture.bound, await settled(() => accepted));
       let read = 0;
@@ -164,7 +164,7 @@ export const streamCases: readonly TransportCase[] = [
       const total = 2000;
       const calls: IncomingCall[] = [];
       const channel = await world.channel((call) => calls.push(call));
-      const call = channel.open(world.call('clientStream'));
+      const call = channel.call(world.call('clientStream'));
       let accepted = 0;
       const sending = (async () => {
         for (let n = 0; n < total; n++) {
@@ -193,10 +193,10 @@ export const streamCases: readonly TransportCase[] = [
         for (let n = 0; endless || n < 100; n++) await call.send(Buffer.alloc(MESSAGE_BYTES));
         call.end({});
       });
-      const slow = channel.open(world.call('serverStream', { body: bytes('endless') }));
+      const slow = channel.call(world.call('serverStream', { body: bytes('endless') }));
       await slow.head;
       for (let round = 0; round < 5; round++) {
-        const call = channel.open(world.call('serverStream'));
+        const call = channel.call(world.call('serverStream'));
         let count = 0;
         for await (const _ of call.messages) count++;
         assert.equal(count, 100);
@@ -209,7 +209,7 @@ export const streamCases: readonly TransportCase[] = [
     needs: ['streams', 'clientStreams'],
     async run(world) {
       const channel = await world.channel(() => {});
-      const call = channel.open(world.call('clientStream'));
+      const call = channel.call(world.call('clientStream'));
       const refused = new Promise((resolve) => {
         for (let n = 0; n < 5000; n++) {
           call.send(Buffer.alloc(MESSAGE_BYTES)).catch((error) => resolve(error.code));

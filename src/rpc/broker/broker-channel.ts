@@ -84,7 +84,7 @@ export class BrokerChannel implements Channel {
     );
   }
 
-  open(call: OutgoingCall): Call {
+  call(call: OutgoingCall): Call {
     this.#mustBeOpen();
     const { broker, topic } = this.#setup;
     const { timeoutMs, contentType } = call;

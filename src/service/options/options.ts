@@ -87,7 +87,7 @@ export interface ServiceOptions extends NounOptions, ClientSettings {
   /** Where to listen. Default `:0`, a free port of the loopback interface. */
   readonly address?: string;
   /** host:port that is registered in place of the bound address. */
-  readonly advertise?: string;
+  readonly advertise?: string | undefined;
   /** Default 90 000. */
   readonly registerTtlMs?: number;
   /** Default 30 000, or a third of a shorter TTL. */

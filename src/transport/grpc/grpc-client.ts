@@ -84,7 +84,7 @@ export class GrpcClient implements Channel {
     this.#begin(call, (stream, setup) => new GrpcUnaryCall(stream, call, setup, receiver));
   }
 
-  open(call: OutgoingCall): Call {
+  call(call: OutgoingCall): Call {
     try {
       return this.#begin(call, (stream, setup) => new GrpcStreamCall(stream, call, setup));
     } catch (error) {

@@ -124,7 +124,7 @@ export class MucpClient implements Channel {
     }
   }
 
-  open(call: OutgoingCall): Call {
+  call(call: OutgoingCall): Call {
     const text = `mucp over HTTP carries one request and one reply: call ${call.endpoint} by grpc, tcp, ws or the broker`;
     return refusedCall(new RivuletError('UNSUPPORTED', text, { sent: 'no' }));
   }

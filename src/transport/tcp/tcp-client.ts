@@ -120,7 +120,7 @@ export class TcpClient implements Channel, FramedSocketOwner {
     unary.watch(this.#timeouts);
   }
 
-  open(call: OutgoingCall): Call {
+  call(call: OutgoingCall): Call {
     const refusal = this.#refusal();
     const id = this.#nextStream;
     this.#nextStream += 2;

@@ -98,7 +98,7 @@ export class UdpClient implements Channel {
     });
   }
 
-  open(call: OutgoingCall): Call {
+  call(call: OutgoingCall): Call {
     const text = `udp carries one request and one reply: call ${call.endpoint} by tcp, grpc, ws or the broker`;
     return refusedCall(new RivuletError('UNSUPPORTED', text, { sent: 'no' }));
   }

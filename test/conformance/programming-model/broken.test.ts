@@ -226,7 +226,7 @@ class BrokenTransport extends LocalTransport {
         return sound.load;
       },
       request: (call) => this.#request(call, sound),
-      open: (call) => sound.open(call),
+      call: (call) => sound.call(call),
       close: (drainMs) => sound.close(drainMs),
     };
   }
