@@ -7,6 +7,7 @@
  * Invariant: what a name cannot give is an error that lists the names. A registry's module loads when
  * it is first asked for; a server that cannot be reached is an error of the first call, not of this.
  */
+import { splitAddresses } from '../broker/addresses.ts';
 import type { Broker } from '../broker/broker.ts';
 import { RivuletError } from '../errors.ts';
 import type { Scheduler } from '../util/time/scheduler.ts';
@@ -114,7 +115,8 @@ export async function openRegistry(
   }
 }
 
-async function openOne(url: string, options: OpenRegistryOptions): Promise<Registry> {
+async function openOne(given: string, options: OpenRegistryOptions): Promise<Registry> {
+  const url = asOneAddress(given);
   const [, scheme = '', rest = ''] = /^([a-z][a-z0-9+-]*)(?::(?:\/\/)?(.*))?$/s.exec(url) ?? [];
   const opener = OPENERS.get(scheme);
   if (opener === undefined) {
@@ -123,6 +125,21 @@ async function openOne(url: string, options: OpenRegistryOptions): Promise<Regis
     throw new RivuletError('UNKNOWN_SCHEME', text);
   }
   return opener(rest, options);
+}
+
+/**
+ * `etcd://a:2379,etcd://b:2379`, as MICRO_REGISTRY_ADDRESS gives several servers, is `etcd://a:2379,b:2379`.
+ * User and password are the first one's.
+ */
+function asOneAddress(url: string): string {
+  const [first = '', ...others] = splitAddresses(url);
+  const scheme = /^[a-z][a-z0-9+-]*:\/\//.exec(first)?.[0];
+  if (scheme === undefined || !others.every((each) => each.startsWith(scheme))) return url;
+  const hosts = others.map((each) => {
+    const rest = each.slice(scheme.length);
+    return rest.slice(rest.lastIndexOf('@') + 1);
+  });
+  return [first, ...hosts].join(',');
 }
 
 async function openBrokerOf(rest: string, options: OpenRegistryOptions): Promise<Registry> {

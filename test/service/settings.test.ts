@@ -56,6 +56,21 @@ test('a name and an address in two variables are one URL', () => {
   assert.deepEqual(registry, { value: 'etcd://e:2379', from: '--registry' });
 });
 
+test('several servers of a registry in its address are one registry', async () => {
+  const ports = { etcd: 2379, zookeeper: 2181, eureka: 8761, nats: 4222 };
+  for (const [name, port] of Object.entries(ports)) {
+    const address = `a:${port},b:${port}`;
+    const environment = { MICRO_REGISTRY: name, MICRO_REGISTRY_ADDRESS: address };
+    const url = settings({ environment }).registry.value as string;
+    // It connects with its first call; an address that cannot be meant is refused before.
+    const registry = await openRegistry(url);
+    assert.equal(registry.name, name);
+    await registry.close();
+    const secret = `${name}://u:p,w@a:${port},${name}://u:p,w@b:${port}`;
+    await (await openRegistry(secret)).close();
+  }
+});
+
 test('metadata and durations are read as go-micro writes them', () => {
   const made = settings({
     environment: {
