@@ -43,7 +43,8 @@ export async function chosenEntries(call: ActionCall, topic: Buffer): Promise<Ch
   if (given !== null) return given;
   const where = filterOf(call.target);
   const ids: string[] = [];
-  const range = { topic, from: null, isAfter: false, to: null, newest: false };
+  const all = { topic, from: null, isAfter: false, to: null, newest: false };
+  const range = where === null ? { ...all, cut: 0 } : all;
   const walk = walkEntries(call.source, call.viewer, range, LIMITS);
   for await (const raw of walk.entries) {
     if (where !== null && !matches(where, filtered(raw, topic, call.setup))) continue;

@@ -10,10 +10,10 @@ import { RivuletError } from '../../errors.ts';
 import type { Decoder, EntriesPage, EntryRow } from '../api-types.ts';
 import { areIdParts, needed } from '../routes/parameters.ts';
 import type { RawEntry } from '../sources/commands.ts';
-import type { ConsoleSource, Viewer } from '../sources/source.ts';
+import type { ConsoleSource, EntryRange, Viewer } from '../sources/source.ts';
 import { Slices } from '../topics/slices.ts';
 import type { DecodeSetup } from './decode.ts';
-import { entryRow, filtered } from './entry-view.ts';
+import { entryRow, filtered, SHOWN_PART } from './entry-view.ts';
 import { matches } from './filter.ts';
 import type { Expression } from './filter-parser.ts';
 
@@ -57,7 +57,8 @@ export async function browse(
   const rows: EntryRow[] = [];
   let bytes = 0;
   const most = where === null ? { ...LIMITS, entries: limit + 1 } : LIMITS;
-  const walk = walkEntries(source, viewer, query, most);
+  const range = where === null ? { ...query, cut: SHOWN_PART } : query;
+  const walk = walkEntries(source, viewer, range, most);
   let isFull = false;
   let last: string | null = null;
   for await (const raw of walk.entries) {
@@ -96,7 +97,8 @@ export interface Walk {
 export function walkEntries(
   source: ConsoleSource,
   viewer: Viewer,
-  range: Pick<BrowseQuery, 'topic' | 'from' | 'isAfter' | 'to' | 'newest'>,
+  range: Pick<BrowseQuery, 'topic' | 'from' | 'isAfter' | 'to' | 'newest'> &
+    Pick<EntryRange, 'cut'>,
   limits: Limits = LIMITS,
 ): Walk {
   const read = needed(source, 'entries');

@@ -16,7 +16,7 @@ import type { ConsoleSource, Viewer } from '../sources/source.ts';
 import { nameBytes, nameText } from '../topics/names.ts';
 import { Slices } from '../topics/slices.ts';
 import type { DecodeSetup } from './decode.ts';
-import { deadOrigin, entryRow } from './entry-view.ts';
+import { deadOrigin, entryRow, SHOWN_PART } from './entry-view.ts';
 
 const PAGE = 100;
 const BATCH = 25;
@@ -160,6 +160,7 @@ async function fetch(
     to: null,
     newest: true,
     limit: Math.min(BATCH, cursor.left),
+    cut: SHOWN_PART,
   });
   cursor.left -= batch.length;
   cursor.isDone = batch.length < BATCH || cursor.left <= 0;

@@ -17,6 +17,8 @@ import type { Filtered } from './filter.ts';
 export const PREVIEW = 256;
 /** A larger body is only downloaded. */
 const LARGEST_SHOWN = 1024 * 1024;
+/** As much of a value as tells that it is larger: for rows and details. */
+export const SHOWN_PART: number = LARGEST_SHOWN + 1;
 const HEADER_BYTES = 4096;
 const HEADER_LENGTH = 1024;
 
@@ -35,8 +37,8 @@ export function entryRow(
   return {
     id: raw.id,
     at: timeOf(raw),
-    bytes: raw.fields.reduce((sum, { length }) => sum + length, 0),
-    bodyBytes: body.length,
+    bytes: raw.whole?.bytes ?? raw.fields.reduce((sum, { length }) => sum + length, 0),
+    bodyBytes: raw.whole?.body ?? body.length,
     key: key ?? null,
     headers: shownHeaders(headers, setup, HEADER_BYTES),
     preview: decode(

@@ -9,7 +9,7 @@ import { RawReply } from '../http/reply.ts';
 import type { Call, Router } from '../http/router.ts';
 import { browse, positionOf } from '../messages/browse.ts';
 import { decode } from '../messages/decode.ts';
-import { contentType, entryDetail, PREVIEW } from '../messages/entry-view.ts';
+import { contentType, entryDetail, PREVIEW, SHOWN_PART } from '../messages/entry-view.ts';
 import { parseFilter } from '../messages/filter-parser.ts';
 import type { RawEntry } from '../sources/commands.ts';
 import type { ConsoleSource, Viewer } from '../sources/source.ts';
@@ -81,9 +81,10 @@ export async function oneEntry(
   { setup, decoder }: { setup: ReturnType<Reading['setupFor']>; decoder: Decoder },
 ): Promise<EntryDetail | null> {
   const read = needed(source, 'entries');
-  const beside = { from: id, isAfter: true, to: null, limit: 1 };
+  // Of those beside it only the ids are wanted.
+  const beside = { from: id, isAfter: true, to: null, limit: 1, cut: 0 };
   const [raw, before, after] = await Promise.all([
-    readEntry(source, viewer, topic, id),
+    readEntry(source, viewer, topic, id, SHOWN_PART),
     read(viewer, topic, { ...beside, newest: true }),
     read(viewer, topic, { ...beside, newest: false }),
   ]);
@@ -99,8 +100,12 @@ export async function readEntry(
   viewer: Viewer,
   topic: Buffer,
   id: string,
+  cut?: number,
 ): Promise<RawEntry | null> {
-  const range = { from: id, isAfter: false, to: id, newest: false, limit: 1 };
+  const range = {
+    ...{ from: id, isAfter: false, to: id, newest: false, limit: 1 },
+    ...(cut === undefined ? {} : { cut }),
+  };
   const [raw] = await needed(source, 'entries')(viewer, topic, range);
   return raw?.id === id ? raw : null;
 }

@@ -6,7 +6,7 @@ import type { Actions } from '../actions/actions.ts';
 import type { LivePart } from '../api-types.ts';
 import type { WatchKinds } from '../http/live.ts';
 import type { Call } from '../http/router.ts';
-import { entryRow } from '../messages/entry-view.ts';
+import { entryRow, SHOWN_PART } from '../messages/entry-view.ts';
 import type { Services } from '../services/services.ts';
 import type { ConsoleSource } from '../sources/source.ts';
 import { nameBytes } from '../topics/names.ts';
@@ -88,6 +88,7 @@ function tail(source: ConsoleSource, reading: Reading, name: string): Ask {
       to: `(${last}`,
       newest: true,
       limit: TAIL,
+      cut: SHOWN_PART,
     });
     const setup = reading.setupFor(account);
     return {

@@ -54,6 +54,8 @@ export interface RawEntry {
   readonly at?: number | null;
   /** Names and values, alternating. */
   readonly fields: Buffer[];
+  /** Where a value is cut: bytes of all fields, and of the body, as they are stored. */
+  readonly whole?: { readonly bytes: number; readonly body: number };
 }
 
 /** The entries of XRANGE and XREVRANGE. */

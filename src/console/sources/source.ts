@@ -60,6 +60,8 @@ export interface EntryRange {
   readonly to: string | null;
   readonly newest: boolean;
   readonly limit: number;
+  /** Bytes of each value that are wanted; absent = all. More may come. */
+  readonly cut?: number;
 }
 
 export interface TopicEdges {
