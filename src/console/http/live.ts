@@ -10,7 +10,7 @@
  */
 import type { ServerResponse } from 'node:http';
 import { RivuletError } from '../../errors.ts';
-import type { LiveFrame, LivePart } from '../api-types.ts';
+import type { LivePart } from '../api-types.ts';
 import { inTime } from './in-time.ts';
 import { apiError, openStream } from './reply.ts';
 import type { Call } from './router.ts';
@@ -31,10 +31,30 @@ export interface WatchKinds {
   find(watch: string): ((call: Call, before: LivePart | null) => Promise<LivePart>) | undefined;
 }
 
-/** What a watch shows now, and what of it is compared with what was sent. */
-interface Asked {
+/** What a watch shows now, for all streams that are given it: each form of it is written once. */
+class Asked {
   readonly part: LivePart;
+  /** Compared with what was sent. */
   readonly text: string;
+  #whole: string | null = null;
+  #news: string | null = null;
+
+  constructor(part: LivePart) {
+    this.part = part;
+    this.text = comparable(part);
+  }
+
+  /** As JSON. */
+  get whole(): string {
+    this.#whole ??= JSON.stringify(this.part);
+    return this.#whole;
+  }
+
+  /** As JSON for a page that has had a frame. */
+  get news(): string {
+    this.#news ??= JSON.stringify(withoutHistory(this.part));
+    return this.#news;
+  }
 }
 
 interface Stream {
@@ -167,26 +187,28 @@ export class Live {
     const snapshot = stream.isFirst || stream.isJammed;
     stream.isFirst = stream.isJammed = false;
     if (snapshot) stream.sent.clear();
-    const parts: Record<string, LivePart> = {};
+    const parts: string[] = [];
     for (const watch of stream.watches) {
-      const { part, text } = await this.#ask(stream, watch, shared);
+      const asked = await this.#ask(stream, watch, shared);
+      const { part, text } = asked;
       if (stream.sent.get(watch) === text && !(part.kind === 'append' && part.entries.length > 0)) {
         continue;
       }
       stream.sent.set(watch, text);
-      parts[watch] = snapshot ? part : withoutHistory(part);
+      parts.push(`${JSON.stringify(watch)}:${snapshot ? asked.whole : asked.news}`);
     }
     if (!this.#streams.has(stream)) return;
     const now = performance.now();
-    if (Object.keys(parts).length === 0 && !snapshot) {
+    if (parts.length === 0 && !snapshot) {
       if (now - stream.sentAt < ALIVE_MS) return;
       stream.sentAt = now;
       response.write(': alive\n\n');
       return;
     }
     stream.sentAt = now;
-    const frame: LiveFrame = { at: Date.now(), snapshot, parts };
-    response.write(`event: frame\ndata: ${JSON.stringify(frame)}\n\n`);
+    // A LiveFrame, of parts that other streams may have been sent as well.
+    const frame = `{"at":${Date.now()},"snapshot":${snapshot},"parts":{${parts.join(',')}}}`;
+    response.write(`event: frame\ndata: ${frame}\n\n`);
   }
 
   async #ask(stream: Stream, watch: string, shared: Map<string, Promise<Asked>>): Promise<Asked> {
@@ -198,7 +220,7 @@ export class Live {
     if (asked === undefined) {
       asked = inTime(ask(stream.call, before))
         .catch((error: unknown): LivePart => ({ kind: 'error', error: apiError(error) }))
-        .then((part) => ({ part, text: comparable(part) }));
+        .then((part) => new Asked(part));
       if (!isTail) shared.set(key, asked);
     }
     const found = await asked;
