@@ -4,6 +4,7 @@
  * Invariant: no password reaches a plan's text, an outcome or the audit, not in the server's errors either.
  */
 import { RivuletError } from '../../errors.ts';
+import { isSecretSetting } from '../sources/server-facts.ts';
 import { commandsOf } from '../sources/stream-source.ts';
 import { type ActionKind, allow, type Plan, textOption } from './plan.ts';
 
@@ -63,7 +64,7 @@ export const serverActions: readonly ActionKind[] = [
       const name = textOption(options, 'name', 'the parameter');
       const value = String(options.value ?? '');
       allow(viewer, 'CONFIG', 'SET', name, value);
-      const isSecret = /pass|secret/i.test(name);
+      const isSecret = isSecretSetting(name);
       return plan(name, `set ${name} to ${isSecret ? '(hidden)' : value}`, async () => {
         await hiding(isSecret ? [value] : [], () =>
           commandsOf(viewer).call('CONFIG', 'SET', name, value),

@@ -35,14 +35,20 @@ export function clientRow(line: string): ClientRow {
   };
 }
 
-const SECRET = /pass|secret|user$/i;
+/** `masterauth` is a password too, `tls-auth-clients` is none. */
+const SECRET = /pass|secret|(?:auth|user)$/i;
+
+/** Whether the value of a setting is a password, or a name that belongs to one. */
+export function isSecretSetting(name: string): boolean {
+  return SECRET.test(name);
+}
 
 export function configRows(reply: Reply): [string, string][] {
   return pairsOf(reply)
     .map(([name, value]): [string, string] => [String(name), String(value ?? '')])
     .map(([name, value]): [string, string] => [
       name,
-      SECRET.test(name) && value !== '' ? '(set)' : value,
+      isSecretSetting(name) && value !== '' ? '(set)' : value,
     ])
     .sort(([a], [b]) => (a < b ? -1 : 1));
 }

@@ -2,7 +2,8 @@
  * What a broker's own monitoring tells beside its protocol.
  *
  * Contract, and how a page of a monitoring server is read. Invariants: a monitor is asked only while a page
- * asks; a password is neither in an error nor in an address that is shown.
+ * asks; an answer has a limit, said or not; a password is neither in an error nor in an address that is
+ * shown.
  */
 import { RivuletError } from '../../../errors.ts';
 import type { ClientRow, Overview, ServerFacts } from '../../api-types.ts';
@@ -12,16 +13,25 @@ export interface TopicNumbers {
   readonly bytes: number | null;
 }
 
+/** A group's messages of all processes. */
+export interface GroupNumbers {
+  readonly pending: number | null;
+  readonly waiting: number | null;
+  readonly consumers: number | null;
+}
+
 export interface Monitor {
   server(): Promise<ServerFacts>;
   clients(): Promise<ClientRow[]>;
   rates(): Promise<Partial<Overview['rates']>>;
   /** Of topics, where the protocol does not tell it. */
   topics?(): Promise<ReadonlyMap<string, TopicNumbers>>;
+  /** Of one group, where the protocol does not tell it; null: there is no such group. */
+  group?(topic: string, group: string): Promise<GroupNumbers | null>;
 }
 
 const ANSWER_MS = 5000;
-const LARGEST = 64 * 1024 * 1024;
+const LARGEST = 16 * 1024 * 1024;
 
 export type Facts = Readonly<Record<string, unknown>>;
 
@@ -40,8 +50,8 @@ export class MonitorPages {
         `${option} is an address that begins with http://`,
       );
     }
-    const user = url.username === '' ? login?.user : decodeURIComponent(url.username);
-    const password = url.username === '' ? login?.password : decodeURIComponent(url.password);
+    const user = url.username === '' ? login?.user : decoded(url.username);
+    const password = url.username === '' ? login?.password : decoded(url.password);
     url.username = url.password = '';
     url.pathname = url.pathname.replace(/\/*$/, '/');
     this.#base = url;
@@ -50,7 +60,8 @@ export class MonitorPages {
     this.#headers = user === undefined ? {} : { authorization: `Basic ${basic}` };
   }
 
-  async read(path: string): Promise<unknown> {
+  /** Null: there is no such page, where that may be. */
+  async read(path: string, isNullable = false): Promise<unknown> {
     const url = new URL(path, this.#base);
     const where = `${this.#option} (${this.#base.origin})`;
     let response: Response;
@@ -67,15 +78,28 @@ export class MonitorPages {
       await response.body?.cancel();
       throw new RivuletError('PERMISSION_DENIED', `${where} refuses this user`);
     }
-    if (!response.ok || Number(response.headers.get('content-length') ?? 0) > LARGEST) {
+    if (response.status === 404 && isNullable) {
+      await response.body?.cancel();
+      return null;
+    }
+    if (!response.ok) {
       await response.body?.cancel();
       throw new RivuletError('INTERNAL', `${where} answers ${response.status} for ${url.pathname}`);
     }
+    let text: string;
     try {
-      return await response.json();
+      text = await textOf(response);
     } catch (error) {
-      const text = `${where} answers no JSON for ${url.pathname}: is it the right address?`;
-      throw new RivuletError('INTERNAL', text, { cause: error });
+      if (error instanceof RivuletError) {
+        throw new RivuletError('INTERNAL', `${where}, ${url.pathname}: ${error.message}`);
+      }
+      throw new RivuletError('NOT_CONNECTED', `${where} ended in its answer`, { cause: error });
+    }
+    try {
+      return JSON.parse(text);
+    } catch (error) {
+      const why = `${where} answers no JSON for ${url.pathname}: is it the right address?`;
+      throw new RivuletError('INTERNAL', why, { cause: error });
     }
   }
 
@@ -83,10 +107,39 @@ export class MonitorPages {
     return factsIn(await this.read(path));
   }
 
+  /** Null: there is no such thing. */
+  async factsOrNull(path: string): Promise<Facts | null> {
+    const value = await this.read(path, true);
+    return value === null ? null : factsIn(value);
+  }
+
   async list(path: string): Promise<Facts[]> {
     const value = await this.read(path);
     const list = Array.isArray(value) ? value : factsIn(value).items;
     return Array.isArray(list) ? list.map(factsIn) : [];
+  }
+}
+
+/** Rejects where it is larger than an answer may be. */
+async function textOf({ body }: Response): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of (body ?? []) as AsyncIterable<Uint8Array>) {
+    length += chunk.length;
+    if (length > LARGEST) {
+      throw new RivuletError('BODY_TOO_LARGE', `an answer has at most ${LARGEST} bytes`);
+    }
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString();
+}
+
+/** Percent signs that begin no byte stay as they are. */
+export function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
   }
 }
 

@@ -6,7 +6,9 @@
  */
 import type { ClientRow, Overview, ServerFacts } from '../../api-types.ts';
 import {
+  decoded,
   type Facts,
+  type GroupNumbers,
   type Monitor,
   MonitorPages,
   numberIn,
@@ -19,6 +21,10 @@ const MOST_PAGES = 200;
 const MOST_CLIENTS = 500;
 /** The adapter's streams: a topic's name follows. */
 const TOPIC = 'rivulet.topic.';
+/** The adapter's queues of groups: `<group>:<topic>` follows. */
+const GROUP = 'rivulet.group.';
+/** RabbitMQ's limit of a name; the adapter shortens longer ones. */
+const LONGEST_NAME = 255;
 const COLUMNS = 'name,message_bytes,message_stats.publish_details.rate';
 
 const OVERVIEW = ['rabbitmq_version', 'erlang_version', 'cluster_name', 'node'];
@@ -49,12 +55,12 @@ export class RabbitMqApi implements Monitor {
     const [first = ''] = broker.split(',');
     const url = URL.canParse(first) ? new URL(first) : null;
     const login = {
-      user: decodeURIComponent(url?.username ?? '') || 'guest',
-      password: decodeURIComponent(url?.password ?? '') || 'guest',
+      user: decoded(url?.username ?? '') || 'guest',
+      password: decoded(url?.password ?? '') || 'guest',
     };
     this.#pages = new MonitorPages(address, '--rabbitmq-api', login);
     // As the adapter reads it: an empty path is the virtual host with an empty name only where it is written.
-    this.#vhost = decodeURIComponent((url?.pathname ?? '').replace(/^\//, '')) || '/';
+    this.#vhost = decoded((url?.pathname ?? '').replace(/^\//, '')) || '/';
   }
 
   async server(): Promise<ServerFacts> {
@@ -106,6 +112,19 @@ export class RabbitMqApi implements Monitor {
       published: rate('publish'),
       delivered: rate('deliver_get'),
       settled: rate('ack'),
+    };
+  }
+
+  async group(topic: string, group: string): Promise<GroupNumbers | null> {
+    const name = `${GROUP}${group.replaceAll('%', '%25').replaceAll(':', '%3A')}:${topic}`;
+    if (Buffer.byteLength(name) > LONGEST_NAME) return null;
+    const path = `api/queues/${encodeURIComponent(this.#vhost)}/${encodeURIComponent(name)}`;
+    const queue = await this.#pages.factsOrNull(path);
+    if (queue === null) return null;
+    return {
+      pending: numberIn(queue, 'messages_unacknowledged'),
+      waiting: numberIn(queue, 'messages_ready'),
+      consumers: numberIn(queue, 'consumers'),
     };
   }
 
