@@ -95,3 +95,33 @@ test('pages import nothing of the server but the types of its API', () => {
     }
   }
 });
+
+test('each class and each variable of the style sheets is used by a page', () => {
+  const sheets = filesOf(/\.css$/).replace(/\/\*[\s\S]*?\*\/|"[^"]*"/g, '');
+  const pages = filesOf(/\.(tsx?|html)$/);
+  const isUsed = (name: string): boolean => {
+    if (new RegExp(`(?<![\\w-])${name}(?![\\w-])`).test(pages)) return true;
+    // `tag-good` is made of `tag-${tone}`.
+    const start = /^(.*?-|[a-z]+(?=\d))/.exec(name)?.[0];
+    return start !== undefined && pages.includes(`${start}\${`);
+  };
+  const classes = new Set([...sheets.matchAll(/\.([a-z][\w-]*)/gi)].map(([, name]) => name!));
+  assert.ok(classes.size > 50, `${classes.size} classes`);
+  assert.deepEqual(
+    [...classes].filter((name) => !isUsed(name)),
+    [],
+  );
+  const variables = new Set([...sheets.matchAll(/(--[\w-]+)\s*:/g)].map(([, name]) => name!));
+  const isRead = (name: string) => sheets.includes(`var(${name})`) || isUsed(name.slice(2));
+  assert.deepEqual(
+    [...variables].filter((name) => !isRead(name)),
+    [],
+  );
+});
+
+/** The texts of files below web/, one after the other. */
+function filesOf(kind: RegExp): string {
+  const names = readdirSync(join(repositoryRoot, 'web'), { recursive: true }) as string[];
+  const wanted = names.filter((name) => kind.test(name));
+  return wanted.map((name) => readFileSync(join(repositoryRoot, 'web', name), 'utf8')).join('\n');
+}
