@@ -66,6 +66,8 @@ export interface Capabilities {
   /** A position may be a time. */
   readonly browseByTime: boolean;
   readonly groups: boolean;
+  /** Consumers of a group by their names. */
+  readonly consumers: boolean;
   /** `entries`: each pending message; `counts`: numbers only; `none`. */
   readonly pending: 'entries' | 'counts' | 'none';
   /** Pending messages can be acted on. */
@@ -318,10 +320,14 @@ export interface GroupPolicy {
 
 export interface GroupRow {
   readonly name: string;
-  readonly consumers: number;
+  /** Null: the broker does not tell. */
+  readonly consumers: number | null;
   readonly pending: number;
   readonly lag: number | null;
+  /** Empty: the broker does not tell. */
   readonly lastDeliveredId: string;
+  /** Up to here all that was delivered is settled; absent: the broker tells each pending one, or nothing. */
+  readonly settledUpTo?: string;
   readonly policy: GroupPolicy | null;
 }
 
@@ -338,6 +344,8 @@ export interface GroupDetail extends GroupRow {
   readonly at: number;
   readonly consumerRows: readonly ConsumerRow[];
   readonly oldestPendingMs: number | null;
+  /** Pending ones that were delivered more than once, where the broker counts them. */
+  readonly redelivered?: number;
 }
 
 export interface PendingRow {
@@ -399,6 +407,7 @@ export interface DeadPage {
 
 export interface JourneyGroup {
   readonly group: string;
+  /** `unknown`: it was delivered, and the broker does not tell whether it is settled. */
   readonly state: 'waiting' | 'pending' | 'settled' | 'dead' | 'unknown';
   /** waiting: how many messages are before it. */
   readonly before: number | null;

@@ -11,6 +11,8 @@ import type {
   DeadPage,
   EntriesPage,
   EntryDetail,
+  GroupDetail,
+  Journey,
   Overview,
   Root,
   ServerFacts,
@@ -145,7 +147,7 @@ test('nats: messages are read by sequence, across gaps, without a consumer', {
   const { topics } = await console.get<TopicsPage>('topics?sort=length');
   assert.deepEqual(topics[0]!.name, 'orders');
   assert.ok((topics[0]!.bytes ?? 0) > 0, 'the protocol tells bytes');
-  await cannotTell(console, ['settle', 'schedule', 'journey', 'pending', 'server', 'clients']);
+  await cannotTell(console, ['settle', 'schedule', 'consumers', 'pending', 'server', 'clients']);
 });
 
 test('nats: single dead letters are redriven, edited and deleted; the audit is read back', {
@@ -217,6 +219,52 @@ test('nats: single dead letters are redriven, edited and deleted; the audit is r
   const removed = await console.act('topic.delete', { target: { topic: 'orders' } });
   assert.equal(removed.plan.confirm, 'orders');
   assert.equal((await console.ask('topics/orders/entries')).status, 404);
+});
+
+test('nats: the places of a group tell the way of a message, and a page says what is not told', {
+  skip: missing('nats-server'),
+}, async () => {
+  await using nats = await startNats();
+  const url = nats.nodes[0]!.url;
+  await using broker = await openBroker(url);
+  for (let n = 1; n <= 4; n++) await broker.publish('orders', { body: `{"n":${n}}` });
+  let hold!: () => void;
+  const held = new Promise<void>((resolve) => {
+    hold = resolve;
+  });
+  await broker.subscribe(
+    'orders',
+    async (delivery) => {
+      const { n } = delivery.json();
+      if (n === 1) await delivery.ack();
+      if (n === 2) await delivery.deadLetter('no use');
+      if (n === 3) hold();
+    },
+    { group: 'billing', from: 'earliest', ack: 'manual', concurrency: 1, maxInFlight: 1 },
+  );
+  await held;
+  await using console = await consoleFor({ broker: url });
+  const group = await console.get<GroupDetail>('topics/orders/groups/billing');
+  assert.deepEqual(
+    [group.lastDeliveredId, group.settledUpTo, group.pending, group.lag, group.consumers],
+    ['3', '2', 1, 1, null],
+  );
+  const states: unknown[] = [];
+  for (const id of ['1', '2', '3', '4']) {
+    const journey = await console.get<Journey>(`journey/orders/${id}`);
+    const [row] = journey.groups;
+    states.push([row!.state, row!.before, row!.dead?.origin.reason ?? null]);
+    assert.ok(journey.at !== null && journey.at > 1e12, 'the time is the one of the log');
+    assert.ok(journey.missing.some((text) => /only how many are pending/.test(text)));
+  }
+  assert.deepEqual(states, [
+    ['settled', null, null],
+    ['dead', null, 'no use'],
+    ['unknown', null, null],
+    ['waiting', 0, null],
+  ]);
+  const letter = await console.get<Journey>('journey/orders.dead/1');
+  assert.deepEqual(letter.copies, [{ kind: 'origin', topic: 'orders', id: '2' }]);
 });
 
 test('nats: monitoring tells the server and its clients; a page says so where it fails', {
@@ -301,6 +349,21 @@ test('rabbitmq: messages of the log, dead letters in their order, the management
   assert.deepEqual([capabilities.rates, capabilities.clients], [true, true]);
   assert.equal(verbs.includes('dead.edit'), false);
   assert.equal((await console.get('overview')).reason, null);
+  // A subscriber of another process holds one message: AMQP does not tell, and the API does, each 5 s.
+  await broker.publish('held', { body: 'x' });
+  await broker.subscribe('held', () => new Promise<void>(() => {}), {
+    group: 'a:b%',
+    from: 'earliest',
+  });
+  const told = async (): Promise<GroupDetail> => {
+    for (;;) {
+      const answer = await console.ask('topics/held/groups/a%3Ab%25');
+      if (answer.status === 200 && answer.json<GroupDetail>().pending === 1) return answer.json();
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+  };
+  const group = await told();
+  assert.deepEqual([group.consumers, group.lag, group.lastDeliveredId], [1, 0, '']);
   const wrong = await consoleFor({
     broker: url,
     rabbitMqApi: `http://ann:wrong@127.0.0.1:${apiPort}`,

@@ -14,7 +14,7 @@ import { Missing, Notice, Show } from '../parts/states.tsx';
 import { type Column, Table } from '../parts/table.tsx';
 import { Tag } from '../parts/tag.tsx';
 import type { PageProps } from '../routes.ts';
-import { count, duration, many, visible } from '../state/format.ts';
+import { count, duration, many, UNKNOWN, visible } from '../state/format.ts';
 import { useResource } from '../state/resource.ts';
 import { BASE, go, part, queryOf, setQuery, withQuery } from '../state/router.ts';
 import { missing } from '../state/session.ts';
@@ -69,11 +69,20 @@ export function GroupPage({ parts: [topic = '', group = ''] }: PageProps) {
                 { label: 'Pending', value: count(value.pending) },
                 { label: 'Oldest pending', value: duration(value.oldestPendingMs) },
                 { label: 'Consumers', value: count(value.consumers) },
+                ...(value.redelivered === undefined
+                  ? []
+                  : [{ label: 'Delivered again', value: count(value.redelivered) }]),
               ]}
             />
             <p>
               <span class="muted">Delivered up to </span>
-              <code>{value.lastDeliveredId}</code>
+              <code>{value.lastDeliveredId || UNKNOWN}</code>
+              {value.settledUpTo !== undefined && (
+                <>
+                  <span class="muted">, settled up to </span>
+                  <code>{value.settledUpTo}</code>
+                </>
+              )}
               <span class="muted">. Policy: </span>
               <PolicyText of={value.policy} />.
             </p>
@@ -98,6 +107,7 @@ function policyOf(detail: GroupDetail | undefined): Record<string, string> {
 }
 
 function Consumers({ of }: { of: GroupDetail }) {
+  const why = missing('consumers');
   const chosen = queryOf('consumer');
   const columns: readonly Column<ConsumerRow>[] = [
     {
@@ -125,8 +135,10 @@ function Consumers({ of }: { of: GroupDetail }) {
     },
   ];
   return (
-    <Section title="Consumers" aside={count(of.consumerRows.length)}>
-      {of.consumerRows.length === 0 ? (
+    <Section title="Consumers" aside={why === null ? count(of.consumerRows.length) : undefined}>
+      {why !== null ? (
+        <Missing what="Consumers are not listed" why={why} />
+      ) : of.consumerRows.length === 0 ? (
         <Notice kind="empty" title="No consumer reads for this group">
           <p>Messages wait until one comes; none is lost.</p>
         </Notice>

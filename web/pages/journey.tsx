@@ -193,7 +193,7 @@ const STATES: Record<JourneyGroup['state'], { mark: string; tone: Tone; text: st
   pending: { mark: '◐', tone: 'busy', text: 'pending' },
   settled: { mark: '●', tone: 'good', text: 'settled' },
   dead: { mark: '■', tone: 'bad', text: 'dead letter' },
-  unknown: { mark: '—', tone: 'idle', text: 'not known' },
+  unknown: { mark: '◐', tone: 'idle', text: 'delivered, settled or pending' },
 };
 
 function GroupStop({

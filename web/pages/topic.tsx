@@ -9,7 +9,7 @@ import { type Column, Table } from '../parts/table.tsx';
 import { Time } from '../parts/time.tsx';
 import { TopicFrame } from '../parts/topic-frame.tsx';
 import type { PageProps } from '../routes.ts';
-import { bytes, count, duration, short, visible } from '../state/format.ts';
+import { bytes, count, duration, short, UNKNOWN, visible } from '../state/format.ts';
 import { useResource } from '../state/resource.ts';
 import { BASE, part, queryOf, withQuery } from '../state/router.ts';
 
@@ -102,7 +102,10 @@ function Groups({ of }: { of: TopicDetail }) {
     },
     { title: 'Pending', isNumber: true, cell: ({ pending }) => count(pending) },
     { title: 'Consumers', isNumber: true, cell: ({ consumers }) => count(consumers) },
-    { title: 'Delivered up to', cell: (row) => <code class="id">{row.lastDeliveredId}</code> },
+    {
+      title: 'Delivered up to',
+      cell: (row) => <code class="id">{row.lastDeliveredId || UNKNOWN}</code>,
+    },
     { title: 'Policy', cell: ({ policy }) => <PolicyText of={policy} /> },
   ];
   return (

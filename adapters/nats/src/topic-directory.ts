@@ -39,7 +39,14 @@ export class TopicDirectory {
       const groups: TopicInfo['groups'][number][] = [];
       for await (const info of jsm.consumers.list(stream)) {
         const { description: name = info.name } = info.config;
-        groups.push({ name, pending: info.num_ack_pending, lag: info.num_pending });
+        groups.push({
+          name,
+          pending: info.num_ack_pending,
+          lag: info.num_pending,
+          delivered: info.delivered.stream_seq,
+          settled: info.ack_floor.stream_seq,
+          redelivered: info.num_redelivered,
+        });
       }
       const topic = config.subjects[0] as string;
       const { messages: length, last_seq: added, bytes } = state;

@@ -45,5 +45,11 @@ export interface TopicInfo {
     readonly name: string;
     readonly pending: number;
     readonly lag: number | null;
+    /** Place of the last message that the group was given, where the server tells it. */
+    readonly delivered?: number;
+    /** Place up to which all that it was given is settled. */
+    readonly settled?: number;
+    /** Pending ones that were delivered more than once. */
+    readonly redelivered?: number;
   }[];
 }

@@ -13,7 +13,13 @@ import type { DeadRow, EntryDetail, Journey, JourneyGroup } from '../api-types.t
 import { walkEntries } from '../messages/browse.ts';
 import { compareIds } from '../messages/dead-letters.ts';
 import type { DecodeSetup } from '../messages/decode.ts';
-import { deadOrigin, EDITED_FROM, entryRow, REDRIVEN_FROM } from '../messages/entry-view.ts';
+import {
+  deadOrigin,
+  EDITED_FROM,
+  entryRow,
+  REDRIVEN_FROM,
+  SHOWN_PART,
+} from '../messages/entry-view.ts';
 import { oneEntry } from '../routes/entries.ts';
 import { needed } from '../routes/parameters.ts';
 import type { ConsoleSource, Viewer } from '../sources/source.ts';
@@ -43,7 +49,8 @@ export async function journeyOf(
   const entry = await oneEntry(source, viewer, topic, id, { setup, decoder: 'auto' });
   const groups = await needed(source, 'groups')(viewer, topic);
   if (groups === null) throw new RivuletError('NOT_FOUND', 'the broker has no such topic');
-  const dead = await deadLettersOf(source, viewer, topic, id, groups, setup, missing);
+  const since = startOf(id, entry);
+  const dead = await deadLettersOf(source, viewer, topic, { id, since }, groups, setup, missing);
   if (groups.length > MOST_GROUPS) {
     missing.push(`${groups.length - MOST_GROUPS} more groups are not shown`);
   }
@@ -51,26 +58,33 @@ export async function journeyOf(
   for (const group of groups.slice(0, MOST_GROUPS)) {
     const letter = dead.find(({ origin }) => origin.group === group.name) ?? null;
     const isReached = compareIds(group.lastDeliveredId, id) >= 0;
-    const pending = isReached ? await pendingRow(source, viewer, topic, group.name, id) : null;
+    const isListed = source.capabilities.pending === 'entries';
+    const pending =
+      isReached && isListed ? await pendingRow(source, viewer, topic, group.name, id) : null;
+    const isSettled = isListed || compareIds(group.settledUpTo ?? '', id) >= 0;
     const before = isReached
       ? null
       : await countBetween(source, viewer, topic, group.lastDeliveredId, id);
-    const state = pending ? 'pending' : letter ? 'dead' : isReached ? 'settled' : 'waiting';
+    const reached = isSettled ? 'settled' : 'unknown';
+    const state = pending ? 'pending' : letter ? 'dead' : isReached ? reached : 'waiting';
     rows.push({ group: group.name, state, before, pending, dead: letter, spans: [] });
   }
   if (entry === null) missing.push('the message itself is deleted or was trimmed');
+  if (source.capabilities.pending !== 'entries') {
+    missing.push(source.capabilities.missing.pending ?? 'single pending messages are not told');
+  }
   const found = await spansOf(table, viewer, topic, id, entry?.traceId ?? null, missing);
   const names = rows.map(({ group }) => nameBytes(group).toString());
   const { ofGroups, others } = divideSpans(found, topic.toString(), id, names);
   return {
     topic: nameText(topic),
     id,
-    at: timeOfId(id),
+    at: entry?.at ?? timeOfId(id),
     entry,
     traceId: entry?.traceId ?? found[0]?.span.trace ?? null,
     groups: rows.map((row, index) => ({ ...row, spans: ofGroups[index] ?? [] })),
     copies: [...originsOf(entry), ...(await copiesOf(source, viewer, topic, id, dead, missing))],
-    workflows: await workflowsOf(viewer, workflows, topic, id, missing),
+    workflows: await workflowsOf(viewer, workflows, topic, { id, since }, missing),
     spans: others,
     missing,
   };
@@ -127,7 +141,7 @@ async function countBetween(
   last: string,
   id: string,
 ): Promise<number | null> {
-  const range = { topic, from: last, isAfter: true, to: `(${id}`, newest: false };
+  const range = { topic, from: last, isAfter: true, to: `(${id}`, newest: false, cut: 0 };
   let count = 0;
   const walk = walkEntries(source, viewer, range, { ...SEARCH, entries: MOST_BEFORE });
   for await (const _ of walk.entries) count++;
@@ -139,7 +153,7 @@ async function deadLettersOf(
   source: ConsoleSource,
   viewer: Viewer,
   topic: Buffer,
-  id: string,
+  { id, since }: Origin,
   groups: readonly { readonly policy: { readonly deadLetter: string | null } | null }[],
   setup: DecodeSetup,
   missing: string[],
@@ -154,7 +168,10 @@ async function deadLettersOf(
       missing.push(`${name} is not yours to read`);
       continue;
     }
-    const range = { topic: holder, from: startOf(id), isAfter: false, to: null, newest: false };
+    const range = {
+      ...{ topic: holder, from: since, isAfter: false, to: null, newest: false },
+      cut: SHOWN_PART,
+    };
     const walk = walkEntries(source, viewer, range, SEARCH);
     for await (const raw of walk.entries) {
       const { headers } = decodeMessage(raw.fields);
@@ -171,7 +188,7 @@ async function deadLettersOf(
 
 function originsOf(entry: EntryDetail | null): Journey['copies'] {
   const from = entry?.redrivenFrom ?? entry?.editedFrom ?? null;
-  const [, id, topic] = /^(\d+-\d+)@(.+)$/s.exec(from ?? '') ?? [];
+  const [, id, topic] = /^(\d+(?:-\d+)?)@(.+)$/s.exec(from ?? '') ?? [];
   const copies: Journey['copies'][number][] = [];
   if (id !== undefined && topic !== undefined) copies.push({ kind: 'origin', topic, id });
   if (entry?.dead) copies.push({ kind: 'origin', topic: entry.dead.topic, id: entry.dead.id });
@@ -191,7 +208,7 @@ async function copiesOf(
     placeOf(topic, id),
     ...dead.map((letter) => placeOf(nameBytes(letter.topic), letter.id)),
   ]);
-  const range = { topic, from: id, isAfter: true, to: null, newest: false };
+  const range = { topic, from: id, isAfter: true, to: null, newest: false, cut: SHOWN_PART };
   const walk = walkEntries(source, viewer, range, SEARCH);
   const copies: Journey['copies'][number][] = [];
   for await (const raw of walk.entries) {
@@ -212,7 +229,7 @@ async function workflowsOf(
   viewer: Viewer,
   view: WorkflowView | null,
   topic: Buffer,
-  id: string,
+  { id, since }: Origin,
   missing: string[],
 ): Promise<Journey['workflows']> {
   if (view === null || !viewer.seesAll) {
@@ -220,8 +237,8 @@ async function workflowsOf(
     return [];
   }
   try {
-    const since = timeOfId(id) ?? 0;
-    const found = await view.causedBy(topic.toString(), id, since, MOST_RUNS, SEARCH.ms);
+    const from = Number(since ?? 0);
+    const found = await view.causedBy(topic.toString(), id, from, MOST_RUNS, SEARCH.ms);
     return found.map((run) => ({ ...run, waitsFor: null }));
   } catch (error) {
     missing.push(`workflows are not shown: ${(error as Error).message}`);
@@ -229,7 +246,13 @@ async function workflowsOf(
   }
 }
 
-/** A dead letter is never older than its message. */
-function startOf(id: string): string {
-  return id.split('-', 1)[0]!;
+/** A message, and when it was published as text: what it caused is never older. Null: it is not known. */
+interface Origin {
+  readonly id: string;
+  readonly since: string | null;
+}
+
+function startOf(id: string, entry: EntryDetail | null): string | null {
+  if (id.includes('-')) return id.split('-', 1)[0]!;
+  return entry?.at == null ? null : String(entry.at);
 }

@@ -11,6 +11,7 @@ import type { Broker } from '../../broker/broker.ts';
 import { decodeMessage } from '../../broker/message/entry.ts';
 import type { Message, RawMessage } from '../../broker/message/message.ts';
 import type { MessageLog } from '../../broker/message/message-log.ts';
+import type { TopicInfo } from '../../broker/topics/topic-info.ts';
 import type { CommandArgument } from '../../client/command-encoder.ts';
 import { RivuletError } from '../../errors.ts';
 import type {
@@ -29,7 +30,7 @@ import { DEAD_SUFFIX, rowOf, type TopicFact, TopicTable } from '../topics/topic-
 import { fieldBytes, logEdges, logEntries } from './broker-log.ts';
 import { type Ability, capabilitiesOf } from './capabilities.ts';
 import type { RawEntry } from './commands.ts';
-import type { Monitor, TopicNumbers } from './monitors/monitor.ts';
+import type { GroupNumbers, Monitor, TopicNumbers } from './monitors/monitor.ts';
 import { emptyOverview } from './overview.ts';
 import type {
   ConsoleSource,
@@ -47,11 +48,7 @@ const AT_ONCE = 16;
 const COUNT_MS = 2000;
 const TOP = 10;
 
-interface Group {
-  readonly name: string;
-  readonly pending: number;
-  readonly lag: number | null;
-}
+type Group = TopicInfo['groups'][number];
 
 export class BrokerSource implements ConsoleSource {
   readonly kind: string;
@@ -164,13 +161,30 @@ export class BrokerSource implements ConsoleSource {
     const rows = (await this.groups(viewer, topic)) ?? [];
     const row = rows.find(({ name }) => name === nameText(group));
     if (row === undefined) return null;
+    const told = await this.#told(topic, group);
+    const known = this.#groups.get(topic.toString('latin1'))?.find(({ name }) => name === row.name);
     return {
       ...row,
+      ...(known?.redelivered === undefined ? {} : { redelivered: known.redelivered }),
+      pending: told?.pending ?? row.pending,
+      lag: told?.waiting ?? row.lag,
+      consumers: told?.consumers ?? row.consumers,
       topic: nameText(topic),
       at: Date.now(),
       consumerRows: [],
       oldestPendingMs: null,
     };
+  }
+
+  /** What monitoring tells of a group, of all processes. */
+  async #told(topic: Buffer, group: Buffer): Promise<GroupNumbers | null> {
+    if (this.#monitor?.group === undefined) return null;
+    try {
+      return await this.#monitor.group(topic.toString(), group.toString());
+    } catch (error) {
+      this.#failure = (error as Error).message;
+      return null;
+    }
   }
 
   async pending(
@@ -345,7 +359,11 @@ function abilitiesOf(
     settle: `${name} lets only the consumer that holds a message act on it`,
     schedule: cannot,
     slowlog: cannot,
-    journey: `${name} does not tell which group has settled which message`,
+    // Without single pending messages a group's places tell the way of most.
+    ...(name === 'nats'
+      ? {}
+      : { journey: `${name} does not tell which group has settled which message` }),
+    consumers: `${name} does not name the consumers of a group`,
     ...(log === undefined
       ? {
           browse: unread,
@@ -377,13 +395,14 @@ function messageOf(fields: readonly CommandArgument[]): RawMessage {
   return decodeMessage(fields.map(fieldBytes));
 }
 
-function rowOfGroup({ name, pending, lag }: Group): GroupRow {
+function rowOfGroup({ name, pending, lag, delivered, settled }: Group): GroupRow {
   return {
     name: nameText(Buffer.from(name)),
-    consumers: 0,
+    consumers: null,
     pending,
     lag,
-    lastDeliveredId: '',
+    lastDeliveredId: delivered === undefined ? '' : String(delivered),
+    ...(settled === undefined ? {} : { settledUpTo: String(settled) }),
     policy: null,
   };
 }

@@ -12,6 +12,7 @@ const ALL: readonly Ability[] = [
   'browse',
   'browseByTime',
   'groups',
+  'consumers',
   'settle',
   'schedule',
   'dead',
