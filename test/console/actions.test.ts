@@ -412,3 +412,29 @@ test('a replay by a user who may not run MULTI does nothing', async () => {
   assert.match(outcome.failed[0]?.why ?? '', /NOPERM/);
   assert.equal((await pending(console)).total, 2);
 });
+
+test('a second step that is refused leaves its token, and the next one acts', async () => {
+  await using console = await openConsole();
+  const target = { topic: 'orders' };
+  const { token } = await plan(console, 'topic.publish', { target, options: { body: 'x' } });
+  const long = await post(console, 'topic.publish', { token, reason: 'x'.repeat(501) });
+  assert.deepEqual([long.status, long.json().code], [400, 'INVALID_ARGUMENT']);
+  const done = await post(console, 'topic.publish', { token, reason: 'short' });
+  assert.deepEqual([done.status, done.json<ActionOutcome>().done], [200, 1]);
+});
+
+test('what is no number is refused as one, though JavaScript would make a number of it', async () => {
+  await using console = await openConsole();
+  await withPending(console, 1);
+  const target = { topic: 'orders', group: 'g', ids: ['1-0'] };
+  for (const delayMs of [true, [5], '1e3', ' 5', '0x10', 1.5, -1, {}]) {
+    const body = { dryRun: true, target, options: { delayMs } };
+    const answer = await post(console, 'pending.giveBack', body);
+    assert.equal(answer.status, 400, JSON.stringify(delayMs));
+    assert.match(answer.json().message, /delayMs is a whole number/);
+  }
+  const group = { topic: 'orders', group: 'g' };
+  const list = { dryRun: true, target: group, options: { backoffMs: '5, 10' } };
+  assert.match((await post(console, 'group.policy', list)).json().message, /backoffMs is a list/);
+  await plan(console, 'pending.giveBack', { target, options: { delayMs: '5' } });
+});

@@ -176,7 +176,6 @@ export class Actions {
     const { verb } = kind;
     const { viewer } = call;
     this.#checkOffered(kind, call);
-    const { plan } = this.#take(String(request.token), verb, viewer.user, request.confirm);
     const reason = typeof request.reason === 'string' ? request.reason.trim() : '';
     if (reason.length > LONGEST_REASON) {
       throw new RivuletError(
@@ -184,6 +183,8 @@ export class Actions {
         `a reason has at most ${LONGEST_REASON} characters`,
       );
     }
+    // After the checks, so that a request that is refused leaves its token.
+    const { plan } = this.#take(String(request.token), verb, viewer.user, request.confirm);
     const action: AuditedAction = {
       user: viewer.user,
       address: viewer.address,

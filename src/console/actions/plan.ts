@@ -83,7 +83,10 @@ export function numberOption(
 ): number | undefined {
   const value = options[name];
   if (value === undefined || value === null || value === '') return undefined;
-  const number = Number(value);
+  // Number() takes true, [5] and 1e3 for numbers.
+  const isWritten =
+    typeof value === 'number' || (typeof value === 'string' && /^-?\d+$/.test(value));
+  const number = isWritten ? Number(value) : Number.NaN;
   if (Number.isInteger(number) && number >= least && number <= most) return number;
   throw new RivuletError('INVALID_ARGUMENT', `${name} is a whole number from ${least} to ${most}`);
 }

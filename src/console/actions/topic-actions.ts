@@ -276,6 +276,9 @@ async function policy(call: ActionCall): Promise<Plan> {
     command.push('DEADLETTER', dead);
   }
   const { backoffMs } = options;
+  if (backoffMs !== undefined && backoffMs !== null && !Array.isArray(backoffMs)) {
+    throw new RivuletError('INVALID_ARGUMENT', 'backoffMs is a list: [shortest, longest]');
+  }
   if (Array.isArray(backoffMs)) {
     const limits = { min: backoffMs[0], max: backoffMs[1] ?? backoffMs[0] };
     const min = numberOption(limits, 'min', 0, LONGEST_MS);
