@@ -5,8 +5,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { connect } from '../../src/client/index.ts';
+import { entriesInMemory } from '../../src/console/messages/engine-entries.ts';
 import { entriesOf } from '../../src/console/sources/commands.ts';
-import { entriesInMemory } from '../../src/console/sources/engine-entries.ts';
 import { Stream } from '../../src/stream/stream.ts';
 import { StreamId } from '../../src/stream/stream-id.ts';
 import { Arguments } from '../../src/util/arguments.ts';

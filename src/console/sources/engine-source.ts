@@ -21,6 +21,7 @@ import type { StreamValue } from '../../engine/streams/stream-value.ts';
 import type { Stream } from '../../stream/stream.ts';
 import { StreamId } from '../../stream/stream-id.ts';
 import type { GroupRow, Overview, TopicDetail, TopicsPage } from '../api-types.ts';
+import { entriesInMemory } from '../messages/engine-entries.ts';
 import { nameText } from '../topics/names.ts';
 import { SeriesSet } from '../topics/series.ts';
 import { Slices } from '../topics/slices.ts';
@@ -34,7 +35,7 @@ import {
 import { rawMessage } from './audit-message.ts';
 import { capabilitiesOf } from './capabilities.ts';
 import type { RawEntry } from './commands.ts';
-import { entriesInMemory } from './engine-entries.ts';
+
 import { rowFromMemory, rowsFromMemory } from './engine-groups.ts';
 import type { EngineHome } from './engine-home.ts';
 import type { DeadTopic, EntryRange, TopicsQuery, Viewer } from './source.ts';

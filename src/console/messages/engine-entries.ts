@@ -9,8 +9,8 @@
 import type { Stream } from '../../stream/stream.ts';
 import { StreamId } from '../../stream/stream-id.ts';
 import { StreamIterator } from '../../stream/stream-iterator.ts';
-import type { RawEntry } from './commands.ts';
-import type { EntryRange } from './source.ts';
+import type { RawEntry } from '../sources/commands.ts';
+import type { EntryRange } from '../sources/source.ts';
 
 const BODY = Buffer.from('body');
 
