@@ -83,7 +83,7 @@ export class StepRunner {
   }
 
   async #run(op: Operation): Promise<void> {
-    const { host, definition, id, flow } = this.#setup;
+    const { host, definition, id } = this.#setup;
     const { scheduler } = host;
     const controller = new AbortController();
     this.#running.set(op, controller);
@@ -91,25 +91,7 @@ export class StepRunner {
     const key = `${definition.name}/${id}/${op.n}`;
     host.onStep?.(key, op.attempt);
     const from = scheduler.monotonic();
-    const timeoutMs = op.options?.timeoutMs ?? DEFAULT_STEP_MS;
     let cancelTimer = () => {};
-    const late = new Promise<never>((_, reject) => {
-      cancelTimer = scheduler.after(timeoutMs, () => {
-        const text = `step "${op.name}" (${op.n}) took longer than ${timeoutMs} ms`;
-        const error = new RivuletError('TIMEOUT', text);
-        controller.abort(error);
-        reject(error);
-      });
-      controller.signal.addEventListener('abort', () => {
-        if (flow().cancelled === null || op.kind === 'undo') return;
-        // A step that does not notice is not waited for for ever.
-        cancelTimer();
-        cancelTimer = scheduler.after(ABORT_GRACE_MS, () =>
-          reject(new Cancelled(flow().cancelled ?? 'cancelled')),
-        );
-      });
-    });
-    late.catch(() => {});
     let result: { ok?: unknown } | { failure: unknown };
     try {
       const start = (): unknown =>
@@ -118,7 +100,14 @@ export class StepRunner {
           : op.run?.({ key, signal: controller.signal, attempt: op.attempt });
       const { aroundStep } = host;
       const work = aroundStep === undefined ? start() : aroundStep(this.#factsOf(op), start);
-      const value = await (isPromise(work) ? Promise.race([work, late]) : work);
+      let value: unknown;
+      if (!isPromise(work)) value = await work;
+      else {
+        // What has returned already is neither late nor aborted: it needs no timer.
+        const { late, cancel } = this.#lateness(op, controller);
+        cancelTimer = cancel;
+        value = await Promise.race([work, late]);
+      }
       const kept =
         op.kind === 'undo'
           ? undefined
@@ -138,6 +127,35 @@ export class StepRunner {
       return;
     }
     this.#failed(op, ms, result.failure);
+  }
+
+  /** `late` rejects when the time of the attempt is up, or when it does not notice a cancel. */
+  #lateness(
+    op: Operation,
+    controller: AbortController,
+  ): { readonly late: Promise<never>; readonly cancel: () => void } {
+    const { host, flow } = this.#setup;
+    const { scheduler } = host;
+    const timeoutMs = op.options?.timeoutMs ?? DEFAULT_STEP_MS;
+    let cancelTimer = () => {};
+    const late = new Promise<never>((_, reject) => {
+      cancelTimer = scheduler.after(timeoutMs, () => {
+        const text = `step "${op.name}" (${op.n}) took longer than ${timeoutMs} ms`;
+        const error = new RivuletError('TIMEOUT', text);
+        controller.abort(error);
+        reject(error);
+      });
+      controller.signal.addEventListener('abort', () => {
+        if (flow().cancelled === null || op.kind === 'undo') return;
+        // A step that does not notice is not waited for for ever.
+        cancelTimer();
+        cancelTimer = scheduler.after(ABORT_GRACE_MS, () =>
+          reject(new Cancelled(flow().cancelled ?? 'cancelled')),
+        );
+      });
+    });
+    late.catch(() => {});
+    return { late, cancel: () => cancelTimer() };
   }
 
   #factsOf({ name, attempt }: Operation): StepFacts {
