@@ -15,6 +15,8 @@ import { temporaryDirectory } from '../helpers/temporary-directory.ts';
 const FULL = process.env.RIVULET_FULL === '1';
 const go = signal<string>('go');
 const reconnect = { minMs: 20, maxMs: 200, factor: 2, jitter: true };
+/** A start of the server takes long on a busy machine. */
+const publishTimeoutMs = 120_000;
 const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 const runs = new Map<string, number>();
@@ -123,8 +125,8 @@ test('a server that is restarted in order under load loses nothing, and workers 
   const place = { directory: directory.path, args: ['--port', `${port}`] };
   let server = await startRivulet(place);
   const url = `rivulet://127.0.0.1:${port}`;
-  await using broker = await openBroker(url, { reconnect });
-  await using other = await openBroker(url, { reconnect });
+  await using broker = await openBroker(url, { reconnect, publishTimeoutMs });
+  await using other = await openBroker(url, { reconnect, publishTimeoutMs });
   const flows = await workflows(broker, { definitions: [order, label], ackWaitMs: 1500 });
   const starter = await workflows(other);
   const ids: string[] = [];

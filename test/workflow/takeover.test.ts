@@ -145,9 +145,17 @@ test('the task of a dead worker that only workers of another version see does no
   // The task of the signal is in the queue of version 1 when the instance moves.
   void first.kill();
   await handle.signal(go, 7);
+  // Ids of tasks tell them apart within a queue: those of two queues may be equal in one millisecond.
+  await t.advance(5);
   const mover = await workflows(await t.open());
   assert.deepEqual((await mover.move(next, { from: 1, to: 2 })).moved, ['x']);
-  const third = await workflows(await t.open(), both);
+  // It takes the instance up because of the task in the old queue.
+  const busy = await t.open();
+  const journal = busy.journal as JournalStore;
+  const consume = journal.consume.bind(journal);
+  journal.consume = (key, handler, given) =>
+    consume(key, key.endsWith(':v2') ? () => {} : handler, given);
+  const third = await workflows(busy, both);
   await t.advance(100);
   assert.equal(runs, 1);
   void third.kill();

@@ -42,6 +42,7 @@ if (process.argv[1]?.endsWith('worker-child.js')) {
   const [, , url = '', effects = '', starts = '0'] = process.argv;
   const broker = await openBroker(url, {
     reconnect: { minMs: 20, maxMs: 200, factor: 2, jitter: true },
+    publishTimeoutMs: 120_000,
   });
   const order = definition(effects);
   const flows = await workflows(broker, { definitions: [order], ackWaitMs: ACK_WAIT_MS });
