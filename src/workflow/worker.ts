@@ -24,6 +24,7 @@ import { effective, NOT_NAMED, phaseOf } from './journal/phase.ts';
 import {
   fieldsOf,
   hasDone,
+  isTask,
   type JournalRecord,
   millisecondsOf,
   type Records,
@@ -32,6 +33,7 @@ import {
   readTask,
   type TaskBody,
   taskFields,
+  taskName,
   timerOf,
 } from './journal/records.ts';
 import { marksAfter, sinceOf } from './journal/standing.ts';
@@ -248,7 +250,7 @@ export class Worker {
     const { name } = definition;
     const { id } = body;
     const here = this.#executions.get(key);
-    if (here !== undefined && here.task.id === task.id) {
+    if (here !== undefined && taskName(here.task) === taskName(task)) {
       // Its own task, taken for lost while this process was held up.
       here.task = task;
       here.poke();
@@ -279,7 +281,7 @@ export class Worker {
       }
       return this.#done(task);
     }
-    if (hasDone(records, task.id)) {
+    if (hasDone(records, task)) {
       task.settledByCommit();
       return null;
     }
@@ -300,7 +302,7 @@ export class Worker {
     const isOwn =
       phase.ownTask === null || phase.ownTask === NOT_NAMED
         ? body.k === 'start' || (phase.ownTask === NOT_NAMED && isRepeated)
-        : phase.ownTask === task.id;
+        : isTask(task, phase.ownTask);
     const meant = this.#byVersion.get(`${name}@${phase.version}`);
     if (meant === undefined) {
       if (!isAwake || !isOwn) return this.#forward(task, name, phase.version, body);
@@ -309,7 +311,7 @@ export class Worker {
     }
     if (here !== undefined || (isAwake && !isOwn)) {
       if (body.k === 'timer') {
-        const data = { task: task.id, ...sinceOf(records) };
+        const data = { task: taskName(task), ...sinceOf(records) };
         const due = await this.#commit(key, last, 'due', data, task);
         if (due === null) return refused();
       } else await this.#done(task);
@@ -345,7 +347,7 @@ export class Worker {
       return null;
     }
     const marks = marksAfter(records);
-    const data: Records['claim'] = { w: workerName, k: body.k, task: task.id, ...marks };
+    const data: Records['claim'] = { w: workerName, k: body.k, task: taskName(task), ...marks };
     const claimed = await this.#setup.store.commit({
       key,
       last,
@@ -466,7 +468,7 @@ export class Worker {
     const timer = timerOf(records);
     const data: Records['suspend'] = {
       v: version,
-      task: task.id,
+      task: taskName(task),
       why: 'leaving',
       ...(timer === null ? {} : { at: timer.at }),
       ...(timer?.name == null ? {} : { timer: timer.name }),

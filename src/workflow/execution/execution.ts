@@ -27,6 +27,7 @@ import {
   readRecords,
   type TimerMark,
   taskFields,
+  taskName,
   timerAfter,
   timerOf,
 } from '../journal/records.ts';
@@ -474,7 +475,7 @@ export class Execution {
         run: (flow.start.run ?? 0) + 1,
         first: flow.start.first ?? this.#startAt,
         listed: this.#listedAt,
-        task: this.task.id,
+        task: taskName(this.task),
         mail: flow.mail,
         seen: [...flow.seen].slice(-1000),
       };
@@ -517,7 +518,7 @@ export class Execution {
     const timer = wantsTimer && this.#timer !== null ? this.#timer : null;
     const data: Records['suspend'] = {
       v: this.#definition.version,
-      task: this.task.id,
+      task: taskName(this.task),
       ...(timer === null ? {} : { at: timer.at }),
       ...(timer?.name == null ? {} : { timer: timer.name }),
       ...(why === undefined ? {} : { why }),

@@ -117,7 +117,7 @@ export interface Records {
     readonly seed?: string;
   };
   /**
-   * A worker takes the instance up, because of a task of this kind. `task` is the task's id: it is pending
+   * A worker takes the instance up, because of a task of this kind. `task` is its name (taskName): it is pending
    * until the instance comes to rest.
    */
   claim: { readonly w: string; readonly k: TaskBody['k']; readonly task?: string } & Marks;
@@ -230,11 +230,26 @@ export function timerAfter(record: JournalRecord, before: TimerMark | null): Tim
   }
 }
 
+interface TaskPlace {
+  readonly topic: string;
+  readonly id: string;
+}
+
+/** How records name a task: `1700000000000-0@v1`. Ids are of one queue, and a version has its own. */
+export function taskName({ topic, id }: TaskPlace): string {
+  return `${id}@${topic.slice(topic.lastIndexOf(':') + 1)}`;
+}
+
+/** Earlier records name the id alone. */
+export function isTask(task: TaskPlace, named: string | undefined | null): boolean {
+  return named === taskName(task) || named === task.id;
+}
+
 /** Whether a commit to the journal has acknowledged the task: a worker that still has it has nothing. */
-export function hasDone(records: readonly JournalRecord[], task: string): boolean {
+export function hasDone(records: readonly JournalRecord[], task: TaskPlace): boolean {
   return records.some(({ kind, data }) => {
     if (kind !== 'suspend' && kind !== 'due' && kind !== 'start') return false;
-    return (data as { task?: string }).task === task;
+    return isTask(task, (data as { task?: string }).task);
   });
 }
 
