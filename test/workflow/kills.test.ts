@@ -130,6 +130,11 @@ test('rivulet: workers and the server are killed in turn, and every instance end
   let server = await startRivulet({ directory: data, args });
   const url = `rivulet://127.0.0.1:${port}`;
   const workers = [await spawnWorker(url, effects), await spawnWorker(url, effects)];
+  // A test that fails leaves no process behind, which would hold this one.
+  t.after(async () => {
+    for (const worker of workers) await worker[Symbol.asyncDispose]();
+    await server[Symbol.asyncDispose]();
+  });
   await using broker = await openBroker(url, {
     reconnect: { minMs: 20, maxMs: 200, factor: 2, jitter: true },
     // A start of the server takes long on a busy machine.
@@ -173,8 +178,6 @@ test('rivulet: workers and the server are killed in turn, and every instance end
   for (const [key, runs] of runsOf(effects)) assert.ok(runs <= kills + 1, `${key}: ${runs}`);
   const [counts] = await flows.counts('order');
   assert.deepEqual([counts?.running, counts?.parked, counts?.done], [0, 0, ids.length]);
-  for (const worker of workers) await worker[Symbol.asyncDispose]();
-  await server[Symbol.asyncDispose]();
 });
 
 test('rivulet: a worker that is stopped past its deadline finds its commit refused', async () => {
