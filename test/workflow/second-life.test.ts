@@ -183,6 +183,19 @@ test('two children of one id that are asked for at once: the second one is refus
   assert.deepEqual(report.outcome, ['fulfilled', 'rejected']);
 });
 
+test('a second child of an id that its parent has used is refused, and nothing waits for it', async () => {
+  const child = workflow({ name: 'child' }, async (_wf, n: number) => n);
+  const parent = workflow({ name: 'parent' }, async (wf) => {
+    const first = await wf.child(child, 1, { id: 'same' });
+    const second = await wf.child(child, 2, { id: 'same' }).catch(({ code }) => code);
+    return [first, second];
+  });
+  await using t = await createTestWorkflows({ definitions: [parent, child] });
+  const handle = await t.start(parent, undefined, { id: 'p' });
+  await t.advance(HOUR);
+  assert.deepEqual(await handle.result(), [1, 'ALREADY_EXISTS']);
+});
+
 // ---- What an operator does to what has stopped
 
 test('a parked instance that is cancelled runs its compensations and ends as cancelled', async () => {
