@@ -119,6 +119,7 @@ test('a pause that comes while the next run is being made holds it back until it
   await handle.pause();
   await t.advance(HOUR);
   assert.deepEqual([await handle.status(), runs], ['paused', [0]]);
+  assert.equal(t.flows.awake, 0, 'it rests');
   await handle.resume();
   await t.advance(HOUR);
   assert.deepEqual([await handle.result(), runs], [1, [0, 1]]);

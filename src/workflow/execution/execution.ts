@@ -485,9 +485,6 @@ export class Execution {
       flow.outcome = { kind: 'threw', error };
       return false;
     }
-    // A cancel or a pause may have come meanwhile, or a record that is not in the journal yet.
-    if (flow.outcome?.kind !== 'continued' || flow.paused) return false;
-    if (this.#queue.hasNew) return false;
     const effects: JournalEffect[] = [
       ...this.#dropTimer(),
       { kind: 'add', key: this.#queueKey, fields: taskFields({ id: this.id, k: 'start' }) },
@@ -559,7 +556,7 @@ export class Execution {
       if (options.blind !== true) return false;
       this.#queue.dropStates();
     }
-    // What is lazy belongs to the journal that a further run replaces.
+    // What is queued belongs to the journal that a further run replaces, and stays until it has.
     const items = options.restart === true ? [withAck] : [...this.#queue.take(), withAck];
     this.isStopping = true;
     const reply = await this.#journal.commit(items, { ...options, reconsider: this.#requeue });
