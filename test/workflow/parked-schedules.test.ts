@@ -109,6 +109,15 @@ test('any number of workers park a schedule once', async () => {
   assert.equal(await completedIn(t), 0);
 });
 
+test('a timer that is left from before a change does not park a parked schedule again', async () => {
+  await using t = await createTestWorkflows({ definitions: [numbers()] });
+  await t.schedule('hourly', numbers(), { cron: CRON, input: 1 });
+  await t.schedule('hourly', numbers(), { cron: '50 * * * *', input: 1 });
+  await t.restart({ definitions: [texts()] });
+  await t.advance(3 * HOUR);
+  assert.equal((await parkedIn(t)).length, 1);
+});
+
 test('a state that another program wrote parks its schedule with that', async () => {
   await using t = await createTestWorkflows({ definitions: [numbers()] });
   await t.schedule('hourly', numbers(), { cron: CRON, input: 1 });
