@@ -10,9 +10,11 @@ import { withoutPassword } from '../broker/addresses.ts';
 import type { Broker } from '../broker/broker.ts';
 import { openBroker } from '../broker/open-broker.ts';
 import type { BrokerOptions } from '../broker/options/options.ts';
+import { RivuletError } from '../errors.ts';
 import { openRegistry } from '../registry/open-registry.ts';
 import type { Registry } from '../registry/registry.ts';
 import { contextOf } from './contexts.ts';
+import { CommandFailure, EXIT, usage } from './exit-code.ts';
 import { Output } from './printing/output.ts';
 
 export const LOCAL_BROKER = 'rivulet://127.0.0.1:7488';
@@ -21,26 +23,33 @@ export interface BrokerFlags {
   readonly broker?: string;
   readonly context?: string;
   readonly json?: boolean;
-}
-
-export interface RegistryFlags extends BrokerFlags {
+  /** Of services; with an http:// broker of its subscribers too. */
   readonly registry?: string;
 }
 
+export type RegistryFlags = BrokerFlags;
+
 /** The options that every command about a broker has. */
 export function withBroker(command: Command): Command {
-  return command
-    .option('-b, --broker <url>', 'the broker: rivulet://, redis://, amqp://, nats://')
-    .option('-c, --context <name>', 'the addresses of a context; see micro context')
-    .option('--json', 'print JSON');
+  return withAddresses(command).option(
+    '-r, --registry <url>',
+    'with an http:// broker: where its subscribers are looked for (default mdns)',
+  );
 }
 
 /** The options that every command about services has. */
 export function withRegistry(command: Command): Command {
-  return withBroker(command).option(
+  return withAddresses(command).option(
     '-r, --registry <url>',
     'where services are looked for: mdns, etcd://host:port, broker (the streams of the broker)',
   );
+}
+
+function withAddresses(command: Command): Command {
+  return command
+    .option('-b, --broker <url>', 'the broker: rivulet://, redis://, amqp://, nats://, http://')
+    .option('-c, --context <name>', 'the addresses of a context; see micro context')
+    .option('--json', 'print JSON');
 }
 
 export function outputOf({ json }: BrokerFlags): Output {
@@ -58,9 +67,25 @@ export function namedBroker({ broker, context }: BrokerFlags): string | undefine
   return environment('MICRO_BROKER') ?? contextOf(undefined)?.broker;
 }
 
-/** Where none is named: as services do, the broker's own registry where a broker is named, else mdns. */
+/**
+ * Where none is named: as services do, the broker's own registry where a broker is named that stores
+ * anything, else mdns.
+ */
 export function registryAddress(flags: RegistryFlags): string {
-  return namedRegistry(flags) ?? (namedBroker(flags) === undefined ? 'mdns' : 'broker');
+  const broker = namedBroker(flags);
+  const registry = namedRegistry(flags);
+  const isStored = broker !== undefined && !isFoundByRegistry(broker);
+  if (registry === 'broker' && broker !== undefined && !isStored) {
+    const text =
+      'an http:// broker stores nothing, so that it is no registry: name one with --registry, as mdns';
+    throw usage(text);
+  }
+  return registry ?? (isStored ? 'broker' : 'mdns');
+}
+
+/** go-micro's http broker: its subscribers are nodes of a registry. */
+export function isFoundByRegistry(broker: string): boolean {
+  return /^http:/i.test(broker);
 }
 
 /** Undefined where none is named. */
@@ -85,12 +110,30 @@ export async function onBroker<T>(
   work: (broker: Broker) => Promise<T>,
   options: Partial<BrokerOptions> = {},
 ): Promise<T> {
-  const broker = await openBroker(brokerAddress(flags), { connectTimeoutMs: 5000, ...options });
+  const address = brokerAddress(flags);
+  const all = { connectTimeoutMs: 5000, ...options };
+  if (isFoundByRegistry(address)) {
+    return onRegistry(flags, async (registry) => {
+      const opening = openBroker(address, { ...all, client: { registry } });
+      return onOpen(await opening.catch(explainListening), work);
+    });
+  }
+  return onOpen(await openBroker(address, all), work);
+}
+
+async function onOpen<T>(broker: Broker, work: (broker: Broker) => Promise<T>): Promise<T> {
   try {
     return await work(broker);
   } finally {
     await broker.disconnect();
   }
+}
+
+/** The address of such a broker is no server's: it is where this process listens. */
+function explainListening(error: unknown): never {
+  if (!(error instanceof RivuletError) || error.code !== 'CONNECTION_FAILED') throw error;
+  const text = `${error.message}; an http:// broker listens at its own address: write http://127.0.0.1:0`;
+  throw new CommandFailure(text, EXIT.unreachable);
 }
 
 /** Opens the registry, and closes it after the work. */

@@ -8,11 +8,13 @@
  * one page of entries in memory.
  */
 import { Command } from 'commander';
+import { withoutPassword } from '../../broker/addresses.ts';
 import type { Broker, Delivery } from '../../broker/broker.ts';
 import { openBroker } from '../../broker/open-broker.ts';
 import { compilePattern } from '../../broker/topics/topics.ts';
 import type { Client } from '../../client/client.ts';
 import { ReplyError } from '../../client/reply.ts';
+import { isFoundByRegistry } from '../connect.ts';
 import { withExamples } from '../examples.ts';
 import { CommandFailure, notFound, usage } from '../exit-code.ts';
 import { endedEarly, interrupted } from '../interrupt.ts';
@@ -69,6 +71,11 @@ export function mirrorCommand(): Command {
 
 async function mirror(flags: Flags): Promise<void> {
   if (flags.from === flags.to) throw usage('--from and --to are the same broker');
+  for (const address of [flags.from, flags.to]) {
+    if (isFoundByRegistry(address)) {
+      throw usage(`${withoutPassword(address)}: an http:// broker stores nothing to mirror`);
+    }
+  }
   const waits = {
     waitMs: timeout(flags.wait, '--wait'),
     giveUpMs: timeout(flags.giveUp, '--give-up'),

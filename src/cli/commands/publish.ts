@@ -5,7 +5,7 @@ import type { Message } from '../../broker/message/message.ts';
 import type { PublishOptions } from '../../broker/options/options.ts';
 import { type BrokerFlags, onBroker, outputOf, withBroker } from '../connect.ts';
 import { withExamples } from '../examples.ts';
-import { usage } from '../exit-code.ts';
+import { notFound, usage } from '../exit-code.ts';
 import { Progress } from '../printing/progress.ts';
 import { body, count, duration, headers, isJson, stdinLines } from '../values.ts';
 
@@ -70,6 +70,7 @@ async function publish(topic: string, argument: string, flags: Flags): Promise<v
   });
   const source = flags.lines ? lines(message) : repeated(message(await body(argument)), times);
   await onBroker(flags, async (broker) => {
+    if (!broker.capabilities.persistent) await mustBeRead(broker, topic);
     const progress = new Progress(`publishing to ${topic}`);
     let done = 0;
     for await (const batch of batches(source)) {
@@ -82,6 +83,15 @@ async function publish(topic: string, argument: string, flags: Flags): Promise<v
     progress.end();
   });
   if (!flags.json) await output.line('ok');
+}
+
+/** What no subscriber takes now is lost where nothing is stored. */
+async function mustBeRead(broker: Broker, topic: string): Promise<void> {
+  if (broker.name !== 'http') return;
+  for await (const each of broker.topics()) if (each.topic === topic) return;
+  throw notFound(
+    `no subscriber of ${topic} is in the registry, and an http:// broker stores nothing; --registry names another`,
+  );
 }
 
 function store(broker: Broker, topic: string, batch: Message[], options: PublishOptions) {

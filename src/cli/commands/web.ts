@@ -1,8 +1,16 @@
 /** `micro web`: the console of any broker and registry at go-micro's address, until SIGINT or SIGTERM. */
 import { Command, Option } from 'commander';
+import type { Broker } from '../../broker/broker.ts';
 import type { ServeConsoleOptions } from '../../console/serve.ts';
 import { listenAddress } from '../../gateway/options.ts';
-import { brokerAddress, type RegistryFlags, registryAddress, withRegistry } from '../connect.ts';
+import {
+  brokerAddress,
+  isFoundByRegistry,
+  onBroker,
+  type RegistryFlags,
+  registryAddress,
+  withRegistry,
+} from '../connect.ts';
 import { withExamples } from '../examples.ts';
 import { usage } from '../exit-code.ts';
 import { aborted, interrupted } from '../interrupt.ts';
@@ -81,13 +89,19 @@ async function web(flags: Flags): Promise<void> {
   const interrupt = interrupted();
   const { serveConsole } = await import('../../console/serve.ts');
   const log = commandLog();
-  const running = await serveConsole({ ...options, report: (text) => log.warn(text) });
-  process.stdout.write(`micro web ready on ${running.url}/console/ (pid ${process.pid})\n`);
-  await aborted(interrupt);
-  await running.close();
+  const serve = async (broker: string | Broker) => {
+    const all = { ...options, broker, report: (text: string) => log.warn(text) };
+    const running = await serveConsole(all);
+    process.stdout.write(`micro web ready on ${running.url}/console/ (pid ${process.pid})\n`);
+    await aborted(interrupt);
+    await running.close();
+  };
+  const address = brokerAddress(flags);
+  if (isFoundByRegistry(address)) await onBroker(flags, serve);
+  else await serve(address);
 }
 
-function webOptions(flags: Flags): ServeConsoleOptions {
+function webOptions(flags: Flags): Omit<ServeConsoleOptions, 'broker'> {
   if (flags.resolver !== undefined) {
     throw usage('--resolver is not here: --apps subdomain or --apps path names web apps');
   }
@@ -106,7 +120,6 @@ function webOptions(flags: Flags): ServeConsoleOptions {
   const { rabbitmqApi, natsMonitor } = flags;
   return {
     ...listenAddress(flags.address),
-    broker: brokerAddress(flags),
     registry: registryAddress(flags),
     ...(namespace === undefined ? {} : { namespace }),
     ...(apps === undefined ? {} : { apps }),
