@@ -106,14 +106,19 @@ export function headerOf(request: IncomingMessage, name: string): string {
   return Array.isArray(value) ? value.join(',') : (value ?? '');
 }
 
-/** Resolves when more may be written, or when the client is gone. Leaves no listener behind. */
-export function drained(response: ServerResponse): Promise<void> {
+/**
+ * Resolves when more may be written, or when the client is gone; one that takes nothing for `stalledMs` is
+ * disconnected. Leaves no listener behind.
+ */
+export function drained(response: ServerResponse, stalledMs: number): Promise<void> {
   return new Promise((resolve) => {
     if (response.destroyed || !response.writableNeedDrain) {
       resolve();
       return;
     }
+    const timer = timeouts.start(stalledMs, { expire: () => response.destroy() });
     const end = () => {
+      timer.cancel();
       response.off('drain', end).off('close', end);
       resolve();
     };

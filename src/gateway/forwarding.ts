@@ -80,6 +80,19 @@ export function endToEnd(message: IncomingMessage): Iterable<[string, string[]]>
   return travelling(message, () => true);
 }
 
+/** The same of headers that were read into an object. */
+export function* endToEndOf(
+  headers: Readonly<Record<string, string | string[] | undefined>>,
+): Iterable<[string, string[]]> {
+  const named = namedByConnection([headers.connection ?? []].flat().join(',') || undefined);
+  for (const written in headers) {
+    const name = lookAt(written);
+    const value = headers[written];
+    if (!name.travels || named?.has(name.lower) || value === undefined) continue;
+    yield [name.lower, typeof value === 'string' ? [value] : value];
+  }
+}
+
 function travelling(
   { rawHeaders, headers }: IncomingMessage,
   mayTravel: (name: HeaderName) => boolean,

@@ -36,6 +36,7 @@ import { ProxyHandler } from './handlers/proxy-handler.ts';
 import { WorkflowHandler } from './handlers/workflow-handler.ts';
 import { GATEWAY_ID, HttpError, httpFailure } from './http-error.ts';
 import { openHttpServer } from './http-server.ts';
+import { GATEWAY_LIMITS, type GatewayLimits, resolveLimits } from './limits.ts';
 import { Observer } from './observer.ts';
 import { checkGatewayOptions, type GatewayOptions, listenAddress } from './options.ts';
 import { addOwnPages } from './pages/own-pages.ts';
@@ -62,6 +63,7 @@ export async function startGateway(options: GatewayOptions = {}): Promise<Gatewa
 
 export class Gateway implements AsyncDisposable {
   readonly #options: GatewayOptions;
+  readonly #limits: GatewayLimits;
   readonly #nouns: Nouns;
   readonly #client: CallClient;
   readonly #directory: Directory;
@@ -82,8 +84,12 @@ export class Gateway implements AsyncDisposable {
   constructor(options: GatewayOptions, authentication: Authentication) {
     const { broker, registry, transport, selector, scheduler = systemScheduler, events } = options;
     this.#options = options;
-    const { maxSocketMessageBytes: maxPayload = 16 * 1024 * 1024 } = options;
-    this.#sockets = new WebSocketServer({ noServer: true, maxPayload });
+    const limits = resolveLimits(GATEWAY_LIMITS, options);
+    this.#limits = limits;
+    this.#sockets = new WebSocketServer({
+      noServer: true,
+      maxPayload: limits.maxSocketMessageBytes,
+    });
     this.#log = options.log ?? quietLog;
     this.#nouns = new Nouns({
       scheduler,
@@ -92,29 +98,31 @@ export class Gateway implements AsyncDisposable {
       ...(transport === undefined ? {} : { transport }),
       ...(selector === undefined ? {} : { selector }),
     });
-    const rules = new Rules(baseRule(options), options.rules ?? []);
+    const rules = new Rules(baseRule(options, limits), options.rules ?? []);
     if (rules.needsAuthentication && !authentication.isSetUp) {
       throw invalid('a rule needs authentication: set auth.keys or auth.jwt');
     }
-    const { timeoutMs = 30_000, maxSubscriptions = 20_000 } = options;
+    const { timeoutMs, dialTimeoutMs, retries } = limits;
     this.#client = new CallClient(this.#nouns, {
       name: GATEWAY_ID,
       timeoutMs,
-      ...(options.dialTimeoutMs === undefined ? {} : { dialTimeoutMs: options.dialTimeoutMs }),
-      ...(options.retries === undefined ? {} : { retries: options.retries }),
+      dialTimeoutMs,
+      retries,
     });
     this.#directory = new Directory({
       registry: () => this.#nouns.registry(),
       scheduler,
-      refreshMs: options.refreshMs ?? 600_000,
+      refreshMs: limits.refreshMs,
       report: (text) => this.#log.warn(text),
     });
-    this.#proxy = new ProxyHandler(this.#nouns.selector, options.maxBackendSockets);
+    this.#proxy = new ProxyHandler(this.#nouns.selector, limits);
     this.#hub = new TopicHub(() => this.#nouns.broker(), {
-      maxReaders: maxSubscriptions,
-      maxRecent: options.maxRecentMessages ?? 1000,
-      maxQueued: options.maxQueuedMessages ?? 1000,
-      maxPast: options.maxPastReaders ?? 1000,
+      maxReaders: limits.maxSubscriptions,
+      maxRecent: limits.maxRecentMessages,
+      maxQueued: limits.maxQueuedMessages,
+      maxPast: limits.maxPastReaders,
+      slowMs: limits.slowReaderMs,
+      resumeWaitMs: limits.resumeWaitMs,
     });
     this.#workflows = new WorkflowHandler(() => this.#nouns.broker(), options.workflows ?? []);
     const pages = new Pages();
@@ -136,7 +144,8 @@ export class Gateway implements AsyncDisposable {
       options,
       rules,
       authentication,
-      limiter: new RateLimiter(),
+      limits,
+      limiter: new RateLimiter(limits.maxRateClients),
       client: this.#client,
       directory: this.#directory,
       events: new EventHandler({
@@ -144,11 +153,13 @@ export class Gateway implements AsyncDisposable {
         names: events?.names ?? 'code',
         codec: events?.codec ?? 'json',
         maxBatch: events?.maxBatch ?? 1000,
-        maxKeys: options.maxIdempotencyKeys ?? 10_000,
+        maxKeys: limits.maxIdempotencyKeys,
+        maxFields: limits.maxFields,
+        lookupMs: limits.repeatLookupMs,
         now: () => scheduler.now(),
       }),
       proxy: this.#proxy,
-      topics: new TopicStreams(this.#hub, options.topics ?? [], options.heartbeatMs),
+      topics: new TopicStreams(this.#hub, options.topics ?? [], limits),
       workflows: this.#workflows,
       pages,
       sockets: this.#sockets,
@@ -180,7 +191,9 @@ export class Gateway implements AsyncDisposable {
       // A broker that was named and cannot be reached stops the start, as a wrong address would.
       if (this.#nouns.hasBroker) await this.#nouns.broker();
       await this.#directory.start();
-      this.#http = openHttpServer(this.#options, (request, reply) => this.#serve(request, reply));
+      this.#http = openHttpServer(this.#options, this.#limits, (request, reply) =>
+        this.#serve(request, reply),
+      );
       const { server } = this.#http;
       server.on('upgrade', (request, socket, head) => {
         if (wantsHttp2(request)) answerAsHttp1(server, request, socket);
@@ -206,7 +219,8 @@ export class Gateway implements AsyncDisposable {
   }
 
   async #stop(): Promise<void> {
-    const { drainTimeoutMs = 30_000, scheduler = systemScheduler } = this.#options;
+    const { scheduler = systemScheduler } = this.#options;
+    const { drainTimeoutMs } = this.#limits;
     this.#stopping.abort();
     await this.#hub.close();
     const http = this.#http;
@@ -260,6 +274,7 @@ export class Gateway implements AsyncDisposable {
     let exchange: Exchange | null = null;
     this.#running++;
     try {
+      this.#mustHaveRoom();
       const admitted = this.#dispatcher.admit(request, reply, goneSignal(request.socket));
       exchange = admitted instanceof Promise ? await admitted : admitted;
       reply.header('x-request-id', exchange.traceparent.slice(3, 35));
@@ -273,6 +288,14 @@ export class Gateway implements AsyncDisposable {
       if (reply.raw.writableEnded || reply.raw.destroyed) note();
       else reply.raw.once('close', note);
     }
+  }
+
+  /** One connection may send many requests before the first is answered. Clients of topics only wait. */
+  #mustHaveRoom(): void {
+    const { maxRequests } = this.#limits;
+    if (this.#running - this.#hub.readers <= maxRequests) return;
+    const text = `the gateway answers ${maxRequests} requests, which is its limit`;
+    throw new HttpError(503, text, { 'retry-after': '1' });
   }
 
   #fail(request: IncomingMessage, reply: Answer, error: unknown): void {
@@ -296,6 +319,7 @@ export class Gateway implements AsyncDisposable {
       if (this.#stopping.signal.aborted) {
         throw new HttpError(503, 'the gateway is stopping', { 'retry-after': '1' });
       }
+      this.#mustHaveRoom();
       const none = null as unknown as Answer;
       exchange = await this.#dispatcher.admit(request, none, goneSignal(request.socket));
       const handler = await this.#dispatcher.upgrade(exchange, socket, head);
@@ -338,7 +362,7 @@ export class Gateway implements AsyncDisposable {
   }
 }
 
-function baseRule(options: GatewayOptions) {
+function baseRule(options: GatewayOptions, limits: GatewayLimits) {
   const { rateLimit, authDefault = 'none' } = options;
   return {
     auth: authDefault,
@@ -347,9 +371,9 @@ function baseRule(options: GatewayOptions) {
       rateLimit === undefined
         ? null
         : { burst: Math.max(1, Math.ceil(rateLimit.perSecond)), ...rateLimit },
-    maxBodyBytes: options.maxBodyBytes ?? 100 * 1024 * 1024,
-    timeoutMs: options.timeoutMs ?? 30_000,
-    bodyTimeoutMs: options.bodyTimeoutMs ?? 30_000,
+    maxBodyBytes: limits.maxBodyBytes,
+    timeoutMs: limits.timeoutMs,
+    bodyTimeoutMs: limits.bodyTimeoutMs,
     webhooks: [],
   };
 }

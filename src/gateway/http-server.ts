@@ -18,6 +18,7 @@ import Fastify, {
 import { invalid } from '../client/option-table.ts';
 import { Answer } from './answer.ts';
 import { HttpError, httpFailure } from './http-error.ts';
+import type { GatewayLimits } from './limits.ts';
 import type { GatewayOptions } from './options.ts';
 
 const METHODS: ReadonlySet<string> = new Set([
@@ -29,23 +30,22 @@ const METHODS: ReadonlySet<string> = new Set([
   'DELETE',
   'OPTIONS',
 ]);
-const MAX_HEADER_BYTES = 16_384;
-/** Longer than the idle time of the usual proxies and load balancers, which are to close first. */
-const KEEP_ALIVE_MS = 72_000;
 
 export function openHttpServer(
   options: GatewayOptions,
+  limits: GatewayLimits,
   serve: (request: IncomingMessage, reply: Answer) => Promise<void>,
 ): FastifyInstance {
-  const { headersTimeoutMs = 10_000, maxConnections = 20_000 } = options;
+  const { headersTimeoutMs } = limits;
   // A rule may give its bodies more time.
   const bodyTimes = (options.rules ?? []).map((rule) => rule.bodyTimeoutMs ?? 0);
-  const bodyTimeoutMs = Math.max(options.bodyTimeoutMs ?? 30_000, ...bodyTimes);
-  const limits = {
-    maxHeaderSize: options.maxHeaderBytes ?? MAX_HEADER_BYTES,
+  const bodyTimeoutMs = Math.max(limits.bodyTimeoutMs, ...bodyTimes);
+  const settings = {
+    maxHeaderSize: limits.maxHeaderBytes,
     headersTimeout: headersTimeoutMs,
     requestTimeout: headersTimeoutMs + bodyTimeoutMs,
-    keepAliveTimeout: KEEP_ALIVE_MS,
+    // By default longer than the idle time of the usual proxies, which are to close first.
+    keepAliveTimeout: limits.keepAliveMs,
     connectionsCheckingInterval: Math.min(1000, headersTimeoutMs),
     insecureHTTPParser: false,
   };
@@ -59,15 +59,15 @@ export function openHttpServer(
         else refuse(request, response);
       };
       return options.tls === undefined
-        ? createServer(limits, listener)
-        : (createTlsServer({ ...limits, ...tlsOptions(options.tls) }, listener) as Server);
+        ? createServer(settings, listener)
+        : (createTlsServer({ ...settings, ...tlsOptions(options.tls) }, listener) as Server);
     },
     frameworkErrors: (_error: unknown, _request: unknown, reply: FastifyReply) => {
       const { status, body } = httpFailure(new HttpError(400, 'the path is no path'));
       void reply.code(status).header('content-type', 'application/json').send(body);
     },
   } as FastifyServerOptions) as FastifyInstance;
-  app.server.maxConnections = maxConnections;
+  app.server.maxConnections = limits.maxConnections;
   app.setNotFoundHandler((_request, reply) => {
     const allow = [...METHODS].join(', ');
     const { status, headers, body } = httpFailure(

@@ -5,7 +5,7 @@
  */
 import type { Broker } from '../broker/broker.ts';
 import { compilePattern } from '../broker/topics/topics.ts';
-import { checkOptions, count, invalid, type OptionTable, timeout } from '../client/option-table.ts';
+import { checkOptions, count, invalid, type OptionTable } from '../client/option-table.ts';
 import type { Registry } from '../registry/registry.ts';
 import type { Log } from '../rpc/context.ts';
 import type { Contract } from '../rpc/contract.ts';
@@ -13,6 +13,7 @@ import type { Scheduler } from '../util/time/scheduler.ts';
 import { type AnyWorkflow, isWorkflow } from '../workflow/workflow.ts';
 import type { AuthenticationOptions } from './access/authentication.ts';
 import { checkRateLimit, checkTexts, type RuleOptions } from './access/rules.ts';
+import { GATEWAY_LIMITS, rowsOf } from './limits.ts';
 import { type EventNames, RESOLVERS, type ResolverName } from './routing/names.ts';
 
 export type GatewayHandler = 'meta' | 'rpc' | 'api' | 'http' | 'proxy' | 'web' | 'event';
@@ -65,14 +66,24 @@ export interface GatewayOptions {
   readonly bodyTimeoutMs?: number;
   /** Until a request's headers must have come whole. Default 10 000. */
   readonly headersTimeoutMs?: number;
-  /** Of a request's headers together. Default 16 384. */
+  /** Of a request's target and headers together. Default 16 384. */
   readonly maxHeaderBytes?: number;
+  /** Fields of a query or a form. Default 1000. */
+  readonly maxFields?: number;
+  /** How long an idle connection of a client is kept. Default 72 000. */
+  readonly keepAliveMs?: number;
   /** Of one message of a WebSocket; the rule of its path may ask for less. Default 16 777 216. */
   readonly maxSocketMessageBytes?: number;
   /** Between two pings of a WebSocket; one that answers none is disconnected. Default 30 000. */
   readonly pingMs?: number;
   /** Open connections; further ones are closed. Default 20 000. */
   readonly maxConnections?: number;
+  /** Requests at once, streams of topics aside; further ones are answered with 503. Default 10 000. */
+  readonly maxRequests?: number;
+  /** How long a client may read nothing of what waits for it. Default 60 000. */
+  readonly stalledMs?: number;
+  /** Messages of a WebSocket that wait for the service of its call. Default 16. */
+  readonly maxQueuedRequests?: number;
   /** Subscriptions of clients to topics. Default 20 000. */
   readonly maxSubscriptions?: number;
   /** Messages of a topic that are kept for clients that come back. Default 1000. */
@@ -81,12 +92,22 @@ export interface GatewayOptions {
   readonly maxQueuedMessages?: number;
   /** Subscriptions of the broker for ids from which clients resume. Default 1000. */
   readonly maxPastReaders?: number;
+  /** How long a client may hold up others that read the past of a topic. Default 5000. */
+  readonly slowReaderMs?: number;
+  /** Until a position behind which no message comes is reported as a gap. Default 5000. */
+  readonly resumeWaitMs?: number;
   /** Between two comments on an idle stream of server-sent events. Default 15 000. */
   readonly heartbeatMs?: number;
   /** Connections to one HTTP server behind the gateway. Default 256. */
   readonly maxBackendSockets?: number;
+  /** How long an idle connection to such a server is kept. Default 1000. */
+  readonly backendIdleMs?: number;
   /** Idempotency keys whose bodies are remembered. Default 10 000. */
   readonly maxIdempotencyKeys?: number;
+  /** How long the stored event of a repeated key is read, to compare its body. Default 2000. */
+  readonly repeatLookupMs?: number;
+  /** Clients whose rates are remembered. Default 100 000. */
+  readonly maxRateClients?: number;
   /** Between two readings of the whole registry, beside its watch. Default 600 000. */
   readonly refreshMs?: number;
   /** Until a node of a service must have accepted a connection. Default 5000. */
@@ -149,26 +170,8 @@ const TABLE: OptionTable = {
   authDefault: oneOf(['none', 'required']),
   rules: list,
   rateLimit: { kind: 'other', check: (value) => checkRateLimit(value as never) },
-  maxBodyBytes: count(0, 2 ** 31 - 1),
-  timeoutMs: timeout(1),
-  bodyTimeoutMs: timeout(1),
-  headersTimeoutMs: timeout(1),
-  maxHeaderBytes: count(1024, 2 ** 24),
-  maxSocketMessageBytes: count(1, 2 ** 31 - 1),
-  pingMs: timeout(1),
-  maxConnections: count(1, 2 ** 31 - 1),
-  maxSubscriptions: count(0, 2 ** 31 - 1),
-  maxRecentMessages: count(0, 1_000_000),
-  maxQueuedMessages: count(1, 1_000_000),
-  maxPastReaders: count(0, 1_000_000),
-  heartbeatMs: timeout(1),
-  maxBackendSockets: count(1, 65_535),
-  maxIdempotencyKeys: count(0, 10_000_000),
-  refreshMs: timeout(1),
-  dialTimeoutMs: timeout(1),
-  retries: count(0, 100),
+  ...rowsOf(GATEWAY_LIMITS),
   wrongKeyLimit: { kind: 'other', check: (value) => checkRateLimit(value as never) },
-  drainTimeoutMs: timeout(0),
   contracts: list,
   trustProxy: yesNo,
   accessLog: yesNo,

@@ -1,8 +1,9 @@
 /** The options of a proxy, their defaults and checks. */
 import type { Broker } from '../broker/broker.ts';
-import { checkOptions, count, invalid, type OptionTable, timeout } from '../client/option-table.ts';
+import { checkOptions, invalid, type OptionTable } from '../client/option-table.ts';
 import type { AuthenticationOptions } from '../gateway/access/authentication.ts';
-import { checkTexts } from '../gateway/access/rules.ts';
+import { checkRateLimit, checkTexts } from '../gateway/access/rules.ts';
+import { PROXY_LIMITS, rowsOf } from '../gateway/limits.ts';
 import { isAddress, isServiceName } from '../registry/record.ts';
 import type { Registry } from '../registry/registry.ts';
 import type { Log } from '../rpc/context.ts';
@@ -45,6 +46,10 @@ export interface ProxyOptions {
   readonly refreshMs?: number;
   /** Largest message that is taken from a caller over gRPC or HTTP. Default 16 MiB. */
   readonly maxMessageBytes?: number;
+  /** Calls with a wrong or missing credential of one address. Default 20 a second, 200 at once. */
+  readonly wrongKeyLimit?: { readonly perSecond: number; readonly burst?: number };
+  /** Callers whose wrong keys are counted. Default 100 000. */
+  readonly maxRateClients?: number;
   /** How long `stop` waits for calls. Default 30 000. */
   readonly drainTimeoutMs?: number;
   readonly log?: Log;
@@ -70,15 +75,8 @@ const TABLE: OptionTable = {
   selector: any,
   auth: any,
   trustedMetadata: { kind: 'other', check: checkTexts },
-  retries: count(0, 100),
-  maxHops: count(1, 1000),
-  dialTimeoutMs: timeout(1),
-  maxChannels: count(1, 1_000_000),
-  refreshMs: timeout(1),
-  maxMessageBytes: count(1, 2 ** 31 - 1),
-  timeoutMs: timeout(1),
-  maxConcurrentCalls: count(1, 2 ** 31 - 1),
-  drainTimeoutMs: timeout(0),
+  ...rowsOf(PROXY_LIMITS),
+  wrongKeyLimit: { kind: 'other', check: (value) => checkRateLimit(value as never) },
   log: any,
   scheduler: any,
 };

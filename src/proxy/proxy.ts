@@ -12,8 +12,9 @@ import { IncomingMessage } from 'node:http';
 import { Socket } from 'node:net';
 import { RivuletError } from '../errors.ts';
 import { Authentication, type Identity } from '../gateway/access/authentication.ts';
-import { RateLimiter } from '../gateway/access/rate-limiter.ts';
+import { networkOf, RateLimiter } from '../gateway/access/rate-limiter.ts';
 import { isOfServices } from '../gateway/forwarding.ts';
+import { PROXY_LIMITS, type ProxyLimits, resolveLimits } from '../gateway/limits.ts';
 import { listenAddress } from '../gateway/options.ts';
 import { Directory, streamKind } from '../gateway/routing/directory.ts';
 import type { ServiceNode } from '../registry/registry.ts';
@@ -39,8 +40,6 @@ const ACCOUNT = 'micro-account';
 const FROM_SERVICE = 'micro-from-service';
 /** What is no claim of a caller: how often a call was tried, and which trace it belongs to. */
 const CARRIED = new Set([HOPS, 'rivulet-attempt', 'micro-trace-id', 'micro-span-id']);
-/** Calls with a wrong or missing credential, of one address. */
-const WRONG_KEYS = { perSecond: 20, burst: 200 };
 /** Names of the transports that take each protocol. */
 const TAKEN: Readonly<Record<string, readonly string[]>> = {
   auto: ['tcp', 'grpc', 'http'],
@@ -65,7 +64,8 @@ export class ProxyServer implements AsyncDisposable {
   readonly #nouns: Nouns;
   readonly #connections: Connections;
   readonly #directory: Directory;
-  readonly #limiter = new RateLimiter();
+  readonly #limiter: RateLimiter;
+  readonly #limits: ProxyLimits;
   readonly #trusted: ReadonlySet<string>;
   #listening: Listening | null = null;
   #closing: Promise<void> | null = null;
@@ -75,6 +75,9 @@ export class ProxyServer implements AsyncDisposable {
   constructor(options: ProxyOptions, destination: Destination, authentication: Authentication) {
     const { broker, registry, transport, selector, scheduler = systemScheduler } = options;
     this.#options = options;
+    const limits = resolveLimits(PROXY_LIMITS, options);
+    this.#limits = limits;
+    this.#limiter = new RateLimiter(limits.maxRateClients);
     this.#destination = destination;
     this.#authentication = authentication;
     this.#trusted = new Set((options.trustedMetadata ?? []).map((name) => name.toLowerCase()));
@@ -90,14 +93,14 @@ export class ProxyServer implements AsyncDisposable {
       transports: async () =>
         (await this.#nouns.transports()).filter((each) => each.name !== 'local'),
       scheduler,
-      dialTimeoutMs: options.dialTimeoutMs ?? 5000,
-      maxChannels: options.maxChannels ?? 1000,
+      dialTimeoutMs: limits.dialTimeoutMs,
+      maxChannels: limits.maxChannels,
     });
     const log = options.log ?? quietLog;
     this.#directory = new Directory({
       registry: () => this.#nouns.registry(),
       scheduler,
-      refreshMs: options.refreshMs ?? 600_000,
+      refreshMs: limits.refreshMs,
       report: (text) => log.warn(text),
     });
   }
@@ -123,7 +126,7 @@ export class ProxyServer implements AsyncDisposable {
     try {
       if (this.#nouns.hasBroker) await this.#nouns.broker();
       await this.#directory.start();
-      const { maxMessageBytes } = this.#options;
+      const { maxMessageBytes } = this.#limits;
       const means = { scheduler, broker: null, maxMessageBytes };
       const own = await Promise.all(taken.map((name) => listeningOf(name, means)));
       this.#listening = await listenOnAll(
@@ -152,7 +155,7 @@ export class ProxyServer implements AsyncDisposable {
   }
 
   async #stop(): Promise<void> {
-    await this.#listening?.close(this.#options.drainTimeoutMs ?? 30_000);
+    await this.#listening?.close(this.#limits.drainTimeoutMs);
     await this.#directory.close();
     await this.#connections.close();
     await this.#nouns.close();
@@ -169,7 +172,7 @@ export class ProxyServer implements AsyncDisposable {
   }
 
   async #routeOf(call: IncomingCall): Promise<Route> {
-    const { maxConcurrentCalls = 10_000, timeoutMs = 30_000 } = this.#options;
+    const { maxConcurrentCalls, timeoutMs, retries } = this.#limits;
     if (this.#running > maxConcurrentCalls) {
       throw new RivuletError(
         'LIMIT_EXCEEDED',
@@ -198,7 +201,7 @@ export class ProxyServer implements AsyncDisposable {
       ...(await this.#nodesOf(service)),
       connections: this.#connections,
       metadata: this.#onward(call.metadata, identity),
-      attempts: 1 + (this.#options.retries ?? 1),
+      attempts: 1 + retries,
       timeoutMs: call.timeoutMs ?? (kind === 'unary' ? timeoutMs : null),
     };
   }
@@ -235,9 +238,11 @@ export class ProxyServer implements AsyncDisposable {
     } catch (error) {
       // A caller that guesses keys is slowed down.
       const { scheduler = systemScheduler } = this.#options;
-      const host = peer.address.replace(/:\d+$/, '');
+      const host = networkOf(peer.address.replace(/:\d+$/, '').replace(/^\[|\]$/g, ''));
+      const { perSecond = 20, burst = 10 * perSecond } = this.#options.wrongKeyLimit ?? {};
+      const limit = { perSecond, burst: Math.max(1, Math.ceil(burst)) };
       try {
-        this.#limiter.take(host, WRONG_KEYS, scheduler.monotonic());
+        this.#limiter.take(host, limit, scheduler.monotonic());
       } catch {
         const text = 'there were too many calls with a wrong key or token';
         throw new RivuletError('LIMIT_EXCEEDED', text, { sent: 'no' });
@@ -248,7 +253,7 @@ export class ProxyServer implements AsyncDisposable {
 
   /** Counts the proxies that a call has passed, and leaves out what its caller may not claim. */
   #onward(metadata: Metadata, identity: Identity | null): Metadata {
-    const { maxHops = 8 } = this.#options;
+    const { maxHops } = this.#limits;
     const hops = Number(metadata[HOPS] ?? 0);
     if (!(hops >= 0 && hops < maxHops)) {
       throw new RivuletError('FAILED_PRECONDITION', `the call has passed ${maxHops} proxies`, {

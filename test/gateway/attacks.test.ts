@@ -11,7 +11,7 @@ import { Ajv } from 'ajv';
 import { WebSocket } from 'ws';
 import { bidi, contract } from '../../src/rpc/contract.ts';
 import { createService } from '../../src/service/service.ts';
-import { ask, gatewayFixture, post } from './fixture.ts';
+import { ask, type GatewayFixture, gatewayFixture, post } from './fixture.ts';
 
 const require = createRequire(import.meta.url);
 const outside = { transport: 'tcp', environment: false, args: false } as const;
@@ -253,4 +253,63 @@ test('a connection that a server closes as a request leaves on it fails no reque
   // What may not be repeated is reported.
   assert.equal((await ask(`${fixture.url}/shop`, post({}))).status, 502);
   shop.close();
+});
+
+test('pages of another origin open no WebSocket of the gateway unless cors allows them', async () => {
+  const opens = async (fixture: GatewayFixture, path: string, headers: Record<string, string>) => {
+    const socket = new WebSocket(`ws://${fixture.gateway.address}${path}`, { headers });
+    const [kind] = await Promise.race([
+      once(socket, 'open').then(() => ['open']),
+      once(socket, 'error').then(([error]) => [String(error)]),
+    ]);
+    socket.terminate();
+    return kind;
+  };
+  await using closed = await gatewayFixture({ topics: ['news'] });
+  await using some = await gatewayFixture({ topics: ['news'], cors: ['https://shop.example'] });
+  await using every = await gatewayFixture({ topics: ['news'], cors: ['*'] });
+  await using behind = await gatewayFixture({ topics: ['news'], trustProxy: true });
+  const evil = { origin: 'https://evil.example' };
+  for (const path of ['/_/topics/news', '/learning/chat']) {
+    assert.match(String(await opens(closed, path, evil)), /403/);
+    assert.match(String(await opens(closed, path, { origin: 'null' })), /403/);
+    assert.equal(await opens(closed, path, {}), 'open', 'no browser');
+    const own = { origin: `http://${closed.gateway.address}` };
+    assert.equal(await opens(closed, path, own), 'open');
+    assert.match(String(await opens(some, path, evil)), /403/);
+    assert.equal(await opens(some, path, { origin: 'https://shop.example' }), 'open');
+    assert.equal(await opens(every, path, evil), 'open');
+    const forwarded = { ...evil, 'x-forwarded-host': 'evil.example' };
+    assert.match(String(await opens(closed, path, forwarded)), /403/);
+    assert.equal(await opens(behind, path, forwarded), 'open');
+  }
+});
+
+test('parameters in a path lead past no rule and out of no folder', async () => {
+  await using fixture = await gatewayFixture({
+    auth: { keys: [{ name: 'ann', key: 'key' }] },
+    handler: 'http',
+    rules: [
+      { path: '/shop', maxBodyBytes: 5 },
+      { path: '/shop/admin', auth: 'required' },
+    ],
+  });
+  for (const [path, status] of [
+    ['/shop/..;/admin', 400],
+    ['/shop/..;x=1/admin', 400],
+    ['/shop/.;/admin', 400],
+    ['/shop/%2e%2e;/admin', 400],
+    ['/shop/..%3b/admin', 400],
+    ['/shop/admin;x', 401],
+    ['/shop;a/admin', 401],
+    ['/shop/admin;x=1;y/users', 401],
+    ['/shop/adm%3bx', 404],
+    ['/shop/%61dmin%3Bx', 401],
+  ] as const) {
+    assert.equal(
+      (await ask(`${fixture.url.replace(/\/$/, '')}`.concat(path))).status,
+      status,
+      path,
+    );
+  }
 });

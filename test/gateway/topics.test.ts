@@ -237,3 +237,59 @@ test('an id that is later than every message can be is refused, not waited for',
   const garbage = { headers: { 'last-event-id': 'no-id-at-all' } };
   assert.equal((await ask(`${fixture.url}/_/topics/news.a`, garbage)).status, 400);
 });
+
+/** The kinds of events of a stream, in order: `gap X`, or the data of a message. */
+function told(text: string): string[] {
+  return [...text.matchAll(/(?:event: gap\ndata: (.*)|id: \S+\ndata: (.*))\n\n/g)].map(
+    ([, gap, data]) => (gap === undefined ? (data as string) : `gap ${JSON.parse(gap).after}`),
+  );
+}
+
+test('a client whose position was trimmed is told of the gap before it goes on', async () => {
+  const topic = 'news.trimmed';
+  const ids: string[] = [];
+  for (let i = 0; i < 300; i++) ids.push(await publish(topic, `m${i}`));
+  const [first] = ids as [string];
+  const { broker, gateway } = fixture;
+  await broker.publish(topic, { body: 'last' }, { maxLength: 1 });
+  const clients = [1, 2].map(() => events(`/_/topics/${topic}`, `Last-Event-ID: ${first}\r\n`));
+  for (const client of clients) {
+    await client.take(1);
+    const [gap, ...messages] = told(client.text());
+    assert.equal(gap, `gap ${first}`);
+    assert.equal(messages.at(-1), 'last');
+    assert.ok(!client.text().includes('"m1"'), 'what is gone does not come');
+  }
+  const socket = new WebSocket(`ws://${gateway.address}/_/topics/${topic}?from=${first}`);
+  const [told1] = await once(socket, 'message');
+  assert.deepEqual(JSON.parse(String(told1)), { topic, gap: { after: first } });
+  socket.close();
+  for (const client of clients) client.socket.destroy();
+});
+
+test('no gap is told where nothing is gone, whether the position is a message or not', async () => {
+  const topic = 'news.whole';
+  const ids: string[] = [];
+  for (const text of ['a', 'b', 'c']) ids.push(await publish(topic, text));
+  const [a] = ids as [string];
+  // An id that no message has, behind one that is there.
+  const invented = `${a.split('-')[0]}-999999`;
+  for (const id of [a, invented]) {
+    const client = events(`/_/topics/${topic}?from=${id}`);
+    await client.take(1);
+    assert.equal(told(client.text()).filter((each) => each.startsWith('gap')).length, 0, id);
+    client.socket.destroy();
+  }
+});
+
+test('a gap behind which nothing comes is told as well', async () => {
+  await using own = await gatewayFixture({ topics: ['late.>'], resumeWaitMs: 50 });
+  const { id } = await own.broker.publish('late.empty', { body: 'x' });
+  await own.broker.deleteTopic('late.empty');
+  const socket = new WebSocket(`ws://${own.gateway.address}/_/topics/late.empty?from=${id}`);
+  const [message] = await once(socket, 'message');
+  assert.deepEqual(JSON.parse(String(message)).gap, { after: id });
+  await own.broker.publish('late.empty', { body: 'y' });
+  assert.equal(JSON.parse(String((await once(socket, 'message'))[0])).body, 'y');
+  socket.close();
+});

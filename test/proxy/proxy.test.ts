@@ -265,6 +265,7 @@ test('guessing keys is slowed down', async () => {
     address: ':0',
     registry,
     auth: { keys: [{ name: 'a', key: 'key' }] },
+    wrongKeyLimit: { perSecond: 0.001, burst: 20 },
   });
   const client = clientTo(new TcpTransport({}));
   const { address } = proxy;
@@ -275,7 +276,7 @@ test('guessing keys is slowed down', async () => {
         () => 'ok',
         (error: { code: string }) => error.code,
       );
-  const codes = new Set(await Promise.all(Array.from({ length: 250 }, (_, i) => call(`k${i}`))));
+  const codes = new Set(await Promise.all(Array.from({ length: 30 }, (_, i) => call(`k${i}`))));
   assert.deepEqual([...codes].sort(), ['AUTHENTICATION_FAILED', 'LIMIT_EXCEEDED']);
   assert.equal(await call('key'), 'ok');
   await client.close();

@@ -6,6 +6,7 @@
 import { readFileSync } from 'node:fs';
 import { Command, Option } from 'commander';
 import type { Gateway } from '../../gateway/gateway.ts';
+import { GATEWAY_LIMITS } from '../../gateway/limits.ts';
 import type { GatewayOptions } from '../../gateway/options.ts';
 import type { Log } from '../../rpc/context.ts';
 import type { RegistryFlags } from '../connect.ts';
@@ -13,6 +14,7 @@ import { LOCAL_BROKER, namedBroker, namedRegistry, withRegistry } from '../conne
 import { withExamples } from '../examples.ts';
 import { usage } from '../exit-code.ts';
 import { aborted, interrupted } from '../interrupt.ts';
+import { addLimits, limitsFrom } from '../limit-flags.ts';
 import { commandLog } from '../log.ts';
 import { count } from '../values.ts';
 
@@ -36,6 +38,8 @@ interface Flags extends RegistryFlags {
   readonly mcp?: boolean;
   readonly config?: string;
   readonly enableAcme?: boolean;
+  readonly maxBatch?: string;
+  readonly wrongKeyLimit?: string;
 }
 
 export function apiCommand(): Command {
@@ -62,7 +66,7 @@ export function apiCommand(): Command {
   option('--cors-origins <list>', 'let pages of these origins call, with credentials');
   option('--topics <patterns>', 'topics that clients may read at /_/topics/TOPIC: news.>,prices.*');
   option('--workflows <patterns>', 'workflows that clients may start and signal: order,refund.*');
-  option('--rate-limit <n>', 'requests a second of one client');
+  option('--rate-limit <n[:burst]>', 'requests a second of one client, and at once after a pause');
   option('--access-log', 'a line for each request');
   option('--mcp', 'serve endpoints as tools for agents at /_/mcp');
   option('--config <file>', 'JSON with further options: auth, rules, events; see docs/api.md');
@@ -75,6 +79,11 @@ export function apiCommand(): Command {
     'MICRO_TLS_CLIENT_CA_FILE',
   );
   command.addOption(new Option('--enable-acme').hideHelp());
+  addLimits(command, GATEWAY_LIMITS);
+  const limit = (flags: string, text: string) =>
+    command.addOption(new Option(flags, text).helpGroup('Limits:'));
+  limit('--max-batch <n>', 'events of one request (default 1000)');
+  limit('--wrong-key-limit <n[:burst]>', 'wrong keys a second of one client (default 20:200)');
   withRegistry(command).action(api);
   return withExamples(command, [
     {
@@ -133,12 +142,29 @@ function gatewayOptions(flags: Flags): GatewayOptions & { log?: Log } {
     ...(flags.corsOrigins === undefined ? {} : { cors: list(flags.corsOrigins) }),
     ...(flags.topics === undefined ? {} : { topics: list(flags.topics) }),
     ...(flags.workflows === undefined ? {} : { workflows: list(flags.workflows) }),
-    ...(flags.rateLimit === undefined
+    ...(flags.rateLimit === undefined ? {} : { rateLimit: rate(flags.rateLimit, '--rate-limit') }),
+    ...(flags.wrongKeyLimit === undefined
       ? {}
-      : { rateLimit: { perSecond: count(flags.rateLimit, '--rate-limit', 1, 1_000_000) } }),
+      : { wrongKeyLimit: rate(flags.wrongKeyLimit, '--wrong-key-limit') }),
+    ...(flags.maxBatch === undefined
+      ? {}
+      : {
+          events: { ...given.events, maxBatch: count(flags.maxBatch, '--max-batch', 1, 100_000) },
+        }),
+    ...limitsFrom(flags, GATEWAY_LIMITS),
     ...(flags.enableTls ? { tls: tlsOf(flags) } : {}),
     ...(broker === undefined ? {} : { broker }),
     ...(registry === undefined ? {} : { registry }),
+  };
+}
+
+/** `10`, or `10:50` with a burst. */
+function rate(text: string, flag: string): { perSecond: number; burst?: number } {
+  const [perSecond = '', burst, ...more] = text.split(':');
+  if (more.length > 0) throw usage(`${flag} ${JSON.stringify(text)}: write 10 or 10:50`);
+  return {
+    perSecond: count(perSecond, flag, 1, 1_000_000),
+    ...(burst === undefined ? {} : { burst: count(burst, flag, 1) }),
   };
 }
 

@@ -1,11 +1,13 @@
 /** `micro proxy`: calls of any protocol to services by their names, until SIGINT or SIGTERM. */
 import { readFileSync } from 'node:fs';
 import { Command, Option } from 'commander';
+import { PROXY_LIMITS } from '../../gateway/limits.ts';
 import type { ProxyOptions } from '../../proxy/options.ts';
 import { namedBroker, namedRegistry, type RegistryFlags, withRegistry } from '../connect.ts';
 import { withExamples } from '../examples.ts';
 import { usage } from '../exit-code.ts';
 import { aborted, interrupted } from '../interrupt.ts';
+import { addLimits, limitsFrom } from '../limit-flags.ts';
 import { commandLog } from '../log.ts';
 
 interface Flags extends RegistryFlags {
@@ -37,6 +39,7 @@ export function proxyCommand(): Command {
   );
   option('--allow <list>', "services that may be called: 'go.micro.srv.*,go.micro.api.users'");
   option('--config <file>', 'JSON with further options: auth');
+  addLimits(command, PROXY_LIMITS);
   command.addOption(new Option('--router <name>').hideHelp());
   command.addOption(new Option('--router-address <address>').hideHelp());
   withRegistry(command).action(proxy);
@@ -67,6 +70,7 @@ async function proxy(flags: Flags): Promise<void> {
     ...(allow === undefined ? {} : { allow: allow.split(',').map((each) => each.trim()) }),
     ...(broker === undefined ? {} : { broker }),
     ...(registry === undefined ? {} : { registry }),
+    ...limitsFrom(flags, PROXY_LIMITS),
     log: commandLog(),
   });
   process.stdout.write(`micro proxy ready on ${running.address} (pid ${process.pid})\n`);

@@ -11,6 +11,7 @@ import { createHash, createSecretKey, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { invalid } from '../../client/option-table.ts';
 import { HttpError } from '../http-error.ts';
+import { isOfPage } from './cors.ts';
 import { checkTexts, type Rule } from './rules.ts';
 
 export interface Identity {
@@ -51,7 +52,6 @@ interface KnownKey {
 type Verify = (token: string) => Promise<Identity>;
 
 const ANONYMOUS: Identity = { name: '', scopes: [] };
-const MAX_TOKEN = 16 * 1024;
 const NO_KEYS = /^ERR_(JWKS_TIMEOUT|JWKS_INVALID|JOSE_GENERIC)$/;
 const HMAC = ['HS256', 'HS384', 'HS512'];
 
@@ -124,7 +124,7 @@ export class Authentication {
     }
     const known = this.#byKey(token);
     if (known !== null) return known;
-    if (this.#verify === null || token.length > MAX_TOKEN) return wrong('the token is not known');
+    if (this.#verify === null) return wrong('the token is not known');
     return this.#verify(token);
   }
 
@@ -132,8 +132,7 @@ export class Authentication {
     const { origin, host } = headers;
     // An image or a link of another site sends a GET without Origin; browsers say so in this header.
     if (origin === undefined) return !/^(cross|same)-site$/.test(String(headers['sec-fetch-site']));
-    if (this.#origins.includes(origin)) return true;
-    return URL.canParse(origin) && new URL(origin).host === host;
+    return isOfPage(origin, host, this.#origins);
   }
 
   #byKey(key: string): Identity | null {

@@ -35,3 +35,13 @@ export function isPreflight(request: IncomingMessage): boolean {
     request.method === 'OPTIONS' && request.headers['access-control-request-method'] !== undefined
   );
 }
+
+/** Whether a page of the host itself, or of an origin that was allowed by its name, sends a request. */
+export function isOfPage(
+  origin: string,
+  host: string | undefined,
+  allowed: readonly string[],
+): boolean {
+  if (allowed.includes(origin)) return true;
+  return URL.canParse(origin) && new URL(origin).host === host;
+}

@@ -85,7 +85,15 @@ export class Rules {
   of(path: string): Rule {
     if (this.#rules.length === 1) return this.#rules[0] as Rule;
     const plain = canonical(path);
-    return this.#rules.find((rule) => holds(rule.path, plain)) as Rule;
+    const rule = this.#longest(plain);
+    if (!plain.includes(';')) return rule;
+    // Servers written in Java read `/orders;x` as `/orders`, others as another path: both rules hold.
+    const other = this.#longest(plain.replace(/;[^/]*/g, ''));
+    return other === rule ? rule : strictest(rule, other);
+  }
+
+  #longest(path: string): Rule {
+    return this.#rules.find((rule) => holds(rule.path, path)) as Rule;
   }
 
   /**

@@ -10,6 +10,7 @@ import { forwardedFor, pairsOf } from '../forwarding.ts';
 import { HttpError } from '../http-error.ts';
 import type { Target } from '../routing/names.ts';
 import type { CallClient } from './call-client.ts';
+import { formOf, valuesByName } from './request-fields.ts';
 import { callOptions } from './rpc-handler.ts';
 
 interface Pair {
@@ -34,14 +35,15 @@ export async function handleApi(
   exchange: Exchange,
   { service, endpoint }: Target,
   client: CallClient,
+  maxFields: number,
 ): Promise<void> {
-  const request = Buffer.from(JSON.stringify(await apiRequest(exchange)));
+  const request = Buffer.from(JSON.stringify(await apiRequest(exchange, maxFields)));
   const options = callOptions(exchange, { contentType: JSON_TYPE });
   const reply = await client.call(service, endpoint, request, options);
   answer(exchange, service, reply);
 }
 
-async function apiRequest(exchange: Exchange) {
+async function apiRequest(exchange: Exchange, maxFields: number) {
   const { request, method, path, query, host } = exchange;
   const body = await bodyOf(exchange);
   mustBeText(exchange, body);
@@ -56,16 +58,16 @@ async function apiRequest(exchange: Exchange) {
     method,
     path,
     header,
-    get: pairs(query),
-    post: isForm ? pairs(new URLSearchParams(body.toString())) : {},
+    get: pairs(query, maxFields),
+    post: isForm ? pairs(formOf(body, maxFields), maxFields) : {},
     body: isForm ? '' : body.toString(),
     url: request.url ?? path,
   };
 }
 
-function pairs(values: URLSearchParams): Record<string, Pair> {
+function pairs(fields: URLSearchParams, maxFields: number): Record<string, Pair> {
   const made: Record<string, Pair> = Object.create(null);
-  for (const key of new Set(values.keys())) made[key] = { key, values: values.getAll(key) };
+  for (const [key, values] of valuesByName(fields, maxFields)) made[key] = { key, values };
   return made;
 }
 

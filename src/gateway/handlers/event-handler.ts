@@ -19,6 +19,7 @@ import { HttpError } from '../http-error.ts';
 import { type EventNames, eventRoute, segmentsOf } from '../routing/names.ts';
 import { dataOf, encodeEvent, type GatewayEvent } from './event-message.ts';
 import { readOne } from './read-one.ts';
+import { valuesByName } from './request-fields.ts';
 
 export interface EventOptions {
   readonly broker: () => Promise<Broker>;
@@ -26,6 +27,10 @@ export interface EventOptions {
   readonly codec: 'json' | 'protobuf';
   readonly maxBatch: number;
   readonly maxKeys: number;
+  /** Of the query of a GET. */
+  readonly maxFields: number;
+  /** How long the stored event of a repeated key is read. */
+  readonly lookupMs: number;
   readonly now: () => number;
 }
 
@@ -92,7 +97,9 @@ export class EventHandler {
           : await this.#publishBatch(broker, topic, messages, key);
       const isReplay = receipts.every(({ duplicate }) => duplicate);
       // Another process may have taken the key with another body: that event must not be lost in silence.
-      if (!isKnown) await mustBeTheSame(broker, topic, receipts, messages);
+      if (!isKnown) {
+        await mustBeTheSame(broker, topic, receipts, messages, this.#options.lookupMs);
+      }
       const { reply } = exchange;
       // The event is stored: a name that a header cannot carry must not make it fail.
       const name = topic.replace(/[^\x21-\x7e]+/g, encodeURIComponent);
@@ -142,7 +149,7 @@ export class EventHandler {
   #dataOf({ method, query }: Exchange, body: Buffer): string {
     if (method !== 'GET') return body.toString();
     const values: Record<string, string[]> = Object.create(null);
-    for (const name of new Set(query.keys())) values[name] = query.getAll(name);
+    for (const [name, all] of valuesByName(query, this.#options.maxFields)) values[name] = all;
     return JSON.stringify(values);
   }
 
@@ -207,10 +214,11 @@ async function mustBeTheSame(
   topic: string,
   receipts: readonly Receipt[],
   messages: readonly Message[],
+  lookupMs: number,
 ): Promise<void> {
   for (const [index, { id, duplicate }] of receipts.entries()) {
     if (!duplicate) continue;
-    const stored = await readOne(broker, topic, id);
+    const stored = await readOne(broker, topic, id, lookupMs);
     if (stored !== null && dataOf(stored) !== dataOf((messages[index] as Message).body)) {
       throw reused();
     }

@@ -1,42 +1,28 @@
 /**
  * The http and web handlers: requests passed on to an HTTP server found by its service name.
  *
- * Invariants: bodies flow in both directions without being gathered; hop-by-hop headers stay here; a
- * client that leaves ends the request to the backend, and a backend that dies before its answer is 502,
- * in the middle of it a cut connection and never a short answer that looks whole; WebSockets and other
- * upgrades are spliced byte for byte once the backend has agreed, and only then. Cost: two sockets and no
- * copy.
+ * Invariants: bodies flow in both directions without being gathered, short requests excepted; hop-by-hop
+ * headers stay here; a client that leaves ends the request to the backend, and a backend that dies before
+ * its answer is 502, in the middle of it a cut connection and never a short answer that looks whole;
+ * WebSockets and other upgrades are spliced byte for byte once the backend has agreed, and only then. Cost:
+ * undici's for requests, two sockets and no copy for upgrades.
  */
-import { lookup } from 'node:dns';
-import { Agent, type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http';
-import { BlockList, isIP, isIPv6, type LookupFunction } from 'node:net';
+import { type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { splitAddress } from '../../registry/record.ts';
+import { Agent } from 'undici';
 import type { ServiceNode } from '../../registry/registry.ts';
 import type { Outcome, Selector } from '../../selector/selector.ts';
-import type { Rule } from '../access/rules.ts';
-import type { Answer } from '../answer.ts';
-import type { Exchange } from '../exchange.ts';
+import { onAbort } from '../../util/time/on-abort.ts';
+import { readBody } from '../exchange.ts';
 import { endToEnd, forwardedFor, headersOfClient } from '../forwarding.ts';
 import { HttpError } from '../http-error.ts';
-import { passBody } from './pass-body.ts';
+import { GATEWAY_LIMITS, type GatewayLimits, resolveLimits } from '../limits.ts';
+import { addressOf, connectTo, lookUp } from './backend-address.ts';
+import { BackendAnswer } from './backend-answer.ts';
+import { type Forwarded, filtered } from './forwarded.ts';
 
-/** What of an exchange the handler uses, so that a server without fastify can pass requests on too. */
-export interface Forwarded
-  extends Pick<Exchange, 'request' | 'method' | 'host' | 'traceparent' | 'signal'> {
-  /** Default: what a client says of a proxy in front is dropped. */
-  readonly trustsProxy?: boolean;
-  readonly rule: Pick<Rule, 'maxBodyBytes' | 'timeoutMs'>;
-  readonly reply: Pick<Answer, 'getHeaders' | 'hijack' | 'raw' | 'sent'>;
-  /** What of the client's header goes on to the backend. */
-  readonly toBackend?: HeaderFilter;
-  /** What of the backend's header goes on to the client. */
-  readonly toClient?: HeaderFilter;
-}
-
-/** The values that go on, of a header by its name in small letters; none removes it. */
-export type HeaderFilter = (name: string, values: string[]) => string[];
+export type { Forwarded, HeaderFilter } from './forwarded.ts';
 
 export interface Backend {
   readonly service: string;
@@ -44,34 +30,46 @@ export interface Backend {
   readonly cut: string;
 }
 
-const SOCKETS = 256;
 /**
- * How long a connection without a request is kept: shorter than servers keep theirs (Node 5 s), because one
- * that is closed just as a request leaves on it has answered nothing.
+ * By default an idle connection is kept shorter than servers keep theirs (Node 5 s), because one that is closed
+ * just as a request leaves on it has answered nothing.
  */
-const FREE_MS = 1000;
+export type ProxyHandlerLimits = Pick<
+  GatewayLimits,
+  'maxBackendSockets' | 'backendIdleMs' | 'stalledMs'
+>;
+
 /** Methods that may be sent again (RFC 9110, 9.2.2). */
 const IDEMPOTENT = /^(GET|HEAD|OPTIONS|PUT|DELETE)$/;
+/** A body of at most this many bytes is passed on in one piece with its head. */
+const SHORT_BODY = 16 * 1024;
 
 export class ProxyHandler {
   readonly #selector: Selector;
   /** Upgraded connections, which the HTTP server does not count any more. */
   readonly #spliced = new Set<Duplex>();
   readonly #agent: Agent;
+  readonly #stalledMs: number;
 
-  constructor(selector: Selector, maxSockets = SOCKETS) {
+  constructor(selector: Selector, limits: ProxyHandlerLimits = resolveLimits(GATEWAY_LIMITS, {})) {
+    const { maxBackendSockets, backendIdleMs, stalledMs } = limits;
     this.#selector = selector;
+    this.#stalledMs = stalledMs;
     this.#agent = new Agent({
-      keepAlive: true,
-      maxSockets,
-      maxFreeSockets: maxSockets,
-      timeout: FREE_MS,
+      connections: maxBackendSockets,
+      pipelining: 1,
+      keepAliveTimeout: backendIdleMs,
+      keepAliveMaxTimeout: backendIdleMs,
+      // The rule's own time ends a request.
+      headersTimeout: 0,
+      bodyTimeout: 0,
+      connect: connectTo,
     });
   }
 
   close(): void {
     this.cut();
-    this.#agent.destroy();
+    void this.#agent.destroy();
   }
 
   /** Ends upgraded connections, which end by themselves only when client or backend want it. */
@@ -80,53 +78,61 @@ export class ProxyHandler {
   }
 
   async handle(exchange: Forwarded, backend: Backend): Promise<void> {
-    const { request, method } = exchange;
-    const hasBody =
-      request.headers['transfer-encoding'] !== undefined ||
-      Number(request.headers['content-length'] ?? 0) > 0;
-    const mayRepeat = IDEMPOTENT.test(method) && !hasBody;
-    if (!(await this.#attempt(exchange, backend, mayRepeat))) {
-      await this.#attempt(exchange, backend, false);
-    }
+    const { request, method, rule } = exchange;
+    const isChunked = request.headers['transfer-encoding'] !== undefined;
+    const length = Number(request.headers['content-length'] ?? 0);
+    if (length > rule.maxBodyBytes) throw tooLarge(rule.maxBodyBytes);
+    let body: Buffer | AsyncIterable<Buffer> | null = null;
+    if (isChunked || length > SHORT_BODY) body = limited(request, rule.maxBodyBytes);
+    else if (length > 0) body = await readBody(request, rule.maxBodyBytes, rule.timeoutMs);
+    const mayRepeat = body === null && IDEMPOTENT.test(method);
+    if (await this.#attempt(exchange, backend, body, mayRepeat)) return;
+    await this.#attempt(exchange, backend, body, false);
   }
 
   /** False where the server closed a connection of the pool as the request left, and it may be repeated. */
-  async #attempt(exchange: Forwarded, backend: Backend, mayRepeat: boolean): Promise<boolean> {
-    const { request, reply, rule } = exchange;
-    const node = await this.#node(backend.service);
-    const mark = this.#marker(backend.service, node, exchange);
-    let stop = () => {};
-    let outgoing: ClientRequest | null = null;
+  async #attempt(
+    exchange: Forwarded,
+    backend: Backend,
+    body: Buffer | AsyncIterable<Buffer> | null,
+    mayRepeat: boolean,
+  ): Promise<boolean> {
+    const { request, reply, method, signal } = exchange;
+    const { service } = backend;
+    const node = await this.#node(service);
+    const mark = this.#marker(service, node, exchange);
+    let forget = () => {};
     try {
-      outgoing = this.#open(exchange, backend, node, { agent: this.#agent });
-      stop = endWith(exchange, outgoing);
-      const sending = passBody(request, outgoing, rule.maxBodyBytes);
-      // The answer may come before the request has been sent whole.
-      sending.catch(() => outgoing?.destroy());
-      const response = await responseOf(outgoing, sending, backend.service);
-      stop();
-      stop = abortWith(exchange, outgoing);
-      mark(null);
-      reply.hijack();
-      const kept = Object.fromEntries(filtered(endToEnd(response), exchange.toClient));
-      const headers = { ...reply.getHeaders(), ...kept };
-      reply.raw.writeHead(response.statusCode ?? 502, headers as Record<string, string[]>);
-      await passBody(response, reply.raw);
+      const { origin } = addressOf(node, service);
+      const headers = headersFor(exchange, backend, node);
+      await new Promise<void>((resolve, reject) => {
+        const answer = new BackendAnswer({
+          exchange,
+          service,
+          stalledMs: this.#stalledMs,
+          answered: () => mark(null),
+          ended: (error) => (error === null ? resolve() : reject(error)),
+        });
+        forget = onAbort(signal, () => answer.abort(new Error('the client has left')));
+        const path = cutPath(request.url ?? '/', backend.cut);
+        const options = { origin, path, method: method as 'GET', headers };
+        // It takes any body that can be iterated, and its types do not say so.
+        this.#agent.dispatch({ ...options, body: body as Buffer | null }, answer);
+      });
+      // What is left of a body that the server did not want would be taken for the next request.
+      if (!request.complete) request.resume();
       return true;
     } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      const isStale =
-        outgoing?.reusedSocket === true && (code === 'ECONNRESET' || code === 'EPIPE');
-      if (isStale && mayRepeat && !reply.sent && !exchange.signal.aborted) {
+      if (mayRepeat && isStale(error) && !reply.sent && !signal.aborted) {
         mark(null);
         return false;
       }
       mark(error);
-      if (!reply.sent) throw failed(backend.service, error);
+      if (!reply.sent) throw failed(service, error);
       reply.raw.destroy();
       return true;
     } finally {
-      stop();
+      forget();
     }
   }
 
@@ -144,7 +150,7 @@ export class ProxyHandler {
     const mark = this.#marker(backend.service, node, exchange);
     let stop = () => {};
     try {
-      const outgoing = this.#open(exchange, backend, node, { agent: false });
+      const outgoing = openUpgrade(exchange, backend, node);
       stop = endWith(exchange, outgoing);
       outgoing.end();
       const { response, upstream, rest } = await upgradeOf(outgoing);
@@ -200,58 +206,75 @@ export class ProxyHandler {
       isMarked = true;
       let result: Outcome['result'] = 'unreachable';
       if (error === null) result = 'ok';
+      else if (error instanceof HttpError && error.status === 504) result = 'timeout';
       else if (signal.aborted || error instanceof HttpError) result = 'none';
-      else if ((error as Error).message === 'timeout') result = 'timeout';
       this.#selector.mark(service, node, { result });
     };
   }
+}
 
-  #open(
-    exchange: Forwarded,
-    { service, cut }: Backend,
-    node: ServiceNode,
-    { agent }: { readonly agent: Agent | false },
-  ): ClientRequest {
-    const { request, method, traceparent } = exchange;
-    const { host, port } = addressOf(node, service);
-    const headers: Record<string, string | string[]> = Object.fromEntries(
-      filtered(headersOfClient(exchange), exchange.toBackend),
-    );
-    headers.host = node.address;
-    headers['x-forwarded-for'] = forwardedFor(exchange);
-    headers['x-forwarded-host'] ??= exchange.host;
-    headers['x-forwarded-proto'] ??= 'encrypted' in request.socket ? 'https' : 'http';
-    if (traceparent !== '') headers.traceparent = traceparent;
-    if (cut !== '') headers['x-micro-web-base-path'] = cut;
-    const { upgrade } = request.headers;
-    if (agent === false && upgrade !== undefined) {
-      // What follows the head of an upgrade is of the new protocol, and no body.
-      delete headers['content-length'];
-      Object.assign(headers, { connection: 'Upgrade', upgrade });
-    } else if (request.headers['transfer-encoding'] !== undefined) {
-      headers['transfer-encoding'] = 'chunked';
-    }
-    const path = cutPath(request.url ?? '/', cut);
-    return httpRequest({ agent, host, port, method, path, headers, lookup: lookUp });
+/** What goes to the backend in the client's name. */
+function headersFor(
+  exchange: Forwarded,
+  { cut }: Backend,
+  node: ServiceNode,
+): Record<string, string | string[]> {
+  const headers: Record<string, string | string[]> = Object.fromEntries(
+    filtered(headersOfClient(exchange), exchange.toBackend),
+  );
+  headers.host = node.address;
+  headers['x-forwarded-for'] = forwardedFor(exchange);
+  headers['x-forwarded-host'] ??= exchange.host;
+  headers['x-forwarded-proto'] ??= 'encrypted' in exchange.request.socket ? 'https' : 'http';
+  if (exchange.traceparent !== '') headers.traceparent = exchange.traceparent;
+  if (cut !== '') headers['x-micro-web-base-path'] = cut;
+  // Of several equal lengths, which Node takes, one.
+  const length = headers['content-length'];
+  if (Array.isArray(length)) headers['content-length'] = length[0] as string;
+  return headers;
+}
+
+function openUpgrade(exchange: Forwarded, backend: Backend, node: ServiceNode): ClientRequest {
+  const { request, method } = exchange;
+  const { host, port } = addressOf(node, backend.service);
+  const headers = headersFor(exchange, backend, node);
+  // What follows the head of an upgrade is of the new protocol, and no body.
+  delete headers['content-length'];
+  Object.assign(headers, { connection: 'Upgrade', upgrade: request.headers.upgrade });
+  const path = cutPath(request.url ?? '/', backend.cut);
+  return httpRequest({ agent: false, host, port, method, path, headers, lookup: lookUp });
+}
+
+/** The body as it comes; the request stays whole when its reader leaves. */
+async function* limited(request: IncomingMessage, maxBytes: number): AsyncGenerator<Buffer> {
+  let size = 0;
+  for await (const chunk of request.iterator({ destroyOnReturn: false })) {
+    size += (chunk as Buffer).length;
+    if (size > maxBytes) throw tooLarge(maxBytes);
+    yield chunk as Buffer;
   }
 }
 
-/** Ends a request that has no answer in time, or whose client leaves. Returns what stops that. */
-function endWith(exchange: Forwarded, outgoing: ClientRequest): () => void {
-  const late = () => outgoing.destroy(new Error('timeout'));
-  const timer = setTimeout(late, exchange.rule.timeoutMs);
-  const stop = abortWith(exchange, outgoing);
-  return () => {
-    clearTimeout(timer);
-    stop();
-  };
+function tooLarge(maxBytes: number): HttpError {
+  return new HttpError(413, `the body has more than ${maxBytes} bytes`);
 }
 
-function abortWith({ signal }: Forwarded, outgoing: ClientRequest): () => void {
-  const abort = () => outgoing.destroy();
-  if (signal.aborted) abort();
-  else signal.addEventListener('abort', abort, { once: true });
-  return () => signal.removeEventListener('abort', abort);
+/** Whether the connection had answered before, and ended without a sign of this request. */
+function isStale(error: unknown): boolean {
+  const { code, socket } = error as { code?: string; socket?: { bytesRead?: number } };
+  if (code === 'ECONNRESET' || code === 'EPIPE') return true;
+  return code === 'UND_ERR_SOCKET' && (socket?.bytesRead ?? 0) > 0;
+}
+
+/** Ends an upgrade that has no answer in time, or whose client leaves. Returns what stops that. */
+function endWith(exchange: Forwarded, outgoing: ClientRequest): () => void {
+  const late = () => outgoing.destroy(new HttpError(504, 'the server did not answer in time'));
+  const timer = setTimeout(late, exchange.rule.timeoutMs);
+  const forget = onAbort(exchange.signal, () => outgoing.destroy());
+  return () => {
+    clearTimeout(timer);
+    forget();
+  };
 }
 
 interface Upgraded {
@@ -283,16 +306,6 @@ function headOf(
   return Buffer.from(`HTTP/1.1 ${statusCode} ${statusMessage}\r\n${lines.join('')}\r\n`, 'latin1');
 }
 
-function* filtered(
-  headers: Iterable<readonly [string, string[]]>,
-  filter: HeaderFilter | undefined,
-): Iterable<[string, string[]]> {
-  for (const [name, values] of headers) {
-    const kept = filter === undefined ? values : filter(name.toLowerCase(), values);
-    if (kept.length > 0) yield [name, kept];
-  }
-}
-
 function* plain(headers: Iterable<[string, string[]]>): Iterable<[string, string]> {
   for (const [name, values] of headers) for (const value of values) yield [name, value];
 }
@@ -303,72 +316,18 @@ function* rawPairs({ rawHeaders }: IncomingMessage): Iterable<[string, string]> 
   }
 }
 
-/**
- * Where clouds keep secrets: link-local addresses and the addresses of metadata services that are not, in
- * every form of writing and behind every name.
- *
- * `check` of a mapped IPv4 address looks at the IPv4 rules.
- */
-const FORBIDDEN = new BlockList();
-FORBIDDEN.addSubnet('169.254.0.0', 16, 'ipv4');
-FORBIDDEN.addSubnet('fe80::', 10, 'ipv6');
-// Amazon's over IPv6, Alibaba's, Azure's.
-FORBIDDEN.addAddress('fd00:ec2::254', 'ipv6');
-FORBIDDEN.addAddress('100.100.100.200', 'ipv4');
-FORBIDDEN.addAddress('168.63.129.16', 'ipv4');
-
-function isForbidden(host: string): boolean {
-  const address = host.replace(/%.*$/, '');
-  return FORBIDDEN.check(address, isIPv6(address) ? 'ipv6' : 'ipv4');
-}
-
-/** Only host:port of a record, never a forbidden address. */
-function addressOf(node: ServiceNode, service: string): { host: string; port: number } {
-  const address = splitAddress(node.address);
-  if (address === null || (isIP(address.host) !== 0 && isForbidden(address.host))) {
-    throw new HttpError(502, `${service} has an address that requests are not passed to`);
-  }
-  return address;
-}
-
-/** A name may resolve to a forbidden address, and so may a number that is no IP address in text. */
-const lookUp: LookupFunction = (name, options, callback) => {
-  lookup(name, options, (error, address, family) => {
-    const found = Array.isArray(address) ? address.map((each) => each.address) : [address];
-    if (error === null && found.some((each) => isForbidden(String(each)))) {
-      callback(new HttpError(502, `${name} is an address that requests are not passed to`), '', 0);
-    } else callback(error, address as string, family);
-  });
-};
-
 function cutPath(url: string, cut: string): string {
   const rest = cut !== '' && url.startsWith(cut) ? url.slice(cut.length) : url;
   return rest.startsWith('/') ? rest : `/${rest}`;
 }
 
-function responseOf(
-  outgoing: ClientRequest,
-  sending: Promise<void>,
-  service: string,
-): Promise<IncomingMessage> {
-  return new Promise((resolve, reject) => {
-    // More than one error may come: one without a listener would end the process.
-    outgoing.once('response', resolve).on('error', reject);
-    // The client did not ask for an upgrade.
-    outgoing.once('upgrade', (_response, socket) => {
-      socket.destroy();
-      reject(new HttpError(502, `${service} changed the protocol`));
-    });
-    sending.catch((error) => {
-      if (error instanceof HttpError) reject(error);
-    });
-  });
-}
-
 function failed(service: string, error: unknown): unknown {
   if (error instanceof HttpError) return error;
-  const { message, code } = error as NodeJS.ErrnoException;
-  if (message === 'timeout') return new HttpError(504, `${service} did not answer in time`);
+  const { code, cause } = error as NodeJS.ErrnoException & { cause?: unknown };
+  if (cause instanceof HttpError) return cause;
+  if (code === 'UND_ERR_INVALID_ARG') {
+    return new HttpError(400, 'the request holds what cannot be passed on');
+  }
   return new HttpError(
     502,
     `${service} could not be reached: ${code ?? 'it ended the connection'}`,

@@ -1,17 +1,17 @@
 /**
  * One message of a topic by its id, where the broker's ids say what comes before it.
  *
- * Invariant: what cannot be read within WAIT_MS is null, never another message. Cost: one subscription.
+ * Invariant: what cannot be read within `waitMs` is null, never another message. Cost: one subscription.
  */
 import type { Broker } from '../../broker/broker.ts';
 
-const WAIT_MS = 2000;
 const LAST_SEQUENCE = '18446744073709551615';
 
 export async function readOne(
   broker: Broker,
   topic: string,
   id: string,
+  waitMs: number,
 ): Promise<Uint8Array | string | null> {
   const before = idBefore(id);
   if (before === null) return null;
@@ -19,7 +19,7 @@ export async function readOne(
   const found = new Promise<Uint8Array | string | null>((resolve) => {
     take = resolve;
   });
-  const timer = setTimeout(() => take(null), WAIT_MS);
+  const timer = setTimeout(() => take(null), waitMs);
   const subscriber = await broker.subscribe(
     topic,
     (delivery) => take(delivery.id === id ? delivery.message.body : null),
@@ -31,8 +31,12 @@ export async function readOne(
   return body;
 }
 
-/** Ids of streams are `milliseconds-sequence`; null for others. */
-function idBefore(id: string): string | null {
+/**
+ * The id before another one, whether a message has it or not. Ids of streams are `milliseconds-sequence`,
+ * those of NATS numbers; null for others, and for the first of all.
+ */
+export function idBefore(id: string): string | null {
+  if (/^[1-9]\d{0,15}$/.test(id)) return String(BigInt(id) - 1n);
   const [, ms, sequence] = /^(\d{1,15})-(\d{1,20})$/.exec(id) ?? [];
   if (ms === undefined || sequence === undefined) return null;
   if (sequence !== '0') return `${ms}-${BigInt(sequence) - 1n}`;

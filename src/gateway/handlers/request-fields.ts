@@ -11,7 +11,6 @@ const JSON_TYPE = 'application/json';
 const FORM = /^application\/(x-www-form-urlencoded|www-x-form-urlencoded)\b/i;
 const PROTOBUF =
   /^application\/(protobuf|proto|x-protobuf|proto-rpc|octet-stream|grpc|grpc\+proto)\b/i;
-const MAX_FIELDS = 1000;
 
 export interface CallBody {
   /** Content type of the call, and of its reply. */
@@ -28,6 +27,36 @@ export interface BodyParts {
   /** The field of the request that the body fills; `*` or empty = the whole request. */
   readonly bodyField: string;
   readonly body: Buffer;
+  /** Of the query, and of a form. */
+  readonly maxFields: number;
+}
+
+/** The values of each name, in one pass. Throws INVALID_ARGUMENT beyond `maxFields`. */
+export function valuesByName(fields: URLSearchParams, maxFields: number): Map<string, string[]> {
+  mustNotExceed(fields.size, maxFields, 'query');
+  const values = new Map<string, string[]>();
+  for (const [name, value] of fields) {
+    const known = values.get(name);
+    if (known === undefined) values.set(name, [value]);
+    else known.push(value);
+  }
+  return values;
+}
+
+/** The fields of a form. Throws INVALID_ARGUMENT beyond `maxFields`, before it reads them. */
+export function formOf(body: Buffer, maxFields: number): URLSearchParams {
+  let count = 1;
+  for (let at = body.indexOf(AMPERSAND); at >= 0; at = body.indexOf(AMPERSAND, at + 1)) {
+    mustNotExceed(++count, maxFields, 'form');
+  }
+  return new URLSearchParams(body.toString());
+}
+
+const AMPERSAND = 0x26;
+
+function mustNotExceed(count: number, maxFields: number, what: string): void {
+  if (count <= maxFields) return;
+  throw new RivuletError('INVALID_ARGUMENT', `the ${what} has more than ${maxFields} fields`);
 }
 
 /** Throws DECODING_FAILED where the body is not what its content type says. */
@@ -44,7 +73,7 @@ export function callBody(parts: BodyParts): CallBody {
   if (FORM.test(contentType) && method !== 'GET') {
     return { contentType: JSON_TYPE, body: Buffer.from(formJson(body, parts)) };
   }
-  const fields = [...Object.entries(parts.fields), ...queryFields(parts.query)];
+  const fields = [...Object.entries(parts.fields), ...queryFields(parts)];
   const hasBody = method !== 'GET' && method !== 'HEAD' && body.length > 0;
   if (hasBody) checkJson(body);
   const isWhole = parts.bodyField === '' || parts.bodyField === '*';
@@ -57,12 +86,9 @@ export function callBody(parts: BodyParts): CallBody {
 }
 
 /** `a[b]=1` and `a.b=1` are nested; a value that is JSON is that value. */
-function* queryFields(query: URLSearchParams): Iterable<[string, unknown]> {
-  let count = 0;
+function* queryFields({ query, maxFields }: BodyParts): Iterable<[string, unknown]> {
+  mustNotExceed(query.size, maxFields, 'query');
   for (const [name, text] of query) {
-    if (++count > MAX_FIELDS) {
-      throw new RivuletError('INVALID_ARGUMENT', `the query has more than ${MAX_FIELDS} fields`);
-    }
     yield [name.replace(/\[([^\][]*)\]/g, '.$1'), scalarOf(text)];
   }
 }
@@ -80,10 +106,10 @@ function scalarOf(text: string): unknown {
 }
 
 /** go-micro's form: each name's values joined by commas. */
-function formJson(body: Buffer, { query, fields }: BodyParts): string {
+function formJson(body: Buffer, { query, fields, maxFields }: BodyParts): string {
   const values = new Map<string, string>(Object.entries(fields));
-  for (const source of [new URLSearchParams(body.toString()), query]) {
-    for (const name of new Set(source.keys())) values.set(name, source.getAll(name).join(','));
+  for (const source of [formOf(body, maxFields), query]) {
+    for (const [name, all] of valuesByName(source, maxFields)) values.set(name, all.join(','));
   }
   return JSON.stringify(Object.fromEntries(values));
 }

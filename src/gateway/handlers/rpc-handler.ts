@@ -10,10 +10,11 @@ import { RivuletError } from '../../errors.ts';
 import { bodyOf, drained, type Exchange, headerOf } from '../exchange.ts';
 import { callMetadata } from '../forwarding.ts';
 import { HttpError, httpFailure } from '../http-error.ts';
+import { GATEWAY_LIMITS, type GatewayLimits } from '../limits.ts';
 import { type Directory, streamKind } from '../routing/directory.ts';
 import type { Target } from '../routing/names.ts';
 import type { CallClient } from './call-client.ts';
-import { type CallBody, callBody } from './request-fields.ts';
+import { type CallBody, callBody, formOf } from './request-fields.ts';
 import { sseEvent, startEventStream } from './server-sent-events.ts';
 
 export interface RpcRequest extends Target {
@@ -26,6 +27,7 @@ export async function handleRpc(
   target: RpcRequest,
   client: CallClient,
   directory: Directory,
+  { maxFields, stalledMs }: Pick<GatewayLimits, 'maxFields' | 'stalledMs'>,
 ): Promise<void> {
   const { service, endpoint } = target;
   const call = callBody({
@@ -35,9 +37,10 @@ export async function handleRpc(
     fields: target.fields,
     bodyField: target.bodyField,
     body: await bodyOf(exchange),
+    maxFields,
   });
   const kind = streamKind(directory.endpoint(service, endpoint));
-  if (kind !== null) return stream(exchange, target, call, kind, client);
+  if (kind !== null) return stream(exchange, target, call, kind, client, stalledMs);
   const reply = await client
     .call(service, endpoint, call.body, callOptions(exchange, call))
     .catch((error) => {
@@ -64,6 +67,7 @@ async function stream(
   call: CallBody,
   kind: 'serverStream' | 'clientStream' | 'bidi',
   client: CallClient,
+  stalledMs: number,
 ): Promise<void> {
   const isEvents = headerOf(exchange.request, 'accept').includes('text/event-stream');
   const request = kind === 'serverStream' ? call.body : single(call.body);
@@ -81,7 +85,7 @@ async function stream(
   }
   const { raw } = exchange.reply;
   const write = async (text: string) => {
-    if (!raw.write(text)) await drained(raw);
+    if (!raw.write(text)) await drained(raw, stalledMs);
   };
   try {
     let number = 0;
@@ -125,10 +129,14 @@ function view(bytes: Uint8Array): Buffer {
 }
 
 /** The body of `/rpc`: JSON or a form. Throws INVALID_ARGUMENT. */
-export function rpcEnvelope(contentType: string, body: Buffer) {
+export function rpcEnvelope(
+  contentType: string,
+  body: Buffer,
+  maxFields: number = GATEWAY_LIMITS.maxFields.default,
+) {
   const fields: Record<string, unknown> = contentType.includes('json')
     ? jsonObject(body)
-    : Object.fromEntries(new URLSearchParams(body.toString()));
+    : Object.fromEntries(formOf(body, maxFields));
   const { service, endpoint, method, address, request } = fields;
   const name = endpoint ?? method;
   if (typeof service !== 'string' || service === '' || typeof name !== 'string' || name === '') {

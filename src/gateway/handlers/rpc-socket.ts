@@ -3,8 +3,8 @@
  *
  * Invariants: a client that ends its socket cancels the call; the end of the stream closes the socket
  * with 1000, an error with 1011 after a message `{"error": ...}`; a message beyond the rule's `maxBodyBytes`
- * ends it with 1009; requests that the service does not take yet hold the socket back (MAX_QUEUED messages
- * wait at most). A text `{"end":true}` or an empty
+ * ends it with 1009; requests that the service does not take yet hold the socket back (`maxQueued`
+ * messages wait at most). A text `{"end":true}` or an empty
  * message ends the requests and leaves the replies coming.
  */
 import type { WebSocket } from 'ws';
@@ -13,20 +13,23 @@ import { httpFailure } from '../http-error.ts';
 import type { Target } from '../routing/names.ts';
 import type { CallClient } from './call-client.ts';
 
-const MAX_QUEUED = 16;
+export interface SocketCall {
+  readonly kind: 'serverStream' | 'clientStream' | 'bidi';
+  /** Of one message. */
+  readonly maxBodyBytes: number;
+  /** Messages that wait for the service. */
+  readonly maxQueued: number;
+}
 
 export async function serveCall(
   socket: WebSocket,
   { service, endpoint }: Target,
-  {
-    kind,
-    maxBodyBytes,
-  }: { readonly kind: 'serverStream' | 'clientStream' | 'bidi'; readonly maxBodyBytes: number },
+  { kind, maxBodyBytes, maxQueued }: SocketCall,
   client: CallClient,
   options: CallOptions,
 ): Promise<void> {
   const gone = new AbortController();
-  const messages = new SocketMessages(socket, maxBodyBytes);
+  const messages = new SocketMessages(socket, maxBodyBytes, maxQueued);
   socket.once('close', () => {
     messages.end();
     gone.abort();
@@ -52,11 +55,13 @@ export async function serveCall(
 class SocketMessages implements AsyncIterable<Uint8Array> {
   readonly #socket: WebSocket;
   readonly #queue: Uint8Array[] = [];
+  readonly #maxQueued: number;
   #wake: (() => void) | null = null;
   #isOver = false;
 
-  constructor(socket: WebSocket, maxBodyBytes: number) {
+  constructor(socket: WebSocket, maxBodyBytes: number, maxQueued: number) {
     this.#socket = socket;
+    this.#maxQueued = maxQueued;
     socket.on('message', (data: Buffer) => {
       if (this.#isOver) return;
       if (data.length > maxBodyBytes) {
@@ -68,7 +73,7 @@ class SocketMessages implements AsyncIterable<Uint8Array> {
         return;
       }
       this.#queue.push(data);
-      if (this.#queue.length >= MAX_QUEUED) socket.pause();
+      if (this.#queue.length >= this.#maxQueued) socket.pause();
       this.#wake?.();
     });
   }
@@ -92,7 +97,7 @@ class SocketMessages implements AsyncIterable<Uint8Array> {
     for (;;) {
       const message = this.#queue.shift();
       if (message !== undefined) {
-        if (this.#queue.length < MAX_QUEUED) this.#socket.resume();
+        if (this.#queue.length < this.#maxQueued) this.#socket.resume();
         yield message;
       } else if (this.#isOver) return;
       else {

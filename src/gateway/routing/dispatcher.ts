@@ -11,7 +11,8 @@ import type { Duplex } from 'node:stream';
 import type { WebSocket, WebSocketServer } from 'ws';
 import type { Scheduler } from '../../util/time/scheduler.ts';
 import type { Authentication, Identity } from '../access/authentication.ts';
-import type { RateLimiter } from '../access/rate-limiter.ts';
+import { isOfPage } from '../access/cors.ts';
+import { networkOf, type RateLimiter } from '../access/rate-limiter.ts';
 import { type Rule, type Rules, strictest } from '../access/rules.ts';
 import type { Answer } from '../answer.ts';
 import { bodyOf, type Exchange, headerOf } from '../exchange.ts';
@@ -25,6 +26,7 @@ import { serveCall } from '../handlers/rpc-socket.ts';
 import { keepAlive } from '../handlers/socket-liveness.ts';
 import { WORKFLOWS, type WorkflowHandler } from '../handlers/workflow-handler.ts';
 import { HttpError } from '../http-error.ts';
+import type { GatewayLimits } from '../limits.ts';
 import type { GatewayOptions } from '../options.ts';
 import type { Pages } from '../pages/pages.ts';
 import type { TopicStreams } from '../topics/topic-streams.ts';
@@ -45,6 +47,7 @@ export interface DispatcherSetup {
   readonly options: GatewayOptions;
   readonly rules: Rules;
   readonly authentication: Authentication;
+  readonly limits: GatewayLimits;
   readonly limiter: RateLimiter;
   readonly client: CallClient;
   readonly directory: Directory;
@@ -75,7 +78,6 @@ interface Passed {
   readonly clientAddress: string;
 }
 
-const PING_MS = 30_000;
 /** Request lines whose look-up is kept; all are forgotten when this many are kept. */
 const MAX_FOUND = 2000;
 const MAX_FOUND_KEY = 512;
@@ -147,12 +149,12 @@ export class Dispatcher {
       // A client that guesses keys is slowed down.
       const { perSecond = 20, burst = 10 * perSecond } = this.#setup.options.wrongKeyLimit ?? {};
       const limit = { perSecond, burst: Math.max(1, Math.ceil(burst)) };
-      limiter.take(`wrong ${clientAddress}`, limit, scheduler.monotonic());
+      limiter.take(`wrong ${networkOf(clientAddress)}`, limit, scheduler.monotonic());
       throw error;
     };
     const passed = (identity: Identity): Passed => {
       if (rule.rateLimit !== null) {
-        const client = identity.name === '' ? clientAddress : `name:${identity.name}`;
+        const client = identity.name === '' ? networkOf(clientAddress) : `name:${identity.name}`;
         limiter.take(`${rule.path} ${client}`, rule.rateLimit, scheduler.monotonic());
       }
       return { rule, identity, clientAddress };
@@ -168,7 +170,8 @@ export class Dispatcher {
 
   /** Answers a request; resolves with the name of the handler. */
   async answer(admitted: Exchange): Promise<string> {
-    const { client, directory, events, proxy, pages, topics, workflows, options } = this.#setup;
+    const { client, directory, events, proxy, pages, topics, workflows, options, limits } =
+      this.#setup;
     let exchange = admitted;
     const { path } = exchange;
     if (path === '/rpc' && options.enableRpc) {
@@ -195,7 +198,7 @@ export class Dispatcher {
         await events.handle(exchange, found.namespace);
         break;
       case 'api':
-        await handleApi(exchange, found, client);
+        await handleApi(exchange, found, client, limits.maxFields);
         break;
       case 'http':
       case 'web':
@@ -203,18 +206,19 @@ export class Dispatcher {
         await proxy.handle(exchange, { service: found.service, cut: found.cut });
         break;
       default:
-        await handleRpc(exchange, found, client, directory);
+        await handleRpc(exchange, found, client, directory, limits);
     }
     return found.handler;
   }
 
   /** Takes over an upgraded connection: topics and streaming calls here, all else is spliced. */
   async upgrade(admitted: Exchange, socket: Duplex, head: Buffer): Promise<string> {
-    const { topics, client, directory, proxy } = this.#setup;
+    const { topics, client, directory, proxy, limits } = this.#setup;
     let exchange = admitted;
     const { request, path } = exchange;
     mustBeGet(exchange);
     if (path.startsWith(TOPICS)) {
+      this.#mustBeOfAllowedPage(request);
       const lastId = headerOf(request, 'last-event-id');
       const reader = await topics.open(topicOf(path), exchange.query, lastId);
       const accepted = await this.#accept(request, socket, head).catch((error) => {
@@ -237,12 +241,24 @@ export class Dispatcher {
     if (found.handler !== 'rpc' || kind === null) {
       throw new HttpError(400, `${found.endpoint} of ${found.service} is no stream`);
     }
+    this.#mustBeOfAllowedPage(request);
     const accepted = await this.#accept(request, socket, head);
     const contentType = 'application/json';
     const metadata = callMetadata(exchange);
     const { maxBodyBytes } = exchange.rule;
-    await serveCall(accepted, found, { kind, maxBodyBytes }, client, { metadata, contentType });
+    const socketCall = { kind, maxBodyBytes, maxQueued: limits.maxQueuedRequests };
+    await serveCall(accepted, found, socketCall, client, { metadata, contentType });
     return 'rpc';
+  }
+
+  /** Browsers ask nobody before a page opens a WebSocket of another origin: `cors` holds here as well. */
+  #mustBeOfAllowedPage({ headers }: IncomingMessage): void {
+    const { cors = [], trustProxy } = this.#setup.options;
+    const { origin } = headers;
+    if (origin === undefined || cors.includes('*') || isOfPage(origin, headers.host, cors)) return;
+    const forwarded = trustProxy ? String(headers['x-forwarded-host'] ?? '') : '';
+    if (forwarded !== '' && isOfPage(origin, forwarded, cors)) return;
+    throw new HttpError(403, 'pages of this origin may not open a WebSocket here');
   }
 
   /** Rejects where the handshake is none, or the client has left. */
@@ -255,7 +271,7 @@ export class Dispatcher {
         socket.off('close', gone);
         // A client that breaks WebSocket's rules ends its own connection and nothing else.
         accepted.on('error', () => accepted.terminate());
-        keepAlive(accepted, this.#setup.options.pingMs ?? PING_MS);
+        keepAlive(accepted, this.#setup.limits.pingMs);
         resolve(accepted);
       });
     });
@@ -344,7 +360,7 @@ export class Dispatcher {
     const { client } = this.#setup;
     if (exchange.method !== 'POST') throw new HttpError(405, 'send a POST', { allow: 'POST' });
     const type = headerOf(exchange.request, 'content-type');
-    const call = rpcEnvelope(type, await bodyOf(exchange));
+    const call = rpcEnvelope(type, await bodyOf(exchange), this.#setup.limits.maxFields);
     const target: Target = { service: call.service, endpoint: call.endpoint };
     if (call.address !== undefined) {
       throw new HttpError(403, 'a call to an address of the client is not allowed here');
@@ -382,8 +398,7 @@ function eventPaths([first = '', ...rest]: readonly string[]): string[] {
 
 /** The path as it was sent, and its query. Throws 400 for a target that is no path. */
 function locationOf(url: string): { path: string; query: URLSearchParams } {
-  if (!url.startsWith('/') || url.length > 16_384)
-    throw new HttpError(400, 'the target is no path');
+  if (!url.startsWith('/')) throw new HttpError(400, 'the target is no path');
   const end = url.search(/[?#]/);
   if (end < 0) return { path: url, query: NO_QUERY };
   const path = url.slice(0, end);

@@ -40,6 +40,8 @@ const SEGMENT = /^[a-zA-Z0-9]+(-[a-zA-Z0-9]+)*$/;
 const WORD = /^[\p{L}\p{N}_~-]+(\.[\p{L}\p{N}_~-]+)*$/u;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it refuses
 const UNSAFE = /[/\\\u0000-\u001f\u007f]/;
+/** Alone, or before the parameters that servers written in Java cut off (`..;x`). */
+const DOTS = /^\.{1,2}(;|$)/;
 
 /**
  * The decoded segments of a path, empty ones removed; null where another server could take the path for
@@ -55,7 +57,7 @@ export function plainSegments(path: string): string[] | null {
     } catch {
       return null;
     }
-    if (segment === '.' || segment === '..' || UNSAFE.test(segment)) return null;
+    if (DOTS.test(segment) || UNSAFE.test(segment)) return null;
     segments.push(segment);
   }
   return segments;

@@ -3,16 +3,19 @@
  *
  * Holds: per topic one feed of what comes, and one for each id from which clients resume; each feed has one
  * subscription, its clients, and the last `maxRecent` messages. Invariants: a client gets every message after
- * its id once, in order; clients that resume from the same id share a feed, so that all clients of a gateway
+ * its id once, in order, or is told of a gap before the first of them where the topic may have lost some;
+ * clients that resume from the same id share a feed, so that all clients of a gateway
  * that was restarted need one subscription; a feed that has reached what comes gives its clients to that
  * feed; a client that does not read is ended when `maxQueued` messages wait for it, or when it has held up
- * others that read the past for SLOW_MS; a feed without clients is unsubscribed. Cost: one queue entry per
+ * others that read the past for `slowMs`; a feed without clients is unsubscribed. Cost: one queue entry per
  * client and message.
  */
 import type { Broker, Delivery, Position, Subscriber } from '../../broker/broker.ts';
 import { checkTopic } from '../../broker/topics/topics.ts';
+import { idBefore } from '../handlers/read-one.ts';
 import { HttpError } from '../http-error.ts';
-import { type TopicMessage, TopicReader } from './topic-reader.ts';
+import { mayHaveLost } from './resume.ts';
+import { type TopicGap, type TopicMessage, TopicReader } from './topic-reader.ts';
 
 export interface HubLimits {
   /** Clients. */
@@ -23,9 +26,11 @@ export interface HubLimits {
   readonly maxQueued: number;
   /** Feeds that read the past of topics. */
   readonly maxPast: number;
+  /** How long a client may hold up others that read the past. */
+  readonly slowMs: number;
+  /** Until a position behind which no message comes is called a gap. */
+  readonly resumeWaitMs: number;
 }
-
-const SLOW_MS = 5000;
 
 interface Feed {
   readonly topic: string;
@@ -35,6 +40,10 @@ interface Feed {
   readonly recent: TopicMessage[];
   /** Whether `recent` holds everything since it began. */
   isWhole: boolean;
+  /** Until it is known whether everything behind `since` is there; null where that is known. */
+  checking: (() => Promise<void>) | null;
+  hasGap: boolean;
+  timer: NodeJS.Timeout | undefined;
   subscriber: Promise<Subscriber>;
 }
 
@@ -89,6 +98,7 @@ export class TopicHub {
       if (from === null) continue;
       feed = each;
       each.clients.add(reader);
+      if (each.hasGap && from === 0) reader.push(gapBehind(each));
       for (const message of each.recent.slice(from)) reader.push(message);
       break;
     }
@@ -115,10 +125,16 @@ export class TopicHub {
       clients: new Set(reader === undefined ? [] : [reader]),
       recent: [],
       isWhole: true,
+      checking: null,
+      hasGap: false,
+      timer: undefined,
       subscriber: null as never,
     };
+    // The client's own last message shows, as the first one that comes, that none behind it is gone.
+    const before = since === null || since === 'earliest' ? null : idBefore(since);
+    if (before !== null) feed.checking = this.#checkOf(feed);
     const from: Position =
-      since === null ? 'new' : since === 'earliest' ? 'earliest' : { id: since };
+      since === null ? 'new' : since === 'earliest' ? 'earliest' : { id: before ?? since };
     const known = this.#feeds.get(topic);
     if (known === undefined) this.#feeds.set(topic, [feed]);
     else known.push(feed);
@@ -140,11 +156,52 @@ export class TopicHub {
         headers: message.headers ?? {},
         body: typeof message.body === 'string' ? Buffer.from(message.body) : message.body,
       });
-    return broker.subscribe(topic, handler, { from, deadLetter: false });
+    const subscriber = await broker.subscribe(topic, handler, { from, deadLetter: false });
+    if (feed.checking !== null && this.#feeds.get(topic)?.includes(feed)) {
+      feed.timer = setTimeout(() => void feed.checking?.(), this.#limits.resumeWaitMs);
+    }
+    return subscriber;
+  }
+
+  /** Looks once, however many ask, and tells the clients of the feed where messages may be gone. */
+  #checkOf(feed: Feed): () => Promise<void> {
+    let running: Promise<void> | null = null;
+    const look = async () => {
+      const { topic, since } = feed;
+      const broker = await this.#broker();
+      const { resumeWaitMs } = this.#limits;
+      // What cannot be read may be gone.
+      const hasLost = await mayHaveLost(broker, topic, since as string, resumeWaitMs).catch(
+        () => true,
+      );
+      if (feed.checking === null) return;
+      this.#isKnown(feed);
+      if (!hasLost) return;
+      feed.hasGap = true;
+      for (const client of feed.clients) client.push(gapBehind(feed));
+    };
+    return () => {
+      running ??= look().catch(() => {});
+      return running;
+    };
+  }
+
+  #isKnown(feed: Feed): void {
+    feed.checking = null;
+    clearTimeout(feed.timer);
+  }
+
+  #deliver(feed: Feed, message: TopicMessage): void | Promise<void> {
+    if (message.id === feed.since) {
+      this.#isKnown(feed);
+      return;
+    }
+    if (feed.checking === null) return this.#spread(feed, message);
+    return feed.checking().then(() => this.#spread(feed, message));
   }
 
   /** What comes is never held back; the past is, while a client of the feed has no room. */
-  #deliver(feed: Feed, message: TopicMessage): void | Promise<void> {
+  #spread(feed: Feed, message: TopicMessage): void | Promise<void> {
     feed.recent.push(message);
     if (feed.recent.length > this.#limits.maxRecent) {
       feed.recent.shift();
@@ -160,7 +217,7 @@ export class TopicHub {
   async #roomOf(feed: Feed, room: Promise<unknown>): Promise<void> {
     let timer: NodeJS.Timeout | undefined;
     const slow = new Promise<'slow'>((resolve) => {
-      timer = setTimeout(() => resolve('slow'), SLOW_MS);
+      timer = setTimeout(() => resolve('slow'), this.#limits.slowMs);
     });
     const first = await Promise.race([room, slow]);
     clearTimeout(timer);
@@ -210,6 +267,7 @@ export class TopicHub {
     const at = feeds.indexOf(feed);
     if (at < 0) return false;
     feeds.splice(at, 1);
+    this.#isKnown(feed);
     if (feeds.length === 0) this.#feeds.delete(feed.topic);
     if (feed.since !== null) this.#past--;
     return true;
@@ -220,6 +278,10 @@ export class TopicHub {
     const subscriber = await feed.subscriber.catch(() => null);
     await subscriber?.unsubscribe().catch(() => {});
   }
+}
+
+function gapBehind({ topic, since }: Feed): TopicGap {
+  return { topic, gap: { after: since as string } };
 }
 
 /** Where in what a feed keeps a client begins that has everything up to `since`; null where it cannot. */

@@ -14,14 +14,20 @@ export interface TopicMessage {
   readonly body: Uint8Array;
 }
 
-/** Messages that may wait for a client while the past of the topic is read for it. */
-const PAST_QUEUED = 100;
+/** Messages behind `after` that the topic may have lost. */
+export interface TopicGap {
+  readonly topic: string;
+  readonly gap: { readonly after: string };
+}
+
+/** The part of `maxQueued` that may wait while the past of the topic is read for a client. */
+const PAST_SHARE = 0.1;
 
 /** Iterate it; `end` when the client leaves. */
-export class TopicReader implements AsyncIterable<TopicMessage> {
+export class TopicReader implements AsyncIterable<TopicMessage | TopicGap> {
   /** Called when it was ended because it did not read: its connection is to be cut. */
   onSlow: () => void = () => {};
-  readonly #queue: TopicMessage[] = [];
+  readonly #queue: (TopicMessage | TopicGap)[] = [];
   readonly #onLeave: () => Promise<void>;
   readonly #maxQueued: number;
   #wake: (() => void) | null = null;
@@ -38,7 +44,7 @@ export class TopicReader implements AsyncIterable<TopicMessage> {
     return this.#isOver;
   }
 
-  push(message: TopicMessage): void {
+  push(message: TopicMessage | TopicGap): void {
     if (this.#isOver) return;
     this.#queue.push(message);
     this.#wake?.();
@@ -47,7 +53,7 @@ export class TopicReader implements AsyncIterable<TopicMessage> {
 
   /** Null where there is room for more of the past, else what resolves when there is. */
   room(): Promise<void> | null {
-    if (this.#isOver || this.#queue.length < Math.min(PAST_QUEUED, this.#maxQueued)) return null;
+    if (this.#isOver || this.#queue.length < Math.ceil(this.#maxQueued * PAST_SHARE)) return null;
     return new Promise((resolve) => {
       this.#room.push(resolve);
     });
@@ -69,7 +75,7 @@ export class TopicReader implements AsyncIterable<TopicMessage> {
     void this.#onLeave();
   }
 
-  async *[Symbol.asyncIterator](): AsyncGenerator<TopicMessage> {
+  async *[Symbol.asyncIterator](): AsyncGenerator<TopicMessage | TopicGap> {
     try {
       for (;;) {
         const message = this.#queue.shift();

@@ -3,7 +3,7 @@
  *
  * `GET /_/topics/TOPIC`, `?from=earliest|ID`, header `Last-Event-ID`. Invariants: only topics that the
  * option `topics` names; ids are the broker's, so a client that comes back misses nothing that the
- * topic still has; a comment every 15 s keeps proxies from ending an idle stream.
+ * topic still has, and is told of what it may have lost (event `gap`); a comment every `heartbeatMs` keeps proxies from ending an idle stream.
  */
 import { isUtf8 } from 'node:buffer';
 import type { WebSocket } from 'ws';
@@ -12,22 +12,26 @@ import { onAbort } from '../../util/time/on-abort.ts';
 import { drained, type Exchange, headerOf } from '../exchange.ts';
 import { sseEvent, startEventStream } from '../handlers/server-sent-events.ts';
 import { HttpError } from '../http-error.ts';
+import type { GatewayLimits } from '../limits.ts';
 import type { TopicHub } from './topic-hub.ts';
 import type { TopicMessage, TopicReader } from './topic-reader.ts';
 
-const HEARTBEAT_MS = 15_000;
 /** How much later the broker's clock may be. */
 const CLOCKS_DIFFER_MS = 86_400_000;
 
 export class TopicStreams {
   readonly #hub: TopicHub;
   readonly #isShown: (topic: string) => boolean;
-  readonly #heartbeatMs: number;
+  readonly #limits: Pick<GatewayLimits, 'heartbeatMs' | 'stalledMs'>;
 
   /** `patterns` are the topics that clients may read: `news.>`. */
-  constructor(hub: TopicHub, patterns: readonly string[], heartbeatMs = HEARTBEAT_MS) {
+  constructor(
+    hub: TopicHub,
+    patterns: readonly string[],
+    limits: Pick<GatewayLimits, 'heartbeatMs' | 'stalledMs'>,
+  ) {
     this.#hub = hub;
-    this.#heartbeatMs = heartbeatMs;
+    this.#limits = limits;
     const shown = patterns.map(compilePattern);
     this.#isShown = (topic) => shown.some((matches) => matches(topic));
   }
@@ -45,11 +49,15 @@ export class TopicStreams {
     startEventStream(exchange.reply);
     const { raw } = exchange.reply;
     reader.onSlow = () => raw.destroy();
-    const beat = setInterval(() => raw.write(':\n\n'), this.#heartbeatMs);
+    const beat = setInterval(() => raw.write(':\n\n'), this.#limits.heartbeatMs);
     try {
       for await (const message of reader) {
-        const text = sseEvent({ id: message.id, data: messageText(message) });
-        if (!raw.write(text)) await drained(raw);
+        const text = sseEvent(
+          'gap' in message
+            ? { event: 'gap', data: JSON.stringify(message.gap) }
+            : { id: message.id, data: messageText(message) },
+        );
+        if (!raw.write(text)) await drained(raw, this.#limits.stalledMs);
       }
     } finally {
       clearInterval(beat);
@@ -65,7 +73,8 @@ export class TopicStreams {
     for await (const message of reader) {
       // Resolves when it is with the operating system, so that a slow client fills its own queue.
       await new Promise<void>((resolve) => {
-        socket.send(socketMessage(message), () => resolve());
+        const text = 'gap' in message ? JSON.stringify(message) : socketMessage(message);
+        socket.send(text, () => resolve());
       });
     }
     socket.close(1001, 'the gateway is stopping');
