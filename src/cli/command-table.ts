@@ -59,7 +59,7 @@ export const COMMANDS: readonly CommandRow[] = [
   {
     name: 'list',
     group: 'services',
-    usage: 'topics|groups|services|nodes',
+    usage: 'topics|groups|services|nodes|workflows',
     summary: 'list what a broker and a registry hold',
     load: async () => (await import('./commands/list.ts')).listCommand(),
   },

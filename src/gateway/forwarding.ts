@@ -155,9 +155,9 @@ export function callMetadata(exchange: Exchange) {
 }
 
 /** Headers as go.api.Pair: each name in HTTP's letters with its values; without credentials on demand. */
-export function pairsOf(exchange: Exchange, withCredentials: boolean) {
+export function pairsOf(headers: Iterable<readonly [string, string[]]>, withCredentials: boolean) {
   const pairs = new Fields() as Record<string, { key: string; values: string[] }>;
-  for (const [name, values] of headersOfClient(exchange)) {
+  for (const [name, values] of headers) {
     if (!withCredentials && CREDENTIALS.has(name)) continue;
     const key = canonical(name);
     pairs[key] = { key, values };

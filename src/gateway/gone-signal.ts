@@ -5,6 +5,7 @@
  * Invariant: what waits for it ends its wait with its request. Cost: one controller a connection.
  */
 import type { Socket } from 'node:net';
+import { onAbort } from '../util/time/on-abort.ts';
 
 const signals = new WeakMap<Socket, AbortSignal>();
 
@@ -15,5 +16,7 @@ export function goneSignal(socket: Socket): AbortSignal {
   if (socket.destroyed) controller.abort();
   else socket.once('close', () => controller.abort());
   signals.set(socket, controller.signal);
+  // While one waits, the next ones cost no listener: each request would add and remove one.
+  onAbort(controller.signal, () => {});
   return controller.signal;
 }

@@ -4,6 +4,8 @@ import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import type { Broker } from '../../src/broker/broker.ts';
+import { openBroker } from '../../src/broker/open-broker.ts';
 import { connect } from '../../src/client/client.ts';
 import { contract, serverStream, unary } from '../../src/rpc/contract.ts';
 import { createService, type Service } from '../../src/service/service.ts';
@@ -24,6 +26,7 @@ const Evil = contract('go.micro.srv.evil', {
 
 let server: RivuletServer;
 let service: Service;
+let responder: Broker;
 let url: string;
 before(async () => {
   server = await startRivulet({ args: ['--appendonly', 'no'] });
@@ -41,6 +44,8 @@ before(async () => {
     },
   });
   await service.start();
+  responder = await openBroker(url);
+  await responder.respond('evil', () => ({ body: EVIL }));
   await using client = await connect({ port: server.port });
   const topic = `evil${EVIL}`;
   await client.call('XADD', topic, '*', 'headers', JSON.stringify({ a: EVIL }), 'body', EVIL);
@@ -49,6 +54,7 @@ before(async () => {
   await client.close();
 });
 after(async () => {
+  await responder?.disconnect();
   await service?.stop();
   await server[Symbol.asyncDispose]();
 });
@@ -79,6 +85,7 @@ test('nothing that others wrote reaches the terminal as a control character', as
     ['stats', 'go.micro.srv.evil'],
     ['call', 'go.micro.srv.evil', 'Evil.Say'],
     ['call', 'go.micro.srv.evil', 'Evil.Say', '{"fail":true}'],
+    ['request', 'evil', '{}', '--json'],
     ['stream', 'go.micro.srv.evil', 'Evil.Many'],
     ['stream', 'go.micro.srv.evil', 'Evil.Many', '--json'],
     ['topic', EVIL],
@@ -106,6 +113,17 @@ test('a format shows escapes on a terminal, and the bytes in a pipe', {
   assert.doesNotMatch(shown, CONTROL, JSON.stringify(shown));
   const piped = await run('topic', 'tail', 'plain', '--format', '%b');
   assert.equal(piped.stdout, EVIL);
+});
+
+test('a reply shows escapes on a terminal, and its bytes in a pipe', {
+  skip: hasTerminal(),
+}, async () => {
+  await using home = temporaryDirectory('reply');
+  await using terminal = openTerminal(`micro request evil '{}' --broker ${url}`, home.path);
+  const shown = await terminal.until(/micro: forged/);
+  assert.doesNotMatch(shown, CONTROL, JSON.stringify(shown));
+  assert.equal(await terminal.ended, 0);
+  assert.equal((await run('request', 'evil', '{}')).stdout, `${EVIL}\n`);
 });
 
 test('a reader that leaves ends a command quietly and a server not at all', async () => {

@@ -1,4 +1,4 @@
-/** `micro list topics|groups|services|nodes`: what a broker and a registry hold. */
+/** `micro list topics|groups|services|nodes|workflows`: what a broker and a registry hold. */
 import { Command } from 'commander';
 import type { TopicInfo } from '../../broker/broker.ts';
 import {
@@ -12,9 +12,12 @@ import {
 } from '../connect.ts';
 import { withExamples } from '../examples.ts';
 import { notFound } from '../exit-code.ts';
+import { workflowList } from './workflow.ts';
 
 export function listCommand(): Command {
-  const command = new Command('list').description('list topics, groups, services or nodes');
+  const command = new Command('list').description(
+    'list topics, groups, services, nodes or workflows',
+  );
   const topics = withBroker(command.command('topics'))
     .description('the topics of the broker, with their groups')
     .option('-q, --quiet', 'names only')
@@ -37,6 +40,10 @@ export function listCommand(): Command {
     .action(listNodes);
   withExamples(nodes, [
     { line: 'micro list nodes --registry broker --json', says: 'every node, as JSON' },
+  ]);
+  const flows = workflowList(command.command('workflows'));
+  withExamples(flows, [
+    { line: 'micro list workflows', says: 'every workflow, with its running and parked instances' },
   ]);
   return command;
 }

@@ -33,7 +33,12 @@ async function request(topic: string, argument: string, flags: Flags): Promise<v
   const type = isJson(bytes) ? { 'Content-Type': 'application/json' } : {};
   const message = { headers: { ...type, ...given }, body: bytes };
   const output = outputOf(flags);
-  const form = flags.json ? messageForm({ json: true }) : 'raw';
+  // The bytes of a responder in a pipe, and nothing that moves the cursor of a terminal.
+  const form = flags.json
+    ? messageForm({ json: true })
+    : output.isTerminal
+      ? messageForm({ format: '%b\\n' })
+      : 'raw';
   await onBroker(flags, async (broker) => {
     const replies = flags.many
       ? broker.requestMany(topic, message, { timeoutMs })

@@ -33,13 +33,7 @@ export function workflowCommand(): Command {
   withExamples(start, [
     { line: `micro workflow start order order-19 '{"sku":"ab"}'`, says: 'a worker takes it' },
   ]);
-  const list = sub('list')
-    .description('workflows with counts, or the instances of one')
-    .argument('[workflow]')
-    .option('-s, --status <status>', STATUSES.join(', '))
-    .option('--since <time>', 'started, parked or ended since: 1h, 7d, a time')
-    .option('-n, --limit <n>', 'at most n of them', '100')
-    .action(listInstances);
+  const list = workflowList(command.command('list'));
   withExamples(list, [
     { line: 'micro workflow list', says: 'every workflow, and versions that no worker takes' },
     { line: 'micro workflow list order --status running', says: 'the running instances of one' },
@@ -146,6 +140,17 @@ async function onFlows<T>(flags: BrokerFlags, work: (flows: Workflows) => Promis
       await flows.close();
     }
   });
+}
+
+/** `micro workflow list`, which is `micro list workflows` too. */
+export function workflowList(command: Command): Command {
+  return withBroker(command)
+    .description('workflows with counts, or the instances of one')
+    .argument('[workflow]')
+    .option('-s, --status <status>', STATUSES.join(', '))
+    .option('--since <time>', 'started, parked or ended since: 1h, 7d, a time')
+    .option('-n, --limit <n>', 'at most n of them', '100')
+    .action(listInstances);
 }
 
 async function listInstances(workflow: string | undefined, flags: ListFlags): Promise<void> {

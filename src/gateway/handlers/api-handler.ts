@@ -6,7 +6,7 @@
  */
 import { validateHeaderName, validateHeaderValue } from 'node:http';
 import { bodyOf, type Exchange, headerOf, mustBeText } from '../exchange.ts';
-import { forwardedFor, pairsOf } from '../forwarding.ts';
+import { forwardedFor, headersOfClient, pairsOf } from '../forwarding.ts';
 import { HttpError } from '../http-error.ts';
 import type { Target } from '../routing/names.ts';
 import type { CallClient } from './call-client.ts';
@@ -47,7 +47,7 @@ async function apiRequest(exchange: Exchange, maxFields: number) {
   const { request, method, path, query, host } = exchange;
   const body = await bodyOf(exchange);
   mustBeText(exchange, body);
-  const header = pairsOf(exchange, true);
+  const header = pairsOf(headersOfClient(exchange), true);
   const set = (key: string, value: string) => {
     header[key] = { key, values: [value] };
   };

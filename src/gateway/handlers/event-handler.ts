@@ -68,22 +68,30 @@ export class EventHandler {
     // the deliveries that are left in it.
     const isKnown =
       webhooks.length > 0 || (given !== null && this.#checkReuse(`${topic} ${given}`, body));
-    const events = bodies.map((data, index) =>
-      this.#event(exchange, topic, name, data, given === null ? null : `${given}.${index}`),
-    );
-    await this.#publish(exchange, topic, events, given, isKnown);
+    // One walk for the events and their messages.
+    const headers = [...headersOfClient(exchange)];
+    const header = pairsOf(headers, false);
+    const events = bodies.map((data, index) => ({
+      id: `${topic}-${name}-${given === null ? randomUUID() : `${given}.${index}`}`,
+      name,
+      timestamp: Math.floor(this.#options.now() / 1000),
+      header,
+      data,
+    }));
+    await this.#publish(exchange, topic, headers, events, given, isKnown);
   }
 
   async #publish(
     exchange: Exchange,
     topic: string,
+    given: readonly (readonly [string, string[]])[],
     events: readonly GatewayEvent[],
     key: string | null,
     isKnown: boolean,
   ): Promise<void> {
     const { codec } = this.#options;
     const messages = events.map((event): Message => {
-      const headers = this.#headers(exchange, topic);
+      const headers = messageHeaders(exchange, topic, given);
       headers['Micro-Id'] = event.id;
       return encodeEvent(event, codec, headers);
     });
@@ -129,22 +137,6 @@ export class EventHandler {
     return Promise.all(messages.map(publish));
   }
 
-  #event(
-    exchange: Exchange,
-    topic: string,
-    name: string,
-    data: string,
-    key: string | null,
-  ): GatewayEvent {
-    return {
-      id: `${topic}-${name}-${key ?? randomUUID()}`,
-      name,
-      timestamp: Math.floor(this.#options.now() / 1000),
-      header: pairsOf(exchange, false),
-      data,
-    };
-  }
-
   /** go-micro's data of a GET: its query, as a map of lists. */
   #dataOf({ method, query }: Exchange, body: Buffer): string {
     if (method !== 'GET') return body.toString();
@@ -170,18 +162,6 @@ export class EventHandler {
     return lines;
   }
 
-  /** The headers of the message: go-micro's copy of the HTTP headers, without credentials. */
-  #headers(exchange: Exchange, topic: string): Record<string, string> {
-    const headers = new Fields() as Record<string, string>;
-    for (const [name, values] of headersOfClient(exchange)) {
-      if (NOT_IN_MESSAGES.test(name)) continue;
-      headers[canonical(name)] = values.length === 1 ? (values[0] as string) : values.join(',');
-    }
-    headers.traceparent = exchange.traceparent;
-    headers['Micro-Topic'] = topic;
-    return headers;
-  }
-
   /** Whether this process took the key before, with this body. Throws 422 for another one. */
   #checkReuse(key: string, body: Buffer): boolean {
     const known = this.#bodies.get(key);
@@ -196,6 +176,22 @@ export class EventHandler {
     }
     return known !== undefined;
   }
+}
+
+/** The headers of the message: go-micro's copy of the HTTP headers, without credentials. */
+function messageHeaders(
+  { traceparent }: Exchange,
+  topic: string,
+  given: readonly (readonly [string, string[]])[],
+): Record<string, string> {
+  const headers = new Fields() as Record<string, string>;
+  for (const [name, values] of given) {
+    if (NOT_IN_MESSAGES.test(name)) continue;
+    headers[canonical(name)] = values.length === 1 ? (values[0] as string) : values.join(',');
+  }
+  headers.traceparent = traceparent;
+  headers['Micro-Topic'] = topic;
+  return headers;
 }
 
 function idempotencyKey({ request, identity }: Exchange): string | null {

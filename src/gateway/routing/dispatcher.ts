@@ -143,34 +143,40 @@ export class Dispatcher {
   }
 
   #pass(request: IncomingMessage, rule: Rule): Passed | Promise<Passed> {
-    const { authentication, limiter, scheduler } = this.#setup;
     const clientAddress = this.#addressOf(request);
-    const wrong = (error: unknown): never => {
-      // A client that guesses keys is slowed down.
-      const { perSecond = 20, burst = 10 * perSecond } = this.#setup.options.wrongKeyLimit ?? {};
-      const limit = { perSecond, burst: Math.max(1, Math.ceil(burst)) };
-      limiter.take(`wrong ${networkOf(clientAddress)}`, limit, scheduler.monotonic());
-      throw error;
-    };
-    const passed = (identity: Identity): Passed => {
-      if (rule.rateLimit !== null) {
-        const client = identity.name === '' ? networkOf(clientAddress) : `name:${identity.name}`;
-        limiter.take(`${rule.path} ${client}`, rule.rateLimit, scheduler.monotonic());
-      }
-      return { rule, identity, clientAddress };
-    };
     let identity: Identity | Promise<Identity>;
     try {
-      identity = authentication.check(request, rule);
+      identity = this.#setup.authentication.check(request, rule);
     } catch (error) {
-      return wrong(error);
+      return this.#wrongKey(clientAddress, error);
     }
-    return identity instanceof Promise ? identity.catch(wrong).then(passed) : passed(identity);
+    if (!(identity instanceof Promise)) return this.#counted(rule, identity, clientAddress);
+    return identity
+      .catch((error) => this.#wrongKey(clientAddress, error))
+      .then((known) => this.#counted(rule, known, clientAddress));
+  }
+
+  /** A client that guesses keys is slowed down. */
+  #wrongKey(clientAddress: string, error: unknown): never {
+    const { limiter, scheduler, options } = this.#setup;
+    const { perSecond = 20, burst = 10 * perSecond } = options.wrongKeyLimit ?? {};
+    const limit = { perSecond, burst: Math.max(1, Math.ceil(burst)) };
+    limiter.take(`wrong ${networkOf(clientAddress)}`, limit, scheduler.monotonic());
+    throw error;
+  }
+
+  #counted(rule: Rule, identity: Identity, clientAddress: string): Passed {
+    const { limiter, scheduler } = this.#setup;
+    if (rule.rateLimit !== null) {
+      const client = identity.name === '' ? networkOf(clientAddress) : `name:${identity.name}`;
+      limiter.take(`${rule.path} ${client}`, rule.rateLimit, scheduler.monotonic());
+    }
+    return { rule, identity, clientAddress };
   }
 
   /** Answers a request; resolves with the name of the handler. */
   async answer(admitted: Exchange): Promise<string> {
-    const { client, directory, events, proxy, pages, topics, workflows, options, limits } =
+    const { client, directory, events, proxy, pages, topics, workflows, options, limits, rules } =
       this.#setup;
     let exchange = admitted;
     const { path } = exchange;
@@ -192,7 +198,7 @@ export class Dispatcher {
       return 'pages';
     }
     const found = this.#find(exchange);
-    exchange = await this.#underAllRules(exchange, found);
+    if (rules.size > 1) exchange = await this.#underAllRules(exchange, found);
     switch (found.handler) {
       case 'event':
         await events.handle(exchange, found.namespace);
@@ -283,7 +289,6 @@ export class Dispatcher {
     { handler, service, endpoint, namespace, isRoute }: Found,
   ): Promise<Exchange> {
     const { rules, directory } = this.#setup;
-    if (rules.size === 1) return exchange;
     let paths: readonly string[] = [];
     // A route is the path that its endpoint was given: no other way of writing it is found here.
     if ((handler === 'rpc' || handler === 'api') && !isRoute) {
