@@ -178,7 +178,7 @@ test('protobuf events are go.api.Event', async () => {
 test('while the broker is away the answer is 503 with Retry-After, and nothing is lost after it', async () => {
   const server = await startRivulet();
   const url = `rivulet://127.0.0.1:${server.port}`;
-  await using broker = await openBroker(url, { publishTimeoutMs: 500 });
+  await using broker = await openBroker(url, { publishTimeoutMs: 5000 });
   await using gateway = await startGateway({
     address: ':0',
     handler: 'event',
