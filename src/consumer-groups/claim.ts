@@ -75,10 +75,16 @@ export function claim(
 
 export interface AutoClaimOptions {
   minIdle: number;
-  /** At most this many entries are claimed or found dangling; ten times as many are looked at. */
+  /**
+   * At most this many entries are claimed or found dangling; ten times as many are looked at, and at most
+   * MOST_PASSED that are neither.
+   */
   count: number;
   justId: boolean;
 }
+
+/** Entries that XAUTOCLAIM may pass over in one call: it tells of none of them, and does not hold others up. */
+const MOST_PASSED = 200_000;
 
 /**
  * XAUTOCLAIM from `start` on; the ids that `entries` is asked for ascend. Sets `next` to the id at which the next call goes on, 0-0 at the end.
@@ -97,24 +103,33 @@ export function autoClaim(
   const at = claimCursor;
   let left = options.count;
   let attempts = options.count * 10;
+  let passed = 0;
   let more = group.pending.seek(start, at);
-  for (; more && attempts > 0 && left > 0; attempts--, more = at.next()) {
+  for (; more && attempts > 0 && left > 0 && passed < MOST_PASSED; attempts--, more = at.next()) {
     if (!entries.has(at.id)) {
       dropDangling(group, at, sink);
       left--;
     } else if (isIdle(at, options.minIdle, now)) {
       take(group, at, consumer, now, -1, options.justId, now, sink);
       left--;
+    } else {
+      passed++;
     }
   }
   if (more) next.copy(at.id);
   else next.setMin();
 }
 
+/** How many dangling entries a call may still look at. */
+export interface LookBudget {
+  left: number;
+}
+
 /**
  * XREADGROUP CLAIM: takes up to `limit` entries, the longest idle first, that have been idle for at
  * least `minIdle` ms; released ones come before all, first released first. Dangling ones are left, and
- * set aside, so that they are not looked at again. Returns how many were claimed. The first call builds the group's delivery order.
+ * set aside, so that they are not looked at again; the call ends when `looks` allows no other one. Returns
+ * how many were claimed. The first call builds the group's delivery order.
  */
 export function claimIdle(
   group: ConsumerGroup,
@@ -124,13 +139,15 @@ export function claimIdle(
   limit: number,
   now: number,
   sink: ClaimSink,
+  looks: LookBudget = { left: Number.POSITIVE_INFINITY },
 ): number {
   const at = claimCursor;
   const walk = new IdleScan(group.pending, minIdle, now);
   let claimed = 0;
-  while (claimed < limit && sink.full !== true && walk.next(at)) {
+  while (claimed < limit && looks.left > 0 && sink.full !== true && walk.next(at)) {
     if (!stream.has(at.id)) {
       group.pending.setAside(at);
+      looks.left--;
       continue;
     }
     take(group, at, consumer, now, -1, false, now, sink);
@@ -224,20 +241,25 @@ export function findDue(
   return 'nothing';
 }
 
-/** Whether `claimIdle` would claim anything. Builds the group's delivery order, as it does. */
+/**
+ * Whether `claimIdle` would claim anything. Builds the group's delivery order, as it does. When `looks`
+ * allows no further dangling entry the search ends; a later one continues behind them.
+ */
 export function canClaimIdle(
   group: ConsumerGroup,
   stream: StreamView,
   minIdle: number,
+  looks: LookBudget,
   now: number,
-): boolean {
+): Search {
   const at = claimCursor;
   const walk = new IdleScan(group.pending, minIdle, now);
-  while (walk.next(at)) {
-    if (stream.has(at.id)) return true;
+  for (; walk.next(at); looks.left--) {
+    if (looks.left <= 0) return 'unfinished';
+    if (stream.has(at.id)) return 'due';
     group.pending.setAside(at);
   }
-  return false;
+  return 'nothing';
 }
 
 export interface HistorySink {

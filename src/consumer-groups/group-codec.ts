@@ -114,7 +114,6 @@ export function decodeGroup(reader: ByteReader, epoch: Epoch = NO_EPOCH): Consum
   }
   const { pending } = group;
   if (version < WITH_BOUNDS) pending.latest = Number.POSITIVE_INFINITY;
-  pending.storedLatest = pending.latest;
   pending.delayShift = group.policy?.ackWait ?? 0;
   return group;
 }

@@ -216,11 +216,12 @@ test('an entry that was made pending by FORCE keeps its place before one release
 });
 
 test('all that rest are released by time and id, with or without a delivery order', () => {
-  for (const withOrder of [false, true]) {
+  for (const order of ['none', 'before', 'after']) {
+    const withOrder = order === 'before';
     const { group } = scene(2000);
     const random = new Random(7);
     const expected: { ms: number; time: number }[] = [];
-    if (withOrder) assert.notEqual(group.pending.order.owned.first, 0);
+    if (withOrder) assert.notEqual(group.pending.order.owned.firstUpTo(), 0);
     for (let ms = 1; ms <= 2000; ms++) {
       if (ms % 3 === 0) continue;
       const time = NOW + random.below(300);
@@ -231,6 +232,7 @@ test('all that rest are released by time and id, with or without a delivery orde
       expected.push({ ms, time });
     }
     expected.sort((a, b) => a.time - b.time || a.ms - b.ms);
+    if (order === 'after') assert.notEqual(group.pending.order.owned.firstUpTo(), 0);
     group.releaseDelayed();
     assert.equal(group.parkedCount, 0);
     assert.equal(group.nackedCount, expected.length);
@@ -247,7 +249,7 @@ test('all that rest are released by time and id, with or without a delivery orde
 
 test('entries of one moment stand by their ids, whenever they came to it, and after a restart too', () => {
   const { stream, group, ann, bob } = scene(9);
-  assert.notEqual(group.pending.order.owned.first, 0);
+  assert.notEqual(group.pending.order.owned.firstUpTo(), 0);
   const options = { minIdle: 0, time: 500, retryCount: -1, force: false, justId: false };
   for (const ms of [7, 2, 9]) claim(group, stream, ann, StreamId.of(ms), options, NOW, collect());
   for (const claimed of [group, group.copy()]) {

@@ -8,12 +8,12 @@
  *   aside     used up, and their dead letter cannot be written now: not looked at until `recheck`
  * Entries of equal time stand by id, so the order follows from what is stored and is the same after a
  * restart; what was set aside is found out again.
- * Built by the pending list at its first use, in O(n log n) or O(n) where times mostly ascend with
- * ids; a group that never asks for it pays nothing. 20 bytes an entry more. A page's `slot` column
+ * Built by the pending list at its first use, in O(pages log pages); a group that never asks for it pays nothing. 20 bytes an entry more. A page's `slot` column
  * leads from the entry to its slot; slots are stable, and a moved entry only tells where to.
- * Pages that are only in the checkpoint are not in the lists. Each list has such pages in the order of
- * their bounds, and loads one before it hands out an entry that one of the page's may precede: so
- * after a restart what is asked for decides how much is read.
+ * A page's entries come into the lists when a list comes to them, or before the page changes. Each list has
+ * the pages outside in the order of their bounds, and takes one in (from the checkpoint, where it is only
+ * there) before it hands out an entry that one of the page's may precede: so what is asked for decides how
+ * much is read and linked.
  * Cost: O(1) for an entry delivered now, released or removed; O(log n) for any other.
  */
 import { StreamId } from '../../stream/stream-id.ts';
@@ -112,11 +112,11 @@ export class DeliveryOrder implements DueKeys {
   }
 
   /**
-   * The owned entries delivered at `time` or later, in order. `storedLatest`: no entry of a page that
-   * is only in the checkpoint was delivered later.
+   * The owned entries delivered at `time` or later, in order. `latestOutside`: no entry of a page that
+   * is not in the lists was delivered later.
    */
-  slotsSince(time: number, storedLatest: number): number[] {
-    if (storedLatest >= time) this.owned.loadAll();
+  slotsSince(time: number, latestOutside: number): number[] {
+    if (latestOutside >= time) this.owned.loadAll();
     const slots: number[] = [];
     for (let slot = this.owned.last; slot !== 0; slot = this.#links.before(slot)) {
       if (this.time(slot) < time) break;
@@ -149,7 +149,7 @@ export class DeliveryOrder implements DueKeys {
 
   // --- For the pending list ---
 
-  /** A page that was only in the checkpoint has its columns now. */
+  /** The page's entries come into the lists; its columns are there. */
   addPage(page: PendingPage): void {
     const columns = page.columns!;
     columns.slot = new Uint32Array(columns.length);

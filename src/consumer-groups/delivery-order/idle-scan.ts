@@ -37,7 +37,7 @@ export class IdleScan {
     this.#order = order;
     this.#minIdle = minIdle;
     this.#now = now;
-    this.#ofNow = minIdle > 0 ? NONE : order.slotsSince(now, pending.storedLatest);
+    this.#ofNow = minIdle > 0 ? NONE : pending.slotsSince(now);
     this.#recheck = order.recheck.first;
     this.#released = order.released.firstUpTo();
     this.#owned = order.owned.firstUpTo(now - minIdle);

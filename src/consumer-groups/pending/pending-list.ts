@@ -3,7 +3,8 @@
  *
  * Holds: pages of up to 512 entries (pending-page.ts) in id order. No object per entry, no second
  * index: who wants one consumer's entries walks pages, whose summaries say which to skip. The
- * delivery order (delivery-order.ts) is built when first asked for and kept from then on.
+ * delivery order (delivery-order.ts) is built when first asked for and kept from then on; pages come into
+ * it one by one.
  * Invariant: pages' `low`s ascend; an entry stands in the last page whose `low` is not after its id
  * (the first page takes all that is before). `size` is the sum of the pages' `live`.
  * A removal leaves a hole; a page goes when it is empty, and is rewritten, together with a neighbour
@@ -39,9 +40,8 @@ export class PendingList {
   nextPageId = 1;
   /** Pages of version 1 hold the end of a delay too early by this many ms (the group's ACKWAIT). */
   delayShift = 0;
-  /** No entry was delivered later (steady ms); and none of a page that is only in the checkpoint. */
+  /** No entry was delivered later (steady ms). */
   latest = Number.NEGATIVE_INFINITY;
-  storedLatest = Number.NEGATIVE_INFINITY;
   /** How often an entry was released; a released entry keeps the number as its place in the row. */
   releases = 0;
 
@@ -54,6 +54,8 @@ export class PendingList {
   readonly #epoch: Epoch;
   // Rises when positions change their meaning, so that cursors find their place again.
   #version = 0;
+  // No entry of a page that is not in the delivery order was delivered later.
+  #latestOutside = Number.NEGATIVE_INFINITY;
   // The page that was found last.
   #recent = 0;
   // Where #place has put an id.
@@ -205,7 +207,8 @@ export class PendingList {
     const places: number[] = [];
     for (const page of this.#pages) {
       if (!page.mayHave(DELAYED) && !page.mayHave(AWAITING_DEAD_LETTER)) continue;
-      const { consumer, time } = this.#load(page).columns!;
+      // Into the order before the first is released: from then on the list of delayed ones is not sound.
+      const { consumer, time } = this.#enter(this.#load(page)).columns!;
       for (let at = page.nextLive(0); at < page.used; at = page.nextLive(at + 1)) {
         if (consumer[at] !== DELAYED && consumer[at] !== AWAITING_DEAD_LETTER) continue;
         times.push(time[at]);
@@ -333,6 +336,7 @@ export class PendingList {
       if (page.live === 0) this.#clear(page);
       else if (page.live * 4 <= page.used && page.used >= REWRITTEN_AT_LEAST) {
         const before = kept === 0 ? undefined : pages[kept - 1];
+        this.#enter(page);
         if (before !== undefined && isMergeable(before, page)) {
           this.#changing(before);
           this.#pack(before, 0, gather(page, gather(before, 0)), null);
@@ -361,6 +365,11 @@ export class PendingList {
     return this.#order;
   }
 
+  /** The owned entries delivered at `time` or later, as slots of the delivery order. */
+  slotsSince(time: number): number[] {
+    return this.order.slotsSince(time, this.#latestOutside);
+  }
+
   /** The entry at the cursor cannot be delivered: the order leaves it out until `recheckAside`. */
   setAside(cursor: PendingCursor): void {
     this.#settle(cursor);
@@ -380,9 +389,11 @@ export class PendingList {
   }
 
   #buildOrder(): DeliveryOrder {
-    // An entry that waits for its dead letter is looked for at any time.
-    for (const page of this.#pages) if (page.bounds.awaitingDeadLetter) this.#load(page);
-    const loaded = this.#pages.filter(({ columns }) => columns !== null);
+    // An entry that waits for its dead letter is looked for at any time. All other pages come into the
+    // order when it comes to them, or before they change.
+    const loaded = this.#pages.filter(({ bounds }) => bounds.awaitingDeadLetter);
+    for (const page of loaded) this.#load(page);
+    this.#latestOutside = this.latest;
     const count = loaded.reduce((sum, { live }) => sum + live, 0);
     const keys = new Float64Array(count);
     const places = new Uint32Array(count);
@@ -396,7 +407,9 @@ export class PendingList {
         places[n++] = page.handle * PAGE_ENTRIES + at;
       }
     }
-    const order = new DeliveryOrder(this.#handles, this.#pages, (page) => this.#load(page));
+    const order = new DeliveryOrder(this.#handles, this.#pages, (page) =>
+      this.#enter(this.#load(page)),
+    );
     for (const i of mergeOrder(keys)) {
       order.add(this.#handles[Math.floor(places[i] / PAGE_ENTRIES)]!, places[i] % PAGE_ENTRIES);
     }
@@ -480,12 +493,19 @@ export class PendingList {
     return page;
   }
 
+  /** Puts a loaded page's entries into the delivery order, where they are not in it. */
+  #enter(page: PendingPage): PendingPage {
+    if (this.#order !== null && page.columns!.slot === null) this.#order.addPage(page);
+    return page;
+  }
+
   #noteTime(page: PendingPage, consumer: number, time: number): void {
     page.bounds.note(consumer, time);
     if (consumer < AWAITING_DEAD_LETTER && time > this.latest) this.latest = time;
   }
 
   #changing(page: PendingPage): void {
+    if (this.#order !== null && page.columns !== null) this.#enter(page);
     if (page.epoch !== this.#epoch.current) this.#changes.changing(page);
   }
 
@@ -698,6 +718,7 @@ export class PendingList {
     const page = this.#pages[index];
     const next = this.#pages[index + 1];
     this.#changing(page);
+    this.#enter(next);
     this.#pack(page, 0, gather(next, gather(page, 0)), null);
     this.#dropPage(index + 1);
   }

@@ -1,9 +1,9 @@
 /**
- * The pages of a group that were only in the checkpoint when its delivery order was built, in the
- * order of one of their bounds (page-bounds.ts), of equal bounds by id.
+ * The pages of a group whose entries were not in its delivery order when that was built, in the order of
+ * one of their bounds (page-bounds.ts), of equal bounds by id. They may be only in the checkpoint.
  *
- * No page is unloaded later, so the order is made once; pages that were loaded for another reason, or
- * have gone, are passed over.
+ * No page leaves the delivery order later, and none changes before it is in it, so this order is made
+ * once; pages that came into it for another reason, or have gone, are passed over.
  * Cost: O(pages log pages) once; each page is passed once.
  */
 import type { PageBounds } from './page-bounds.ts';
@@ -17,14 +17,14 @@ export class UnloadedPages {
   constructor(pages: readonly PendingPage[], boundOf: (bounds: PageBounds) => number) {
     this.#boundOf = boundOf;
     this.#pages = pages
-      .filter(({ columns, bounds }) => columns === null && boundOf(bounds) < Infinity)
+      .filter((page) => isOutside(page) && boundOf(page.bounds) < Infinity)
       .sort((a, b) => boundOf(a.bounds) - boundOf(b.bounds) || a.low.compare(b.low));
   }
 
   /** The page whose entries can come first. */
   get first(): PendingPage | undefined {
     const pages = this.#pages;
-    while (this.#next < pages.length && !isUnloaded(pages[this.#next])) this.#next++;
+    while (this.#next < pages.length && !isOutside(pages[this.#next])) this.#next++;
     return pages[this.#next];
   }
 
@@ -35,6 +35,6 @@ export class UnloadedPages {
   }
 }
 
-function isUnloaded({ columns, live }: PendingPage): boolean {
-  return columns === null && live > 0;
+function isOutside({ columns, live }: PendingPage): boolean {
+  return live > 0 && (columns === null || columns.slot === null);
 }

@@ -16,6 +16,7 @@ import {
   claim,
   claimIdle,
   type HistorySink,
+  type LookBudget,
   type NackOptions,
   nack,
   readHistory,
@@ -223,18 +224,19 @@ export function autoClaimEntries(
   }
 }
 
-/** XREADGROUP CLAIM: the longest idle first. Returns how many were claimed. */
+/** XREADGROUP CLAIM: the longest idle first, as `claimIdle` does. Returns how many were claimed. */
 export function claimIdleEntries(
   turn: ConsumerRef,
   minIdle: number,
   limit: number,
+  looks: LookBudget,
   now: number,
   sink: ClaimSink,
 ): number {
   beginClaims(turn, sink);
   const { group, value, consumer } = turn;
   try {
-    return claimIdle(group, value.stream, consumer, minIdle, limit, now, claims);
+    return claimIdle(group, value.stream, consumer, minIdle, limit, now, claims, looks);
   } finally {
     endClaims(turn, now);
   }

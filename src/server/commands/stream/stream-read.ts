@@ -13,6 +13,7 @@ import {
   canClaimIdle,
   type HandOverBudget,
   type HistorySink,
+  type LookBudget,
 } from '../../../consumer-groups/claim.ts';
 import { countValue } from '../../../consumer-groups/delivery-count.ts';
 import type { ConsumerGroup } from '../../../consumer-groups/group.ts';
@@ -48,11 +49,16 @@ const PLUS = 43;
 const GREATER = 62;
 /** A reader that would claim entries of any age looks for new ones this often, ms. */
 const LEAST_WAIT_TO_CLAIM = 10;
+/**
+ * With CLAIM, pending entries that one turn may find gone from the stream, over all streams of the call.
+ * Where there are more the call continues in the next turn: other clients' commands run in between.
+ */
+const MOST_GONE = 25_000;
 
 function read(session: Session, forGroup: boolean): void {
   if (!options.read(session, forGroup)) return;
   if (resolve(session, forGroup) && !serve(session, forGroup)) {
-    if (options.block < 0 || session.denyBlocking) session.reply.nullArray();
+    if (session.denyBlocking || (options.block < 0 && !continues())) session.reply.nullArray();
     else wait(session, forGroup);
   }
   forget();
@@ -136,6 +142,14 @@ class Source {
   unfinished = false;
 }
 
+/** Whether the search for something to claim has come to no end: it continues in the next turn. */
+function continues(): boolean {
+  for (let i = 0; i < options.streams; i++) {
+    if (sources[i].unfinished && sources[i].group?.policy === null) return true;
+  }
+  return false;
+}
+
 /** The scratch must not keep a stream in memory that may be deleted before the next call. */
 function forget(): void {
   for (let i = 0; i < options.streams && i < sources.length; i++) {
@@ -152,6 +166,8 @@ function serve(session: Session, forGroup: boolean): boolean {
   handOvers.left = options.handover < 0 ? Number.POSITIVE_INFINITY : options.handover;
   // As in Redis a history read ends claiming for the streams after it, too.
   claim = options.claim;
+  // Within MULTI there is no later turn.
+  looks.left = session.denyBlocking ? Number.POSITIVE_INFINITY : MOST_GONE;
   for (let i = 0; i < options.streams && !output.full && !output.complete; i++) {
     if (sources[i].entry === undefined) continue;
     try {
@@ -200,7 +216,7 @@ function serveGroup(session: Session, i: number): void {
     !history &&
     minIdle >= 0 &&
     (policy === null
-      ? canClaimIdle(group, value.stream, minIdle, engine.steady)
+      ? findIdle(source, minIdle, engine.steady)
       : findDue(source, minIdle, engine.steady));
   const news = !history && hasEntriesAfter(value.stream, group.lastId);
   if (history) claim = -1;
@@ -211,14 +227,22 @@ function serveGroup(session: Session, i: number): void {
     redeliver(turn, source.after, output.limit, engine.steady, output);
   } else {
     const limit = output.limit || Number.POSITIVE_INFINITY;
-    if (claims && policy === null) claimIdleEntries(turn, minIdle, limit, engine.steady, output);
-    else if (claims) {
+    if (claims && policy === null) {
+      claimIdleEntries(turn, minIdle, limit, looks, engine.steady, output);
+    } else if (claims) {
       const budget = options.handover < 0 ? null : handOvers;
       deliverDue(turn, minIdle, limit, engine.steady, output, budget);
     }
     if (news && !output.full) deliverNews(session);
   }
   output.endStream();
+}
+
+function findIdle(source: Source, minIdle: number, now: number): boolean {
+  const { group, value } = turn;
+  const found = canClaimIdle(group, value.stream, minIdle, looks, now);
+  source.unfinished = found === 'unfinished';
+  return found === 'due';
 }
 
 function findDue(source: Source, minIdle: number, now: number): boolean {
@@ -438,7 +462,8 @@ function wait(session: Session, forGroup: boolean): void {
   const { args, engine } = session;
   const keys: Buffer[] = [];
   for (let i = 0; i < options.streams; i++) keys.push(args.copy(options.keysAt + i));
-  const deadline = deadlineIn(engine, options.block);
+  // One that does not block waits only for the turns in which it continues.
+  const deadline = deadlineIn(engine, Math.max(options.block, 0));
   keepResolved(session);
   session.block(new Reader(session, keys, deadline, forGroup));
 }
@@ -517,6 +542,10 @@ class Reader implements BlockingWait {
     // XREAD goes on waiting while its keys are missing or hold something else; XREADGROUP fails.
     if (!this.#forGroup && !canServe(session)) return false;
     if (!resolve(session, this.#forGroup) || serve(session, this.#forGroup)) return true;
+    if (options.block < 0 && !continues()) {
+      session.reply.nullArray();
+      return true;
+    }
     this.wakeAt = nextClaim(session);
     return false;
   }
@@ -574,6 +603,7 @@ const last = new StreamId();
 const turn = scratchRecord({} as ConsumerRef);
 /** What is left of HANDOVER over all streams of the call. */
 const handOvers: HandOverBudget = { left: 0 };
+const looks: LookBudget = { left: 0 };
 let claim = -1;
 
 export const streamReadCommands: readonly Command[] = [
