@@ -9,11 +9,13 @@
 import { Cluster, type ClusterOptions, Redis, type RedisOptions } from 'ioredis';
 import { type BrokerOptions, backoffMs, RivuletError, Timeouts } from 'rivulet/adapter';
 import { type Address, readAddress } from './address.ts';
+import { ClusterRoutes } from './cluster-routes.ts';
 import { type Script, scripts } from './dialect/lua-scripts.ts';
 import { toRivulet } from './errors.ts';
 
 export type Client = Redis | Cluster;
 export type Argument = string | number | Uint8Array;
+export type CommandLine = readonly [string, ...Argument[]];
 
 /** A socket is closed when a command on it gets no reply for this long. */
 const SILENCE_MS = 4000;
@@ -145,6 +147,8 @@ type Scripted = Record<string, (...args: Argument[]) => Promise<unknown>>;
 
 export class Connection {
   readonly client: Client;
+  /** null unless it is a cluster. */
+  readonly #routes: ClusterRoutes | null;
   readonly #timeouts: Timeouts;
   /** The longest that a command may take, its blocking and a cluster's redirections included. */
   readonly #limitMs: number;
@@ -158,6 +162,7 @@ export class Connection {
 
   constructor(client: Client, timeouts: Timeouts, limitMs: number) {
     this.client = client;
+    this.#routes = client instanceof Cluster ? new ClusterRoutes(client) : null;
     this.#timeouts = timeouts;
     this.#limitMs = limitMs;
     for (const { name, keys, lua } of Object.values(scripts) as Script[]) {
@@ -182,23 +187,6 @@ export class Connection {
     } catch (error) {
       throw this.#refusal ?? error;
     }
-    await this.#reachNodes();
-  }
-
-  /**
-   * A cluster's client connects to a node at the first command for it, and sends the commands that follow
-   * meanwhile to a random node: they would overtake one another. So each master is connected before.
-   */
-  async #reachNodes(): Promise<void> {
-    if (!(this.client instanceof Cluster)) return;
-    // A master that cannot be reached is an outage of its topics, not of the others.
-    const reached = Promise.allSettled(this.masters().map((node) => node.ping()));
-    let stop = () => {};
-    const late = new Promise<void>((resolve) => {
-      stop = this.#timeouts.add(Math.min(this.#limitMs, CONNECT_MS), resolve);
-    });
-    await Promise.race([reached, late]);
-    stop();
   }
 
   /**
@@ -246,32 +234,41 @@ export class Connection {
   }
 
   /**
-   * Runs a script that publishes, and sends its text each time. With EVALSHA, a restarted server would
-   * require a second command, and a later publish would precede this one.
+   * Runs a script that publishes to the topic of its first key, and sends its text each time. With EVALSHA, a
+   * restarted server would require a second command, and a later publish would precede this one.
    */
   evaluate({ lua, keys }: Script, ...args: Argument[]): Promise<unknown> {
-    return this.call('EVAL', lua, keys, ...args);
+    return this.#publishOne(String(args[0]), ['EVAL', lua, keys, ...args]);
+  }
+
+  /** Runs commands that publish to the topic of `key`, all of them or none, in the order of the calls. */
+  async publish(key: string, commands: readonly CommandLine[]): Promise<unknown[]> {
+    const [first] = commands as [CommandLine];
+    if (commands.length === 1) return [await this.#publishOne(key, first)];
+    const routes = this.#routes;
+    if (routes === null) return this.transact(commands);
+    return allOrError(await this.#bounded(routes.send(key, (node) => transactOn(node, commands))));
+  }
+
+  #publishOne(key: string, line: CommandLine): Promise<unknown> {
+    if (this.#routes === null) return this.call(...line);
+    const [command, ...args] = line;
+    return this.#bounded(
+      this.#routes.send(key, (node) => node.callBuffer(command, args as (string | Buffer)[])),
+    );
   }
 
   /**
    * MULTI ... EXEC: all of them or none. Their keys share one slot. An empty list where a watched key
    * has changed.
    */
-  async transact(commands: readonly (readonly [string, ...Argument[]])[]): Promise<unknown[]> {
-    const replies = await this.transactAll(commands);
-    const failed = replies.find((reply) => reply instanceof Error);
-    if (failed !== undefined) throw failed;
-    return replies;
+  async transact(commands: readonly CommandLine[]): Promise<unknown[]> {
+    return allOrError(await this.transactAll(commands));
   }
 
   /** As `transact`, for commands that may fail one by one: their errors are among the replies. */
-  async transactAll(commands: readonly (readonly [string, ...Argument[]])[]): Promise<unknown[]> {
-    const multi = this.client.multi();
-    for (const [command, ...args] of commands) {
-      multi.callBuffer(command, ...(args as (string | Buffer)[]));
-    }
-    const replies = (await this.#bounded(multi.exec())) ?? [];
-    return replies.map(([error, reply]) => (error ? toRivulet(error) : reply));
+  transactAll(commands: readonly CommandLine[]): Promise<unknown[]> {
+    return this.#bounded(transactOn(this.client, commands));
   }
 
   /**
@@ -308,6 +305,22 @@ export class Connection {
     this.#closed = true;
     this.client.disconnect();
   }
+}
+
+/** The replies; a command's error is one of them. */
+async function transactOn(client: Client, commands: readonly CommandLine[]): Promise<unknown[]> {
+  const multi = client.multi();
+  for (const [command, ...args] of commands) {
+    multi.callBuffer(command, ...(args as (string | Buffer)[]));
+  }
+  const replies = (await multi.exec()) ?? [];
+  return replies.map(([error, reply]) => (error ? toRivulet(error) : reply));
+}
+
+function allOrError(replies: unknown[]): unknown[] {
+  const failed = replies.find((reply) => reply instanceof Error);
+  if (failed !== undefined) throw failed;
+  return replies;
 }
 
 export function isGroupLost(error: unknown): boolean {

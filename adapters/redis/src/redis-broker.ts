@@ -290,14 +290,11 @@ export class RedisBroker extends BrokerBase {
     if (plan.delayMs !== null || plan.deliverAt !== null) {
       return this.#server.publishLater(topic, messages, plan);
     }
+    const stream = this.#keys.stream(topic);
     const adds = messages.map((message) =>
-      addCommand(this.#keys.stream(topic), this.#codec.encode(topic, message), plan.maxLength),
+      addCommand(stream, this.#codec.encode(topic, message), plan.maxLength),
     );
-    const [first] = adds as [[string, ...Argument[]]];
-    const ids =
-      adds.length === 1
-        ? [await this.#connection.call(...first)]
-        : await this.#connection.transact(adds);
+    const ids = await this.#connection.publish(stream, adds);
     return ids.map((id) => ({ id: (id as Buffer).toString('latin1'), duplicate: false }));
   }
 

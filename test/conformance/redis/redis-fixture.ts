@@ -15,7 +15,7 @@ import { ended, startChild } from '../../helpers/children.ts';
 import { freePort } from '../../helpers/free-port.ts';
 import { temporaryDirectory } from '../../helpers/temporary-directory.ts';
 
-class Node {
+export class Node {
   readonly port: number;
   readonly #directory: string;
   readonly #args: readonly string[];
@@ -113,50 +113,68 @@ export async function redisFixture(): Promise<Fixture> {
   };
 }
 
-export async function redisClusterFixture(): Promise<Fixture> {
+/** A cluster of three masters, each with that many replicas. */
+export async function startRedisCluster(
+  replicas: 0 | 1,
+  args: readonly string[] = [],
+): Promise<
+  { readonly nodes: readonly Node[]; readonly urls: readonly string[] } & AsyncDisposable
+> {
   const directory = temporaryDirectory('redis-cluster');
   const ports = new Set<number>();
   // The cluster bus takes the port 10 000 above.
-  while (ports.size < 6) {
+  while (ports.size < 3 + 3 * replicas) {
     const port = await freePort();
     if (port < 55_000) ports.add(port);
   }
   const nodes = [...ports].map(
     (port) =>
       new Node(port, join(directory.path, `${port}`), [
-        '--appendonly',
-        'no',
         '--cluster-enabled',
         'yes',
         '--cluster-node-timeout',
         '1500',
         '--repl-diskless-sync-delay',
         '0',
+        ...args,
       ]),
   );
   await Promise.all(nodes.map((node) => node.start()));
   const addresses = nodes.map(({ port }) => `127.0.0.1:${port}`);
   const created = spawnSync(
     'redis-cli',
-    ['--cluster', 'create', ...addresses, '--cluster-replicas', '1', '--cluster-yes'],
+    ['--cluster', 'create', ...addresses, '--cluster-replicas', `${replicas}`, '--cluster-yes'],
     { encoding: 'utf8', timeout: 60_000 },
   );
   if (created.status !== 0) throw new Error(`no cluster: ${created.stdout}${created.stderr}`);
-  await agreed(nodes);
-  const urls = addresses.map((address) => `redis://${address}`);
+  await agreed(nodes, 3 * replicas);
+  return {
+    nodes,
+    urls: addresses.map((address) => `redis://${address}`),
+    async [Symbol.asyncDispose]() {
+      await Promise.all(nodes.map((node) => node.kill()));
+      await directory[Symbol.asyncDispose]();
+    },
+  };
+}
+
+/** The node that has a key's slot, as another node knows it. */
+export async function ownerOf(key: string, witness: Node, nodes: readonly Node[]): Promise<Node> {
+  const slot = Number(await witness.ask('CLUSTER', 'KEYSLOT', key));
+  const slots = (await witness.ask('CLUSTER', 'SLOTS')) as [number, number, [string, number]][];
+  const owner = slots.find(([from, to]) => from <= slot && slot <= to);
+  return nodes.find(({ port }) => port === owner?.[2][1]) as Node;
+}
+
+export async function redisClusterFixture(): Promise<Fixture> {
+  const cluster = await startRedisCluster(1);
+  const { nodes, urls } = cluster;
   const alive = new Set(nodes);
   return {
     url: urls.join(','),
     open: (options) => openBroker(urls, options),
     async killNodeOf(topic) {
-      const slot = await [...alive][0]?.ask('CLUSTER', 'KEYSLOT', topic);
-      const slots = (await [...alive][0]?.ask('CLUSTER', 'SLOTS')) as [
-        number,
-        number,
-        [string, number],
-      ][];
-      const owner = slots.find(([from, to]) => from <= Number(slot) && Number(slot) <= to);
-      const node = nodes.find(({ port }) => port === owner?.[2][1]) as Node;
+      const node = await ownerOf(topic, [...alive][0] as Node, nodes);
       alive.delete(node);
       await node.kill();
     },
@@ -178,24 +196,18 @@ export async function redisClusterFixture(): Promise<Fixture> {
     async flush() {
       for (const node of alive) await node.ask('FLUSHALL').catch(() => {});
     },
-    async [Symbol.asyncDispose]() {
-      await Promise.all(nodes.map((node) => node.kill()));
-      await directory[Symbol.asyncDispose]();
-    },
+    [Symbol.asyncDispose]: () => cluster[Symbol.asyncDispose](),
   };
 }
 
 /** Every node says that the cluster works, and every replica has what its master has. */
-async function agreed(nodes: readonly Node[]): Promise<void> {
+async function agreed(nodes: readonly Node[], replicas: number): Promise<void> {
   const deadline = Date.now() + 30_000;
   for (;;) {
     const infos = await Promise.all(nodes.map((node) => node.ask('CLUSTER', 'INFO')));
     const roles = await Promise.all(nodes.map((node) => node.ask('INFO', 'replication')));
     const synced = roles.filter((role) => /master_link_status:up/.test(String(role))).length;
-    if (
-      infos.every((info) => /cluster_state:ok/.test(String(info))) &&
-      synced === nodes.length / 2
-    ) {
+    if (infos.every((info) => /cluster_state:ok/.test(String(info))) && synced === replicas) {
       return;
     }
     if (Date.now() > deadline) throw new Error(`the cluster does not agree: ${infos}${roles}`);
