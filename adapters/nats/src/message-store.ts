@@ -47,7 +47,7 @@ export class MessageStore {
   /** Messages added to each topic since it was trimmed. */
   readonly #untrimmed = new Map<string, number>();
   /** The last publish of each topic that waits until its stream is known. */
-  readonly #opening = new Map<string, Promise<void>>();
+  readonly #opening = new Map<string, Promise<boolean>>();
   readonly #unique: string;
   #number = 0;
 
@@ -68,33 +68,42 @@ export class MessageStore {
     return this.#storeWhenOpen(topic, messages, plan, isLater, before);
   }
 
-  /** Stores after the earlier publishes of the topic that wait for its stream. */
+  /**
+   * Stores after the earlier publishes of the topic that wait for its stream. If one of those has to be tried
+   * again, so has this one.
+   */
   async #storeWhenOpen(
     topic: string,
     messages: readonly RawMessage[],
     plan: PublishPlan,
     isLater: boolean,
-    before: Promise<void> | undefined,
+    before: Promise<boolean> | undefined,
   ): Promise<Receipt[]> {
-    let opened = () => {};
-    const opening = new Promise<void>((resolve) => {
+    let opened: (mayFollow: boolean) => void = () => {};
+    const opening = new Promise<boolean>((resolve) => {
       opened = resolve;
     });
     this.#opening.set(topic, opening);
+    let mayFollow = true;
+    let stored: Promise<Receipt[]>;
     try {
       const { streams, schedule } = this.#setup;
-      const [facts] = await Promise.all([
-        streams.topic(topic),
-        isLater ? streams.schedule() : null,
+      const [facts] = await afterAll(
+        [streams.topic(topic), isLater ? streams.schedule() : null],
         before,
-      ]);
+        topic,
+      );
       if (isLater) schedule().start();
       // The message has been sent when this call returns; the receipt follows.
-      return await this.#storeIn(facts, topic, messages, plan);
+      stored = this.#storeIn(facts, topic, messages, plan);
+    } catch (error) {
+      mayFollow = !isOutage(error);
+      throw error;
     } finally {
-      opened();
+      opened(mayFollow);
       if (this.#opening.get(topic) === opening) this.#opening.delete(topic);
     }
+    return stored;
   }
 
   #storeIn(
@@ -264,6 +273,21 @@ function ascii(id: string): string {
 /** The id of a publish with a dedupId. It contains the topic: a stream may hold several. */
 function ownId(topic: string, id: string): string {
   return ascii(`id:${topic} ${id}`);
+}
+
+/** What is needed, once the earlier publishes of the topic have left or failed. */
+async function afterAll<T extends readonly unknown[]>(
+  needed: T,
+  before: Promise<boolean> | undefined,
+  topic: string,
+): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
+  const all = Promise.all(needed);
+  all.catch(() => {});
+  if ((await before) === false) {
+    const text = `an earlier publish to ${topic} waits for its stream`;
+    throw new RivuletError('NOT_CONNECTED', text);
+  }
+  return all;
 }
 
 /** Waits for all of them, then rejects with the first failure. */

@@ -3,20 +3,21 @@
  *
  * Invariants: a publish resolves once its stream has stored it, or fails within `ACK_MS`. When the
  * connection is lost, every unacknowledged publish fails with a retryable error; its id prevents that
- * the next try stores it twice. Cost: one promise and one map entry per message in flight, and one timer
+ * the next try stores it twice. In a cluster, publishes that a leader may have lost hold up the later ones
+ * of their subject (send-order.ts). Cost: one promise and one map entry per message in flight, and one timer
  * for all. The request of nats.js creates three errors with their stacks for each.
  */
 import { createInbox, type Msg, type MsgHdrs, type Subscription } from '@nats-io/transport-node';
 import { type Receipt, RivuletError, type Scheduler } from 'rivulet/adapter';
 import { refusal, toRivulet } from './errors.ts';
 import type { Link } from './link.ts';
+import { SendOrder, type Sent } from './send-order.ts';
 
 const ACK_MS = 4000;
 const NO_RESPONDERS = 503;
 
-interface Unacknowledged {
+interface Unacknowledged extends Sent {
   readonly subject: string;
-  readonly since: number;
   readonly resolve: (receipt: Receipt) => void;
   readonly reject: (error: RivuletError) => void;
 }
@@ -27,6 +28,7 @@ export class Publisher {
   readonly #inbox = `${createInbox()}.`;
   /** In the order in which they were sent, which is the order of their deadlines. */
   readonly #unacknowledged = new Map<string, Unacknowledged>();
+  readonly #order = new SendOrder<Unacknowledged>();
   readonly #unwatch: readonly (() => void)[];
   #subscription: Subscription | null = null;
   #number = 0;
@@ -43,19 +45,33 @@ export class Publisher {
 
   send(subject: string, payload: Uint8Array, headers: MsgHdrs): Promise<Receipt> {
     return new Promise((resolve, reject) => {
+      const send = () => this.#sendNow(subject, payload, headers, resolve, reject);
+      if (!this.#link.clustered) send();
+      else this.#order.send(subject, this.#scheduler.monotonic(), { send, fail: reject });
+    });
+  }
+
+  /** Calls `resolve` or `reject` once. */
+  #sendNow(
+    subject: string,
+    payload: Uint8Array,
+    headers: MsgHdrs,
+    resolve: (receipt: Receipt) => void,
+    reject: (error: RivuletError) => void,
+  ): void {
+    const token = (this.#number++).toString(36);
+    try {
       const { nc } = this.#link;
       this.#listen();
-      const token = (this.#number++).toString(36);
-      const since = this.#scheduler.monotonic();
-      this.#unacknowledged.set(token, { subject, since, resolve, reject });
-      try {
-        nc.publish(subject, payload, { headers, reply: `${this.#inbox}${token}` });
-      } catch (error) {
-        this.#unacknowledged.delete(token);
-        throw toRivulet(error);
-      }
-      this.#cancelSweep ??= this.#scheduler.after(ACK_MS, () => this.#sweep());
-    });
+      nc.publish(subject, payload, { headers, reply: `${this.#inbox}${token}` });
+    } catch (error) {
+      reject(toRivulet(error));
+      return;
+    }
+    const asked = { token, subject, since: this.#scheduler.monotonic(), resolve, reject };
+    this.#unacknowledged.set(token, asked);
+    if (this.#link.clustered) this.#order.sent(asked);
+    this.#cancelSweep ??= this.#scheduler.after(ACK_MS, () => this.#sweep());
   }
 
   close(): void {
@@ -81,26 +97,43 @@ export class Publisher {
     const token = message.subject.slice(this.#inbox.length);
     const asked = this.#unacknowledged.get(token);
     if (asked === undefined) return;
-    this.#unacknowledged.delete(token);
+    const { subject } = asked;
     if (message.data.length === 0 && message.headers?.code === NO_RESPONDERS) {
-      asked.reject(new RivuletError('NOT_CONNECTED', `no stream stores ${asked.subject}`));
+      this.#fail(asked, new RivuletError('NOT_CONNECTED', `no stream stores ${subject}`));
       return;
     }
     const { seq, duplicate = false, error } = readReply(message);
-    if (error !== undefined) asked.reject(refusal(error.err_code, error.description));
-    else if (seq !== undefined) asked.resolve({ id: String(seq), duplicate });
+    if (error !== undefined) this.#fail(asked, refusal(error.err_code, error.description));
+    else if (seq !== undefined) this.#acknowledge(asked, { id: String(seq), duplicate });
     else {
       // A program that subscribes to the topic's subject has replied before its stream did.
-      const text = `another program replied to the publish to ${asked.subject} before its stream did`;
-      asked.reject(new RivuletError('NOT_CONNECTED', text));
+      const text = `another program replied to the publish to ${subject} before its stream did`;
+      this.#fail(asked, new RivuletError('NOT_CONNECTED', text));
     }
   }
 
+  #acknowledge(asked: Unacknowledged, receipt: Receipt): void {
+    this.#unacknowledged.delete(asked.token);
+    asked.resolve(receipt);
+    if (!this.#link.clustered) return;
+    // A stream says at once that it has a message already, whatever it is about to store.
+    const lost = receipt.duplicate ? [] : this.#order.before(asked);
+    for (const each of lost) {
+      const text = `the stream of ${asked.subject} has stored a later message and not this one`;
+      this.#fail(each, new RivuletError('NOT_CONNECTED', text));
+    }
+    this.#order.acknowledged(asked, this.#scheduler.monotonic());
+  }
+
+  #fail(asked: Unacknowledged, error: RivuletError): void {
+    this.#unacknowledged.delete(asked.token);
+    asked.reject(error);
+    this.#order.failed(asked, error, this.#scheduler.monotonic());
+  }
+
   #failAll(error: RivuletError, subject?: string): void {
-    for (const [token, asked] of this.#unacknowledged) {
-      if (subject !== undefined && asked.subject !== subject) continue;
-      this.#unacknowledged.delete(token);
-      asked.reject(error);
+    for (const asked of this.#unacknowledged.values()) {
+      if (subject === undefined || asked.subject === subject) this.#fail(asked, error);
     }
     if (this.#unacknowledged.size > 0) return;
     this.#cancelSweep?.();
@@ -110,15 +143,14 @@ export class Publisher {
   #sweep(): void {
     this.#cancelSweep = null;
     const now = this.#scheduler.monotonic();
-    for (const [token, { subject, since, reject }] of this.#unacknowledged) {
-      const left = since + ACK_MS - now;
+    for (const asked of this.#unacknowledged.values()) {
+      const left = asked.since + ACK_MS - now;
       if (left > 0) {
         this.#cancelSweep = this.#scheduler.after(Math.ceil(left), () => this.#sweep());
         return;
       }
-      this.#unacknowledged.delete(token);
-      const text = `the stream of ${subject} did not acknowledge within ${ACK_MS} ms`;
-      reject(new RivuletError('NOT_CONNECTED', text));
+      const text = `the stream of ${asked.subject} did not acknowledge within ${ACK_MS} ms`;
+      this.#fail(asked, new RivuletError('NOT_CONNECTED', text));
     }
   }
 }
