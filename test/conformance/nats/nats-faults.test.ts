@@ -223,6 +223,38 @@ describe('the nats adapter among others', { skip: missing('nats-server') }, () =
     assert.deepEqual([...(await seen.count(4))].sort(), ['a0', 'a1', 'b0', 'b1']);
   });
 
+  test('a message deleted from the middle of its stream while it waits for its retry is reported, and the others are retried', async () => {
+    const manager = await jetstreamManager(connection);
+    await manager.streams.add({ name: 'HOLES', subjects: ['holes.>'] });
+    await using broker = await openBroker(url);
+    // Another topic's message stays before all of them: the first sequence does not change.
+    await broker.publish('holes.other', message('stays'));
+    const reported = new Seen<string>();
+    broker.on('warning', ({ error }) => reported.add(error.message));
+    const seen = new Seen<string>();
+    await broker.subscribe(
+      'holes.a',
+      (each) => {
+        seen.add(`${text(each)} ${each.attempt}`);
+        if (each.attempt === 1) throw new Error('not now');
+      },
+      {
+        group: 'g',
+        concurrency: 3,
+        retry: { attempts: 3, backoff: { minMs: 6000, maxMs: 6000, jitter: false } },
+      },
+    );
+    const receipts = await publishAll(broker, 'holes.a', ['kept', 'gone', 'kept too']);
+    await seen.count(3);
+    const { id } = receipts[1] as { id: string };
+    await manager.streams.deleteMessage('HOLES', Number(id));
+    await reported.count(1);
+    await seen.count(5);
+    assert.match(reported.items[0] as string, new RegExp(`message ${id} of holes\\.a`));
+    assert.equal(reported.length, 1);
+    assert.deepEqual(seen.items.slice(3).sort(), ['kept 2', 'kept too 2']);
+  });
+
   test('the largest message with large headers becomes a dead letter, whole and with its origin', async () => {
     await using broker = await openBroker(url, { maxBodyBytes: 1e9 });
     const large = { 'x-large': 'x'.repeat(11 * 1024) };

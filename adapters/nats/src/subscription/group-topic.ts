@@ -26,9 +26,11 @@ import { originOf, type Streams } from '../streams.ts';
 import type { NatsDelivery } from './in-flight.ts';
 import { LeaderLease } from './leader-lease.ts';
 import { Puller } from './puller.ts';
+import type { StreamRest } from './trim-watch.ts';
 
 const NANOS = 1_000_000;
 const NO_CONSUMER = 10_014;
+const NO_MESSAGE = 10_037;
 /** The server deletes the consumer of a subscriber without a group after this long without a request. */
 const OWN_CONSUMER_MS = 5 * 60_000;
 /**
@@ -131,16 +133,28 @@ export class GroupTopic {
     else this.#running = this.#pullWithLease(this.#lease);
   }
 
-  /** The first sequence in its stream; null where that is another stream, or no answer comes. */
-  async firstSequence(): Promise<number | null> {
+  /** What is left in its stream; null where that is another stream, or no answer comes. */
+  async streamRest(): Promise<StreamRest | null> {
     const { link } = this.#setup;
     if (!link.connected) return null;
     try {
       const { config, created, state } = await link.jsm.streams.info(this.#stream);
-      return originOf(config.name, created) === this.#origin ? state.first_seq : null;
+      if (originOf(config.name, created) !== this.#origin) return null;
+      return { firstSequence: state.first_seq, hasGaps: (state.num_deleted ?? 0) > 0 };
     } catch {
       // Without an answer nothing is known; what the server refuses, the puller meets, too.
       return null;
+    }
+  }
+
+  /** Whether the message is no longer in its stream; false where no answer comes. */
+  async isDeleted(sequence: number): Promise<boolean> {
+    const { link } = this.#setup;
+    if (!link.connected) return false;
+    try {
+      return (await link.jsm.streams.getMessage(this.#stream, { seq: sequence })) === null;
+    } catch (error) {
+      return numberOf(error) === NO_MESSAGE;
     }
   }
 

@@ -123,7 +123,9 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
     this.#trims = new TrimWatch({
       scheduler,
       retries: this.#retries,
-      firstSequence: async (topic) => (await this.#topics.get(topic)?.firstSequence()) ?? null,
+      restOf: async (topic) => (await this.#topics.get(topic)?.streamRest()) ?? null,
+      isDeleted: async (topic, sequence) =>
+        (await this.#topics.get(topic)?.isDeleted(sequence)) ?? false,
       onTrimmed: ({ topic, id }) =>
         events.emit('warning', { error: trimmed(topic, id, this.group) }),
     });
