@@ -10,6 +10,7 @@ import type { CommandArgument } from './command-encoder.ts';
 import { Connection } from './connection.ts';
 import type { ResolvedOptions } from './options.ts';
 import { type Reply, ReplyError } from './reply.ts';
+import { textOf } from './shared-connection.ts';
 
 const MAX_IDLE = 8;
 /** How long the server may take to reply to an aborted command; then the connection is closed. */
@@ -72,7 +73,12 @@ export class BlockingPool {
   #run(connection: Connection, args: readonly CommandArgument[], blockMs: number): Promise<Reply> {
     return new Promise((resolve, reject) => {
       const extraMs = blockMs === 0 ? Infinity : blockMs;
-      connection.send(args, { reply: resolve, fail: reject }, extraMs);
+      try {
+        connection.send(args, { reply: resolve, fail: reject }, extraMs);
+      } catch (error) {
+        const cause = error as Error;
+        reject(new RivuletError('INVALID_ARGUMENT', cause.message, { cause }));
+      }
     });
   }
 
@@ -95,6 +101,10 @@ export class BlockingPool {
         room: () => {},
         closed: (_error, lost) => this.#forget(lost),
       });
+      if (this.#closedBy !== undefined) {
+        connection.destroy();
+        throw this.#closedBy;
+      }
       this.#busy.add(connection);
       return connection;
     } finally {
@@ -120,14 +130,14 @@ export class BlockingPool {
 
 /** How long an XREAD or XREADGROUP asks to block, in milliseconds (0 = for ever); undefined when it does not. */
 export function blockMsOf(args: readonly CommandArgument[]): number | undefined {
-  const name = args[0];
-  if (typeof name !== 'string' || (name.length !== 5 && name.length !== 10)) return undefined;
+  const name = textOf(args[0]);
+  if (name.length !== 5 && name.length !== 10) return undefined;
   const command = name.toUpperCase();
   if (command !== 'XREAD' && command !== 'XREADGROUP') return undefined;
   for (let i = 1; i + 1 < args.length; i++) {
-    const option = String(args[i]).toUpperCase();
+    const option = textOf(args[i]).toUpperCase();
     if (option === 'STREAMS') return undefined;
-    if (option === 'BLOCK') return Math.max(0, Number(args[i + 1]) || 0);
+    if (option === 'BLOCK') return Math.max(0, Number(textOf(args[i + 1])) || 0);
     // The names of group and consumer are not options.
     if (option === 'GROUP') i += 2;
   }

@@ -5,7 +5,8 @@
  * Calls made in one turn of the event loop are sent in one write, in the order of the calls. A call that was
  * sent and received no reply fails (CONNECTION_FAILED, TIMEOUT) and is never sent again, because the client
  * cannot know whether the server executed it. A call that was not yet sent waits for the next connection.
- * MULTI, WATCH and SELECT change the connection that all callers share: use `transaction`, and `db`.
+ * MULTI, WATCH and SELECT change the connection that all callers share: use `transaction`, and `db`. What
+ * would take other calls' replies away is refused (shared-connection.ts).
  *
  *     await using client = await connect({ port: 7488 });
  *     const id = await client.call('XADD', 'orders', '*', 'total', 12);
@@ -26,6 +27,7 @@ import {
   resolveOptions,
 } from './options.ts';
 import { type Reply, ReplyError } from './reply.ts';
+import { refusalOf } from './shared-connection.ts';
 import { Subscriptions } from './subscriptions.ts';
 import { runTransaction } from './transaction.ts';
 
@@ -220,6 +222,12 @@ export class Client extends EventEmitter<ClientEvents> implements AsyncDisposabl
     commands: readonly (readonly CommandArgument[])[],
     pending: Pending,
   ): void {
+    for (const args of commands) {
+      const reason = refusalOf(args);
+      if (reason === null) continue;
+      pending.fail(new RivuletError('UNSUPPORTED', reason));
+      return;
+    }
     const outgoing = commands.map((args) => {
       return { args, pending, confirmations: this.#subscriptions.confirmationsOf(args) };
     });

@@ -7,6 +7,7 @@
 import type { CommandArgument } from './command-encoder.ts';
 import type { Confirmations } from './connection.ts';
 import type { Reply } from './reply.ts';
+import { textOf } from './shared-connection.ts';
 
 type Kind = 'subscribe' | 'psubscribe' | 'ssubscribe';
 
@@ -29,9 +30,9 @@ export class Subscriptions {
 
   /** Which pushes will answer a command; 0 when it is no subscription. */
   confirmationsOf(args: readonly CommandArgument[]): Confirmations {
-    const name = args[0];
+    const name = textOf(args[0]);
     // The cheapest test that lets no subscription through: all six names end in SUBSCRIBE.
-    if (typeof name !== 'string' || name.length < 9 || name.length > 12) return 0;
+    if (name.length < 9 || name.length > 12) return 0;
     const found = KINDS[name.toLowerCase()];
     if (found === undefined) return 0;
     const [kind, isAdded] = found;

@@ -48,6 +48,62 @@ test('subscriptions of every kind keep replies in step, refused ones too', async
   await echo('5');
 });
 
+test('names of commands given as bytes mean what they mean as text', async () => {
+  await using server = await startRivulet();
+  for (const bytes of [
+    (text: string) => Buffer.from(text),
+    (text: string) => new Uint8Array(Buffer.from(text)),
+  ]) {
+    await using client = await connect({ port: server.port });
+    await client.call(bytes('subscribe'), 'x');
+    assert.equal(String(await client.call('ECHO', '1')), '1');
+    await client.call(bytes('UNSUBSCRIBE'));
+    assert.equal(String(await client.call('ECHO', '2')), '2');
+    const blocked = client.call(bytes('XREAD'), bytes('BLOCK'), bytes('0'), 'STREAMS', 'b', '$');
+    const late = assert.rejects(blocked);
+    assert.equal(String(await client.call('ECHO', '3')), '3', 'it blocks nobody else');
+    client.destroy();
+    await late;
+  }
+});
+
+test('a blocking command ends with the client, also while its connection is still being opened', async () => {
+  await using server = await startRivulet();
+  const command = ['XREAD', 'BLOCK', '0', 'STREAMS', 'never', '$'] as const;
+  for (const when of ['opening', 'blocked'] as const) {
+    const client = await connect({ port: server.port });
+    const blocked = assert.rejects(client.call(...command), { code: 'CLOSED' });
+    if (when === 'blocked') await client.call('PING');
+    client.destroy();
+    await blocked;
+  }
+  await using client = await connect({ port: server.port });
+  await assert.rejects(client.call('XREAD', 'BLOCK', '0', 'STREAMS', bad, '$'), {
+    code: 'INVALID_ARGUMENT',
+  });
+});
+
+test('a command that would take other calls their replies is refused, and they go on', async () => {
+  await using server = await startRivulet();
+  await using client = await connect({ port: server.port });
+  const refused = [
+    ['CLIENT', 'REPLY', 'SKIP'],
+    ['client', Buffer.from('reply'), 'off'],
+    ['MONITOR'],
+    ['Reset'],
+    [Buffer.from('HELLO'), '2'],
+    ['SYNC'],
+    ['PSYNC', '?', '-1'],
+  ] as const;
+  for (const args of refused) {
+    await assert.rejects(client.call(...args), { code: 'UNSUPPORTED' });
+    await assert.rejects(client.pipeline([['SET', 'a', '1'], args]), { code: 'UNSUPPORTED' });
+    assert.equal(String(await client.call('ECHO', 'x')), 'x', String(args[0]));
+  }
+  assert.equal(await client.call('EXISTS', 'a'), 0, 'a refused pipeline sends nothing');
+  assert.ok(await client.call('CLIENT', 'ID'));
+});
+
 test('what was unsubscribed stays so over a reconnect, what was subscribed comes back', async () => {
   await using server = await startRivulet();
   await using proxy = await FaultyProxy.start(server.port);
