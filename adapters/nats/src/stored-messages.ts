@@ -20,8 +20,8 @@ import {
 import { numberOf } from './errors.ts';
 import type { Link } from './link.ts';
 import type { MessageCodec } from './message-codec.ts';
-import type { MessageStore } from './message-store.ts';
 import { streamOf } from './names.ts';
+import type { MessageStore } from './publish/message-store.ts';
 
 const NO_MESSAGE = 10_037;
 const NO_STREAM = 10_059;

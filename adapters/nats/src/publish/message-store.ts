@@ -18,13 +18,13 @@ import {
   type Receipt,
   RivuletError,
 } from 'rivulet/adapter';
-import { toRivulet } from './errors.ts';
-import type { Link } from './link.ts';
-import type { MessageCodec } from './message-codec.ts';
-import { scheduleSubject } from './names.ts';
+import { toRivulet } from '../errors.ts';
+import type { Link } from '../link.ts';
+import type { MessageCodec } from '../message-codec.ts';
+import { scheduleSubject } from '../names.ts';
+import { type Schedule, scheduleHeaders } from '../schedule.ts';
+import type { StreamFacts, Streams } from '../streams.ts';
 import type { Publisher } from './publisher.ts';
-import { type Schedule, scheduleHeaders } from './schedule.ts';
-import type { StreamFacts, Streams } from './streams.ts';
 
 /** Bytes reserved for the library's headers: those of a dead letter, a delay and a trace. */
 const RESERVED_HEADER_BYTES = 4 * 1024;

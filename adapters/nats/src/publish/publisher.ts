@@ -9,8 +9,8 @@
  */
 import { createInbox, type Msg, type MsgHdrs, type Subscription } from '@nats-io/transport-node';
 import { type Receipt, RivuletError, type Scheduler } from 'rivulet/adapter';
-import { refusal, toRivulet } from './errors.ts';
-import type { Link } from './link.ts';
+import { refusal, toRivulet } from '../errors.ts';
+import type { Link } from '../link.ts';
 import { SendOrder, type Sent } from './send-order.ts';
 
 const ACK_MS = 4000;
