@@ -4,7 +4,7 @@
  * Modules and build, then lint, then every test below dist/test with node's own runner. The real
  * redis-server, its tools and python's client come from Debian when they are missing and can be had;
  * where they cannot, the tests that need them are skipped and said so, but in CI that is a failure.
- * The tests start their own servers on ports of their own; a redis service that the package started
+ * The tests start their own servers on free ports; a redis service that the package started
  * is never spoken to.
  *
  *   --only unit|conformance|differential|simulation|integration   one kind of test, without lint
@@ -145,7 +145,7 @@ async function getPeers() {
       tests: 'the console in a browser',
     },
   ];
-  getGoMicro();
+  await getGoMicro();
   getReflection();
   const missing = () => peers.filter((peer) => !peer.isThere());
   if (missing().length === 0) return;
@@ -178,25 +178,18 @@ function getReflection() {
 }
 
 /** The modules of the Go programs, and their build: the first one takes a minute or more. */
-function getGoMicro() {
+async function getGoMicro() {
   if (!has('go')) {
     say('could not get go; skipped: calls between go-micro and Rivulet');
     return;
   }
-  const builds = readdirSync(join(root, 'interop', 'go')).map((folder) => ({ folder, tags: [] }));
-  // go-micro v5 cannot have a server of gRPC and etcd in one program.
-  builds.push({ folder: 'v5', tags: ['-tags', 'grpc'] });
-  for (const { folder, tags } of builds) {
-    const cwd = join(root, 'interop', 'go', folder);
-    const name = [folder, ...tags.slice(1)].join('-');
-    // Where the tests look for it.
-    const program = join(root, 'node_modules', '.cache', 'go-micro', name);
-    say(`building the Go program ${name} (at most 5 minutes)`);
-    const options = { cwd, stdio: ['ignore', 'ignore', 2], timeout: 300_000 };
-    const args = ['build', '-buildvcs=false', ...tags, '-o', program, '.'];
-    const isBuilt =
-      spawnSync('go', ['mod', 'download'], options).status === 0 &&
-      spawnSync('go', args, options).status === 0;
-    if (!isBuilt) say('could not build it; skipped: the tests beside it');
+  const programs = new URL('../dist/test/interop/go/go-programs.js', import.meta.url);
+  const { GO_PROGRAMS, buildGo, folderOf } = await import(programs);
+  for (const program of GO_PROGRAMS) {
+    say(`building the Go program ${program} (at most 5 minutes)`);
+    const options = { cwd: folderOf(program), stdio: ['ignore', 'ignore', 2], timeout: 300_000 };
+    const isThere = spawnSync('go', ['mod', 'download'], options).status === 0;
+    const why = isThere ? buildGo(program) : 'its modules could not be downloaded';
+    if (why !== null) say(`could not build it; skipped: the tests beside it (${why})`);
   }
 }

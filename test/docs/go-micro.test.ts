@@ -20,11 +20,11 @@ const lines = [...page.matchAll(/```sh\n([\s\S]*?)```/g)].flatMap(([, text = '']
 
 for (const version of ['v2', 'v5'] as const) {
   test(`the Go program of ${version} builds as docs/go-micro.md says`, {
-    skip: missingGo(version),
+    skip: missingGo(version) || (version === 'v2' && missingGo('v2-plugins')),
   }, async () => {
     const line = lines.find((each) => each.startsWith(`cd interop/go/${version} `));
     const env = { ...process.env, GOPROXY: 'off', GOFLAGS: '-mod=readonly -buildvcs=false' };
-    const options = { cwd: repositoryRoot, env, timeoutMs: 240_000 };
+    const options = { cwd: repositoryRoot, env, timeoutMs: 480_000 };
     const { code, stderr } = await runTool('/bin/sh', ['-c', String(line)], options);
     assert.equal(code, 0, stderr);
   });

@@ -1,22 +1,9 @@
-/** A member of a ring in Go, on HashiCorp's memberlist: `interop/go/gossip`, built by the test. */
-import { type ChildProcess, spawnSync } from 'node:child_process';
-import { join } from 'node:path';
+/** A member of a ring in Go, on HashiCorp's memberlist: `interop/go/gossip`. */
+import type { ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { ServiceRecord } from '../../src/registry/registry.ts';
 import { startChild } from '../helpers/children.ts';
-import { repositoryRoot } from '../house/source-file.ts';
-
-/** The program, or why there is none. It is built of modules that are on this machine already. */
-export function buildGoPeer(folder: string): { program: string } | { reason: string } {
-  const program = join(folder, 'gossip-peer');
-  const cwd = join(repositoryRoot, 'interop', 'go', 'gossip');
-  const env = { ...process.env, GOPROXY: 'off', GOFLAGS: '-mod=readonly' };
-  const options = { cwd, env, encoding: 'utf8', timeout: 240_000 } as const;
-  const made = spawnSync('go', ['build', '-o', program, '.'], options);
-  if (made.status === 0) return { program };
-  const why = made.error?.message ?? made.stderr.trim().slice(-200);
-  return { reason: `needs go and, once, "go mod download" in interop/go/gossip: ${why}` };
-}
+import { goProgram } from './go/go-programs.ts';
 
 interface Line {
   readonly what: string;
@@ -39,8 +26,8 @@ export class GoPeer {
     });
   }
 
-  static async start(program: string, name: string, args: readonly string[]): Promise<GoPeer> {
-    const child = startChild(program, ['-name', name, ...args], {
+  static async start(name: string, args: readonly string[]): Promise<GoPeer> {
+    const child = startChild(goProgram('gossip'), ['-name', name, ...args], {
       stdio: ['pipe', 'pipe', process.env.GO_PEER_LOG ? 'inherit' : 'ignore'],
     });
     const peer = new GoPeer(name, child);

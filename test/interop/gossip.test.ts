@@ -13,14 +13,11 @@ import { SocketNetwork } from '../../src/registry/gossip/wire/network.ts';
 import type { ServiceRecord } from '../../src/registry/registry.ts';
 import { Random } from '../../src/util/random.ts';
 import { freePort } from '../helpers/free-port.ts';
-import { temporaryDirectory } from '../helpers/temporary-directory.ts';
 import { DroppingForwarder } from './dropping-forwarder.ts';
-import { buildGoPeer, GoPeer } from './go-peer.ts';
+import { missingGo } from './go/go-programs.ts';
+import { GoPeer } from './go-peer.ts';
 
-const place = temporaryDirectory('go-gossip');
-const built = buildGoPeer(place.path);
-const skip = 'reason' in built ? built.reason : false;
-const program = 'program' in built ? built.program : '';
+const skip = missingGo('gossip');
 const quick = { probeIntervalMs: 300, probeTimeoutMs: 150, onWarning: () => {} } as const;
 const LONG_TTL_MS = 60_000;
 
@@ -87,7 +84,7 @@ class MixedRing implements AsyncDisposable {
     const seed = await this.ours[0]!.registry.address();
     const places = ['-bind', String(bind), '-advertise', String(advertise)];
     const args = ['-join', seed, '-probe', '300ms', ...places, ...this.#goArgs];
-    const peer = await GoPeer.start(program, name, args);
+    const peer = await GoPeer.start(name, args);
     this.go.push(peer);
     return peer;
   }
@@ -258,7 +255,7 @@ for (const length of [16, 24, 32]) {
       await assert.rejects(stranger.getService('orders'), { code: 'REGISTRY_UNAVAILABLE' });
       assert.deepEqual(stranger.members(), []);
     }
-    const foreign = await GoPeer.start(program, 'stranger', [
+    const foreign = await GoPeer.start('stranger', [
       '-join',
       `${seed},${ring.go[0]!.address}`,
       '-key',

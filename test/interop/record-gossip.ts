@@ -11,8 +11,8 @@ import {
 } from '../../src/registry/gossip/wire/network.ts';
 import { openPacket } from '../../src/registry/gossip/wire/packet.ts';
 import { Sealer } from '../../src/registry/gossip/wire/seal.ts';
-import { temporaryDirectory } from '../helpers/temporary-directory.ts';
-import { buildGoPeer, GoPeer } from './go-peer.ts';
+import { missingGo } from './go/go-programs.ts';
+import { GoPeer } from './go-peer.ts';
 
 const KEY = '0123456789abcdef';
 const hexOf = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
@@ -49,9 +49,8 @@ class RecordingNetwork extends SocketNetwork {
   }
 }
 
-const folder = temporaryDirectory('record-gossip');
-const built = buildGoPeer(folder.path);
-if ('reason' in built) throw new Error(built.reason);
+const reason = missingGo('gossip');
+if (reason !== false) throw new Error(reason);
 
 const recorded: Record<string, { packets: string[]; streams: string[] }> = {};
 for (const isCompressed of [false, true]) {
@@ -68,7 +67,7 @@ for (const isCompressed of [false, true]) {
     await third.address();
     const args = ['-join', await ours.address(), '-probe', '100ms'];
     args.push(`-compress=${isCompressed}`, ...(key === null ? [] : ['-key', key]));
-    const go = await GoPeer.start(built.program, 'go', args);
+    const go = await GoPeer.start('go', args);
     const node = { id: 'orders-1', address: '127.0.0.1:40001', metadata: { protocol: 'grpc' } };
     const record = {
       name: 'orders',

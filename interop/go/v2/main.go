@@ -8,7 +8,8 @@
 //	                                          stays until its standard input ends
 //	v2 subscribe REGISTRY BROKER TOPIC        prints the events of TOPIC until its standard input ends
 //
-// PROTOCOL is mucp or grpc. REGISTRY is mdns or etcd://host:port. BROKER is http or nats://host:port.
+// PROTOCOL is mucp or grpc. REGISTRY is mdns or etcd://host:port, with the tag plugins zookeeper://,
+// eureka:// or consul:// too. BROKER is http or nats://host:port, with the tag plugins amqp:// too.
 package main
 
 import (
@@ -39,18 +40,27 @@ func main() {
 	}
 }
 
+var registries = map[string]func(rest string) registry.Registry{
+	"etcd": func(rest string) registry.Registry { return etcd.NewRegistry(registry.Addrs(rest)) },
+}
+
+var brokers = map[string]func(address string) broker.Broker{
+	"nats": func(address string) broker.Broker { return nats.NewBroker(broker.Addrs(address)) },
+}
+
 func openRegistry(address string) registry.Registry {
 	scheme, rest, _ := strings.Cut(address, "://")
-	if scheme == "etcd" {
-		return etcd.NewRegistry(registry.Addrs(rest))
+	if open, ok := registries[scheme]; ok {
+		return open(rest)
 	}
 	return mdns.NewRegistry()
 }
 
 func openBroker(address string, reg registry.Registry) broker.Broker {
 	b := broker.NewBroker(broker.Registry(reg))
-	if strings.HasPrefix(address, "nats:") {
-		b = nats.NewBroker(broker.Addrs(address))
+	scheme, _, _ := strings.Cut(address, ":")
+	if open, ok := brokers[scheme]; ok {
+		b = open(address)
 	}
 	must(b.Init())
 	must(b.Connect())

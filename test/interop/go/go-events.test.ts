@@ -15,7 +15,7 @@ import { startEtcd } from '../../helpers/etcd-server.ts';
 import { startNats } from '../../helpers/nats-server.ts';
 import { startRabbitMq } from '../../helpers/rabbitmq-server.ts';
 import { missing, type Requirement } from '../../helpers/requirements.ts';
-import { type GoMicro, missingGo, startGo } from './go-programs.ts';
+import { type GoName, missingGo, startGo } from './go-programs.ts';
 
 interface Place extends AsyncDisposable {
   /** What the Go program opens as its broker. */
@@ -26,7 +26,7 @@ interface Place extends AsyncDisposable {
 interface Kind {
   readonly name: string;
   readonly needs: readonly Requirement[];
-  readonly versions: readonly GoMicro[];
+  readonly versions: readonly GoName[];
   start(): Promise<Place>;
 }
 
@@ -37,7 +37,7 @@ const kinds: readonly Kind[] = [
   {
     name: 'http',
     needs: ['etcd'],
-    versions: ['v2', 'v5'],
+    versions: ['v2', 'v4', 'v5'],
     start: async () => ({
       url: 'http',
       open: (registry) => openBroker('http://127.0.0.1:0', { client: { registry } }),
@@ -53,7 +53,8 @@ const kinds: readonly Kind[] = [
   {
     name: 'rabbitmq',
     needs: ['etcd', 'rabbitmq-server'],
-    versions: ['v5'],
+    // The broker of v2 is a plugin.
+    versions: ['v2-plugins', 'v5'],
     start: async () => placeOf(await startRabbitMq()),
   },
 ];
@@ -76,7 +77,7 @@ for (const { name, needs, versions, start } of kinds) {
       await publisher[Symbol.asyncDispose]();
       assert.deepEqual(JSON.parse(String(json?.body)), { id: 7, what: 'ü %' });
       assert.equal(header(json, 'Content-Type'), 'application/json');
-      assert.equal(header(json, 'X-Caller'), `go-micro ${version}`);
+      assert.equal(header(json, 'X-Caller'), `go-micro ${version.split('-')[0]}`);
       assert.deepEqual(Buffer.from(proto?.body ?? []), PROTOBUF);
       assert.equal(header(proto, 'Content-Type'), 'application/protobuf');
 

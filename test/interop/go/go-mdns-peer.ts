@@ -7,11 +7,11 @@
 import { openRegistry } from '../../../src/registry/open-registry.ts';
 import { createService } from '../../../src/service/service.ts';
 import { callOrders, checkReport, startOrders } from './go-orders.ts';
-import { type GoMicro, runGo, startGo } from './go-programs.ts';
+import { type GoName, runGo, startGo } from './go-programs.ts';
 
 const OURS = 'go.micro.ts.orders';
 const THEIRS = 'go.micro.go.orders';
-const [version, protocol] = process.argv.slice(2) as [GoMicro, string];
+const [version, protocol] = process.argv.slice(2) as [GoName, string];
 
 const registry = await openRegistry('mdns');
 const service = await startOrders(OURS, registry, protocol === 'grpc' ? 'grpc' : 'http', THEIRS);

@@ -6,20 +6,34 @@
  * Nothing is downloaded here; `npm test` downloads the modules once.
  */
 import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { ended, runTool, startChild } from '../../helpers/children.ts';
 import { repositoryRoot } from '../../house/source-file.ts';
 
-/** The folders of interop/go. */
+/** The versions whose bytes are recorded. */
 export type GoMicro = 'v2' | 'v5';
 
 export const GO_MICRO_VERSIONS: readonly GoMicro[] = ['v2', 'v5'];
 
-/** `v5-grpc` is v5 with a server of gRPC, which go-micro v5 cannot have beside etcd. */
-export type GoName = GoMicro | 'v5-grpc';
+/**
+ * Each program, by its folder of interop/go and its build tag. `v5-grpc` is v5 with a server of gRPC,
+ * which go-micro v5 cannot have beside etcd; `v2-plugins` has the plugins of registries and brokers.
+ */
+export const GO_PROGRAMS = ['v2', 'v2-plugins', 'v4', 'v5', 'v5-grpc', 'gossip'] as const;
+export type GoName = (typeof GO_PROGRAMS)[number];
 
-const BUILD_MS = 240_000;
+/** v4 is built of these files of v5, with its own imports; they differ in nothing else. */
+const V4_FILES = ['serve.go', 'call.go', 'events.go'];
+const V4_IMPORTS = [
+  ['go-micro.dev/v5/client/grpc', 'github.com/go-micro/plugins/v4/client/grpc'],
+  ['go-micro.dev/v5', 'go-micro.dev/v4'],
+  ['go-micro v5', 'go-micro v4'],
+] as const;
+
+const CACHE = join(repositoryRoot, 'node_modules', '.cache', 'go-micro');
+const BUILD_MS = 300_000;
 const LINE_MS = 20_000;
 const built = new Map<GoName, string | false>();
 
@@ -27,27 +41,60 @@ const built = new Map<GoName, string | false>();
 export function missingGo(program: GoName): string | false {
   const known = built.get(program);
   if (known !== undefined) return known;
-  const [folder = '', tag] = program.split('-');
+  const why = buildGo(program, { GOPROXY: 'off' });
+  const reason =
+    why !== null &&
+    `needs go and, once, "go mod download" in interop/go/${program.split('-')[0]}: ${why}`;
+  built.set(program, reason);
+  return reason;
+}
+
+/** Builds a program; null, or why it could not be built. */
+export function buildGo(program: GoName, environment: NodeJS.ProcessEnv = {}): string | null {
+  const [, tag] = program.split('-');
   const tags = tag === undefined ? [] : ['-tags', tag];
-  const made = spawnSync('go', ['build', ...tags, '-o', pathOf(program), '.'], {
-    cwd: join(repositoryRoot, 'interop', 'go', folder),
-    env: { ...process.env, GOPROXY: 'off', GOFLAGS: '-mod=readonly -buildvcs=false' },
+  const overlay = program === 'v4' ? ['-overlay', overlayOfV4()] : [];
+  const made = spawnSync('go', ['build', ...tags, ...overlay, '-o', goProgram(program), '.'], {
+    cwd: folderOf(program),
+    env: { ...process.env, GOFLAGS: '-mod=readonly -buildvcs=false', ...environment },
     encoding: 'utf8',
     timeout: BUILD_MS,
   });
-  let reason: string | false = false;
-  if (made.status !== 0) {
-    const why = made.error?.message ?? made.stderr.trim().slice(-200);
-    reason = `needs go and, once, "go mod download" in interop/go/${folder}: ${why}`;
-  }
-  built.set(program, reason);
-  return reason;
+  if (made.status === 0) return null;
+  return made.error?.message ?? made.stderr.trim().slice(-200);
+}
+
+export function folderOf(program: GoName): string {
+  return join(repositoryRoot, 'interop', 'go', program.split('-')[0] ?? '');
+}
+
+/** Writes the files of v4, and the file that says to Go where they are. */
+function overlayOfV4(): string {
+  const cache = join(CACHE, 'v4-files');
+  mkdirSync(cache, { recursive: true });
+  const places = V4_FILES.map((file) => {
+    let text = readFileSync(join(folderOf('v5'), file), 'utf8');
+    for (const [of, by] of V4_IMPORTS) text = text.replaceAll(of, by);
+    writeOnce(join(cache, file), text);
+    return [join(folderOf('v4'), file), join(cache, file)];
+  });
+  const overlay = join(cache, 'overlay.json');
+  writeOnce(overlay, JSON.stringify({ Replace: Object.fromEntries(places) }));
+  return overlay;
+}
+
+/** Another test file may be building from the file: it is replaced whole, and only by other text. */
+function writeOnce(path: string, text: string): void {
+  if (existsSync(path) && readFileSync(path, 'utf8') === text) return;
+  const next = `${path}.${process.pid}`;
+  writeFileSync(next, text);
+  renameSync(next, path);
 }
 
 /** Runs a program to its end. Returns the line that it printed, as JSON. */
 // biome-ignore lint/suspicious/noExplicitAny: each program has its own report
 export async function runGo(version: GoName, ...args: string[]): Promise<any> {
-  const { code, stdout, stderr } = await runTool(pathOf(version), args);
+  const { code, stdout, stderr } = await runTool(goProgram(version), args);
   if (code !== 0) throw new Error(`${version} ${args.join(' ')} ended with ${code}: ${stderr}`);
   const report = stdout.split('\n').find(isReport);
   return report === undefined ? null : JSON.parse(report);
@@ -60,7 +107,7 @@ export interface GoProgram extends AsyncDisposable {
 
 /** Starts a program and returns when it has printed that it is ready. */
 export async function startGo(version: GoName, ...args: string[]): Promise<GoProgram> {
-  const child = startChild(pathOf(version), args, { stdio: ['pipe', 'pipe', 'pipe'] });
+  const child = startChild(goProgram(version), args, { stdio: ['pipe', 'pipe', 'pipe'] });
   let said = '';
   child.stderr?.setEncoding('utf8').on('data', (text: string) => {
     said = (said + text).slice(-4000);
@@ -104,6 +151,6 @@ function isReport(line: string): boolean {
   return line.startsWith('{');
 }
 
-function pathOf(program: GoName): string {
-  return join(repositoryRoot, 'node_modules', '.cache', 'go-micro', program);
+export function goProgram(program: GoName): string {
+  return join(CACHE, program);
 }

@@ -2,9 +2,10 @@
  * A model of the part of Eureka's REST API that its registry uses.
  *
  * It follows the API's documentation and its known habits: names of applications in capitals, a list
- * of one written as the one, numbers as texts, a delta of the latest changes with a hash of all. It is
- * not Eureka: `EUREKA_URL` runs the suite on a real one. Unlike Eureka it evicts at once.
+ * of one written as the one, numbers as texts, a delta of the latest changes with a hash of all, XML for
+ * clients that send or accept it. It is not Eureka: `EUREKA_URL` runs the suite on a real one. Unlike Eureka it evicts at once.
  */
+import { fromXml, toXml } from './eureka-xml.ts';
 import { HttpModel, type ModelReply, type ModelRequest } from './http-model.ts';
 
 type Instance = Record<string, unknown> & { status: string; instanceId: string; app: string };
@@ -36,7 +37,7 @@ export class EurekaModel extends HttpModel {
 
   put(instance: Record<string, unknown>, leaseMs = 0): void {
     const app = String(instance.app).toUpperCase();
-    const id = String(instance.instanceId ?? instance.hostName);
+    const id = String(instance.instanceId || instance.hostName);
     const held = { ...instance, app, instanceId: id, status: String(instance.status ?? 'UP') };
     this.#instances.set(`${app} ${id}`, held);
     this.#changed(held, 'ADDED');
@@ -48,7 +49,14 @@ export class EurekaModel extends HttpModel {
     await super[Symbol.asyncDispose]();
   }
 
-  protected async answer({ method, url, headers, body }: ModelRequest): Promise<ModelReply> {
+  protected async answer(request: ModelRequest): Promise<ModelReply> {
+    const reply = this.#answer(request);
+    const [root] = Object.entries(reply.body ?? {});
+    if (!request.headers.accept?.includes('xml') || root === undefined) return reply;
+    return { status: reply.status, xml: toXml(...root) };
+  }
+
+  #answer({ method, url, headers, body }: ModelRequest): ModelReply {
     this.requests.push(`${method} ${url.pathname}`);
     if (this.credentials !== '') {
       const wanted = `Basic ${Buffer.from(this.credentials).toString('base64')}`;
@@ -61,10 +69,15 @@ export class EurekaModel extends HttpModel {
     if (app === '') return this.#applications([...this.#instances.values()]);
     const key = `${app.toUpperCase()} ${id}`;
     if (method === 'POST') {
-      const { instance } = JSON.parse(body);
-      if (instance.dataCenterInfo?.['@class'] === undefined) return { status: 400 };
-      this.put(instance, Number(instance.leaseInfo.durationInSecs) * 1000);
+      const isXml = headers['content-type']?.includes('xml');
+      const instance = isXml ? fromXml(body) : JSON.parse(body).instance;
+      if (!isXml && instance.dataCenterInfo?.['@class'] === undefined) return { status: 400 };
+      this.put(instance, leaseOf(instance));
       return { status: 204 };
+    }
+    if (method === 'GET' && id !== '') {
+      const instance = this.#instances.get(key);
+      return instance === undefined ? { status: 404 } : { status: 200, body: { instance } };
     }
     if (method === 'GET') {
       const found = [...this.#instances.values()].filter((each) => each.app === app.toUpperCase());
@@ -120,8 +133,10 @@ export class EurekaModel extends HttpModel {
   }
 }
 
+/** Eureka gives 90 s to an instance that asks for none. */
 function leaseOf({ leaseInfo }: Instance): number {
-  return Number((leaseInfo as { durationInSecs?: number } | undefined)?.durationInSecs ?? 0) * 1000;
+  const { durationInSecs } = (leaseInfo ?? {}) as { durationInSecs?: number | string };
+  return (Number(durationInSecs ?? 0) || 90) * 1000;
 }
 
 function one<T>(list: readonly T[]): T | readonly T[] {

@@ -15,6 +15,8 @@ export interface ModelRequest {
 export interface ModelReply {
   readonly status: number;
   readonly body?: unknown;
+  /** Instead of `body`. */
+  readonly xml?: string;
   readonly headers?: Record<string, string>;
 }
 
@@ -59,8 +61,9 @@ export abstract class HttpModel implements AsyncDisposable {
     const body = Buffer.concat(chunks).toString();
     const reply = await this.answer({ method, url, headers, body });
     if (response.destroyed) return;
-    const text = reply.body === undefined ? '' : JSON.stringify(reply.body);
-    response.writeHead(reply.status, { 'content-type': 'application/json', ...reply.headers });
-    response.end(text);
+    const { status, xml, body: json } = reply;
+    const type = xml === undefined ? 'application/json' : 'application/xml';
+    response.writeHead(status, { 'content-type': type, ...reply.headers });
+    response.end(xml ?? (json === undefined ? '' : JSON.stringify(json)));
   }
 }
