@@ -28,29 +28,17 @@ import { refusals } from './cases/refusals.ts';
 import { replaying } from './cases/replaying.ts';
 import { requests } from './cases/requests.ts';
 import { retries } from './cases/retries.ts';
+import { type Runner, withFixture } from './register-cases.ts';
 
 export { capabilityColumn, capabilityTable, columnIn } from './capability-table.ts';
 export type { Case, Fixture, Fixture as Backing } from './case-context.ts';
 export { type CodecFixture, codecCases, codecConformance } from './codec/suite.ts';
 export { FaultyProxy, type ProxyMode } from './faulty-proxy.ts';
-export type { CaseRunner, CaseSetup, FixtureCase } from './register-cases.ts';
+export type { CaseRunner, CaseSetup, FixtureCase, Runner } from './register-cases.ts';
 export { type RegistryFixture, registryConformance } from './registry/suite.ts';
 export { type RpcFixture, rpcCases, rpcConformance } from './rpc/suite.ts';
 export { type SelectorFixture, selectorCases, selectorConformance } from './selector/suite.ts';
 export { type TransportFixture, transportCases, transportConformance } from './transport/index.ts';
-
-/** The part of node:test that is used. */
-export interface Runner {
-  describe(name: string, body: () => void): unknown;
-  describe(name: string, options: { concurrency: number }, body: () => void): unknown;
-  test(
-    name: string,
-    options: { timeout: number },
-    body: (context: { skip(reason: string): void }) => Promise<void>,
-  ): unknown;
-  before(hook: () => Promise<void>, options?: { timeout: number }): unknown;
-  after(hook: () => Promise<void>, options?: { timeout: number }): unknown;
-}
 
 export interface ConformanceSetup {
   readonly name: string;
@@ -94,19 +82,11 @@ export const cases: Readonly<Record<string, readonly Case[]>> = {
 const ALONE: readonly string[] = ['closing', 'outages'];
 
 export function conformance(setup: ConformanceSetup): void {
-  const { name, runner, factory, only = '', capabilities, sideBySide = 1 } = setup;
-  runner.describe(`${name}: conformance`, () => {
-    let fixture: Fixture;
-    runner.before(
-      async () => {
-        fixture = await factory();
-      },
-      { timeout: 120_000 },
-    );
-    runner.after(async () => fixture?.[Symbol.asyncDispose](), { timeout: 60_000 });
+  const { name, runner, only = '', capabilities, sideBySide = 1 } = setup;
+  withFixture(`${name}: conformance`, setup, (fixture) => {
     if (capabilities !== undefined) {
       runner.test('capabilities: as documented', { timeout: 60_000 }, async () => {
-        await using broker = await fixture.open();
+        await using broker = await fixture().open();
         capabilities(broker.capabilities);
       });
     }
@@ -115,9 +95,9 @@ export function conformance(setup: ConformanceSetup): void {
         if (!`${group}: ${each.name}`.includes(only)) continue;
         const timeout = each.timeoutMs ?? 60_000;
         runner.test(`${group}: ${each.name}`, { timeout }, async (context) => {
-          const reason = await reasonToSkip(each, fixture);
+          const reason = await reasonToSkip(each, fixture());
           if (reason !== null) context.skip(reason);
-          else await runCase(each, fixture);
+          else await runCase(each, fixture());
         });
       }
     };

@@ -1,5 +1,5 @@
 /**
- * What the suites of codecs, selectors and calls share: one test per case, and a new fixture for each.
+ * What the suites share: how cases become tests, with a new fixture for each, or one for all.
  *
  * Invariant: a case is skipped only where its fixture lacks what the case uses; the skip names it.
  */
@@ -12,6 +12,14 @@ export interface CaseRunner {
     options: { timeout: number },
     body: (context: { skip(reason: string): void }) => Promise<void>,
   ): unknown;
+}
+
+/** The same, of a suite that has one fixture for all its cases. */
+export interface Runner extends CaseRunner {
+  describe(name: string, body: () => void): unknown;
+  describe(name: string, options: { concurrency: number }, body: () => void): unknown;
+  before(hook: () => Promise<void>, options?: { timeout: number }): unknown;
+  after(hook: () => Promise<void>, options?: { timeout: number }): unknown;
 }
 
 export interface FixtureCase<Fixture> {
@@ -47,4 +55,61 @@ export function registerCases<Fixture>(
       });
     }
   });
+}
+
+/** Makes one fixture for all tests that `register` adds; they ask for it when they run. */
+export function withFixture<Fixture extends AsyncDisposable>(
+  title: string,
+  { runner, factory }: { readonly runner: Runner; readonly factory: () => Promise<Fixture> },
+  register: (fixture: () => Fixture) => void,
+): void {
+  runner.describe(title, () => {
+    let fixture: Fixture;
+    runner.before(
+      async () => {
+        fixture = await factory();
+      },
+      { timeout: 120_000 },
+    );
+    runner.after(async () => fixture?.[Symbol.asyncDispose](), { timeout: 60_000 });
+    register(() => fixture);
+  });
+}
+
+interface ContextCase<Fixture, Context> {
+  readonly name: string;
+  readonly uses?: readonly (keyof Fixture)[];
+  readonly timeoutMs?: number;
+  run(context: Context): Promise<void>;
+}
+
+/** One test per case, each with a new context on the fixture. `whyNot` = a reason of the suite to skip it. */
+export function registerInContext<
+  Fixture,
+  Context extends { end(): Promise<void> },
+  Case extends ContextCase<Fixture, Context>,
+>(
+  runner: Runner,
+  cases: readonly Case[],
+  fixture: () => Fixture,
+  contextOf: (fixture: Fixture) => Context,
+  whyNot: (each: Case) => string | null = () => null,
+): void {
+  for (const each of cases) {
+    runner.test(each.name, { timeout: each.timeoutMs ?? 60_000 }, async (test) => {
+      const missing = (each.uses ?? []).find((use) => fixture()[use] === undefined);
+      const lacks = missing === undefined ? null : `the fixture has no ${String(missing)}`;
+      const reason = whyNot(each) ?? lacks;
+      if (reason !== null) {
+        test.skip(reason);
+        return;
+      }
+      const context = contextOf(fixture());
+      try {
+        await each.run(context);
+      } finally {
+        await context.end();
+      }
+    });
+  }
 }

@@ -12,7 +12,6 @@ export type {
   TransportCase,
   TransportFixture,
   TransportNode,
-  TransportRunner,
 } from './suite.ts';
 
 export const transportCases: readonly TransportCase[] = [

@@ -18,6 +18,7 @@ import type {
   MethodKind,
   OutgoingCall,
 } from '../../transport/transport.ts';
+import { type Runner, registerInContext, withFixture } from '../register-cases.ts';
 
 export interface TransportNode {
   readonly listener: Listener;
@@ -68,11 +69,11 @@ export interface TransportCase {
   readonly needs?: readonly Ability[];
   readonly uses?: readonly (keyof TransportFixture)[];
   readonly timeoutMs?: number;
-  run(world: TransportWorld): Promise<void>;
+  run(context: TransportContext): Promise<void>;
 }
 
 /** What a case works with: nodes and channels that end with it. */
-class TransportWorld {
+class TransportContext {
   readonly fixture: TransportFixture;
   readonly #nodes: TransportNode[] = [];
   readonly #channels: Channel[] = [];
@@ -132,20 +133,9 @@ class TransportWorld {
   }
 }
 
-export interface TransportRunner {
-  describe(name: string, body: () => void): unknown;
-  test(
-    name: string,
-    options: { timeout: number },
-    body: (context: { skip(reason: string): void }) => Promise<void>,
-  ): unknown;
-  before(hook: () => Promise<void>, options?: { timeout: number }): unknown;
-  after(hook: () => Promise<void>, options?: { timeout: number }): unknown;
-}
-
 export interface TransportSetup {
   readonly name: string;
-  readonly runner: TransportRunner;
+  readonly runner: Runner;
   readonly factory: () => Promise<TransportFixture>;
   readonly cases: readonly TransportCase[];
   /** Only cases whose name contains this. */
@@ -154,37 +144,14 @@ export interface TransportSetup {
 
 /** Registers the cases; `transportConformance` of index.ts gives it all of them. */
 export function registerTransportCases(setup: TransportSetup): void {
-  const { name, runner, factory, cases, only = '' } = setup;
-  runner.describe(`${name} transport: conformance`, () => {
-    let fixture: TransportFixture;
-    runner.before(
-      async () => {
-        fixture = await factory();
-      },
-      { timeout: 120_000 },
-    );
-    runner.after(async () => fixture?.[Symbol.asyncDispose](), { timeout: 60_000 });
-    for (const each of cases) {
-      if (!each.name.includes(only)) continue;
-      runner.test(each.name, { timeout: each.timeoutMs ?? 60_000 }, async (test) => {
-        const lacking = (each.needs ?? []).find((need) => fixture.cannot?.includes(need));
-        if (lacking !== undefined) {
-          test.skip(`the transport cannot: ${lacking}`);
-          return;
-        }
-        const missing = (each.uses ?? []).find((use) => fixture[use] === undefined);
-        if (missing !== undefined) {
-          test.skip(`the fixture has no ${String(missing)}`);
-          return;
-        }
-        const world = new TransportWorld(fixture);
-        try {
-          await each.run(world);
-        } finally {
-          await world.end();
-        }
-      });
-    }
+  const { name, runner, only = '' } = setup;
+  const cases = setup.cases.filter((each) => each.name.includes(only));
+  withFixture(`${name} transport: conformance`, setup, (fixture) => {
+    const contextOf = (each: TransportFixture) => new TransportContext(each);
+    registerInContext(runner, cases, fixture, contextOf, ({ needs = [] }) => {
+      const lacking = needs.find((need) => fixture().cannot?.includes(need));
+      return lacking === undefined ? null : `the transport cannot: ${lacking}`;
+    });
   });
 }
 
