@@ -1,92 +1,41 @@
-/**
- * Real etcd servers of the machine's own, for one test file.
- *
- * A server keeps its ports and its data over a kill and ends with the test.
- */
+/** Real etcd servers of the machine's own, for one test file. */
 import type { ChildProcess } from 'node:child_process';
-import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { ended, standStill, startChild } from './children.ts';
+import { startChild } from './children.ts';
 import { freePort } from './free-port.ts';
-import { temporaryDirectory } from './temporary-directory.ts';
+import { ServerProcess, started } from './server-process.ts';
 
-const READY_MS = 30_000;
-
-export class EtcdNode implements AsyncDisposable {
+export class EtcdNode extends ServerProcess {
   readonly port: number;
   readonly #peerPort: number;
-  readonly #directory: ReturnType<typeof temporaryDirectory>;
-  #child: ChildProcess | null = null;
 
   constructor(port: number, peerPort: number) {
+    super('etcd', 30_000);
     this.port = port;
     this.#peerPort = peerPort;
-    this.#directory = temporaryDirectory('etcd');
   }
 
   get url(): string {
     return `etcd://127.0.0.1:${this.port}`;
   }
 
-  async start(): Promise<void> {
+  protected spawn(): ChildProcess {
     const client = `http://127.0.0.1:${this.port}`;
     const peer = `http://127.0.0.1:${this.#peerPort}`;
-    const child = startChild(
-      'etcd',
-      [
-        '--name=test',
-        `--data-dir=${join(this.#directory.path, 'data')}`,
-        `--listen-client-urls=${client}`,
-        `--advertise-client-urls=${client}`,
-        `--listen-peer-urls=${peer}`,
-        `--initial-advertise-peer-urls=${peer}`,
-        `--initial-cluster=test=${peer}`,
-      ],
-      { stdio: ['ignore', 'ignore', 'pipe'], env: { PATH: process.env.PATH ?? '' } },
-    );
-    this.#child = child;
-    const said: string[] = [];
-    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-      if (said.length < 200) said.push(text);
-    });
-    const deadline = Date.now() + READY_MS;
-    while (!(await this.#isHealthy())) {
-      if (child.exitCode !== null || Date.now() > deadline) {
-        await this.kill();
-        throw new Error(`etcd was not ready\n${said.join('')}`);
-      }
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
+    const args = [
+      '--name=test',
+      `--data-dir=${join(this.folder, 'data')}`,
+      `--listen-client-urls=${client}`,
+      `--advertise-client-urls=${client}`,
+      `--listen-peer-urls=${peer}`,
+      `--initial-advertise-peer-urls=${peer}`,
+      `--initial-cluster=test=${peer}`,
+    ];
+    const env = { PATH: process.env.PATH ?? '' };
+    return startChild('etcd', args, { stdio: ['ignore', 'ignore', 'pipe'], env });
   }
 
-  async kill(): Promise<void> {
-    const child = this.#child;
-    if (child === null) return;
-    this.#child = null;
-    child.kill('SIGKILL');
-    await ended(child);
-  }
-
-  signal(name: 'SIGSTOP' | 'SIGCONT'): void {
-    if (this.#child === null) return;
-    if (name === 'SIGSTOP') standStill(this.#child);
-    else this.#child.kill(name);
-  }
-
-  /** Starts it again without its data. */
-  async empty(): Promise<void> {
-    await this.kill();
-    rmSync(join(this.#directory.path, 'data'), { recursive: true, force: true });
-    await this.start();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#child?.kill('SIGCONT');
-    await this.kill();
-    await this.#directory[Symbol.asyncDispose]();
-  }
-
-  async #isHealthy(): Promise<boolean> {
+  protected async isReady(): Promise<boolean> {
     const reply = await fetch(`http://127.0.0.1:${this.port}/health`).catch(() => null);
     if (reply?.status !== 200) return false;
     return ((await reply.json()) as { health?: unknown }).health === 'true';
@@ -94,12 +43,5 @@ export class EtcdNode implements AsyncDisposable {
 }
 
 export async function startEtcd(): Promise<EtcdNode> {
-  const node = new EtcdNode(await freePort(), await freePort());
-  try {
-    await node.start();
-  } catch (error) {
-    await node[Symbol.asyncDispose]();
-    throw error;
-  }
-  return node;
+  return started(new EtcdNode(await freePort(), await freePort()));
 }

@@ -3,7 +3,7 @@
  * another protocol, clocks are an hour apart, one of two registries is down and comes back.
  */
 import assert from 'node:assert/strict';
-import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { test } from 'node:test';
 import { BrokerRegistry } from '../../src/registry/broker/broker.ts';
 import { consulRegistryFrom } from '../../src/registry/consul/consul.ts';
@@ -21,6 +21,7 @@ import { memoryFixture } from '../conformance/embedded-fixture.ts';
 import { startEtcd } from '../helpers/etcd-server.ts';
 import { freePort } from '../helpers/free-port.ts';
 import { missing } from '../helpers/requirements.ts';
+import { startPeer } from '../helpers/tcp-peer.ts';
 import { ConsulModel } from './models/consul-model.ts';
 import { EurekaModel } from './models/eureka-model.ts';
 
@@ -198,24 +199,3 @@ test('of two registries one goes down and comes back: calls go on, and the servi
   assert.equal((await users.Get({ id: 4 })).id, 4);
   await second.stop();
 });
-
-async function startPeer(
-  act: (socket: Socket) => void,
-): Promise<{ readonly address: string } & AsyncDisposable> {
-  const sockets = new Set<Socket>();
-  const server: Server = createServer((socket) => {
-    sockets.add(socket);
-    socket.on('error', () => {});
-    act(socket);
-    socket.resume();
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  return {
-    address: `127.0.0.1:${(server.address() as AddressInfo).port}`,
-    async [Symbol.asyncDispose]() {
-      const closed = new Promise((resolve) => server.close(resolve));
-      for (const socket of sockets) socket.destroy();
-      await closed;
-    },
-  };
-}

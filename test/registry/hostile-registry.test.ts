@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { createServer as createHttp, request } from 'node:http';
-import { type AddressInfo, createServer, type Socket } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { test } from 'node:test';
 import { consulRegistryFrom } from '../../src/registry/consul/consul.ts';
 import { etcdRegistryFrom } from '../../src/registry/etcd/etcd.ts';
@@ -12,6 +12,7 @@ import { eurekaRegistryFrom } from '../../src/registry/eureka/eureka.ts';
 import { natsRegistryFrom } from '../../src/registry/nats.ts';
 import type { Registry, ServiceRecord } from '../../src/registry/registry.ts';
 import { zookeeperRegistryFrom } from '../../src/registry/zookeeper/zookeeper.ts';
+import { startPeer } from '../helpers/tcp-peer.ts';
 import { ConsulModel } from './models/consul-model.ts';
 
 const own = { onWarning: () => {}, timeoutMs: 500 };
@@ -130,27 +131,6 @@ test('a watch whose registry begins to answer with nonsense reports no node as g
   await writer.close();
   await good[Symbol.asyncDispose]();
 });
-
-async function startPeer(
-  act: (socket: Socket) => void,
-): Promise<{ readonly address: string } & AsyncDisposable> {
-  const sockets = new Set<Socket>();
-  const server = createServer((socket) => {
-    sockets.add(socket);
-    socket.on('error', () => {});
-    act(socket);
-    socket.resume();
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  return {
-    address: `127.0.0.1:${(server.address() as AddressInfo).port}`,
-    async [Symbol.asyncDispose]() {
-      const closed = new Promise((resolve) => server.close(resolve));
-      for (const socket of sockets) socket.destroy();
-      await closed;
-    },
-  };
-}
 
 /** Hands requests to a port, and answers `{}` by itself while `isNonsense`; `refused`: it has done so twice. */
 async function startFront(

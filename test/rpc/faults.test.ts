@@ -122,6 +122,26 @@ async function world(transport: string, options: Parameters<typeof createService
   };
 }
 
+const callOfEcho = {
+  service: 'test.faulty',
+  endpoint: 'S.Echo',
+  kind: 'unary',
+  contentType: 'application/json',
+  metadata: {},
+  timeoutMs: 5000,
+  signal: null,
+  body: Buffer.from('1'),
+} as const;
+
+/** A service that runs two calls at once, and a channel to it below the client. */
+async function ofTwoCalls() {
+  const registry = new MemoryRegistry();
+  const w = await world('tcp', { name: 'test.faulty', registry, maxConcurrentCalls: 2 });
+  const [node] = (await registry.getService('test.faulty'))[0]?.nodes ?? [];
+  assert.ok(node);
+  return Object.assign(w, { channel: await new TcpTransport().dial(node) });
+}
+
 function failed(code: string) {
   return (error: unknown) => {
     assert.ok(error instanceof ServiceError);
@@ -210,21 +230,9 @@ test('metadata of the size that is allowed arrives, however little is left for i
 });
 
 test('metadata that cannot be read fails its call, and is not counted as a running one', async () => {
-  const registry = new MemoryRegistry();
-  await using w = await world('tcp', { name: 'test.faulty', registry, maxConcurrentCalls: 2 });
-  const [node] = (await registry.getService('test.faulty'))[0]?.nodes ?? [];
-  assert.ok(node);
-  const channel = await new TcpTransport().dial(node);
-  const call = {
-    service: 'test.faulty',
-    endpoint: 'S.Echo',
-    kind: 'unary',
-    contentType: 'application/json',
-    metadata: { 'No Name': 'two\nlines' },
-    timeoutMs: 5000,
-    signal: null,
-    body: Buffer.from('1'),
-  } as const;
+  await using w = await ofTwoCalls();
+  const { channel } = w;
+  const call = { ...callOfEcho, metadata: { 'No Name': 'two\nlines' } };
   for (let calls = 0; calls < 3; calls++) {
     await assert.rejects(channel.request(call), { code: 'INVALID_ARGUMENT' });
   }
@@ -233,21 +241,9 @@ test('metadata that cannot be read fails its call, and is not counted as a runni
 });
 
 test('calls that wait for their codec count as running ones', async () => {
-  const registry = new MemoryRegistry();
-  await using w = await world('tcp', { name: 'test.faulty', registry, maxConcurrentCalls: 2 });
-  const [node] = (await registry.getService('test.faulty'))[0]?.nodes ?? [];
-  assert.ok(node);
-  const channel = await new TcpTransport().dial(node);
-  const call = {
-    service: 'test.faulty',
-    endpoint: 'S.Echo',
-    kind: 'unary',
-    contentType: 'application/msgpack',
-    metadata: {},
-    timeoutMs: 5000,
-    signal: null,
-    body: Buffer.of(1),
-  } as const;
+  await using w = await ofTwoCalls();
+  const { channel } = w;
+  const call = { ...callOfEcho, contentType: 'application/msgpack', body: Buffer.of(1) };
   const calls = Array.from({ length: 5 }, () => channel.request(call));
   const codes = await Promise.all(
     calls.map((each) =>
