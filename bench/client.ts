@@ -1,5 +1,5 @@
 /**
- * One Node process adds entries as fast as its client can, 1000 calls under way: our client beside
+ * One Node process adds entries as fast as its client can, 1000 calls in flight: our client beside
  * ioredis (with its automatic pipelining) and node-redis, all on the same redis-server.
  */
 import { Redis } from 'ioredis';

@@ -1,6 +1,6 @@
 /**
- * One side of request and reply, of each kind: who asks, and, when run as a program, who answers, in
- * a process of its own.
+ * One side of request and reply, of each kind: the requester, and, when run as a program, the responder, in
+ * a separate process.
  *
  *     node echo.js ours|nats|moleculer <address>
  */
@@ -41,7 +41,7 @@ function moleculer(address: string, own: 'caller' | 'responder') {
   });
 }
 
-/** Starts the one who answers and connects to it. */
+/** Starts the responder and connects to it. */
 export async function startEcho(kind: EchoKind, address: string): Promise<Caller> {
   const child = fork(fileURLToPath(import.meta.url), [kind, address]);
   await new Promise<void>((resolve, reject) => {

@@ -2,7 +2,7 @@
  * Reads a whole stream through a group and acknowledges everything, at the least cost for the reader:
  * the load must cost less than the server that it measures.
  *
- * Each connection has one request under way: XREADGROUP COUNT 100, then XACK of those 100. An id
+ * Each connection has one request in flight: XREADGROUP COUNT 100, then XACK of those 100. An id
  * stands in the reply exactly as it has to stand in XACK, so its bytes are copied from one to the
  * other, in one pass that allocates nothing. The entries must be `fillStream`'s: one field `f` with a
  * 32-byte value.
@@ -147,7 +147,7 @@ class GroupReader {
 
   #ackOf(count: number, end: number): Buffer {
     const head = this.#ackHead;
-    // One request is under way at a time, so the buffer is free again when the reply is there.
+    // One request is in flight at a time, so the buffer is free again when the reply is there.
     if (count === BATCH) return this.#ack.subarray(0, end);
     return Buffer.concat([this.#headOfAck(count), this.#ack.subarray(head.length, end)]);
   }

@@ -1,11 +1,11 @@
 /**
- * One side of calls of services, ours or grpc-js's: who calls, and, when run as a program, who answers,
- * in a process of its own.
+ * One side of calls of services, ours or grpc-js's: the caller, and, when run as a program, the service,
+ * in a separate process.
  *
  *     node rpc-echo.js service <transport> [broker URL]
  *     node rpc-echo.js grpc
  *
- * The answering process tells its address over IPC: a service its registry record, grpc its port.
+ * The answering process sends its address over IPC: a service its registry record, grpc its port.
  */
 import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
@@ -34,7 +34,7 @@ export const Echo = contract(NAME, {
 });
 
 export interface RpcCaller extends Caller {
-  /** Reads a stream of so many messages of 1 KiB. */
+  /** Reads a stream of `count` messages of 1 KiB. */
   readMany(count: number): Promise<void>;
   /** Resident memory of the answering process. */
   readonly pid: number;

@@ -3,7 +3,7 @@
  * hand. bench/channels.ts has the third way, @moleculer/channels.
  *
  * All do the same: a publish resolves once the server has the message as safely as it will; a consumer
- * is one of a durable group, has at most `IN_FLIGHT` in hand, and acknowledges each message.
+ * is one of a durable group, has at most `IN_FLIGHT` messages unacknowledged, and acknowledges each message.
  */
 import { randomUUID } from 'node:crypto';
 import { AckPolicy, jetstream, jetstreamManager } from '@nats-io/jetstream';

@@ -1,6 +1,6 @@
 /**
  * `npm run test:chaos [-- SECONDS [SEED]]`: builds what is stale, then the chaos runs in their long
- * form, one minute for each broker unless it is told otherwise. The seed is in the names of the tests.
+ * form, one minute for each broker unless the argument says otherwise. The seed is in the names of the tests.
  */
 import { join } from 'node:path';
 import { root, run } from './steps.mjs';

@@ -3,7 +3,7 @@
  * that cover the changed folder; prints each change that no test noticed.
  *
  *   --count N       changes to try (default 20)
- *   --minutes N     begin no further change after so many minutes (default 60)
+ *   --minutes N     begin no further change after N minutes (default 60)
  *   --seed N        the same seed, on the same build, tries the same changes; printed
  *   --only PATH     only modules whose path begins so: src/engine, src/engine/rdb-
  *   --depth N       folders of tests to run at most (default all), after the tests that import the module
@@ -208,7 +208,7 @@ function passes({ files }) {
     const child = spawn(process.execPath, args, { cwd: copy, stdio: 'ignore', detached: true });
     const timer = setTimeout(end, Number(options.timeout) * 1000);
     function end() {
-      // The whole group: a test that hangs has servers of its own.
+      // The whole group: a test that hangs has started servers.
       try {
         process.kill(-child.pid, 'SIGKILL');
       } catch {}

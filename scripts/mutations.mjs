@@ -52,7 +52,7 @@ export function mutationsOf(path, source) {
   for (const { 1: indent, 2: step, index } of code.matchAll(
     /(?<=[;{}]\n)( +)((?:await )?[\w$#.?!]+(?:\([^\n]*\)|\+\+|--);)(?=\n)/g,
   )) {
-    // What ends a function, or calls the parent's constructor, is no step of its own.
+    // What ends a function, or calls the parent's constructor, is no separate step.
     if (/^(?:return|throw|super|break|continue)\b/.test(step)) continue;
     found.push(change('step removed', index + indent.length, step.length, ';'));
   }

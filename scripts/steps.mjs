@@ -178,7 +178,7 @@ function filesIn(directory) {
 /** Outputs whose source is gone: a deleted test must not run for ever. */
 function removeOrphans(sources) {
   const known = new Set(sources.map((path) => relative(root, path).slice(0, -'.ts'.length)));
-  // The console's pages have a build of their own.
+  // The console's pages are built separately.
   const pages = join(root, 'dist', 'web');
   const visit = (directory) => {
     for (const entry of readdirSync(directory, { withFileTypes: true })) {
@@ -206,7 +206,7 @@ export function testFiles(folder) {
     .sort();
 }
 
-/** Gets Debian packages when that is possible without asking anybody; true when it worked. */
+/** Gets Debian packages when that is possible without a password; true when it worked. */
 export function installDebianPackages(packages) {
   if (!has('apt-get')) return false;
   const isRoot = process.getuid?.() === 0;

@@ -1,5 +1,5 @@
 /**
- * The console in the browser: starts, finds out who uses it, and shows the page of the address.
+ * The console in the browser: starts, asks which user is logged in, and shows the page of the address.
  *
  * Invariants: a page's code is loaded when it is first opened; an error of one page leaves the navigation
  * usable; text from messages only ever becomes text nodes.

@@ -4,7 +4,7 @@
  *   npm run example 08
  *
  * Both run in this process and find each other in the memory registry. With `registry: 'mdns'`,
- * `'etcd://host:2379'` or `'broker:rivulet://host:7488'` they run in processes of their own.
+ * `'etcd://host:2379'` or `'broker:rivulet://host:7488'` they run in separate processes.
  */
 import { contract, createService, errorType, ServiceError, serverStream, unary } from 'rivulet';
 

@@ -44,7 +44,7 @@ function start(args: readonly string[]): void {
   children.push(spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'inherit'], env }));
 }
 
-/** The registry needs a moment to tell of services that have just started. */
+/** A service that has just started is in the registry after a moment. */
 async function whenThere<T>(call: () => Promise<T>): Promise<T> {
   for (let tries = 0; ; tries++) {
     try {

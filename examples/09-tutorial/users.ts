@@ -1,5 +1,5 @@
 /**
- * The user service, in a process of its own:
+ * The user service, in a separate process:
  *
  *   MICRO_BROKER=rivulet://127.0.0.1:7488 node dist/examples/09-tutorial/users.js
  *

@@ -75,7 +75,7 @@ export class Bot implements AsyncDisposable {
   readonly #open = new Set<OpenInput>();
   /** Users without an answer who are in the log, so that each is there once. */
   readonly #strangers = new Set<string>();
-  /** Users who were told that there is no room, until one of their commands finds room. */
+  /** Users who received the answer that there is no room, until one of their commands finds room. */
   readonly #refused = new Set<string>();
   #ended: Promise<void> = Promise.resolve();
   #stopping: Promise<void> | null = null;

@@ -189,7 +189,7 @@ export class ReplyParser {
     return true;
   }
 
-  /** Hands a finished value to the array it stands in, or to the listener. */
+  /** Hands a finished value to the array that holds it, or to the listener. */
   #complete(value: Reply): void {
     const depth = this.#frames.length;
     if (depth === 0) {

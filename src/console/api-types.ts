@@ -4,7 +4,7 @@
  * Holds types only and imports nothing, so that `web/` may import it.
  * Invariants: an id is text (`1795253507502-0`); an integer that can exceed 2^53 is text; a time is Unix ms;
  * a name that is no UTF-8, or begins with `~`, is `~<base64url of its bytes>` in JSON and in paths. `null`
- * says that the value is not known: the broker does not tell it, or it was not measured yet.
+ * says that the value is not known: the broker does not report it, or it was not measured yet.
  *
  * | route | reply |
  * | --- | --- |

@@ -3,7 +3,7 @@
  *
  *   memory:, file:       from inside the process that has the broker; everything but clients and slow log
  *   rivulet://, redis:// by commands, with the rights of the address
- *   others               what the Broker contract tells
+ *   others               what the Broker contract reports
  *
  * Invariants: it listens on 127.0.0.1 unless another host is named; a broker that was given as an instance
  * is not closed; nothing is left open after `close`.
@@ -65,9 +65,9 @@ export interface ServeConsoleOptions {
   readonly namespace?: string;
   /** Until the answer of a web app must have begun. @default 30 000 */
   readonly appTimeoutMs?: number;
-  /** RabbitMQ's management API, `http://127.0.0.1:15672`: tells rates, bytes, nodes, connections. */
+  /** RabbitMQ's management API, `http://127.0.0.1:15672`: for rates, bytes, nodes, connections. */
   readonly rabbitMqApi?: string;
-  /** The monitoring page of NATS, `http://127.0.0.1:8222`: tells the server's facts and connections. */
+  /** The monitoring page of NATS, `http://127.0.0.1:8222`: for the server's facts and connections. */
   readonly natsMonitor?: string;
   /** Address of a trace elsewhere, with `{traceId}` in it. */
   readonly traceUrl?: string;

@@ -1,7 +1,7 @@
 /**
  * The rules of XCLAIM, XAUTOCLAIM, XREADGROUP (history and CLAIM), XPENDING and XNACK over one group.
  *
- * Each function changes the group as it goes and tells a sink what it did, entry by entry, so that
+ * Each function changes the group as it goes and reports to a sink what it did, entry by entry, so that
  * the caller writes the reply and the journal's record in one pass. What a sink is given is valid
  * only during the call. The consumer that claims exists already: creating it, and its seen time, is
  * the caller's.

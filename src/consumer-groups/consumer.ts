@@ -1,7 +1,7 @@
 /**
  * One consumer of a group.
  *
- * Its pending entries stand in the group's pending list under `index`; here is only their number.
+ * Its pending entries are in the group's pending list under `index`; here is only their number.
  * Invariant: `index` is below the group's number of consumer slots and names no other living
  * consumer; `pendingCount` equals the number of pending entries that carry it.
  */

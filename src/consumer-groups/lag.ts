@@ -23,7 +23,7 @@ export interface GroupPosition {
   entriesRead: Whole;
 }
 
-/** Entries that the group has still to get; null when it cannot be told. */
+/** Entries that the group has still to get; null when it cannot be computed. */
 export function lagOf(stream: StreamCounters, group: GroupPosition): Whole | null {
   if (stream.entriesAdded === 0 || stream.length === 0) return 0;
   const { firstId, maxDeletedId } = stream;

@@ -69,7 +69,7 @@ class Replies implements ReplyStream<unknown> {
   /** Marks the node; null before it is there, and once it is done. */
   #done: Attempt['done'] | null = null;
   #hasAnswered = false;
-  /** The reader has been told how it ended. */
+  /** The reader has received the end or the error. */
   #isOver = false;
   /** The call has ended, read or not. */
   #hasEnded = false;
@@ -101,7 +101,7 @@ class Replies implements ReplyStream<unknown> {
       const trailers = Object.keys(metadata).length === 0 ? await call.trailers : metadata;
       return Metadata.fromWire(trailers);
     });
-    // Whoever reads only the replies learns of the failure there.
+    // A caller that reads only the replies gets the failure there.
     this.metadata.catch(() => {});
     this.#opening.catch((error) => this.#onEnd(this.#isCancelled ? null : error));
   }
@@ -309,7 +309,7 @@ class Replies implements ReplyStream<unknown> {
     }
   }
 
-  /** An iterable that has ended or failed is not told to end. */
+  /** The iterator's `return` is not called after it has ended or failed. */
   async #nextRequest(iterator: AsyncIterator<unknown>): Promise<IteratorResult<unknown>> {
     try {
       const result = await iterator.next();

@@ -247,7 +247,7 @@ class UnaryCall extends AsyncResource implements ReplyReceiver {
       } catch (error) {
         if (!(error instanceof RivuletError) || error.sent !== 'no') this.#mayHaveRun = true;
         if (!isFresh && isNodeless(error)) {
-          // A dial may have taken so long that other nodes have come: they are asked for once.
+          // While this node was dialled, other nodes may have been registered: the selector is asked once more.
           isFresh = true;
           this.#attempts--;
           next = await this.#client.nodes(this.#request, this.#deadline);

@@ -1,5 +1,5 @@
 /**
- * What a handler is given beside its request: who calls, until when, with which metadata.
+ * What a handler is given beside its request: the caller, the deadline and the metadata.
  *
  * Invariant: what a handler does not ask for is not made; a signal exists from the first look at it.
  * Cost: one object per call.

@@ -59,7 +59,7 @@ export interface MessageForm {
   readonly type: MessageType | null;
 }
 
-// biome-ignore lint/suspicious/noExplicitAny: a method of any types; the types stand in its properties
+// biome-ignore lint/suspicious/noExplicitAny: a method of any types; its properties have the types
 export type AnyMethod = Method<any, any, any, any>;
 
 export type ErrorTypes = Readonly<Record<string, unknown>>;

@@ -90,7 +90,7 @@ export class Server implements CallHost {
     return this.#running;
   }
 
-  /** Whether it has endpoints that the registry is told of. */
+  /** Whether its endpoints go into the registry. */
   get hasEndpoints(): boolean {
     return [...this.#endpoints.values()].some(({ internal }) => !internal);
   }
@@ -163,7 +163,7 @@ export class Server implements CallHost {
     return this.#endpoints.get(endpoint)?.method ?? null;
   }
 
-  /** What the registry is told of the endpoints. */
+  /** The endpoints as the registry stores them. */
   endpoints(describe: (endpoint: string, method: AnyMethod) => ServiceEndpoint): ServiceEndpoint[] {
     return [...this.#endpoints]
       .filter(([, { internal }]) => !internal)

@@ -13,7 +13,7 @@
  *      SWEEPING_MS, at #exactAt. If `used` is still too much then, and no block was evicted meanwhile, all of it
  *      is in use: the share of the blocks is lowered by what is missing.
  *   3. If blocks cannot shrink by that much, no memory can be freed: commands are refused.
- * Garbage is collected too when much was deleted, and before a client is told how much is in use, so that
+ * Garbage is collected too when much was deleted, and before INFO reports how much is in use, so that
  * deleted data does not count.
  *
  * Cost: one flag per command; a check takes some tens of microseconds. Collecting takes at most COLLECTING of

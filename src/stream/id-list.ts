@@ -3,7 +3,7 @@
  * structures and into the log.
  *
  * Holds: four unsigned 32-bit words per id in one typed array that only grows.
- * Invariant: ids stand in the order in which they were pushed; duplicates are allowed.
+ * Invariant: ids are in the order in which they were pushed; duplicates are allowed.
  * Cost: no allocation once it has grown to the largest list seen; two to four bytes per id in the
  * log where ids ascend, seventeen where they do not.
  */

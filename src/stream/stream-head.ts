@@ -1,7 +1,7 @@
 /**
- * Where the first live entry of a stream stands in its block.
+ * Where in its block the first live entry of a stream is.
  *
- * A stream capped by `MAXLEN = n`, or consumed with XDEL, buries its first entry again and again. The
+ * A stream capped by `MAXLEN = n`, or consumed with XDEL, deletes its first entry again and again. The
  * place is remembered as the state of a cursor just before that entry, so the tombstones in front of
  * it are passed once and not at every call.
  * Invariant: in `block`, every entry before the remembered place is a tombstone. Tombstones never come

@@ -130,7 +130,7 @@ export interface ListenOptions {
   readonly tls?: TlsOptions | undefined;
   /** Null for an endpoint that is not served. */
   readonly methods?: (endpoint: string) => ServedMethod | null;
-  /** What gRPC's reflection and health tell of this node. */
+  /** What gRPC's reflection and health report of this node. */
   readonly described?: DescribedServices;
   /** Given to peers that must prove that they found this process in the registry. */
   readonly token?: string;

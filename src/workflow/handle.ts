@@ -293,7 +293,7 @@ export class WorkflowHandle<Output = unknown> {
     }));
     const state = copied.findLastIndex(({ kind }) => kind === 'state');
     const marks = state < 0 ? {} : { st: copied.length - state };
-    // It rests until its task is taken.
+    // It is idle until its task is taken.
     records.push({
       ...fieldsOf('suspend', { v: now.v, ...marks }),
       at: String(copied.at(-1)?.at ?? first.at),
@@ -378,7 +378,7 @@ export class WorkflowHandle<Output = unknown> {
       if (isParked && kind === 'cancel') {
         return this.#again(undefined, data as readonly Records['cancel'][]);
       }
-      // One that a worker has sees it at its next commit; one that was told already will be looked at.
+      // One that a worker has sees it at its next commit; one that already has a task will be looked at.
       const isTold = phase.asleep && phase.news && kind === 'signal';
       const mustWake = !isParked && !isTold && (phase.asleep || kind !== 'signal');
       const version = phase.version || (await this.#start()).data.v;

@@ -10,7 +10,7 @@ export interface Times {
   readonly count: number;
   readonly sumMs: number;
   readonly maxMs: number;
-  /** How many took at most so long, by bound in milliseconds. */
+  /** How many took at most this many milliseconds, by bound. */
   readonly buckets: Readonly<Record<string, number>>;
 }
 

@@ -1,4 +1,4 @@
-/** The server: how it is, who is connected, which commands were slow, how it is set. */
+/** The server: its state, its clients, its slow commands, its settings. */
 import type { ClientRow, ServerFacts, SlowRow } from '../../src/console/api-types.ts';
 import { Action } from '../parts/action.tsx';
 import { Code } from '../parts/code.tsx';

@@ -21,7 +21,7 @@ export interface ActionProps {
   readonly target: ActionTarget;
   /** In place of the verb's own. */
   readonly label?: string;
-  /** Names what it is about for a reader who hears the button alone. */
+  /** Names what it is about, for users of a screen reader, which reads the button alone. */
   readonly about?: string;
   readonly initial?: Values;
   readonly quiet?: boolean;

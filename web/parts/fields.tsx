@@ -102,7 +102,7 @@ function jsonOf(label: string, text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    throw new Error(`${label}: that is not JSON; a text stands in quotes: "text"`);
+    throw new Error(`${label}: that is not JSON; write a text in quotes: "text"`);
   }
 }
 

@@ -1,4 +1,4 @@
-/** Spans as a tree in a table whose bars are on one scale of time: who did what, when, for how long. */
+/** Spans as a tree in a table whose bars are on one scale of time: which service did what, when, for how long. */
 import type { SpanRow } from '../../src/console/api-types.ts';
 import { duration, visible } from '../state/format.ts';
 import { type Column, Table } from './table.tsx';

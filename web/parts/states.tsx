@@ -1,6 +1,6 @@
 /**
  * What a page shows when it has nothing to show: it loads, it is empty, it is broken, the user may not,
- * or the broker cannot tell. Each says what to do.
+ * or the broker cannot show it. Each says what to do.
  */
 import type { ComponentChildren } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
@@ -30,7 +30,7 @@ export function Notice({ kind, title, children }: NoticeProps) {
   );
 }
 
-/** Grey lines after a moment: what is there at once does not flicker. */
+/** Grey lines after a moment: data that arrives at once does not flicker. */
 export function Loading({ lines = 6 }: { lines?: number }) {
   const [isLate, setLate] = useState(false);
   useEffect(() => {
@@ -99,7 +99,7 @@ export function Show<T>({
   return <Loading {...(lines === undefined ? {} : { lines })} />;
 }
 
-/** A part that the broker cannot tell: named, with the reason. */
+/** A part that the broker cannot show: named, with the reason. */
 export function Missing({ what, why }: { what: string; why: string }) {
   return (
     <Notice kind="missing" title={what}>

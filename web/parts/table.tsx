@@ -19,7 +19,7 @@ export interface Column<Row> {
   /** The value of `sort` in the query that sorts by it, and its direction. */
   readonly sort?: { readonly by: string; readonly direction: 'ascending' | 'descending' };
   readonly width?: 'wide';
-  /** Its buttons name themselves, so its title is only for readers that hear it. */
+  /** Its buttons name themselves, so its title is for screen readers only. */
   readonly isActions?: boolean;
 }
 

@@ -97,7 +97,7 @@ function open(): void {
   });
 }
 
-/** A stream that ends may be an outage or a refusal: a request tells which. */
+/** A stream that ends may be an outage or a refusal: a request finds out which. */
 async function broken(): Promise<void> {
   const response = await fetch(`${API}/`, { cache: 'no-store' }).catch(() => null);
   // Another page has opened a stream meanwhile, or nothing is watched any more.

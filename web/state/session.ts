@@ -1,5 +1,5 @@
 /**
- * Who uses the console and what is possible: the API's root, as a signal.
+ * The user of the console, and what is possible: the API's root, as a signal.
  *
  * Invariants: `root` is null until the server has said who this is; pages are shown only with a root; what
  * one user has read is shown to no other.
@@ -27,7 +27,7 @@ export function serverNow(): number {
  */
 export const endedUser = signal<string | null>(null);
 
-/** Rises with each question who this is: an answer to an earlier one changes nothing. */
+/** Rises with each question which user this is: an answer to an earlier one changes nothing. */
 let asked = 0;
 
 export async function loadRoot(): Promise<void> {

@@ -22,7 +22,7 @@ export const wireHeaders = {
   round: 'x-rivulet-round',
   /** The topic, on messages whose routing key is a queue's name. */
   topic: 'x-rivulet-topic',
-  /** On a mark, which tells a reader of a stream where the stream ended when it began. */
+  /** On a mark, by which a reader of a stream sees where the stream ended when it began to read. */
   mark: 'x-rivulet-mark',
   /** On a delayed publish: when it goes to its topic, Unix time in ms. */
   dueAt: 'x-rivulet-due-at',

@@ -1,5 +1,5 @@
 /**
- * When the broker is told of a hand-over, so that its count of attempts is right if this process ends.
+ * When a hand-over is reported to the broker, so that its count of attempts is right if this process ends.
  *
  * Invariants: a suspect is counted before its handler gets it; until the subscription is trusted
  * (hand-overs.ts) so is every delivery that the broker has not counted. A trusted subscription counts

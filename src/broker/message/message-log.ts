@@ -16,7 +16,7 @@ export interface LogEdges {
 
 export interface LogEdge {
   readonly place: number;
-  /** Unix ms; null where the message does not tell it. */
+  /** Unix ms; null where the message has no time. */
   readonly at: number | null;
 }
 

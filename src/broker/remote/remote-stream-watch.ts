@@ -3,8 +3,8 @@
  * that have wildcards.
  *
  * Holds: a dedicated connection, opened again when it is lost, because one that listens has other limits for its output.
- * Invariant: while `live` every stream made since is told by name; after each time it was not, listeners
- * are told once that they have to look for themselves.
+ * Invariant: while `live` every stream made since is announced by name; after each time it was not, listeners
+ * are notified once that they have to list the streams.
  * Cost: one message for each new stream.
  */
 import type { Connection } from '../../client/connection.ts';

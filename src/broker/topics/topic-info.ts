@@ -39,7 +39,7 @@ export interface TopicInfo {
   readonly length: number;
   /** Messages ever added, where the server counts them. */
   readonly added?: number;
-  /** Bytes that the server stores of it, where it tells them. */
+  /** Bytes that the server stores of it, where the server reports them. */
   readonly bytes?: number;
   readonly groups: readonly {
     readonly name: string;

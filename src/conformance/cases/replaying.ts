@@ -74,7 +74,7 @@ export const replaying: readonly Case[] = [
       await broker.replay(topic, 'g', 'new');
       await assert.rejects((delivery as Delivery).ack(), { code: 'DELIVERY_LOST' });
       assert.deepEqual(await broker.pending(topic, 'g'), []);
-      await assert.rejects(broker.replay(topic, 'nobody', 'earliest'), { code: 'NOT_FOUND' });
+      await assert.rejects(broker.replay(topic, 'no-group', 'earliest'), { code: 'NOT_FOUND' });
     },
   },
 ];

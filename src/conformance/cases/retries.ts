@@ -265,7 +265,7 @@ export const retries: readonly Case[] = [
         receipts.slice(2, 4).map(({ id }) => id),
       );
       assert.deepEqual(await broker.pending(topic, 'g', { minIdleMs: 60_000 }), []);
-      await assert.rejects(broker.pending(topic, 'nobody'), { code: 'NOT_FOUND' });
+      await assert.rejects(broker.pending(topic, 'no-group'), { code: 'NOT_FOUND' });
     },
   },
   {

@@ -154,7 +154,7 @@ export const rpcCases: readonly FixtureCase<RpcFixture>[] = [
     },
   },
   {
-    name: 'a caller that aborts gets ABORTED, and the handler is told',
+    name: 'a caller that aborts gets ABORTED, and the signal of the handler is aborted',
     uses: ['hasCancel'],
     async run(fixture) {
       const ends: string[] = [];

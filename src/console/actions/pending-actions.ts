@@ -108,7 +108,9 @@ export const pendingActions: readonly ActionKind[] = [
     ['XCLAIM', 'x', 'g', 'c', '0', '0-1'],
     'claim',
     (call, topic, group) => {
-      const consumer = nameBytes(textOption(call.options, 'consumer', 'who gets them'));
+      const consumer = nameBytes(
+        textOption(call.options, 'consumer', 'the consumer that gets them'),
+      );
       return (id) => ['XCLAIM', topic, group, consumer, 0, id, 'JUSTID'];
     },
     true,

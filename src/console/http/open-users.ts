@@ -147,7 +147,7 @@ function accountOf(
 
 const ROLE_OF: Readonly<Record<string, Role>> = { CONFIG: 'admin', ACL: 'admin', DEL: 'admin' };
 
-/** An admin may ask what users may do; who may not is no admin. */
+/** An admin may ask what users may do; a user who may not ask is no admin. */
 async function rolesOf(client: Client, user: string): Promise<Role[]> {
   const may = async (...command: string[]): Promise<boolean> => {
     try {
@@ -159,7 +159,7 @@ async function rolesOf(client: Client, user: string): Promise<Role[]> {
   const roles: Role[] = ['read'];
   if (await may('CONFIG', 'GET', 'x')) return [...ALL];
   try {
-    // Who may not ask gets to know by the commands themselves; `operate` only offers the buttons.
+    // A user who may not ask learns it from the commands themselves; `operate` only offers the buttons.
     await client.call('XACK', '_rivulet.none', 'none', '0-1');
     roles.push('operate');
   } catch (error) {

@@ -19,7 +19,7 @@ export interface Users {
   readonly canLogin: boolean;
   /** From another machine a login is asked for, even where `open` is given. */
   readonly asksElsewhere: boolean;
-  /** Who needs no password; null = a login is needed. */
+  /** The user of requests without a login; null = a login is needed. */
   readonly open: Account | null;
   /** Null: user or password is wrong. */
   login(user: string, password: string): Promise<Account | null>;

@@ -1,5 +1,5 @@
 /**
- * Any broker as a source: what the Broker contract tells (rabbitmq, nats, http), and its monitoring.
+ * Any broker as a source: what the Broker contract reports (rabbitmq, nats, http), and its monitoring.
  *
  * Invariants: what is asked makes nothing: `topics`, `pending`, and the log of a broker that has one
  * (broker-log.ts); a broker without a log shows no messages, because the rest of the contract reads them

@@ -1,5 +1,5 @@
 /**
- * What a source can tell and do, with a sentence for everything that it cannot.
+ * What a source can show and do, with a sentence for everything that it cannot.
  */
 import type { Capabilities } from '../api-types.ts';
 

@@ -50,7 +50,7 @@ export async function orNull(reply: Promise<Reply>): Promise<Reply | null> {
 
 export interface RawEntry {
   readonly id: string;
-  /** When it was stored, Unix ms; null = it does not tell. Absent: the id is of that time. */
+  /** When it was stored, Unix ms; null = it has no time. Absent: the id is of that time. */
   readonly at?: number | null;
   /** Names and values, alternating. */
   readonly fields: Buffer[];

@@ -2,7 +2,7 @@
  * Where a console's data comes from.
  *
  * Holds: the contract of a source (the engine of this process, a server that speaks RESP, any Broker) and
- * the viewer that each question names. A method that is absent is a thing that the broker cannot tell or
+ * the viewer that each question names. A method that is absent is a thing that the broker cannot show or
  * do; `capabilities` says the same to the pages, with a sentence in `missing`.
  * Invariants: a source never makes a group, a consumer or a topic by being asked; a viewer sees only what
  * its rights allow; no turn of the loop takes longer than a slice (2 ms) however large the broker is.
@@ -25,7 +25,7 @@ import type {
 } from '../api-types.ts';
 import type { Commands, RawEntry } from './commands.ts';
 
-/** Who asks. */
+/** The user that a question is asked for. */
 export interface Viewer {
   /** Empty on a console without users. */
   readonly user: string;

@@ -2,7 +2,7 @@
  * A pending page as bytes, for the checkpoint. Version 1, and 2 for a page with delayed entries:
  *
  *     u8 version · u8 form (0 narrow, 1 wide) · varint entries
- *     per entry: id · time · varint count · varint consumer + 1 (0 = nobody)
+ *     per entry: id · time · varint count · varint consumer + 1 (0 = unowned)
  *
  * id, narrow: varint ms minus the previous entry's (the first: minus the page's low), then varint seq
  * minus the previous one's where ms is the same, else whole. id, wide: sixteen bytes, big-endian.

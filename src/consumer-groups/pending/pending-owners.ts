@@ -1,4 +1,4 @@
-/** What stands in a pending entry's consumer column where no consumer has it. */
+/** The consumer column of a pending entry that no consumer has. */
 
 /** Consumer index of an entry that XNACK released. */
 export const UNOWNED = 0xffff_fffe;

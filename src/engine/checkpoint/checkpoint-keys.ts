@@ -11,7 +11,7 @@
  *     'r' stream's uid                          how much of it is kept
  *     's' number                                an entry that waits for its time
  *
- * uids are eight bytes and page ids too, big-endian, so that what belongs together lies together and
+ * uids are eight bytes and page ids too, big-endian, so that keys that belong together are neighbours and
  * goes with one range. A stream's uid is its key's.
  */
 import type { StreamId } from '../../stream/stream-id.ts';

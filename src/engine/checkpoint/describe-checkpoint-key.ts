@@ -15,7 +15,7 @@ const KINDS: Readonly<Record<string, string>> = {
   s: 'the delayed entry',
 };
 
-/** What a name is the name of. Keys and streams have numbers here; their own names stand in values. */
+/** What a name is the name of. Keys and streams have numbers here; their names are in values. */
 export function describeName(name: Buffer): string {
   const kind = KINDS[String.fromCharCode(name[0])];
   if (kind === undefined) return `an unknown value ${name.toString('hex')}`;

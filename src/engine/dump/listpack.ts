@@ -1,5 +1,5 @@
 /**
- * Redis's listpack: the form in which a node of a stream stands in an RDB payload.
+ * Redis's listpack: the form that a node of a stream has in an RDB payload.
  *
  *     u32 bytes of all · u16 elements (65535: more) · element... · 255
  *     element   encoding with its data · length of these once more, to walk backwards (1 to 5 bytes)

@@ -88,7 +88,7 @@ export function readGroup(
 ): ConsumerGroup {
   const name = Buffer.from(reader.string());
   const lastId = reader.id(new StreamId());
-  // Before the count was kept, Redis takes what the ids tell.
+  // Before the count was kept, Redis computes it from the ids.
   const counted = type >= StreamType.LISTPACKS_2;
   const read = counted ? reader.signed() : estimateRead(stream, lastId);
   const group = new ConsumerGroup(name, lastId, read, epoch);
@@ -143,7 +143,7 @@ class PendingRows {
   /** Number of the consumer, or NOT_OWNED, or RELEASED. */
   readonly owners: Int32Array;
   readonly #buffer: Buffer;
-  /** Where its id stands in the payload. */
+  /** The offset of its id in the payload. */
   readonly #places: Uint32Array;
 
   constructor(reader: RdbReader) {

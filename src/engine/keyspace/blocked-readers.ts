@@ -102,7 +102,7 @@ export class BlockedReaders {
     if (lines.size === 0) this.lines.delete(reader.database);
   }
 
-  /** Tries one reader again, out of turn: what it waited for may be room of its own. */
+  /** Tries one reader again, out of turn: it may have waited for room in its own output buffer. */
   retryNow(reader: BlockedReader): void {
     const ticket = this.tickets.get(reader);
     if (ticket !== undefined) this.retry(ticket);

@@ -2,7 +2,7 @@
  * Entries that wait for their time, of one keyspace: in order of time, equal ones in order of arrival.
  *
  * A date (AT) and the end of a delay (DELAY) go by two clocks that a step moves apart. So each key has
- * a queue of both, and the queues stand in two heaps by when their first entry is due. The entries
+ * a queue of both, and the queues are in two heaps by when their first entry is due. The entries
  * belong to the name of a stream, not to the stream: deleting or renaming the key changes nothing
  * here. A flush takes them with the keyspace, SWAPDB moves them with it.
  * Invariant: a key whose entries cannot be added now is postponed as a whole, so they keep their times

@@ -1,10 +1,10 @@
 /**
  * Moving an entry to a dead-letter stream.
  *
- * The append there and the acknowledgement here are records of one turn, so they stand in one frame
+ * The append there and the acknowledgement here are records of one turn, so they are in one frame
  * of the log and are on disk together or not at all. A dead letter has the fields of the entry, and
  * those of dead-letter-fields.ts behind them; an entry that was a dead letter itself loses its old ones.
- * Cost: one copy of the entry. The letters of one call stand in one frame, so a call that has written
+ * Cost: one copy of the entry. The letters of one call are in one frame, so a call that has written
  * LARGE_UNIT bytes moves no further entry.
  */
 import { countValue } from '../../consumer-groups/delivery-count.ts';
@@ -80,7 +80,7 @@ export function appendDeadLetter(
 }
 
 /**
- * Whether the log has room for the entry that was read, and the frame that it would stand in is not
+ * Whether the log has room for the entry that was read, and the frame that would hold it is not
  * too large already. Otherwise the entry stays pending and moves with a later call.
  */
 function hasRoom({ journal, replaying }: EngineContext): boolean {

@@ -3,7 +3,7 @@
  *
  * Every body begins with the database's number and the key (records.ts). Ids are 16 bytes, lists of
  * ids as IdList writes them, names are byte strings, times are unix ms as varint, counts varints.
- * A record tells the effect, not the request: a trim by `~` is recorded as the first id that stayed,
+ * A record holds the effect, not the request: a trim by `~` is recorded as the first id that stayed,
  * because nodes may be cut differently when the log is replayed under another configuration.
  * A number once used is never given another meaning.
  */

@@ -158,7 +158,7 @@ async function jwtVerifier(options: JwtOptions): Promise<Verify> {
   const algorithms = [
     ...(options.algorithms ?? (secret === undefined ? ['RS256', 'ES256', 'EdDSA'] : HMAC)),
   ];
-  // A public key taken for a shared secret would let anybody sign.
+  // A public key taken for a shared secret would let every client sign.
   if (secret === undefined && algorithms.some((name) => HMAC.includes(name))) {
     throw invalid('jwt: HS256, HS384 and HS512 need a secret');
   }

@@ -13,7 +13,7 @@ import { metadataOf, readFailure, WIRE } from './broker-wire.ts';
 
 export interface BrokerStreamSetup {
   readonly contentType: string;
-  /** What the caller is told of a failure. */
+  /** A failure as the caller receives it. */
   readonly explained: (error: unknown) => unknown;
   readonly ended: () => void;
 }

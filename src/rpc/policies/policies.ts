@@ -1,8 +1,8 @@
 /**
  * The policies of one client, which share one clock and one budget.
  *
- * Holds: one of each. What a method says for itself (retry, hedge, cache, rate limit, timeout) stands in
- * its contract; what is for a whole client stands here.
+ * Holds: one of each. What a method says for itself (retry, hedge, cache, rate limit, timeout) is in
+ * its contract; what is for a whole client is here.
  */
 import type { OptionTable } from '../../client/option-table.ts';
 import type { Scheduler } from '../../util/time/scheduler.ts';

@@ -1,5 +1,5 @@
 /**
- * What gRPC's reflection tells of the methods that .proto files declare.
+ * What gRPC's reflection reports of the methods that .proto files declare.
  *
  * protobufjs keeps packages and not files, so each package is one file here, which imports the
  * packages that it uses. Cost: made when the first tool asks.

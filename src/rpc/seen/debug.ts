@@ -149,7 +149,7 @@ async function* logOf(
   const stop = stream
     ? log.follow((record) => {
         waiting.push(record);
-        // Who does not read loses the oldest.
+        // A reader that is too slow loses the oldest lines.
         if (waiting.length > MAX_WAITING) waiting.shift();
         wake();
       })

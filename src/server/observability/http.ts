@@ -106,7 +106,7 @@ export class HttpListener {
     return new HttpListener(server, host, health, log, stalledMs);
   }
 
-  /** The server is ready: metrics have something to tell. */
+  /** The server is ready: from now on metrics are served. */
   serve(state: ServerState): void {
     this.#state = state;
   }

@@ -5,7 +5,7 @@
  *
  * Source: Redis 7.0's replicationFeedMonitors. Commands of administrators are not shown, passwords
  * neither. Lines go into the reply buffer as messages of a channel do, so what bounds a subscriber
- * that does not read bounds a monitor, and a line waits for the disk with what it tells of.
+ * that does not read bounds a monitor, and a line waits for the disk as the reply to its command does.
  * Cost: nothing while no client monitors: the dispatch loop's one compare of times leads here
  * (ServerState.noticeMs). Otherwise one text per command and one copy per monitor.
  */

@@ -12,7 +12,7 @@
  * Invariant: two never hold the directory. Each listens before it looks, so at least one of two that
  * come at once sees the other; a holder always wins, and of two that are still trying the one with
  * the smaller token. Names are never used twice, so removing a dead one cannot hit a live one.
- * Where the file system has no sockets, they stand in the system's temporary directory, in one named
+ * Where the file system has no sockets, they are in the system's temporary directory, in one named
  * after the data directory's device and inode.
  */
 import { randomBytes } from 'node:crypto';
@@ -73,7 +73,7 @@ function firstBefore(others: readonly Other[], token: string): Other | undefined
   return others.find((other) => other.state === 'trying' && other.token < token);
 }
 
-/** Where the sockets stand. Paths through a descriptor keep them short, however deep DIR lies. */
+/** The folder of the sockets. Paths through a descriptor keep them short, however deep DIR is. */
 interface Place {
   readonly directory: string;
   /** The address of a socket with that name, short enough for the kernel. */

@@ -1,5 +1,5 @@
 /**
- * How a checkpoint lies in LMDB: what main thread and worker have to agree on.
+ * How LMDB holds a checkpoint: what main thread and worker have to agree on.
  *
  *   key 00 'f'   u32 format version
  *   key 00 'p'   f64 log position of the last commit

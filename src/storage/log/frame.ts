@@ -72,7 +72,7 @@ export function frameSize(bodyLength: number): number {
 }
 
 /**
- * Makes a frame of what stands in `writer`: FRAME_HEADER bytes kept free, then the records. Returns
+ * Makes a frame of what is in `writer`: FRAME_HEADER bytes kept free, then the records. Returns
  * its size with padding; the frame is `writer.buffer` from 0 to there.
  */
 export function sealFrame(

@@ -3,7 +3,7 @@
  *
  * The engine writes effect records; the log gathers them, and when `flush` is due (or the previous
  * write is done) seals all gathered records as one frame, writes it and raises `durable`.
- * Invariant: records between two boundaries stand in one frame, so a command's (or a MULTI's) effects
+ * Invariant: records between two boundaries are in one frame, so a command's (or a MULTI's) effects
  * are on disk together or not at all. A record that was begun and not ended (its mutator threw) is
  * never written; memory is then ahead of the log, and `fail` ends all recording.
  * Positions are counts of record bytes since the directory was created; whole numbers below 2^53.

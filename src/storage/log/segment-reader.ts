@@ -2,7 +2,7 @@
  * One segment, read front to back through a window of a few megabytes.
  *
  * Invariant: `header` describes the frame at `offset` only after `next` has returned 'frame'; its
- * bytes then stand in `window` from `at` on, whole and checked.
+ * bytes are then in `window` from `at` on, whole and checked.
  * Cost: one disk read per 4 MiB; a frame costs two crc32 calls and no allocation but views.
  */
 import type { Disk, DiskFile } from '../disk/disk.ts';
@@ -87,7 +87,7 @@ export class SegmentReader {
     }
   }
 
-  /** Where the frame at `offset` stands in `window`. */
+  /** Where in `window` the frame at `offset` begins. */
   get at(): number {
     return this.offset - this.#windowAt;
   }

@@ -42,7 +42,7 @@ export interface GrpcClientSetup {
   readonly peer: string;
   readonly maxMessageBytes: number;
   readonly isSecure: boolean;
-  /** A node of ours: it may be pinged, and told the kind of a call. */
+  /** A node of ours: it may be pinged, and takes the kind of a call. */
   readonly isOurs: boolean;
   /** Bytes that came from the peer so far. */
   readonly bytesRead: () => number;

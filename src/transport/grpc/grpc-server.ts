@@ -26,7 +26,7 @@ import { percentEncode } from './grpc-status.ts';
 import { PeerLimits } from './peer-limits.ts';
 
 const PREFACE = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n';
-/** These bytes of it tell it from every HTTP/1 request. */
+/** No request of HTTP/1 begins with these bytes. */
 const KNOWN_BY = PREFACE.slice(0, 14);
 const MAX_STREAMS = 10_000;
 /** A peer that has not answered a PING by the next one is gone. */
@@ -70,7 +70,7 @@ export class GrpcDoor implements Door {
         initialWindowSize: PAUSE_BYTES,
         maxHeaderListSize: MAX_HEADER_BYTES,
       },
-      // Megabytes of what the session holds; beyond it the peer is told to calm down.
+      // Megabytes of what the session holds; beyond it the peer receives ENHANCE_YOUR_CALM.
       maxSessionMemory: 64,
     });
     const limits = new PeerLimits(this.#setup.scheduler, () => {

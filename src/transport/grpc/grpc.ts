@@ -137,7 +137,7 @@ export class GrpcTransport implements PortTransport {
         session.off('close', onClose);
         session.setLocalWindowSize(SESSION_WINDOW);
         resolve(session);
-        // Its owner hears of errors from now on.
+        // Its owner handles errors from now on.
         process.nextTick(() => session.off('error', onError));
       });
     });

@@ -249,7 +249,7 @@ export class FramedSocket {
     });
   }
 
-  /** A paused socket hears no sign of life: what leaves it is one. */
+  /** A paused socket reads nothing: the peer is alive while it takes bytes. */
   #lookAtUnsent(): void {
     const unsent = this.#socket.writableLength;
     this.#stalledFor = unsent < this.#unsent ? 0 : this.#stalledFor + PING_EVERY_MS;

@@ -33,7 +33,7 @@ const MAX_STREAMS = 10_000;
 /** What a call in flight must take from the connection. */
 interface Stream {
   onFrame(frame: FrameReader): void;
-  /** The call ends with this error; the peer has been told what it must be told. */
+  /** Ends the call with this error; the caller has sent to the peer what the peer needs. */
   fail(error: RivuletError): void;
 }
 
@@ -69,7 +69,7 @@ export class TcpClient implements Channel, FramedSocketOwner {
     return this.#streams.size + (this.#greeted === null ? 0 : 1);
   }
 
-  /** Exchanges HELLO. Rejects with CONNECTION_FAILED when the peer is not who it should be. */
+  /** Exchanges HELLO. Rejects with CONNECTION_FAILED when the peer is another node than the record names. */
   greet(timeoutMs: number): Promise<void> {
     const { writer } = this.#frames;
     writer.begin(Frame.HELLO, 0);

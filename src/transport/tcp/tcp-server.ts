@@ -41,7 +41,7 @@ export interface TcpServerOptions {
   readonly onClosed: (connection: TcpServerConnection) => void;
 }
 
-/** How long a caller that was told GOAWAY has to close its connection. */
+/** How long a caller has to close its connection after GOAWAY. */
 const LINGER_MS = 1000;
 
 export class TcpServerConnection implements FramedSocketOwner {

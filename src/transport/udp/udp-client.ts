@@ -3,7 +3,7 @@
  *
  * Invariants: ids are random, so a peer that does not see the requests cannot answer them; a reply
  * counts once, whatever the network doubles; a call without a timeout ends after `DEFAULT_MS`, because
- * nothing else tells that its datagram was lost. Cost: one datagram and a map entry per call.
+ * nothing else shows that its datagram was lost. Cost: one datagram and a map entry per call.
  */
 import { randomFillSync } from 'node:crypto';
 import type { Socket } from 'node:dgram';

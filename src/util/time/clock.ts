@@ -20,7 +20,7 @@ export const systemClock: Clock = {
   monotonic: () => timer.now(),
 };
 
-/** A clock that moves only when told to: for tests, simulation and the virtual broker. */
+/** A clock that moves only when its owner moves it: for tests, simulation and the virtual broker. */
 export class ManualClock implements Clock {
   #now: number;
   #monotonic = 0;

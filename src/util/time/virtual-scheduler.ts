@@ -1,5 +1,5 @@
 /**
- * A scheduler that moves only when told to: a day of backoff passes in a millisecond.
+ * A scheduler whose time moves only when its owner moves it: a day of backoff passes in a millisecond.
  *
  * Invariant: timers run in order of their time, equal ones in the order they were set; between two
  * timers everything that the first one set in motion comes to rest. Equal seeds give equal runs.

@@ -568,7 +568,7 @@ export class Execution {
     return true;
   }
 
-  /** What was queued and is no end of its own stays queued. */
+  /** Queued items stay queued, except those that stop this execution. */
   readonly #requeue = (left: readonly Item[]): void => {
     this.#queue.putBack(left.filter(({ kind }) => !STOPS.has(kind)));
   };

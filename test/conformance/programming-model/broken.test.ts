@@ -206,7 +206,7 @@ const rpcBreakages: Readonly<Record<string, Request>> = {
   'a call ends at its deadline, for the caller and for the handler': (call, sound) =>
     sound.request({ ...call, timeoutMs: 20 }),
   'a nested call has what is left of the deadline of its cause': withoutDeadline,
-  'a caller that aborts gets ABORTED, and the handler is told': withoutSignal,
+  'a caller that aborts gets ABORTED, and the signal of the handler is aborted': withoutSignal,
   'of a call and its hedge one answers and the other is cancelled': withoutSignal,
 };
 

@@ -82,7 +82,7 @@ export class RivuletDialect implements Dialect {
     }
   }
 
-  /** What the stream counts of duplicates tells whether it was one. */
+  /** The stream counts duplicates: the difference shows whether this one was one. */
   async publishOnce(topic: string, message: RawMessage, plan: PublishPlan): Promise<Receipt> {
     const stream = this.#keys.stream(topic);
     const id = plan.dedupId as string;
@@ -106,7 +106,7 @@ export class RivuletDialect implements Dialect {
   }
 
   async redrive(dead: string, id: Buffer, topic: string, message: RawMessage): Promise<boolean> {
-    // Two who redrive at once add it once: its id among the dead is its number.
+    // Two clients that redrive at once add it once: its id among the dead is its number.
     const number = ['IDMP', 'redrive', `${dead} ${id}`];
     const fields = this.#codec.encode(topic, message);
     // Not one transaction: EXEC would delete the letter although its copy was refused.

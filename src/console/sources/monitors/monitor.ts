@@ -1,5 +1,5 @@
 /**
- * What a broker's own monitoring tells beside its protocol.
+ * What a broker's own monitoring reports beside its protocol.
  *
  * Contract, and how a page of a monitoring server is read. Invariants: a monitor is asked only while a page
  * asks; an answer has a limit, said or not; a password is neither in an error nor in an address that is
@@ -24,7 +24,7 @@ export interface Monitor {
   server(): Promise<ServerFacts>;
   clients(): Promise<ClientRow[]>;
   rates(): Promise<Partial<Overview['rates']>>;
-  /** Of topics, where the protocol does not tell it. */
+  /** Of topics, where the protocol does not report it. */
   topics?(): Promise<ReadonlyMap<string, TopicNumbers>>;
   /** Of one group, where the protocol does not tell it; null: there is no such group. */
   group?(topic: string, group: string): Promise<GroupNumbers | null>;

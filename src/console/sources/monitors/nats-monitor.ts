@@ -1,5 +1,5 @@
 /**
- * The monitoring pages of nats-server (`http_port`, -m): what the protocol does not tell.
+ * The monitoring pages of nats-server (`http_port`, -m): what the protocol does not report.
  *
  * Holds: the last counters, of which rates are made. Cost: each question is one to three requests.
  */

@@ -1,5 +1,5 @@
 /**
- * RabbitMQ's management API: what AMQP does not tell.
+ * RabbitMQ's management API: what AMQP does not report.
  *
  * Needs RabbitMQ's plugin `rabbitmq_management`. Cost: each question is one or two requests; the numbers of
  * topics are one request a page of 500 queues, and are asked each 10 s at most.
@@ -136,7 +136,7 @@ export class RabbitMqApi implements Monitor {
       const queues = await this.#pages.list(`api/queues/${vhost}?${query}`);
       for (const queue of queues) {
         const name = String(queue.name ?? '');
-        // A name that was too long is a hash, and tells no topic.
+        // A name that was too long is a hash, from which no topic can be read.
         if (!name.startsWith(TOPIC) || name.startsWith(`${TOPIC}#`)) continue;
         found.set(name.slice(TOPIC.length), {
           rate: numberIn(queue, 'message_stats', 'publish_details', 'rate'),

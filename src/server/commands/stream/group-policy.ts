@@ -203,7 +203,7 @@ export const GROUP_POLICY_HELP = [
   '    * MAXDELIVERIES count',
   '      Do not deliver an entry more often.',
   '    * BACKOFF min-ms max-ms factor [JITTER] | NOBACKOFF',
-  '      How long an entry given back rests.',
+  '      How long an entry that was given back is delayed.',
   '    * DEADLETTER <key> | NODEADLETTER',
   '      Where entries go whose deliveries are used up.',
 ];

@@ -152,7 +152,7 @@ export const streamAckCommands: readonly Command[] = [
     keys: UPDATED_KEY,
     group: 'stream',
     since: '8.8.0',
-    summary: 'Gives pending entries back to their group, to be claimed by anybody.',
+    summary: 'Gives pending entries back to their group, so that any consumer may claim them.',
     complexity: 'O(1) for each entry.',
     run: nack,
   },

@@ -200,7 +200,7 @@ function recordProducer(session: Session): void {
   const producer = args.latin1(2);
   const idempotent = args.latin1(3);
   if (findIdempotent(database, value, producer, idempotent, other) === null) {
-    // Its id tells its age: the command carries over what another server knew.
+    // Its age follows from its id: the command carries over what another server knew.
     const time = Math.min(engine.steady, id.ms - engine.time.stepped);
     recordIdempotent(database, entry, value, producer, idempotent, id, time);
   } else if (!other.equals(id)) {

@@ -248,7 +248,7 @@ export const streamInfoCommands: readonly Command[] = [
     flags: [],
     group: 'stream',
     since: '5.0.0',
-    summary: 'A container for commands that tell about streams.',
+    summary: 'A container for commands that show streams.',
     subcommands: [
       row('consumers', 4, 'Returns the consumers of a group.', consumers),
       row('groups', 3, 'Returns the groups of a stream.', groups),

@@ -290,7 +290,7 @@ const UNSETTLED = 2;
 const GONE = 4;
 
 /**
- * With CLAIM an entry also tells how long it was pending and how often it was delivered before; with
+ * With CLAIM an entry also says how long it was pending and how often it was delivered before; with
  * HANDOVER, in `flags`, what kind of delivery it is.
  */
 function writeClaimed(
