@@ -4,77 +4,23 @@ import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { test } from 'node:test';
 import { GossipRegistry } from '../../../src/registry/gossip/gossip.ts';
-import type { GossipRegistryOptions } from '../../../src/registry/gossip/options.ts';
 import {
-  ALIVE,
-  type Alive,
   encodeMessage,
-  type GossipMessage,
   OWN_VERSIONS,
   PING,
   SUSPECT,
   USER,
 } from '../../../src/registry/gossip/wire/messages.ts';
 import { openPacket } from '../../../src/registry/gossip/wire/packet.ts';
-import {
-  encodeState,
-  MEMBER_ALIVE,
-  type MemberFact,
-} from '../../../src/registry/gossip/wire/push-pull.ts';
-import { encodeUpdate } from '../../../src/registry/gossip/wire/update.ts';
-import { encodeRecord } from '../../../src/registry/record.ts';
+import { encodeState, MEMBER_ALIVE } from '../../../src/registry/gossip/wire/push-pull.ts';
 import type { ServiceRecord } from '../../../src/registry/registry.ts';
 import { Warnings } from '../../../src/registry/warnings.ts';
 import { VirtualScheduler } from '../../../src/util/time/virtual-scheduler.ts';
 import { streamOf } from './memory-stream.ts';
 import { PlayedNetwork } from './played-network.ts';
+import { aliveOf, GO, nodeOf, PlayedRegistry, recordOf } from './played-registry.ts';
 
-const GO = { host: '127.0.0.1', port: 9000 };
 const NOTHING = new Uint8Array(0);
-
-/** One registry, and the bytes that others send to it. */
-class Receiver {
-  readonly scheduler = new VirtualScheduler(5);
-  readonly network = new PlayedNetwork();
-  readonly warnings: string[] = [];
-  readonly registry: GossipRegistry;
-
-  private constructor(options: GossipRegistryOptions) {
-    const onWarning = (error: Error) => this.warnings.push(error.message);
-    const own = { scheduler: this.scheduler, name: 'own', probeIntervalMs: 3600_000, onWarning };
-    this.registry = new GossipRegistry({ ...own, ...options }, this.network);
-  }
-
-  static async open(options: GossipRegistryOptions = {}): Promise<Receiver> {
-    const receiver = new Receiver(options);
-    await receiver.registry.address();
-    return receiver;
-  }
-
-  packet(bytes: Uint8Array): void {
-    this.network.handlers?.onPacket(bytes, GO);
-  }
-
-  update(action: 'create' | 'delete', record: ServiceRecord, member: string | null = null): void {
-    const json = Buffer.from(encodeRecord(record));
-    const update = { action, version: 5n, ttlMs: 3600_000, member, record: json };
-    this.packet(encodeMessage({ type: USER, bytes: encodeUpdate(update) }));
-  }
-
-  async state(user: Uint8Array, members: readonly MemberFact[] = []): Promise<Uint8Array> {
-    const bytes = encodeState({ isJoin: true, members, user });
-    let answer = NOTHING;
-    const write = async (written: Uint8Array) => {
-      answer = Uint8Array.from(written);
-    };
-    await this.network.handlers?.onStream({ ...streamOf(bytes), write }, GO);
-    return answer;
-  }
-
-  sent(): GossipMessage[] {
-    return this.network.sent.splice(0).flatMap(({ bytes }) => openPacket(bytes, null).messages);
-  }
-}
 
 test('a datagram of many small parts is read up to a number of parts, good and bad ones', () => {
   const ack = Buffer.from(encodeMessage({ type: 2, seq: 1 }));
@@ -92,7 +38,7 @@ test('a datagram of many small parts is read up to a number of parts, good and b
 });
 
 test('of many pings in one datagram four are answered', async () => {
-  const own = await Receiver.open();
+  const own = await PlayedRegistry.quiet();
   own.sent();
   const ping = encodeMessage({ type: PING, seq: 1, node: '', source: null, sourceNode: '' });
   own.packet(compound(Array(200).fill(Buffer.from(ping))));
@@ -101,7 +47,7 @@ test('of many pings in one datagram four are answered', async () => {
 });
 
 test('a member that is accused many times announces its nodes again once a second', async () => {
-  const own = await Receiver.open();
+  const own = await PlayedRegistry.quiet();
   own.packet(encodeMessage(aliveOf('go')));
   await own.registry.register(recordOf('n'), { ttlMs: 3600_000 });
   await own.scheduler.advance(10_000);
@@ -130,7 +76,7 @@ test('a member that is accused many times announces its nodes again once a secon
 });
 
 test('the name of the member that a record came from has at most 255 bytes', async () => {
-  const own = await Receiver.open();
+  const own = await PlayedRegistry.quiet();
   for (const member of ['x'.repeat(256), 'é'.repeat(128)]) {
     own.update('create', recordOf('n'), member);
     const rivulet = { version: '5', member, ttlMs: 3600_000 };
@@ -145,7 +91,7 @@ test('the name of the member that a record came from has at most 255 bytes', asy
 
 test('the state of a full registry is one that others read, however long the names are', async () => {
   const maxStateBytes = 65_536;
-  const own = await Receiver.open({ maxStateBytes });
+  const own = await PlayedRegistry.quiet({ maxStateBytes });
   // One byte of a name, six of JSON.
   const member = '\u0001'.repeat(255);
   for (let index = 0; index < 500; index++) own.update('create', recordOf(`n${index}`), member);
@@ -154,7 +100,7 @@ test('the state of a full registry is one that others read, however long the nam
     answer.length > maxStateBytes / 2 && answer.length <= maxStateBytes,
     `${answer.length}`,
   );
-  const other = await Receiver.open({ maxStateBytes });
+  const other = await PlayedRegistry.quiet({ maxStateBytes });
   await other.network.handlers?.onStream(streamOf(answer), GO);
   const [mine] = await own.registry.listServices();
   const [theirs] = await other.registry.listServices();
@@ -165,7 +111,7 @@ test('the state of a full registry is one that others read, however long the nam
 });
 
 test('what is remembered of removed nodes has at most the bytes of all records', async () => {
-  const own = await Receiver.open({ maxStateBytes: 65_536 });
+  const own = await PlayedRegistry.quiet({ maxStateBytes: 65_536 });
   globalThis.gc?.();
   const before = process.memoryUsage().heapUsed;
   for (let index = 0; index < 1000; index++) {
@@ -179,7 +125,7 @@ test('what is remembered of removed nodes has at most the bytes of all records',
 });
 
 test('a record of many nodes for which there is no room is encoded once, not for each node', async () => {
-  const own = await Receiver.open({ maxStateBytes: 65_536 });
+  const own = await PlayedRegistry.quiet({ maxStateBytes: 65_536 });
   let reads = 0;
   const nodes = Array.from({ length: 500 }, (_, index) => nodeOf(`n${index}`));
   const record = { ...recordOf('n'), nodes, metadata: { text: 'x'.repeat(50_000) } };
@@ -202,7 +148,7 @@ test('a record of many nodes for which there is no room is encoded once, not for
 });
 
 test('a state of which a thousand records cannot be read is read no further', async () => {
-  const own = await Receiver.open();
+  const own = await PlayedRegistry.quiet();
   const list = [recordOf('first'), ...Array(50_000).fill(0), recordOf('last')];
   await own.state(Buffer.from(JSON.stringify({ orders: list })));
   const [found] = await own.registry.listServices();
@@ -215,7 +161,7 @@ test('a state of which a thousand records cannot be read is read no further', as
 });
 
 test('a name that is no UTF-8 makes no member, and in a state it hides no other', async () => {
-  const own = await Receiver.open();
+  const own = await PlayedRegistry.quiet();
   const named = (bytes: Uint8Array) =>
     Buffer.from(Buffer.from(bytes).map((byte) => (byte === 0x58 ? 0xff : byte)));
   own.packet(named(encodeMessage(aliveOf('X'.repeat(255)))));
@@ -267,7 +213,7 @@ test('a peer that never reads its answer keeps no stream open beyond streamTimeo
 });
 
 test('of a state with more members than maxMembers the first are taken, and its records', async () => {
-  const own = await Receiver.open({ maxMembers: 3 });
+  const own = await PlayedRegistry.quiet({ maxMembers: 3 });
   const fact = { meta: NOTHING, incarnation: 1, state: MEMBER_ALIVE, versions: OWN_VERSIONS };
   const members = Array.from({ length: 40 }, (_, index) => ({
     ...fact,
@@ -285,7 +231,7 @@ test('of a state with more members than maxMembers the first are taken, and its 
 });
 
 test('a stream without a byte ends after 2.5 s, one that has begun at streamTimeoutMs', async () => {
-  const own = await Receiver.open();
+  const own = await PlayedRegistry.quiet();
   const open = (chunks: Uint8Array[]) => {
     let endedAt = Number.NaN;
     let close = () => {};
@@ -401,16 +347,4 @@ function nested(part: Buffer, count: number): Buffer {
     groups.push(compound(Array(Math.min(255, left)).fill(part)));
   }
   return compound(groups);
-}
-
-function aliveOf(node: string): Alive {
-  return { type: ALIVE, node, endpoint: GO, meta: NOTHING, versions: OWN_VERSIONS, incarnation: 1 };
-}
-
-function nodeOf(id: string, text = '') {
-  return { id, address: '127.0.0.1:40001', metadata: { text } };
-}
-
-function recordOf(id: string): ServiceRecord {
-  return { name: 'orders', version: 'latest', metadata: {}, endpoints: [], nodes: [nodeOf(id)] };
 }

@@ -234,7 +234,7 @@ test('what is sent just before the end reaches all: fifty deregistrations, and a
   await ring.close();
 });
 
-test('two members that cannot reach each other, but a third both, suspect no one', async () => {
+test('two members that cannot reach each other, but a third both, suspect no member', async () => {
   const ring = new VirtualRing();
   await ring.start(3);
   const [a, b] = [ring.networks[0]?.port, ring.networks[1]?.port];
@@ -293,7 +293,7 @@ test('a process that stood still for six seconds takes no other for dead', async
   await reading;
 });
 
-test('a process that stood still in the middle of a probe suspects no one', async () => {
+test('a process that stood still in the middle of a probe suspects no member', async () => {
   const ring = new VirtualRing();
   await ring.start(3);
   ring.wire.dropsStream = () => true;
