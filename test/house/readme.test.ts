@@ -18,6 +18,15 @@ test('every file that the pages name is there', () => {
   assert.deepEqual(pages.flatMap(absentFiles), []);
 });
 
+test('README links each page of docs', () => {
+  const readme = readFileSync(join(repositoryRoot, 'README.md'), 'utf8');
+  const unlinked = readdirSync(join(repositoryRoot, 'docs')).filter(
+    (name) =>
+      name.endsWith('.md') && name !== 'api-report.md' && !readme.includes(`](docs/${name})`),
+  );
+  assert.deepEqual(unlinked, []);
+});
+
 /** Files in backquotes, by their path from the root or from src, and targets of links. */
 function absentFiles(page: string): string[] {
   const text = readFileSync(join(repositoryRoot, page), 'utf8');
