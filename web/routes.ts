@@ -1,8 +1,8 @@
 /**
  * Which page an address is, and where its code is.
  *
- * Invariant: parts of a path are decoded here and nowhere else; an address that is no page is the page
- * that says so.
+ * Invariant: parts of a path are decoded here and nowhere else; an address without a page shows the
+ * page for unknown addresses.
  */
 import type { ComponentType } from 'preact';
 

@@ -1,8 +1,8 @@
 /**
  * What is around every page: navigation, search, time, colours, the state of the connection, messages.
  *
- * Invariant: the login and the pages share it, so a session that ends keeps the address; a lost server is
- * said in words, with the time since when the page is old.
+ * Invariant: the login and the pages share it, so a session that ends keeps the address; when the
+ * server is lost, the page says so, and since when its data are old.
  */
 import type { ComponentChildren } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';

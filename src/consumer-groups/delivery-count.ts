@@ -5,7 +5,7 @@
  * value. Codes below LARGE are the counts themselves; FATAL_COUNT means 9223372036854775807; the
  * others are places in a table of the greater counts that this process has met, which only RETRYCOUNT,
  * RESTORE and stored data can bring. When the table is full a greater count is kept as the last one.
- * On disk a greater count is told by its value, so codes are this process's own.
+ * On disk a greater count is stored as its value, because another process has other codes.
  * Invariant: equal counts have equal codes; a greater count's code is LARGE or more.
  */
 import type { ByteReader, ByteWriter } from '../util/byte-writer.ts';

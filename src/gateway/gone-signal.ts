@@ -2,7 +2,7 @@
  * A signal that aborts when a client's connection ends: one for all requests of the connection, because a
  * request of HTTP/1.1 whose client leaves is a connection that ends.
  *
- * Invariant: what waits for it ends its wait with its request. Cost: one controller a connection.
+ * Invariant: each listener is removed when its request ends. Cost: one controller per connection.
  */
 import type { Socket } from 'node:net';
 import { onAbort } from '../util/time/on-abort.ts';

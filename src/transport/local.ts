@@ -193,7 +193,7 @@ function dispatchEach(): void {
     try {
       call.dispatch();
     } catch (error) {
-      // One handler's defect must not take the calls of others; it is as uncaught as without them.
+      // One handler's defect must not fail the calls of others: it becomes an uncaught error by itself.
       queueMicrotask(() => {
         throw error;
       });

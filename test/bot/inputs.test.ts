@@ -129,7 +129,7 @@ test('Slack: each event is acknowledged, and what Slack repeats runs once', asyn
   assert.deepEqual(texts, ['<@U1>: once', 'last']);
 });
 
-test('Slack: an answer mentions nobody and no token is in it', async () => {
+test('Slack: an answer mentions no user and no token is in it', async () => {
   await using with_ = await slackChat();
   const { slack } = with_;
   await with_.start(with_.options);
@@ -179,7 +179,7 @@ test('Slack: a token that is refused stops the start, and no token is in the err
   assert.doesNotMatch(lines.join('\n'), /wrong-token|secret/);
 });
 
-test('Discord: direct messages, mentions and the prefix are for the bot, and nobody is mentioned', async () => {
+test('Discord: direct messages, mentions and the prefix are for the bot, and no user is mentioned', async () => {
   await using with_ = await discordChat();
   const { discord } = with_;
   await with_.start(with_.options);
@@ -249,7 +249,7 @@ test('Discord: a token or an intent that is refused stops the start with what to
   });
 });
 
-test('Telegram: commands of groups name the bot or nobody, and answers are plain text', async () => {
+test('Telegram: commands of groups name the bot or no bot, and answers are plain text', async () => {
   await using with_ = await telegramChat();
   const { telegram } = with_;
   await with_.start(with_.options);

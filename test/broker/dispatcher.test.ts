@@ -123,7 +123,7 @@ test('a handler that succeeds acknowledges; one that throws gives back with back
   assert.equal(scheduler.pendingTimers, 0);
 });
 
-test('what succeeds in one turn is acknowledged together, and room is told once', async () => {
+test('what succeeds in one turn is acknowledged together, and room is reported once', async () => {
   const { dispatcher, push, settler, scheduler, freed } = setUp(
     { each: ({ id }) => (id === 'later' ? Promise.resolve() : undefined) },
     { concurrency: 2, maxInFlight: 1000 },
@@ -424,7 +424,7 @@ test('close gives back what waits, lets handlers finish, and leaves no timer', a
   assert.equal(settler.log.at(-1), 'release 3');
 });
 
-test('close does not wait for ever for a handler that never returns, and tells it', async () => {
+test('close does not wait for ever for a handler that never returns, and aborts its signal', async () => {
   const { each, calls } = gate();
   const { push, scheduler, dispatcher } = setUp({ each });
   push('1');

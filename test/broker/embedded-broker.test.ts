@@ -86,7 +86,7 @@ test('brokers of one name or directory share it, others have their own', async (
     assert.fail(`${topic} was forgotten with its last user`);
 });
 
-test('a directory that another process has, or that cannot be one, is told apart', async () => {
+test('a directory that another process has, or that cannot be one, has an error of its kind', async () => {
   await using directory = temporaryDirectory('embedded');
   const url = `file:${join(directory.path, 'data')}`;
   const program = fileURLToPath(new URL('./embedded-child.js', import.meta.url));

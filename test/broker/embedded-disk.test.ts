@@ -109,7 +109,7 @@ test('a publisher whose record found no room is answered when there is room, tho
   assert.equal(again.database.size, 1);
 });
 
-test('a checkpoint that cannot be written is told once in a while, and the log is kept', async () => {
+test('a checkpoint that cannot be written is reported once in a while, and the log is kept', async () => {
   const world = new World();
   world.disk.capacity = 1024 * KIB;
   const engine = await world.open();

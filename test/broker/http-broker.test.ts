@@ -139,7 +139,7 @@ test('an IPv6 address is listened on and called', async () => {
   await seen.count(1);
 });
 
-test('a broker that listens everywhere does not tell others to call 0.0.0.0', async () => {
+test('a broker that listens everywhere does not announce 0.0.0.0', async () => {
   for (const host of ['0.0.0.0', '[::]']) {
     const registry = new LocalRegistry();
     await using broker = await openBroker(`http://${host}:0`, { client: { registry } });

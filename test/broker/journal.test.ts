@@ -164,7 +164,7 @@ for (const [name, open] of Object.entries(places)) {
     assert.equal(await journal.queue(queue, 'others'), null);
   });
 
-  test(`${name}: those who watch a key are told of each commit until they stop`, async () => {
+  test(`${name}: watchers of a key are notified of each commit until they stop`, async () => {
     await using place = await open();
     const journal = place.broker.journal as JournalStore;
     let told = 0;

@@ -9,7 +9,7 @@ import { openTelemetryTracing, passthroughTracing } from '../../src/broker/trace
 import { Timeouts } from '../../src/util/time/timeouts.ts';
 import { VirtualScheduler } from '../../src/util/time/virtual-scheduler.ts';
 
-test('a broker is opened by its scheme, and anybody may register one', async () => {
+test('a broker is opened by its scheme, and a program may register one', async () => {
   const opened: unknown[] = [];
   registerScheme('test', async () => ({
     createBroker: (addresses) => {
@@ -78,7 +78,7 @@ test('events reach every listener until it is removed', () => {
   assert.deepEqual(seen, [1, 10, 20]);
 });
 
-test('timeouts fall due in order, and hold one timer only while somebody waits', async () => {
+test('timeouts fall due in order, and hold one timer only while a caller waits', async () => {
   const scheduler = new VirtualScheduler();
   const timeouts = new Timeouts(scheduler);
   const due: string[] = [];

@@ -142,7 +142,7 @@ test('topics that are made while the word of the server cannot arrive are found 
   assert.deepEqual(await messages.all, ['meanwhile']);
 });
 
-test('who may not listen for new topics looks for them', async () => {
+test('a user without the right to listen for new topics polls for them', async () => {
   await using server = await startRivulet();
   await using admin = await connect({ port: server.port });
   await admin.call('ACL', 'SETUSER', 'u', 'on', '>p', '~*', '+@all', 'resetchannels');

@@ -116,7 +116,7 @@ async function history(seed: number): Promise<string[]> {
   return lines;
 }
 
-test('equal seeds tell one history to the millisecond, other seeds another', async () => {
+test('equal seeds give one history to the millisecond, other seeds another', async () => {
   const first = await history(1);
   assert.deepEqual(await history(1), first);
   assert.notDeepEqual(await history(2), first);

@@ -54,7 +54,7 @@ test("the overview counts and ranks what the list shows, without Rivulet's own",
   );
 });
 
-test('the number of hidden topics does not tell a user of topics that are not theirs', async () => {
+test('the number of hidden topics does not show a user that there are topics of others', async () => {
   await using console = await openConsole({}, [['ann', 'on', '>pw', '+@all', '~shop.*', '~wf:*']]);
   for (const topic of [...OWN, 'shop.orders', 'secret']) {
     await console.client.call('XADD', topic, '*', 'body', 'x');

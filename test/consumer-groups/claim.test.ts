@@ -66,7 +66,7 @@ function entryAt(group: ConsumerGroup, ms: number): PendingCursor {
 
 const FAIL = { mode: 'FAIL', retryCount: -1, force: false } as const;
 
-test('a CLAIM read takes released entries first, then the longest idle, and tells idle and count', () => {
+test('a CLAIM read takes released entries first, then the longest idle, and returns idle and count', () => {
   const { stream, group, bob, ann } = scene(6);
   nack(group, stream, StreamId.of(5), FAIL);
   nack(group, stream, StreamId.of(2), FAIL);
@@ -100,7 +100,7 @@ test('a CLAIM read skips entries that are gone from the stream and leaves them p
   assert.equal(group.pending.size, 4);
 });
 
-test('the order tells when the next entry becomes idle, past those that are already', () => {
+test('the order says when the next entry becomes idle, past those that are already', () => {
   const { stream, group } = scene(3);
   assert.equal(group.pending.order.nextIdleAt(100), 110);
   assert.equal(group.pending.order.nextIdleAt(100, 115), 120);
@@ -110,7 +110,7 @@ test('the order tells when the next entry becomes idle, past those that are alre
   assert.equal(group.pending.order.nextIdleAt(100, 50), 110);
 });
 
-test('XNACK leaves the entry to nobody with the count that its mode asks for', () => {
+test('XNACK leaves the entry unowned with the count that its mode asks for', () => {
   const { stream, group, ann } = scene(5);
   group.assign(entryAt(group, 1), ann, 10, 7);
   const count = (ms: number, options: Parameters<typeof nack>[3]) => {

@@ -65,7 +65,7 @@ test('readers of one key are tried in the order in which they came, and keep the
   assert.equal(engine.blocked.size, 2);
 });
 
-test('a key nobody waits for wakes nobody, and what is served is forgotten under all its keys', () => {
+test('a key without a reader wakes none, and what is served is forgotten under all its keys', () => {
   const { engine, put } = open();
   engine.blocked.add(reader(engine, 'one', ['a', 'b'], FOREVER));
   put('other');
@@ -96,7 +96,7 @@ test('deadlines are kept in their order, and a tick serves before it times out',
   assert.equal(engine.nextDeadline(), FOREVER);
 });
 
-test('renaming, moving, swapping and flushing reach who waits', () => {
+test('renaming, moving, swapping and flushing reach readers that wait', () => {
   const { engine, put } = open();
   const [zero, one] = engine.databases as [Engine['databases'][0], Engine['databases'][0]];
   engine.blocked.add(reader(engine, 'r', ['k'], FOREVER));

@@ -48,7 +48,7 @@ test('nextDeadline says when a wait ends, not which date that was to be', () => 
   assert.equal(server.engine.nextDeadline(), server.clock.monotonic() + 500);
 });
 
-test('ACKWAIT, idle times and rests count what passed, not what the clock was set to', () => {
+test('ACKWAIT, idle times and delays count what passed, not what the clock was set to', () => {
   for (const step of STEPS) {
     const { server, session, id, read } = withGroup('ACKWAIT', 1000);
     assert.notEqual(read(), null);

@@ -194,7 +194,7 @@ test('bytes that a changed payload only declares are not allocated', () => {
   }
 });
 
-test('RESTORE says what is wrong, and replaces only when told to', () => {
+test('RESTORE says what is wrong, and replaces only with REPLACE', () => {
   const server = new InProcessServer();
   const r = server.session();
   r.call('SET', 'k', 'v');

@@ -10,7 +10,7 @@ import { connect } from '../../src/client/client.ts';
 import { RespSession } from '../helpers/resp-session.ts';
 import { startRivulet } from '../helpers/rivulet-server.ts';
 
-test('ioredis asks a responder: answer, error, nobody there, timeout, unblocked', async () => {
+test('ioredis asks a responder: answer, error, no responder, timeout, unblocked', async () => {
   await using server = await startRivulet();
   await using broker = await openBroker(`rivulet://127.0.0.1:${server.port}`);
   const events = new EventEmitter();

@@ -31,7 +31,7 @@ async function openSocket(port: number): Promise<Socket> {
   return socket;
 }
 
-test('a reader that does not read costs no memory and delays nobody', async (t) => {
+test('a reader that does not read costs no memory and delays no other client', async (t) => {
   await using server = await startRivulet(MEMORY);
   await using client = await connect({ port: server.port });
   await Promise.all(
@@ -84,7 +84,7 @@ test('a subscriber that does not read is cut off', async (t) => {
   assert.ok(highest - before < 300 * MB, `grew by ${Math.round((highest - before) / MB)} MB`);
 });
 
-test('a thousand idle connections cost little and delay nobody', async (t) => {
+test('a thousand idle connections cost little and delay no other client', async (t) => {
   await using server = await startRivulet(MEMORY);
   const before = residentBytes(server);
   const sockets: Socket[] = [];

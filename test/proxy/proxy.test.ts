@@ -192,7 +192,7 @@ print(json.dumps(call({'id': 6}, metadata=[('x-tenant', 'grpcio')], timeout=10))
   assert.equal(answered.code, 0, answered.stderr);
 });
 
-test('only allowed services are reached, and only by those who may', async () => {
+test('only allowed services are reached, and only by callers that may', async () => {
   await using proxy = await startProxy({
     address: ':0',
     registry,

@@ -43,7 +43,7 @@ for (const [name, program, start] of [
 }
 
 describe('the broker registry', () => {
-  test("a registry that begins late finds who is there, with the age on the broker's clock", async () => {
+  test("a registry that begins late finds the nodes that are there, with the age on the broker's clock", async () => {
     await using server = await memoryFixture();
     const broker = await server.open();
     await using first = new BrokerRegistry(broker, options);

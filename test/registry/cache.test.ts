@@ -43,7 +43,7 @@ function world() {
   return { scheduler, registry, cache, errors };
 }
 
-test('callers that ask at once share one read, and later ones ask nobody', async () => {
+test('callers that ask at once share one read, and later ones read the cache', async () => {
   const { registry, cache } = world();
   await registry.register(record('a'), { ttlMs: 1e9 });
   const answers = await Promise.all([1, 2, 3].map(() => cache.getService('s')));

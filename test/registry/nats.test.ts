@@ -155,7 +155,7 @@ describe('nats', { skip }, () => {
     await go.close();
   });
 
-  test("a Go process's node is found by its answer, and nobody at all is an empty list at once", async () => {
+  test("a Go process's node is found by its answer, and no process at all is an empty list at once", async () => {
     await using server = await startNats();
     const url = server.nodes[0]!.url;
     const go = await stranger(url);

@@ -182,7 +182,7 @@ for (const transport of ['local', 'tcp', 'grpc', 'ws']) {
     assert.equal(await w.S.Who(), NODE, 'a probe that its caller left is over');
   });
 
-  test(`the caller's iterable is told when the call ends, also while it is waited for (${transport})`, async () => {
+  test(`the caller's iterable is returned when the call ends, also while it is waited for (${transport})`, async () => {
     await using w = await world(transport);
     let returned = 0;
     let given = 0;
@@ -205,7 +205,7 @@ for (const transport of ['local', 'tcp', 'grpc', 'ws']) {
   });
 }
 
-test('a caller whose iterable throws what has no text, or is none, is told so', async () => {
+test('a caller whose iterable throws what has no text, or is none, receives an error that says so', async () => {
   await using w = await world('tcp');
   const strange = (async function* () {
     yield 1;

@@ -93,7 +93,7 @@ async function isOpen(promise: Promise<unknown>): Promise<boolean> {
   return open;
 }
 
-test('a reply waits until the write is on disk, and so does whoever has seen the write', async () => {
+test('a reply waits until the write is on disk, and so does the reply to a client that has seen the write', async () => {
   await using server = await start();
   await using writer = await server.connect();
   await using reader = await server.connect();

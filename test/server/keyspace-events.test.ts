@@ -162,7 +162,7 @@ test('events of a transaction come after its replies, on the connection that ran
   assert.match(bytes.join(''), /1-2\r\n>4/, 'pushes follow the reply');
 });
 
-test('switched off again, nothing is told', async () => {
+test('switched off again, nothing is published', async () => {
   await using running = await runServer({ 'notify-keyspace-events': 'KEA' });
   const { engine } = running.server.state;
   assert.notEqual(engine.events, null);

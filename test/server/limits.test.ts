@@ -98,7 +98,7 @@ test('what a blocked client sends is read only up to a bound', async () => {
   socket.destroy();
 });
 
-test('a thousand idle connections take little memory and slow nobody down', async () => {
+test('a thousand idle connections take little memory and slow no other client down', async () => {
   await using running = await runServer();
   const sockets = await Promise.all(Array.from({ length: 1000 }, () => open(running.port)));
   await using session = await running.connect();

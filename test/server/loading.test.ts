@@ -74,7 +74,7 @@ test('commands are answered LOADING, and INFO with the progress', async () => {
   }
 });
 
-test('with a password nothing is told, and a client that sends much before it logs in is ended', async () => {
+test('with a password nothing is shown, and a client that sends much before it logs in is ended', async () => {
   const { port, ports } = await openPorts({ requirepass: 'secret' });
   try {
     await using session = await RespSession.open(port);
@@ -214,7 +214,7 @@ test('a restart with more clients than descriptors is ready, and counts their pl
   }
 });
 
-test('a port that is in use is told before anything is loaded', async () => {
+test('a port that is in use is reported before anything is loaded', async () => {
   const taken = createServer();
   await new Promise<void>((resolve) => taken.listen(0, '127.0.0.1', resolve));
   const { port } = taken.address() as { port: number };

@@ -33,7 +33,7 @@ test('subscribing answers once per channel and counts channels and patterns toge
   assert.equal(run(r, 'SUNSUBSCRIBE'), '*3|$12|sunsubscribe|$1|a|:0|');
 });
 
-test('messages reach channels, patterns and shard channels, and PUBLISH counts who got them', () => {
+test('messages reach channels, patterns and shard channels, and PUBLISH counts the receivers', () => {
   const server = new InProcessServer();
   const publisher = server.session();
   const [two, three] = [server.session(2), server.session(3)];
@@ -49,7 +49,7 @@ test('messages reach channels, patterns and shard channels, and PUBLISH counts w
   assert.equal(publisher.call('PUBLISH', 'nobody', 'hi'), 0);
 });
 
-test('PUBSUB tells who listens', () => {
+test('PUBSUB shows channels, patterns and their subscribers', () => {
   const server = new InProcessServer();
   const [r, a, b] = [server.session(), server.session(), server.session()];
   run(a, 'SUBSCRIBE', 'one', 'two');

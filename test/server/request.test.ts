@@ -41,7 +41,7 @@ describe('requests and replies', () => {
     assert.equal(heard(caller), '>4|$6|failed|:2|$9|NOT_FOUND|$16|no order größe|');
   });
 
-  test('nobody there is said at once, also when the last one leaves while requests wait', () => {
+  test('without a responder a request fails at once, also when the last one leaves while requests wait', () => {
     const server = new InProcessServer();
     const [caller, responder] = [server.session(3), server.session(3)];
     assert.match(text(caller.call('REQUEST', 't', 1000, 'x')), /^NORESPONDERS .*'t'$/);
@@ -74,7 +74,7 @@ describe('requests and replies', () => {
     assert.equal(heard(other), '>2|$6|cancel|:2|');
   });
 
-  test('nobody answers or cancels for others', () => {
+  test('no client answers or cancels for another', () => {
     const server = new InProcessServer();
     const [caller, responder, stranger] = [server.session(3), server.session(3), server.session(3)];
     responder.call('RESPOND', 't');
@@ -85,7 +85,7 @@ describe('requests and replies', () => {
     assert.equal(responder.call('REPLY', 1, 'LAST', 'real'), 1);
   });
 
-  test('what is not answered in time fails, and the responder is told', () => {
+  test('what is not answered in time fails, and the responder is notified', () => {
     const server = new InProcessServer();
     const [caller, responder] = [server.session(3), server.session(3)];
     responder.call('RESPOND', 't');
@@ -136,7 +136,7 @@ describe('requests and replies', () => {
     assert.equal(caller.call('REQUEST', 't', 1000, large), 4);
   });
 
-  test('RESPONDERS tells who answers and how busy they are', () => {
+  test('RESPONDERS shows the responders and how busy they are', () => {
     const server = new InProcessServer();
     const [caller, responder] = [server.session(3), server.session(2)];
     responder.call('RESPOND', 't', 'GROUP', 'g', 'CREDIT', 1);

@@ -65,7 +65,7 @@ test('a unix socket serves, with the permission asked for', async () => {
   assert.match(reply, new RegExp(`addr=${path}:0 .* flags=U `));
 });
 
-test('TLS serves those who have a certificate of the authority', {
+test('TLS serves clients that have a certificate of the authority', {
   skip: spawnSync('openssl', ['version']).status !== 0 && 'needs openssl',
 }, async () => {
   using place = directory();
@@ -119,7 +119,7 @@ test('TLS serves those who have a certificate of the authority', {
   assert.equal(await ask(connectTls(common), 'PING\r\n'), '');
 });
 
-test('HTTP tells health, readiness and metrics', async () => {
+test('HTTP serves health, readiness and metrics', async () => {
   const port = await freePort();
   await using running = await runServer({ 'http-port': String(port) });
   const get = async (path: string) => {

@@ -119,7 +119,7 @@ describe('streams both ways', () => {
     assert.match(heard(caller), /PROTOCOL\|\$\d+\|GRANT to a request that is no stream/);
   });
 
-  test('who named no window takes no stream, and nobody opens one to itself', () => {
+  test('a responder that named no window takes no stream, and no client opens one to itself', () => {
     const server = new InProcessServer();
     const [caller, plain, able] = [server.session(3), server.session(3), server.session(3)];
     assert.match(text(caller.call('OPEN', 't', 1000, 100, 'x')), /^NORESPONDERS/);

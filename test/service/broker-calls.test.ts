@@ -120,7 +120,7 @@ function calls(name: string, url: () => string): void {
       if (!second.aborted) await once(second, 'abort');
     });
 
-    test('calls that time out at one node close the service to nobody', async () => {
+    test('calls that time out at one node open no circuit for the service', async () => {
       const shared = options();
       await using _server = await node(shared);
       await using client = createService({ ...shared, name: 'test.client' });

@@ -418,7 +418,7 @@ test('without writes the next segment is filled tick by tick', async () => {
   );
 });
 
-test('what clients were told survives the death of the process, under each policy', async () => {
+test('what clients have received replies for survives the death of the process, under each policy', async () => {
   for (let seed = 1; seed <= 60; seed++) {
     const disk = new SimulatedDisk({ seed });
     const random = new Random(seed);

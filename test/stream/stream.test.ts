@@ -470,7 +470,7 @@ describe('stream', () => {
     assert.equal(blocks, stream.radixTreeKeys);
   });
 
-  test('trimming the head of a stored stream is told as one bound', () => {
+  test('trimming the head of a stored stream is reported as one bound', () => {
     const stream = filled({ maxEntries: 10, maxBytes: 4096 }, 100);
     const checkpoint = new TwinCheckpoint();
     checkpoint.begin(stream);

@@ -325,7 +325,7 @@ test('a peer that reads nothing holds a window of a stream, and the sender waits
   await listening.close();
 });
 
-test('a connection that never says who it is is closed, and the listener closes at once', async () => {
+test('a connection that sends no HELLO is closed, and the listener closes at once', async () => {
   const listening = await listener();
   for (const first of ['', 'R', 'GET / HTTP/1.1\r\n\r\n', '\u0016\u0003\u0001']) {
     const peer = new RawPeer(listening.address);
@@ -373,7 +373,7 @@ test('a peer that does not read its replies is not read, and gets each of them o
   await listening.close();
 });
 
-test('a frame that cannot be written leaves no trace, nor do the names that it told', () => {
+test('a frame that cannot be written leaves no trace, nor do the names that it defined', () => {
   const writer = new FrameWriter();
   const frames: [stream: number, name: string][] = [];
   const splitter = new FrameSplitter(new FrameReader(), (frame) => {

@@ -583,7 +583,7 @@ test('what another program writes into queue and journal ends nothing', async ()
   assert.deepEqual(await idsOf(t, 'running'), []);
 });
 
-test('retry goes on at the failed step, or where it is told, and fork leaves the original alone', async () => {
+test('retry goes on at the failed step, or at the step that is named, and fork leaves the original alone', async () => {
   let isUp = false;
   let charged = 0;
   const flow = workflow({ name: 'a' }, async (wf) => {

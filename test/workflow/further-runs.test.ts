@@ -138,7 +138,7 @@ test('a further run keeps what led to the first one', async () => {
   assert.deepEqual([start?.detail.run, start?.detail.cause], [1, cause]);
 });
 
-test('operations that nobody awaits and that fail end no process', async () => {
+test('operations that fail and are not awaited end no process', async () => {
   const rejected: unknown[] = [];
   const onRejection = (error: unknown) => rejected.push(error);
   process.on('unhandledRejection', onRejection);

@@ -163,7 +163,7 @@ function Topics({ page, chosen }: { page: Dead; chosen: string }) {
 
 const keyOf = ({ topic, id }: DeadRow) => `${topic} ${id}`;
 
-/** Chosen rows that are shown: others were dealt with meanwhile, or are on another page. */
+/** Chosen rows that are shown: others were redriven or deleted meanwhile, or are on another page. */
 function chosenByTopic(entries: readonly DeadRow[], chosen: ReadonlySet<string>) {
   const byTopic = new Map<string, string[]>();
   let count = 0;

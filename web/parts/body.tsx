@@ -50,7 +50,7 @@ export function Body({ of, label }: { of: Decoded; label: string }) {
   );
 }
 
-/** Shows control characters, and keeps line ends and tabs what they are. */
+/** Shows control characters, except line ends and tabs. */
 function visibleLines(text: string): string {
   return text
     .split('\n')
@@ -96,7 +96,7 @@ export function Headers({ of }: { of: readonly (readonly [name: string, value: s
   );
 }
 
-/** What an edit begins with: nothing where the text is not the whole body as it is. */
+/** The text that an edit begins with: none where the text is cut, masked or decoded. */
 export function editable({ as, text, cut, masked }: Decoded): { body?: string } {
   return (as === 'json' || as === 'text') && !cut && !masked ? { body: text } : {};
 }

@@ -30,7 +30,7 @@ export function Notice({ kind, title, children }: NoticeProps) {
   );
 }
 
-/** Grey lines after a moment: data that arrives at once does not flicker. */
+/** Grey lines after a moment: data that arrive at once do not flicker. */
 export function Loading({ lines = 6 }: { lines?: number }) {
   const [isLate, setLate] = useState(false);
   useEffect(() => {

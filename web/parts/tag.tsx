@@ -1,4 +1,4 @@
-/** A state as a word, with a mark whose shape differs for each: the colour only repeats what they say. */
+/** A state as a word and a mark: each state has another shape, so that no two differ by colour alone. */
 export type Tone = 'good' | 'warn' | 'bad' | 'idle' | 'busy';
 
 const MARKS: Record<Tone, string> = { good: '●', warn: '▲', bad: '■', idle: '○', busy: '◐' };

@@ -1,8 +1,8 @@
 /**
- * Which requests are turned away before anything looks at what they ask: by Host, by Origin.
+ * Refuses requests by their Host and Origin, before they are handled.
  *
- * A page of another site can make a browser send requests here; with DNS rebinding even ones that the
- * browser takes for its own. So: the Host must be a name of this console (421); what changes something
+ * A page of another site can make a browser send requests here; with DNS rebinding even requests that
+ * the browser counts as same-origin. So: the Host must be a name of this console (421); what changes something
  * must come as JSON, from this origin (403); and no reply ever allows another origin.
  * Invariant: these checks need no login and run before the login is looked at.
  */
@@ -53,7 +53,7 @@ export function checkOrigin(request: IncomingMessage, isSecure: boolean): void {
       'Send the header "content-type: application/json".',
     );
   }
-  // Browsers say where a write comes from; with a cookie and without that word it is none of ours.
+  // Browsers name the origin of a write: one with a cookie and without an origin is no page of ours.
   if (headers.cookie !== undefined && origin === undefined && site === undefined) {
     throw foreign('a request with a cookie that changes something needs an Origin header');
   }

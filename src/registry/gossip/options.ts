@@ -213,7 +213,7 @@ function keyFrom(key: string | Uint8Array | undefined): Uint8Array | null {
     refuse(`a key has 16, 24 or 32 bytes, not ${bytes.length}`);
   }
   if (Buffer.from(bytes).toString('latin1') === PUBLISHED_KEY) {
-    refuse("this key is the default in go-micro's source, which anybody can read; choose another");
+    refuse("this key is the default in go-micro's source, which every reader has; choose another");
   }
   return bytes;
 }

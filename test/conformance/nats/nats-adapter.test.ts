@@ -168,7 +168,7 @@ describe('the nats adapter', { skip: missing('nats-server') }, () => {
     }
   });
 
-  test('a group moves though subscribers elsewhere make anew what they find missing', async () => {
+  test('a group moves though subscribers elsewhere make again what they find missing', async () => {
     await using proxy = await FaultyProxy.start((server.nodes[0] as NatsNode).port);
     await using broker = await openBroker(url);
     await using mover = await openBroker(`nats://127.0.0.1:${proxy.port}`);
@@ -198,7 +198,7 @@ describe('the nats adapter', { skip: missing('nats-server') }, () => {
     await assert.rejects(broker.publish('big', { headers: {}, body }), { code: 'BODY_TOO_LARGE' });
   });
 
-  test('credentials are those of the address; wrong ones are told', async () => {
+  test('credentials are those of the address; wrong ones are reported', async () => {
     const config = ['authorization { user: ann, password: secret }'];
     await using guarded = await startNats(1, config);
     const { port } = guarded.nodes[0] as NatsNode;

@@ -356,7 +356,7 @@ describe('the nats adapter among others', { skip: missing('nats-server') }, () =
     assert.deepEqual([...(await seen.count(4))].sort(), ['a 2', 'b 1', 'c 1', 'd 1']);
   });
 
-  test('a reply that is too large is told to the caller at once, and to the responder', async () => {
+  test('a reply that is too large fails the call at once, and is a warning at the responder', async () => {
     await using broker = await openBroker(url);
     const warning = new Seen<BrokerEvents['warning']>();
     broker.on('warning', (detail) => warning.add(detail));

@@ -269,7 +269,7 @@ describe('the rabbitmq adapter', { skip: missing('rabbitmq-server') }, () => {
     });
   });
 
-  test('wrong credentials and a virtual host that is not there are told apart', async () => {
+  test('wrong credentials and a virtual host that is not there have different errors', async () => {
     const wrong = node.url.replace('guest:guest', 'guest:wrong');
     await assert.rejects(openBroker(wrong), { code: 'AUTHENTICATION_FAILED' });
     await assert.rejects(openBroker(`${node.url}/nowhere`), { code: 'PERMISSION_DENIED' });

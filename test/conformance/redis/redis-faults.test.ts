@@ -260,7 +260,7 @@ describe('the redis adapter among others', { skip: missing('redis-server') }, ()
     );
   });
 
-  test('two members of an ordered group share the topics of a pattern, and nobody is deaf', async () => {
+  test('two members of an ordered group share the topics of a pattern, and each receives', async () => {
     await using one = await openBroker(url);
     await using two = await openBroker(url);
     for (const topic of ['lead.a', 'lead.b', 'lead.c']) await one.publish(topic, message('0'));

@@ -85,7 +85,7 @@ test('a client that sends a pipeline and ends its side gets every reply', async 
   assert.equal(received, count * 108);
 });
 
-test('HELLO changes the protocol, names the client and says who we are', async () => {
+test('HELLO changes the protocol, names the client and describes the server', async () => {
   await using running = await runServer();
   await using session = await running.connect();
   assert.equal(await session.text('HELLO', '4'), '-NOPROTO unsupported protocol version\r\n');

@@ -115,7 +115,7 @@ for (const mode of ['DEADLETTER', 'FATAL', 'FAIL']) {
   });
 }
 
-test('what waits for its dead letter is free for anybody when the policy goes', () => {
+test('what waits for its dead letter is free for every consumer when the policy goes', () => {
   const { call, read, ids } = world(1, 'ACKWAIT', 1000, 'DEADLETTER', DEAD);
   blockType(call);
   call('XNACK', 's', 'g', 'DEADLETTER', 'IDS', 1, ids[0]);
@@ -132,7 +132,7 @@ test('NODEADLETTER drops what waited for its dead letter', () => {
   assert.deepEqual(call('XPENDING', 's', 'g'), [0, null, null, null]);
 });
 
-test('a resting entry rests for CLAIM, XAUTOCLAIM, XCLAIM and XPENDING IDLE, whatever their min-idle', () => {
+test('a delayed entry is delayed for CLAIM, XAUTOCLAIM, XCLAIM and XPENDING IDLE, whatever their min-idle', () => {
   const { server, call, read, ids } = world(1, 'ACKWAIT', 10_000);
   const [id] = ids;
   call('XNACK', 's', 'g', 'FAIL', 'IDS', 1, id, 'DELAY', 500);

@@ -71,7 +71,7 @@ test('a waiting reader wakes when something becomes due, without any command', (
   assert.deepEqual(ids(waiting.take()), [id]);
 });
 
-test('XNACK with a delay: nobody gets it before, and it comes then; the count stays', () => {
+test('XNACK with a delay: no consumer gets it before, and it comes then; the count stays', () => {
   const { server, call, read } = world('ACKWAIT', 1000);
   const id = call('XADD', 's', '*', 'f', 'v') as string;
   read('a');
@@ -208,7 +208,7 @@ test('pending entries whose stream entry is gone leave the list instead of comin
   assert.equal((call('XPENDING', 's', 'g') as Value[])[0], 1);
 });
 
-test('CLAIM in a group with a policy: idle and count are told, the limit holds', () => {
+test('CLAIM in a group with a policy: idle and count are returned, the limit holds', () => {
   const { server, call, read } = world('ACKWAIT', 1000, 'MAXDELIVERIES', 2, 'DEADLETTER', 'dead');
   const id = call('XADD', 's', '*', 'f', 'v') as string;
   read('a');
@@ -219,7 +219,7 @@ test('CLAIM in a group with a policy: idle and count are told, the limit holds',
   assert.equal(call('XLEN', 'dead'), 1);
 });
 
-test('XCLAIM IDLE 0 JUSTID extends; another deadline keeps what rests due when it was', () => {
+test('XCLAIM IDLE 0 JUSTID extends; another deadline keeps what is delayed due when it was', () => {
   const { server, call, read } = world('ACKWAIT', 1000);
   const [held, resting] = [1, 2].map((i) => call('XADD', 's', '*', 'f', i) as [string, string]);
   read('a');
@@ -235,7 +235,7 @@ test('XCLAIM IDLE 0 JUSTID extends; another deadline keeps what rests due when i
   assert.deepEqual(ids(read('b')), [resting]);
 });
 
-test('a policy is set in parts, shown, removed; what rests is then free for anybody', () => {
+test('a policy is set in parts, shown, removed; what is delayed is then free for every consumer', () => {
   const { call, read, session } = world();
   assert.equal(call('XGROUP', 'GETPOLICY', 's', 'g'), null);
   call('XGROUP', 'SETPOLICY', 's', 'g', 'ACKWAIT', 7, 'BACKOFF', 1, 2, '1.5', 'JITTER');
@@ -290,7 +290,7 @@ test('bad policies and their commands in groups without one are refused', () => 
   assert.match(refused('XNACK', 's', 'g', 'OTHER', 'IDS', 1, '1-1'), /must be SILENT/);
 });
 
-test('with HANDOVER a reader is told once of a pending entry that is gone, also while it waits', () => {
+test('with HANDOVER a reader receives once the id of a pending entry that is gone, also while it waits', () => {
   const { server, session, call } = world('ACKWAIT', 1000);
   const [gone, kept] = [call('XADD', 's', '*', 'f', '1'), call('XADD', 's', '*', 'f', '2')];
   const options = ['CLAIM', 1000, 'HANDOVER', 0, 'STREAMS', 's', '>'];

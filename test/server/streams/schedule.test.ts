@@ -13,7 +13,7 @@ function world() {
   return { server, session, call, values };
 }
 
-test('an entry comes at its time, not before, and wakes who waits', () => {
+test('an entry comes at its time, not before, and wakes readers that wait', () => {
   const { server, call } = world();
   assert.match(call('XADD', 's', 'DELAY', 500, '*', 'f', 'v') as string, /^s\d+$/);
   assert.equal(call('EXISTS', 's'), 0);

@@ -6,7 +6,7 @@ import { runServer } from '../running-server.ts';
 
 const CHANNEL = '__streams@0__';
 
-test('every way in which a stream comes into being is told once, with its key', async () => {
+test('every way in which a stream comes into being is announced once, with its key', async () => {
   await using running = await runServer();
   await using listener = await RespSession.open(running.port, { protocol: 3 });
   await using writer = await RespSession.open(running.port);
@@ -35,7 +35,7 @@ test('every way in which a stream comes into being is told once, with its key', 
   assert.deepEqual(told, ['added', 'made', 'copied', 'renamed', 'added', 'elsewhere']);
 });
 
-test('patterns hear nothing of it', async () => {
+test('subscribers of patterns receive nothing of it', async () => {
   await using running = await runServer();
   await using listener = await RespSession.open(running.port, { protocol: 3 });
   await using shard = await RespSession.open(running.port, { protocol: 3 });

@@ -341,7 +341,7 @@ test('XCLAIM sets time and count, makes what is missing, and drops what is gone'
   );
 });
 
-test('XAUTOCLAIM walks the pending entries and tells where to go on and what is gone', () => {
+test('XAUTOCLAIM walks the pending entries and returns where to go on and what is gone', () => {
   const { server, r } = begin();
   filled(r, 6, 'g');
   readNew(r, 'g', 'a');
@@ -381,7 +381,7 @@ test('XAUTOCLAIM looks at ten times COUNT entries at most', () => {
   assert.deepEqual(r.call('XAUTOCLAIM', 's', 'g', 'b', 10_000, 0, 'COUNT', 2), ['21-0', [], []]);
 });
 
-test("XNACK gives entries back: nobody's, claimed first, counted as the mode says", () => {
+test('XNACK gives entries back: unowned, claimed first, counted as the mode says', () => {
   const { server, r } = begin();
   filled(r, 5, 'g');
   readNew(r, 'g', 'a', 'COUNT', '3');
@@ -562,7 +562,7 @@ test('a group that stands before a trimmed head lags by the length', () => {
   assert.equal(groupInfo(r, 'g').get('lag'), 2);
 });
 
-test("XINFO tells streams, groups and consumers with Redis's fields in their order", () => {
+test("XINFO shows streams, groups and consumers with Redis's fields in their order", () => {
   const { server, r } = begin();
   filled(r, 2, 'g');
   readNew(r, 'g', 'c', 'COUNT', '1');

@@ -2,7 +2,7 @@
  * Which attempt a delivery is, from the record of earlier hand-overs and the server's counts.
  *
  * Invariant: a message that ended its process gets its attempts and no more, and a message that was only
- * fetched ahead has none counted, as far as the records tell.
+ * fetched ahead has none counted, as far as there are records.
  */
 import type { HandOverRecord } from './attempts.ts';
 import type { GroupTopic } from './group-topic.ts';

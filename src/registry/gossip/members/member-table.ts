@@ -1,5 +1,5 @@
 /**
- * The members of a ring, as this member knows them: who is alive, suspected, dead, or has left.
+ * The members of a ring, as this member knows them: alive, suspected, dead, or left.
  *
  * Holds: SWIM's rules. Invariants: a claim counts only with an incarnation that is not older than
  * the known one, and only the member itself raises its incarnation; this member refutes the claims
@@ -178,7 +178,7 @@ export class MemberTable {
     if (member.state !== 'alive') this.#become(member, 'alive');
   }
 
-  /** Another claims that a member does not answer. */
+  /** Another member claims that this one does not answer. */
   onSuspect(claim: Accusation): void {
     const member = this.#accused(claim);
     if (member === null) return;
@@ -186,7 +186,7 @@ export class MemberTable {
     else if (isPresent(member.state)) void this.#ask(member);
   }
 
-  /** Another claims that a member died, or the member that it leaves. */
+  /** Another member claims that this one died, or this one announces that it leaves. */
   onDead(claim: Accusation): void {
     const member = this.#accused(claim);
     if (member === null) return;
@@ -344,7 +344,7 @@ export class MemberTable {
     if (textOf(claim.endpoint) !== textOf(own.endpoint)) {
       const where = `the member ${JSON.stringify(own.name)} at ${textOf(claim.endpoint)}`;
       const reason =
-        'it has the name of this member; give each process a name of its own (name), unless that one has ended';
+        'it has the name of this member; give each process a name of its own (name), unless that process has ended';
       this.#options.onRefused(where, reason);
     }
     this.#refute(claim.incarnation);
