@@ -69,6 +69,19 @@ describe('consul', () => {
       assert.deepEqual(model.requests, ['PUT /v1/agent/check/pass/service:renewed-n']);
     }));
 
+  test('a watch reports the nodes of a machine that died, whose own checks stay as they were', () =>
+    withModel(async (model) => {
+      await using registry = await openRegistry(`consul://127.0.0.1:${model.port}`);
+      await registry.register(recordOf('lost', 'n'), { ttlMs: 60_000 });
+      const events = registry.watch('lost')[Symbol.asyncIterator]();
+      // Its first read ends before this one.
+      assert.equal((await registry.getService('lost')).length, 1);
+      model.failMachine();
+      const { value } = await events.next();
+      assert.deepEqual([value?.action, value?.service.nodes[0]?.id], ['delete', 'lost-n']);
+      assert.deepEqual(await registry.getService('lost'), []);
+    }));
+
   test("go-micro's tags are read: zlib in hex, and the plain form of older programs", () => {
     const record = recordOf('tagged', 'n');
     // The tag that a Go program wrote for the version latest.

@@ -244,12 +244,22 @@ function indexOf({ headers }: HttpReply): string {
   return /^\d{1,19}$/.test(text) ? text : NO_INDEX;
 }
 
+/**
+ * The state of each service's checks, and of those of the machines that it runs on: when a machine dies, its
+ * agent changes no check of its services.
+ */
 function checksByService(checks: readonly unknown[]): Map<string, string> {
+  const all = checks.map(objectOf);
+  const machines = new Map<unknown, string>();
+  for (const { Node, CheckID, Status, ServiceName } of all) {
+    if (ServiceName) continue;
+    machines.set(Node, `${machines.get(Node) ?? ''}${CheckID} ${Status}\n`);
+  }
   const states = new Map<string, string>();
-  for (const check of checks) {
-    const { ServiceName, ServiceID, CheckID, Status, ModifyIndex } = objectOf(check);
+  for (const { Node, ServiceName, ServiceID, CheckID, Status, ModifyIndex } of all) {
     if (typeof ServiceName !== 'string' || !isServiceName(ServiceName)) continue;
-    const state = `${ServiceID} ${CheckID} ${Status} ${ModifyIndex}\n`;
+    const machine = machines.get(Node) ?? '';
+    const state = `${ServiceID} ${CheckID} ${Status} ${ModifyIndex}\n${machine}`;
     states.set(ServiceName, (states.get(ServiceName) ?? '') + state);
   }
   return states;

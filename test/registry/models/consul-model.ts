@@ -24,6 +24,7 @@ export class ConsulModel extends HttpModel {
   readonly requests: string[] = [];
   #services = new Map<string, Held>();
   #index = 1;
+  #machine: 'passing' | 'critical' = 'passing';
   #waiting = new Set<() => void>();
 
   constructor(token = '') {
@@ -51,6 +52,14 @@ export class ConsulModel extends HttpModel {
       timer: null,
       ...held,
     });
+    this.#notify();
+  }
+
+  /** The machine of all services dies: its agent changes no check of theirs any more. */
+  failMachine(): void {
+    for (const each of this.#services.values()) clearTimeout(each.timer ?? undefined);
+    this.#machine = 'critical';
+    this.#index++;
     this.#notify();
   }
 
@@ -144,7 +153,7 @@ export class ConsulModel extends HttpModel {
         Node: { Node: 'model', Address: '127.0.0.1' },
         Service: { ID: id, Service: name, Tags: tags, Address: address, Port: port },
         Checks: [
-          { CheckID: 'serfHealth', Status: 'passing' },
+          { CheckID: 'serfHealth', Status: this.#machine },
           { CheckID: `service:${id}`, Status: status },
         ],
       }));
@@ -166,14 +175,16 @@ export class ConsulModel extends HttpModel {
       });
     }
     const checks = [...this.#services.values()].map(({ id, name, status, modifyIndex }) => ({
+      Node: 'model',
       CheckID: `service:${id}`,
       ServiceID: id,
       ServiceName: name,
       Status: status,
       ModifyIndex: modifyIndex,
     }));
-    const node = { CheckID: 'serfHealth', ServiceID: '', ServiceName: '', Status: 'passing' };
-    return this.#reply([node, ...checks]);
+    const Status = this.#machine;
+    const own = { Node: 'model', CheckID: 'serfHealth', ServiceID: '', ServiceName: '', Status };
+    return this.#reply([own, ...checks]);
   }
 
   #reply(body: unknown): ModelReply {
