@@ -77,6 +77,25 @@ describe('eureka', () => {
       assert.deepEqual(found?.nodes[0]?.address, '10.0.0.5:40001');
     }));
 
+  test('instances without an id, as go-micro sends them, are as many to a watch as they are', () =>
+    withModel(async (model) => {
+      await using registry = eurekaRegistryFrom(model.url, quiet);
+      const events = registry.watch('go.users')[Symbol.asyncIterator]();
+      await registry.listServices();
+      for (const port of [40001, 40002]) {
+        const hostName = `10.0.0.5:${port}`;
+        const metadata = { version: 'latest', instanceId: `go.users-${port}` };
+        model.put({ app: 'go.users', instanceId: '', hostName, ipAddr: hostName, metadata });
+      }
+      const ids: (string | undefined)[] = [];
+      for (let count = 0; count < 2; count++) {
+        const { value } = await events.next();
+        assert.equal(value?.action, 'create');
+        ids.push(value?.service.nodes[0]?.id);
+      }
+      assert.deepEqual(ids.sort(), ['go.users-40001', 'go.users-40002']);
+    }));
+
   test('in the form plain, host and port stand apart, and are read together', () =>
     withModel(async (model) => {
       await using registry = eurekaRegistryFrom(`${model.url}/eureka?form=plain`, quiet);

@@ -90,7 +90,7 @@ function addressOf(instance: Record<string, unknown>): string {
   return `${host}:${port}`;
 }
 
-function firstText(...values: readonly unknown[]): string {
+export function firstText(...values: readonly unknown[]): string {
   for (const value of values) if (typeof value === 'string' && value !== '') return value;
   return '';
 }

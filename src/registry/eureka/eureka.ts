@@ -23,7 +23,14 @@ import {
 import { ServerRegistry } from '../server/server-registry.ts';
 import { type Snapshot, SnapshotWatch } from '../server/snapshot-watch.ts';
 import type { WarningListener } from '../warnings.ts';
-import { type EurekaForm, instanceOf, listFrom, objectFrom, recordOf } from './eureka-instance.ts';
+import {
+  type EurekaForm,
+  firstText,
+  instanceOf,
+  listFrom,
+  objectFrom,
+  recordOf,
+} from './eureka-instance.ts';
 
 const DEFAULT_PORT = 8080;
 const DEFAULT_PATH = '/eureka/v2';
@@ -187,7 +194,8 @@ export class EurekaRegistry extends ServerRegistry {
     for (const application of applications) {
       for (const instance of listFrom(objectFrom(application).instance)) {
         const { app, instanceId, hostName, status, actionType } = objectFrom(instance);
-        const key = keyOf(String(app), String(instanceId ?? hostName));
+        // go-micro sends an empty id, and Eureka keeps such an instance under its host.
+        const key = keyOf(String(app), firstText(instanceId, hostName));
         if (actionType === 'DELETED') seen.delete(key);
         else seen.set(key, { status: String(status), record: this.#recordOf(instance) });
       }

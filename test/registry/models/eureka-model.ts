@@ -38,7 +38,8 @@ export class EurekaModel extends HttpModel {
   put(instance: Record<string, unknown>, leaseMs = 0): void {
     const app = String(instance.app).toUpperCase();
     const id = String(instance.instanceId || instance.hostName);
-    const held = { ...instance, app, instanceId: id, status: String(instance.status ?? 'UP') };
+    const instanceId = String(instance.instanceId ?? '');
+    const held = { ...instance, app, instanceId, status: String(instance.status ?? 'UP') };
     this.#instances.set(`${app} ${id}`, held);
     this.#changed(held, 'ADDED');
     this.#renew(`${app} ${id}`, leaseMs);
