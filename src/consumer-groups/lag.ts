@@ -3,7 +3,7 @@
  *
  * A group keeps `entriesRead`, a position in the count of all entries ever added, as long as it can
  * be known; deletions in the middle ("tombstones") make it unknown, and some ids let it be computed
- * anew. The rules are those of Redis 8.x (t_stream.c: streamReplyWithCGLag,
+ * again. The rules are those of Redis 8.x (t_stream.c: streamReplyWithCGLag,
  * streamEstimateDistanceFromFirstEverEntry, and the counting in streamReplyWithRange).
  * Differences from 7.0, where it was wrong (redis/redis#13473, #13958): a group wholly behind a
  * trimmed head lags by the stream's length; a delivery counts up only from a position at or after the

@@ -223,10 +223,10 @@ export class RedisRequests {
     throw new RivuletError('NO_RESPONDERS', `no responder is subscribed to ${topic}`);
   }
 
-  async #instances(topic: string, anew: boolean): Promise<Map<string, string[]>> {
+  async #instances(topic: string, again: boolean): Promise<Map<string, string[]>> {
     const now = this.#broker.scheduler.monotonic();
     const known = this.#known.get(topic);
-    if (known !== undefined && !anew && now < known.until) return known.groups;
+    if (known !== undefined && !again && now < known.until) return known.groups;
     const groups = this.#findInstances(topic);
     this.#known.set(topic, { until: now + KNOWN_FOR_MS, groups });
     groups.catch(() => this.#known.delete(topic));

@@ -4,7 +4,7 @@
  *
  * Invariants: there is one store for all of it. Before Node 24 a store that is in use puts a hook on every
  * promise of the process, which costs two to three times as much as the promise. So the store is switched
- * off when no handler runs, unless a scope was entered whose end nobody reports (a call, a trace, a
+ * off when no handler runs, unless a scope was entered whose end is not reported (a call, a trace, a
  * loop). What is lost then says nothing: a handler that has returned, no deadline, no trace.
  * Cost: one object and one run of the store per call that is served; one microtask for each turn of the
  * event loop in which the last handler returns.
@@ -32,7 +32,7 @@ export interface HandlerWork {
 
 /** As `HandlerWork`, of a handler that is called, and does not ask for its work. */
 export interface CalledWork extends HandlerWork {
-  /** Set while the handler goes on after its call: whoever clears `inHandler` calls it, once. */
+  /** Set while the handler goes on after its call: the code that clears `inHandler` calls it, once. */
   whenOut: (() => void) | null;
 }
 

@@ -46,8 +46,8 @@ export class HandlerContext {
 }
 
 /**
- * Makes the running function part of a handler until `work` says that it has returned: the body of a loop
- * is called by nobody. Cost: one object for a loop, none for its later bodies.
+ * Makes the running function part of a handler until `work` says that it has returned: no code of the
+ * broker calls the body of a loop. Cost: one object for a loop, none for its later bodies.
  */
 export function enterBody(owner: object, work: HandlerWork): void {
   const around = currentScope()?.handler ?? null;

@@ -6,12 +6,12 @@
  *
  * id, narrow: varint ms minus the previous entry's (the first: minus the page's low), then varint seq
  * minus the previous one's where ms is the same, else whole. id, wide: sixteen bytes, big-endian.
- * time: zigzag varint of the difference from the previous entry's (the first: from 0); for an entry of
- * nobody it is the place in the row of such, for a delayed one the end of its delay. (Version 1 holds
- * that end as much too early as the group's policy waits for an acknowledgement.) Holes are left out.
- * `low`, the number of entries and the consumers' summary stand in the group's metadata
- * (group-codec.ts) and are checked against. Flipped bits are the checkpoint's to find: it checksums
- * every value.
+ * time: zigzag varint of the difference from the previous entry's (the first: from 0); for an
+ * unowned entry its place in the list of unowned entries, for a delayed one the end of its delay. (In
+ * version 1 that end is earlier by the policy's time for an acknowledgement.) Holes are left out.
+ * `low`, the number of entries and the consumers' summary are in the group's metadata
+ * (group-codec.ts); a page that differs from them is refused. The checkpoint finds flipped bits: it
+ * keeps a checksum of every value.
  */
 import { StreamId } from '../../stream/stream-id.ts';
 import { ByteReader, type ByteWriter } from '../../util/byte-writer.ts';

@@ -257,7 +257,7 @@ export class Dispatcher {
     return 'rpc';
   }
 
-  /** Browsers ask nobody before a page opens a WebSocket of another origin: `cors` holds here as well. */
+  /** Browsers send no preflight request for a WebSocket of another origin: so `cors` is checked here. */
   #mustBeOfAllowedPage({ headers }: IncomingMessage): void {
     const { cors = [], trustProxy } = this.#setup.options;
     const { origin } = headers;

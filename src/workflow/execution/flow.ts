@@ -227,7 +227,7 @@ export class Flow {
     return this.#count;
   }
 
-  /** Whether something from outside is waited for, whose time nobody knows. */
+  /** Whether a pending operation ends by an event from outside: a signal or the end of a child. */
   get waits(): boolean {
     for (const { kind } of this.pending.values()) {
       if (kind === 'wait' || kind === 'child') return true;

@@ -1,7 +1,7 @@
 /**
  * The order of the publishes to one subject, in a cluster whose streams change their leaders.
  *
- * A leader that ends takes with it what it had not stored, and nobody says so. The next leader would
+ * Publishes that a leader had not stored when it ended are lost without an error. The next leader would
  * store later publishes before the earlier ones are sent again. So at most MOST_SENT publishes of a subject
  * are unacknowledged, none is sent while one is unacknowledged for HOLD_MS, and after a failure they are
  * sent one by one at first. If one fails, those that wait behind it fail with it, and are tried again in
