@@ -13,6 +13,8 @@ import type {
   TopicDetail,
   TopicsPage,
 } from '../../src/console/api-types.ts';
+import { decode } from '../../src/console/messages/decode.ts';
+import { Masks } from '../../src/console/messages/mask.ts';
 import { live, type OpenConsole, openConsole } from './fixture.ts';
 
 const add = (console: OpenConsole, topic: string | Buffer, ...fields: (string | Buffer)[]) =>
@@ -276,6 +278,19 @@ test('a body above 1 MiB is decoded by no preview, no filter and no decoder', as
   for (const query of ['', '?decode=hex', '?decode=text', '?decode=json', '?decode=msgpack']) {
     assert.doesNotMatch(JSON.stringify(await page(query, 'ann:pw')), /4111|34313131/);
   }
+});
+
+test('line breaks are left out where they would be most of a body', () => {
+  const setup = { masks: new Masks([]), protos: null };
+  const wish = { topic: Buffer.from('t'), contentType: null, decoder: 'auto' as const };
+  const shown = (text: string) =>
+    decode(Buffer.from(text), { ...wish, limit: 1024 * 1024, isPretty: true }, setup);
+  assert.equal(shown('{"a":["],[\\"",1]}').text, '{\n  "a": [\n    "],[\\"",\n    1\n  ]\n}');
+  // 100 000 lines with 600 spaces before each would be 60 MB.
+  const wide = `${'['.repeat(300)}${'1,'.repeat(100_000)}1${']'.repeat(300)}`;
+  assert.equal(shown(wide).text, wide);
+  const deep = `${'['.repeat(100_000)}${']'.repeat(100_000)}`;
+  assert.equal(shown(deep).text, deep);
 });
 
 test('masked values reach admins only, by no decoder, filter or download', async () => {

@@ -153,14 +153,34 @@ function msgpackOf(bytes: Buffer): unknown {
   return plain(msgpackCodec.decode(bytes), 0);
 }
 
-/** Null: it is nested too deep to be written. */
+/** Null: it is nested too deep to be written. Without line breaks where they would be most of it. */
 function write(value: unknown, isPretty: boolean): string | null {
   try {
-    return JSON.stringify(value, null, isPretty ? 2 : undefined) ?? null;
+    const text = JSON.stringify(value) ?? null;
+    if (!isPretty || text === null || indentOf(text) > MOST_INDENT) return text;
+    return JSON.stringify(value, null, 2);
   } catch {
     return null;
   }
 }
+
+/** Characters that line breaks and indents add to a JSON text: its parts times their depths. */
+function indentOf(json: string): number {
+  let [depth, added, isText] = [0, 0, false];
+  for (let at = 0; at < json.length && added <= MOST_INDENT; at++) {
+    const code = json.charCodeAt(at);
+    if (code === QUOTE) isText = !isText;
+    else if (isText) at += code === BACKSLASH ? 1 : 0;
+    else if (code === OPEN || code === OPEN_OBJECT) added += 1 + 2 * ++depth;
+    else if (code === CLOSE || code === CLOSE_OBJECT) added += 1 + 2 * --depth;
+    else if (code === COMMA) added += 1 + 2 * depth;
+  }
+  return added;
+}
+
+const MOST_INDENT = 4 * LARGEST_DECODED;
+const [QUOTE, BACKSLASH, COMMA] = [34, 92, 44];
+const [OPEN, CLOSE, OPEN_OBJECT, CLOSE_OBJECT] = [91, 93, 123, 125];
 
 /** The first bytes as text, without half a character at the end. */
 function startOf(bytes: Buffer, limit: number): string {
