@@ -19,9 +19,9 @@ const EVERY_MS = 10;
 
 /**
  * Where a test is about something else: beside other work the same turn takes up to twice as much
- * processor time.
+ * processor time, and a slower machine takes twice that (a turn of 110 ms here took 203 ms in CI).
  */
-export const BESIDE_OTHERS_MS = 200;
+export const BESIDE_OTHERS_MS = 400;
 
 /** Turns of the loop that took longer than so many ms since the server was ready. */
 export function stallsOf(server: RivuletServer, longerThan = LONGEST_TURN_MS): number[] {
