@@ -69,6 +69,41 @@ describe('consul', () => {
       assert.deepEqual(model.requests, ['PUT /v1/agent/check/pass/service:renewed-n']);
     }));
 
+  test('an agent that lost a node gets it again, though it says with 500 that it does not know it', () =>
+    withModel(async (model) => {
+      model.isOld = true;
+      await using registry = await openRegistry(`consul://127.0.0.1:${model.port}`);
+      const record = recordOf('again', 'n');
+      await registry.register(record, { ttlMs: 60_000 });
+      model.empty();
+      await registry.register(record, { ttlMs: 60_000 });
+      assert.equal((await registry.getService('again')).length, 1);
+      model.empty();
+      await registry.deregister(record);
+      assert.deepEqual(await registry.getService('again'), []);
+    }));
+
+  test('a watch reports nodes that have no check: go-micro registers so where it is given no TTL', () =>
+    withModel(async (model) => {
+      await using registry = await openRegistry(`consul://127.0.0.1:${model.port}`);
+      await registry.register(recordOf('checked', 'n'), { ttlMs: 60_000 });
+      const events = registry.watch()[Symbol.asyncIterator]();
+      await registry.listServices();
+      const tags = encodeTags(recordOf('unchecked', 'n'));
+      model.addForeign({ id: 'one', name: 'unchecked', tags, isChecked: false });
+      const first = (await events.next()).value;
+      assert.deepEqual([first?.action, first?.service.nodes[0]?.id], ['create', 'one']);
+      model.addForeign({ id: 'two', name: 'unchecked', tags, isChecked: false });
+      const second = (await events.next()).value;
+      assert.deepEqual([second?.action, second?.service.nodes[0]?.id], ['create', 'two']);
+      model.requests.length = 0;
+      model.remove('one');
+      const third = (await events.next()).value;
+      assert.deepEqual([third?.action, third?.service.nodes[0]?.id], ['delete', 'one']);
+      // What has a check that did not change is not read again.
+      assert.ok(!model.requests.includes('GET /v1/health/service/checked'));
+    }));
+
   test('a watch reports the nodes of a machine that died, whose own checks stay as they were', () =>
     withModel(async (model) => {
       await using registry = await openRegistry(`consul://127.0.0.1:${model.port}`);

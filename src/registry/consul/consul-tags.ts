@@ -48,6 +48,12 @@ export function decodeTags(tags: readonly unknown[]): TaggedFacts | null {
   };
 }
 
+/** Whether a list of tags, of one service or of several, has a version in it: go-micro's have. */
+export function hasVersion(tags: unknown): boolean {
+  if (!Array.isArray(tags)) return false;
+  return tags.some((tag) => typeof tag === 'string' && /^v[-=]/.test(tag));
+}
+
 function ofLetter(tags: readonly string[], letter: string): string[] {
   const first = tags.find((tag) => tag.startsWith(`${letter}-`) || tag.startsWith(`${letter}=`));
   if (first === undefined) return [];

@@ -3,11 +3,13 @@
  *
  * Registration goes to one agent, because another agent does not know what this one holds. Invariants:
  * registrations of one node run one after the other; a node whose record is unchanged only has its
- * check passed; an agent that lost its data refuses that, and the node is registered again; a node
- * whose check is critical is not there. Cost: a renewal is one small request; a watch holds all nodes
- * in memory and, after a change, reads only the services whose checks changed.
+ * check passed; an agent that lost its data refuses that, with whatever status, and the node is
+ * registered again; a node whose check is critical is not there. Cost: a renewal is one small request; a
+ * watch holds all nodes in memory and, after a change, reads only the services whose checks changed, and
+ * those of go-micro that have no check.
  */
 import { RivuletError } from '../../errors.ts';
+import { onAbort } from '../../util/time/on-abort.ts';
 import { pause, type Scheduler } from '../../util/time/scheduler.ts';
 import { systemScheduler } from '../../util/time/system-scheduler.ts';
 import { encodeRecord, isAddress, isServiceName, mergeRecords, splitAddress } from '../record.ts';
@@ -23,7 +25,7 @@ import {
 import { ServerRegistry } from '../server/server-registry.ts';
 import { type Snapshot, SnapshotWatch } from '../server/snapshot-watch.ts';
 import type { WarningListener } from '../warnings.ts';
-import { decodeTags, encodeTags } from './consul-tags.ts';
+import { decodeTags, encodeTags, hasVersion } from './consul-tags.ts';
 
 const DEFAULT_PORT = 8500;
 /** A query that waits for a change is answered after this time at the latest. */
@@ -50,14 +52,18 @@ export interface ConsulRegistryOptions {
   readonly onWarning?: WarningListener;
 }
 
-/** Consul's index of the checks of all services. */
-interface Checks {
-  readonly index: string;
+/** Consul's indexes of the checks, and of the services: one without a check changes only the second. */
+interface Marks {
+  readonly checks: string;
+  readonly services: string;
 }
+
+const CHECKS = '/v1/health/state/any';
+const SERVICES = '/v1/catalog/services';
 
 export class ConsulRegistry extends ServerRegistry {
   readonly name = 'consul';
-  protected readonly follower: SnapshotWatch<Checks>;
+  protected readonly follower: SnapshotWatch<Marks>;
   readonly #http: RegistryHttp;
   readonly #scheduler: Scheduler;
   /** What was registered of each node, as JSON and TTL. */
@@ -77,7 +83,7 @@ export class ConsulRegistry extends ServerRegistry {
       ...(tls === undefined ? {} : { tls }),
     });
     this.#scheduler = options.scheduler ?? systemScheduler;
-    this.follower = new SnapshotWatch<Checks>({
+    this.follower = new SnapshotWatch<Marks>({
       scheduler: this.#scheduler,
       warnings: this.warnings,
       read: (signal) => this.#readChanges(signal),
@@ -98,20 +104,25 @@ export class ConsulRegistry extends ServerRegistry {
   protected async remove(_service: string, nodeId: string): Promise<void> {
     this.#held.delete(nodeId);
     const path = `/v1/agent/service/deregister/${encodeURIComponent(nodeId)}`;
-    const reply = await this.#http.send('PUT', path);
-    // 404: the agent does not know the node, which is what the caller wants.
-    if (reply.status !== 404) this.#ok(reply, 'deregistration');
+    const reply = await this.#http.send('PUT', path, { takesErrors: true });
+    // The agent does not know the node, which is what the caller wants: 404, before Consul 1.11 with 500.
+    const isUnknown = reply.status === 404 || (reply.status === 500 && UNKNOWN.test(reply.text));
+    if (!isUnknown) this.#ok(reply, 'deregistration');
   }
 
   protected async readAll(): Promise<ServiceRecord[]> {
-    const reply = await this.#http.send('GET', '/v1/catalog/services?stale');
+    return this.#readEach(this.#namesIn(await this.#http.send('GET', `${SERVICES}?stale`)));
+  }
+
+  /** The services of go-micro: another program's have no version among their tags. */
+  #namesIn(reply: HttpReply): string[] {
     const what = 'the list of services';
     const services = this.#ok(reply, what);
     if (typeof services !== 'object' || services === null || Array.isArray(services)) {
       throw strangeReply(`Consul's reply about ${what} is no map`);
     }
-    const names = Object.keys(services);
-    return this.#readEach(names.filter(isServiceName));
+    const named = Object.entries(services).filter(([name]) => isServiceName(name));
+    return named.filter(([, tags]) => hasVersion(tags)).map(([name]) => name);
   }
 
   protected disconnect(): void {
@@ -140,10 +151,10 @@ export class ConsulRegistry extends ServerRegistry {
     this.#held.set(node.id, facts);
   }
 
-  /** False where the agent does not know the check. */
+  /** False where the agent does not know the check: it says so with 404, before Consul 1.11 with 500. */
   async #passes(id: string): Promise<boolean> {
     const path = `/v1/agent/check/pass/service:${encodeURIComponent(id)}`;
-    return (await this.#http.send('PUT', path)).status === 200;
+    return (await this.#http.send('PUT', path, { takesErrors: true })).status === 200;
   }
 
   protected async read(name: string, signal?: AbortSignal): Promise<ServiceRecord[]> {
@@ -185,14 +196,21 @@ export class ConsulRegistry extends ServerRegistry {
   }
 
   /** All services; only those whose checks are others than at the last read are asked for. */
-  async #readChanges(signal: AbortSignal): Promise<Snapshot<Checks>> {
-    const reply = await this.#http.send('GET', '/v1/health/state/any', { signal });
-    const checks = checksByService(this.#listIn(reply, 'the list of checks'));
+  async #readChanges(signal: AbortSignal): Promise<Snapshot<Marks>> {
+    const replies = [CHECKS, SERVICES].map((path) => this.#http.send('GET', path, { signal }));
+    const [ofChecks, ofServices] = (await Promise.all(replies)) as [HttpReply, HttpReply];
+    const mark = { checks: indexOf(ofChecks), services: indexOf(ofServices) };
+    const checks = checksByService(this.#listIn(ofChecks, 'the list of checks'));
+    // go-micro registers without a check where it is given no TTL: any change of services may be theirs.
+    for (const name of this.#namesIn(ofServices)) {
+      if (!checks.has(name)) checks.set(name, `no check ${mark.services}`);
+    }
     const seen = new Map<string, { readonly checks: string; readonly records: ServiceRecord[] }>();
     const changed: string[] = [];
     for (const [name, state] of checks) {
       const before = this.#seen.get(name);
-      if (before?.checks === state) seen.set(name, before);
+      const isSame = before?.checks === state && mark.services !== NO_INDEX;
+      if (before !== undefined && isSame) seen.set(name, before);
       else changed.push(name);
     }
     const found = await this.#readEach(changed, signal);
@@ -201,25 +219,37 @@ export class ConsulRegistry extends ServerRegistry {
       seen.set(name, { checks: checks.get(name) as string, records });
     }
     this.#seen = seen;
-    const records = [...seen.values()].flatMap((each) => each.records);
-    return { records, mark: { index: indexOf(reply) } };
+    return { records: [...seen.values()].flatMap((each) => each.records), mark };
   }
 
-  async #changed({ index }: Checks, signal: AbortSignal): Promise<void> {
-    const timeoutMs = WAIT_S * 1000 + WAIT_SLACK_MS;
-    if (index === NO_INDEX) {
+  async #changed({ checks, services }: Marks, signal: AbortSignal): Promise<void> {
+    if (checks === NO_INDEX || services === NO_INDEX) {
       // Something between this process and Consul takes its headers away: it is asked now and then.
       await pause(this.#scheduler, POLL_MS, signal);
       return;
     }
-    let from = index;
+    const ending = new AbortController();
+    const unwatch = onAbort(signal, () => ending.abort(signal.reason));
+    const waits = [
+      this.#changedFrom(CHECKS, checks, ending.signal),
+      this.#changedFrom(SERVICES, services, ending.signal),
+    ];
+    try {
+      await Promise.race(waits);
+    } finally {
+      unwatch();
+      ending.abort();
+      await Promise.allSettled(waits);
+    }
+  }
+
+  async #changedFrom(path: string, index: string, signal: AbortSignal): Promise<void> {
+    const timeoutMs = WAIT_S * 1000 + WAIT_SLACK_MS;
     for (;;) {
-      const path = `/v1/health/state/any?index=${from}&wait=${WAIT_S}s`;
-      const reply = await this.#http.send('GET', path, { signal, timeoutMs });
-      this.#ok(reply, 'the list of checks');
-      const now = indexOf(reply);
-      if (now !== from) return;
-      from = now;
+      const query = `${path}?index=${index}&wait=${WAIT_S}s`;
+      const reply = await this.#http.send('GET', query, { signal, timeoutMs });
+      this.#ok(reply, 'what changed');
+      if (indexOf(reply) !== index) return;
     }
   }
 
@@ -237,6 +267,9 @@ export class ConsulRegistry extends ServerRegistry {
     return reply.text === '' ? null : jsonOf(reply, `Consul's reply about ${what}`);
   }
 }
+
+/** How Consul before 1.11 says that there is no such service. */
+const UNKNOWN = /unknown service/i;
 
 /** An index that went down, or is not there, begins again: Consul's own rule. */
 function indexOf({ headers }: HttpReply): string {

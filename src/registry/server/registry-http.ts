@@ -9,6 +9,7 @@
  */
 import { Agent, request } from 'undici';
 import { RivuletError } from '../../errors.ts';
+import { onAbort } from '../../util/time/on-abort.ts';
 
 const CONNECTIONS = 16;
 /** A longer reply is refused: it would fill the memory of the process. */
@@ -37,6 +38,8 @@ export interface HttpRequest {
   /** In place of the default; a query that waits for a change takes longer. */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
+  /** A reply of 5xx is an answer, too: no other server is asked. */
+  readonly takesErrors?: boolean;
 }
 
 export class RegistryHttp {
@@ -55,7 +58,7 @@ export class RegistryHttp {
     });
   }
 
-  /** The reply, whatever its status below 500, but for 401 and 403. */
+  /** The reply, whatever its status below 500, but for 401 and 403; with `takesErrors` beyond 499 too. */
   async send(method: 'GET' | 'PUT' | 'POST' | 'DELETE', path: string, options: HttpRequest = {}) {
     const { servers, title } = this.#options;
     let last: unknown = null;
@@ -66,7 +69,7 @@ export class RegistryHttp {
       const at = this.#active;
       try {
         const reply = await this.#once(servers[at] as string, method, path, options);
-        if (reply.status < 500) return this.#checked(reply);
+        if (reply.status < 500 || options.takesErrors) return this.#checked(reply);
         last = new Error(`status ${reply.status}: ${reply.text.slice(0, 200)}`);
       } catch (error) {
         if (options.signal?.aborted || this.#isClosed) throw error;
@@ -102,15 +105,33 @@ export class RegistryHttp {
     server: string,
     method: 'GET' | 'PUT' | 'POST' | 'DELETE',
     path: string,
-    { body, timeoutMs = this.#options.timeoutMs, signal }: HttpRequest,
+    { body, timeoutMs = this.#options.timeoutMs, signal: given }: HttpRequest,
   ): Promise<HttpReply> {
-    const timeout = AbortSignal.timeout(timeoutMs);
+    // Not AbortSignal.any: Node 20 keeps a part of each for as long as the signal of the watch lives.
+    const ending = new AbortController();
+    const signals = [AbortSignal.timeout(timeoutMs), ...(given === undefined ? [] : [given])];
+    const unwatch = signals.map((each) => onAbort(each, () => ending.abort(each.reason)));
+    try {
+      return await this.#exchange(server, method, path, body, timeoutMs, ending.signal);
+    } finally {
+      for (const end of unwatch) end();
+    }
+  }
+
+  async #exchange(
+    server: string,
+    method: 'GET' | 'PUT' | 'POST' | 'DELETE',
+    path: string,
+    body: unknown,
+    timeoutMs: number,
+    signal: AbortSignal,
+  ): Promise<HttpReply> {
     const reply = await request(`${server}${path}`, {
       method,
       dispatcher: this.#agent,
       headersTimeout: timeoutMs,
       bodyTimeout: timeoutMs,
-      signal: signal === undefined ? timeout : AbortSignal.any([timeout, signal]),
+      signal,
       headers: {
         accept: 'application/json',
         ...(body === undefined ? {} : { 'content-type': 'application/json' }),

@@ -14,6 +14,8 @@ interface Held {
   readonly address: string;
   readonly port: number;
   readonly ttlMs: number;
+  /** False for what was registered without a check. */
+  readonly isChecked: boolean;
   status: 'passing' | 'critical';
   modifyIndex: number;
   timer: NodeJS.Timeout | null;
@@ -22,6 +24,8 @@ interface Held {
 export class ConsulModel extends HttpModel {
   readonly token: string;
   readonly requests: string[] = [];
+  /** As before Consul 1.11: what the agent does not know is an error of its own. */
+  isOld = false;
   #services = new Map<string, Held>();
   #index = 1;
   #machine: 'passing' | 'critical' = 'passing';
@@ -47,12 +51,17 @@ export class ConsulModel extends HttpModel {
       address: '127.0.0.1',
       port: 1234,
       ttlMs: 0,
+      isChecked: true,
       status: 'passing',
       modifyIndex: ++this.#index,
       timer: null,
       ...held,
     });
     this.#notify();
+  }
+
+  remove(id: string): void {
+    this.#deregister(id);
   }
 
   /** The machine of all services dies: its agent changes no check of theirs any more. */
@@ -91,6 +100,7 @@ export class ConsulModel extends HttpModel {
     if (route === 'GET health/service') return this.#health(decodeURIComponent(action));
     if (route === 'GET health/state') return this.#state(url.searchParams);
     if (route === 'GET catalog/services') {
+      await this.#next(url.searchParams);
       const names = [...this.#services.values()].map((each) => [each.name, each.tags]);
       return this.#reply({ consul: [], ...Object.fromEntries(names) });
     }
@@ -110,6 +120,7 @@ export class ConsulModel extends HttpModel {
       address: Address,
       port: Port,
       ttlMs: durationMs(Check.TTL),
+      isChecked: true,
       status: 'critical',
       modifyIndex: ++this.#index,
       timer: null,
@@ -121,7 +132,7 @@ export class ConsulModel extends HttpModel {
 
   #deregister(id: string): ModelReply {
     const held = this.#services.get(id);
-    if (held === undefined) return { status: 404, body: `Unknown service ID "${id}"` };
+    if (held === undefined) return this.#unknown(`Unknown service "${id}"`);
     clearTimeout(held.timer ?? undefined);
     this.#services.delete(id);
     this.#index++;
@@ -131,12 +142,16 @@ export class ConsulModel extends HttpModel {
 
   #pass(check: string): ModelReply {
     const held = this.#services.get(check.replace(/^service:/, ''));
-    if (held === undefined) return { status: 404, body: `Unknown check ID "${check}"` };
+    if (held === undefined) return this.#unknown(`CheckID "${check}" does not have associated TTL`);
     clearTimeout(held.timer ?? undefined);
     this.#set(held, 'passing');
     held.timer = setTimeout(() => this.#set(held, 'critical'), held.ttlMs);
     held.timer.unref();
     return { status: 200 };
+  }
+
+  #unknown(body: string): ModelReply {
+    return { status: this.isOld ? 500 : 404, body };
   }
 
   #set(held: Held, status: Held['status']): void {
@@ -149,18 +164,19 @@ export class ConsulModel extends HttpModel {
   #health(name: string): ModelReply {
     const entries = [...this.#services.values()]
       .filter((each) => each.name === name)
-      .map(({ id, tags, address, port, status }) => ({
+      .map(({ id, tags, address, port, status, isChecked }) => ({
         Node: { Node: 'model', Address: '127.0.0.1' },
         Service: { ID: id, Service: name, Tags: tags, Address: address, Port: port },
         Checks: [
           { CheckID: 'serfHealth', Status: this.#machine },
-          { CheckID: `service:${id}`, Status: status },
+          ...(isChecked ? [{ CheckID: `service:${id}`, Status: status }] : []),
         ],
       }));
     return this.#reply(entries);
   }
 
-  async #state(query: URLSearchParams): Promise<ModelReply> {
+  /** Waits for the next change where the query names the state of now. */
+  async #next(query: URLSearchParams): Promise<void> {
     if (query.get('index') === String(this.#index)) {
       const waitMs = durationMs(query.get('wait') ?? '300s');
       await new Promise<void>((resolve) => {
@@ -174,7 +190,12 @@ export class ConsulModel extends HttpModel {
         this.#waiting.add(end);
       });
     }
-    const checks = [...this.#services.values()].map(({ id, name, status, modifyIndex }) => ({
+  }
+
+  async #state(query: URLSearchParams): Promise<ModelReply> {
+    await this.#next(query);
+    const checked = [...this.#services.values()].filter(({ isChecked }) => isChecked);
+    const checks = checked.map(({ id, name, status, modifyIndex }) => ({
       Node: 'model',
       CheckID: `service:${id}`,
       ServiceID: id,
