@@ -1,16 +1,19 @@
 /** The registry suite on a real ZooKeeper, and what only ZooKeeper has: paths, sessions, packets. */
 import assert from 'node:assert/strict';
 import type { AddressInfo } from 'node:net';
-import { createServer, type Socket } from 'node:net';
+import { connect, createServer, type Server, type Socket } from 'node:net';
 import { after, before, describe, test } from 'node:test';
+import { setTimeout } from 'node:timers/promises';
 import { registryConformance } from '../../src/conformance/registry/suite.ts';
 import { openRegistry } from '../../src/registry/open-registry.ts';
 import type { ServiceRecord } from '../../src/registry/registry.ts';
+import { JuteWriter } from '../../src/registry/zookeeper/jute.ts';
 import {
   ZookeeperRegistry,
   zookeeperRegistryFrom,
 } from '../../src/registry/zookeeper/zookeeper.ts';
 import { ZookeeperClient } from '../../src/registry/zookeeper/zookeeper-client.ts';
+import type { Scheduler } from '../../src/util/time/scheduler.ts';
 import { systemScheduler } from '../../src/util/time/system-scheduler.ts';
 import { freePort } from '../helpers/free-port.ts';
 import { missing } from '../helpers/requirements.ts';
@@ -103,14 +106,14 @@ describe('zookeeper', { skip }, () => {
     await other.getService('expired');
     // A server that stands still for longer than the session ends it when it goes on.
     node.signal('SIGSTOP');
-    await new Promise((resolve) => setTimeout(resolve, 3000));
+    await setTimeout(3000);
     node.signal('SIGCONT');
     const deadline = Date.now() + 20_000;
     for (;;) {
       const found = await other.getService('expired').catch(() => []);
       if (found.length === 1) break;
       assert.ok(Date.now() < deadline, 'the node comes back without a renewal');
-      await new Promise((resolve) => setTimeout(resolve, 50));
+      await setTimeout(50);
     }
     await watch.return?.();
   });
@@ -123,6 +126,79 @@ describe('zookeeper', { skip }, () => {
     await registry.register(record, { ttlMs: 300 });
     assert.equal((await watch.next()).value?.action, 'create');
     assert.equal((await watch.next()).value?.action, 'delete');
+  });
+
+  test('what was to go while the server could not be reached goes when it can be', async () => {
+    // A port that refuses, so that the session outlives the cut.
+    const door = await Door.open(node.port);
+    await using registry = zookeeperRegistryFrom(`127.0.0.1:${door.port}`, {
+      sessionTimeoutMs: 10_000,
+    });
+    const client = clientOf(node.port);
+    try {
+      const path = (id: string) => `/micro-registry/cut/${id}`;
+      await registry.register(recordOf('cut', 'lapsed'), { ttlMs: 500 });
+      await registry.register(recordOf('cut', 'deregistered'), { ttlMs: 60_000 });
+      await registry.register(recordOf('cut', 'kept'), { ttlMs: 60_000 });
+      const owner = (await client.stat(path('kept')))?.owner;
+      await door.shut();
+      const gone = recordOf('cut', 'deregistered');
+      await assert.rejects(registry.deregister(gone), { code: 'REGISTRY_UNAVAILABLE' });
+      await setTimeout(600);
+      await door.open();
+      const deadline = Date.now() + 30_000;
+      for (const id of ['lapsed', 'deregistered']) {
+        while ((await client.stat(path(id))) !== null) {
+          assert.ok(Date.now() < deadline, `${id} is there though it was to go`);
+          await setTimeout(50);
+        }
+      }
+      assert.equal((await client.stat(path('kept')))?.owner, owner, 'the session is the same');
+    } finally {
+      client.close();
+      await door.shut();
+    }
+  });
+
+  test('a renewal that is under way when the TTL passes keeps its node', async () => {
+    await using registry = zookeeperRegistryFrom(`127.0.0.1:${node.port}`, {
+      sessionTimeoutMs: 10_000,
+      timeoutMs: 10_000,
+    });
+    const record = recordOf('under-way', 'n');
+    await registry.register(record, { ttlMs: 500 });
+    node.signal('SIGSTOP');
+    const renewal = registry.register(record, { ttlMs: 60_000 });
+    await setTimeout(600);
+    node.signal('SIGCONT');
+    await renewal;
+    assert.equal((await registry.getService('under-way')).length, 1);
+  });
+
+  test('a TTL that is longer than a timer can be is kept', async () => {
+    const longest = 2 ** 31 - 1;
+    let fired = () => {};
+    const isFired = new Promise<void>((resolve) => {
+      fired = resolve;
+    });
+    // The first timer that is too long fires at once, as after 24.8 days.
+    const scheduler: Scheduler = {
+      ...systemScheduler,
+      after: (ms, run, keepsAlive) => {
+        if (ms <= longest) return systemScheduler.after(ms, run, keepsAlive);
+        return systemScheduler.after(1, () => {
+          if (fired === isOver) return;
+          run();
+          fired();
+          fired = isOver;
+        });
+      },
+    };
+    const isOver = () => {};
+    await using registry = zookeeperRegistryFrom(`127.0.0.1:${node.port}`, { scheduler });
+    await registry.register(recordOf('long', 'n'), { ttlMs: 60 * 24 * 3600_000 });
+    await isFired;
+    assert.equal((await registry.getService('long')).length, 1);
   });
 
   test('a server that is down is passed over', async () => {
@@ -171,6 +247,47 @@ test('peers that speak something else end in an error of their own, and hold not
   }
 });
 
+test('a request ends within timeoutMs however long the session of the server is', async () => {
+  await using server = await PlayedServer.start((socket) => socket.write(welcome(1n, 3600_000)));
+  await using registry = zookeeperRegistryFrom(`127.0.0.1:${server.port}`, { timeoutMs: 300 });
+  const begin = performance.now();
+  await assert.rejects(registry.getService('any'), { code: 'REGISTRY_UNAVAILABLE' });
+  assert.ok(performance.now() - begin < 20_000);
+});
+
+test('a server that is silent for a while ends no session', async () => {
+  const sessions: bigint[] = [];
+  let tell = () => {};
+  const isBack = new Promise<void>((resolve) => {
+    tell = resolve;
+  });
+  await using server = await PlayedServer.start((socket, session) => {
+    sessions.push(session);
+    // The first connection ends, the second one gets no answer.
+    if (sessions.length === 1) socket.end(welcome(7n, 10_000));
+    else if (sessions.length === 3) tell();
+  });
+  await using registry = zookeeperRegistryFrom(`127.0.0.1:${server.port}`, { timeoutMs: 300 });
+  await assert.rejects(registry.getService('any'), { code: 'REGISTRY_UNAVAILABLE' });
+  await isBack;
+  assert.deepEqual(sessions, [0n, 7n, 7n]);
+});
+
+test('a registry that is closed while it connects ends the attempt, and its calls with CLOSED', async () => {
+  let greet = (_socket: Socket) => {};
+  const isGreeted = new Promise<Socket>((resolve) => {
+    greet = resolve;
+  });
+  await using server = await PlayedServer.start((socket) => greet(socket));
+  const registry = zookeeperRegistryFrom(`127.0.0.1:${server.port}`, { timeoutMs: 600_000 });
+  const call = registry.getService('any');
+  const socket = await isGreeted;
+  const isEnded = new Promise((resolve) => socket.once('close', resolve));
+  await registry.close();
+  await assert.rejects(call, { code: 'CLOSED' });
+  await isEnded;
+});
+
 test('addresses of ZooKeeper that cannot be meant are refused', () => {
   for (const bad of ['host:0', 'host:99999', 'a b', 'host:1/path', 'u:p%zz@host', '[::1', 'a,,b']) {
     assert.throws(() => zookeeperRegistryFrom(bad), { code: 'INVALID_ARGUMENT' }, bad);
@@ -196,4 +313,83 @@ function recordOf(name: string, id: string): ServiceRecord {
     endpoints: [],
     nodes: [{ id, address: '127.0.0.1:40001', metadata: { protocol: 'mucp' } }],
   };
+}
+
+/** A port in front of a server that can refuse connections. */
+class Door {
+  port = 0;
+  readonly #target: number;
+  readonly #sockets = new Set<Socket>();
+  #server: Server | null = null;
+
+  private constructor(target: number) {
+    this.#target = target;
+  }
+
+  static async open(target: number): Promise<Door> {
+    const door = new Door(target);
+    await door.open();
+    return door;
+  }
+
+  async open(): Promise<void> {
+    const server = createServer((from) => {
+      const to = connect(this.#target, '127.0.0.1');
+      for (const [socket, other] of [
+        [from, to],
+        [to, from],
+      ] as const) {
+        this.#sockets.add(socket);
+        socket.on('error', () => {});
+        socket.on('close', () => other.destroy());
+        socket.pipe(other);
+      }
+    });
+    this.#server = server;
+    await new Promise<void>((resolve) => server.listen(this.port, '127.0.0.1', resolve));
+    this.port = (server.address() as AddressInfo).port;
+  }
+
+  async shut(): Promise<void> {
+    const server = this.#server;
+    this.#server = null;
+    for (const socket of this.#sockets) socket.destroy();
+    this.#sockets.clear();
+    if (server !== null) await new Promise((resolve) => server.close(resolve));
+  }
+}
+
+/** A server that is given each request for a session, and answers nothing by itself. */
+class PlayedServer implements AsyncDisposable {
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+
+  private constructor(onRequest: (socket: Socket, session: bigint) => void) {
+    this.#server = createServer((socket) => {
+      this.#sockets.add(socket);
+      socket.on('error', () => {});
+      // The request comes in one piece: length, version, zxid, time, session.
+      socket.once('data', (bytes) => onRequest(socket, bytes.readBigInt64BE(20)));
+    });
+  }
+
+  static async start(onRequest: (socket: Socket, session: bigint) => void): Promise<PlayedServer> {
+    const played = new PlayedServer(onRequest);
+    await new Promise<void>((resolve) => played.#server.listen(0, '127.0.0.1', resolve));
+    return played;
+  }
+
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const socket of this.#sockets) socket.destroy();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+}
+
+function welcome(session: bigint, timeoutMs: number): Buffer {
+  const answer = new JuteWriter().int(0).int(timeoutMs).long(session).buffer(Buffer.alloc(16));
+  return answer.packet();
 }

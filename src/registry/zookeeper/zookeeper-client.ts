@@ -163,7 +163,7 @@ export class ZookeeperClient {
 
   #connected(): Promise<ZookeeperConnection> {
     if (this.#closing.signal.aborted) {
-      return Promise.reject(new RivuletError('CLOSED', 'the registry is closed; open another one'));
+      return Promise.reject(closed());
     }
     if (this.#connection !== null) return Promise.resolve(this.#connection);
     this.#connecting ??= this.#connect().finally(() => {
@@ -175,16 +175,17 @@ export class ZookeeperClient {
   /** Each server once. */
   async #connect(): Promise<ZookeeperConnection> {
     const { servers, timeoutMs } = this.#options;
+    const { signal } = this.#closing;
     const share = Math.max(1, Math.ceil(timeoutMs / servers.length));
     let last: unknown = null;
     for (let tries = 0; tries < servers.length; tries++) {
-      if (this.#closing.signal.aborted) break;
+      if (signal.aborted) break;
       try {
         return await this.#open(servers[this.#server] as string, share);
       } catch (error) {
         last = unavailable(error);
         // The session ended, or this server is behind the last one: open a new session.
-        if (isNotTaken(error) && this.#session !== null && !this.#closing.signal.aborted) {
+        if (isNotTaken(error) && this.#session !== null && !signal.aborted) {
           this.#session = null;
           this.#lastZxid = 0n;
           try {
@@ -196,6 +197,7 @@ export class ZookeeperClient {
         this.#server = (this.#server + 1) % servers.length;
       }
     }
+    if (signal.aborted) throw closed();
     if (this.#wasConnected) this.#reconnectLater();
     throw last;
   }
@@ -214,6 +216,7 @@ export class ZookeeperClient {
       ...(tls === undefined ? {} : { tls }),
       onEvent,
       onEnd: (ended) => this.#ended(ended),
+      signal: this.#closing.signal,
     });
     if (this.#closing.signal.aborted || connection.isOver) {
       connection.end('the registry is closed');
@@ -251,6 +254,10 @@ export class ZookeeperClient {
       await this.#connected().catch(() => {});
     }
   }
+}
+
+function closed(): RivuletError {
+  return new RivuletError('CLOSED', 'the registry is closed; open another one');
 }
 
 function isNotTaken(error: unknown): boolean {

@@ -10,6 +10,7 @@
 import { connect, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { RivuletError } from '../../errors.ts';
+import { onAbort } from '../../util/time/on-abort.ts';
 import type { Scheduler } from '../../util/time/scheduler.ts';
 import { splitAddress } from '../record.ts';
 import { JuteReader, JuteWriter } from './jute.ts';
@@ -50,6 +51,8 @@ export interface ConnectionOptions {
   readonly tls?: { readonly ca?: Buffer; readonly cert?: Buffer; readonly key?: Buffer };
   readonly onEvent: (event: ZookeeperEvent) => void;
   readonly onEnd: (connection: ZookeeperConnection) => void;
+  /** Ends the attempt to connect. */
+  readonly signal: AbortSignal;
 }
 
 interface Waiting {
@@ -99,16 +102,22 @@ export class ZookeeperConnection {
 
   /**
    * Connects and begins the session, or takes it up again. Rejects with REGISTRY_UNAVAILABLE where the
-   * server cannot be reached; with NOT_FOUND where it does not take up the session: it has ended, or
-   * the server has lost its data and closes the connection.
+   * server cannot be reached, or is silent; with NOT_FOUND where it does not take up the session: it has
+   * ended, or the server has lost its data and closes the connection.
    */
   static async open(options: ConnectionOptions): Promise<ZookeeperConnection> {
     const connection = new ZookeeperConnection(options);
-    const { scheduler, timeoutMs, session, lastZxid, sessionTimeoutMs } = options;
+    const { scheduler, timeoutMs, session, lastZxid, sessionTimeoutMs, signal } = options;
     const begun = new Promise<ZookeeperSession>((resolve, reject) => {
       connection.#onSession = { resolve, reject };
     });
-    const cancel = scheduler.after(timeoutMs, () => connection.end('it does not answer'));
+    const giveUp = (reason: string) => {
+      // The session may be as it was.
+      connection.#isReached = false;
+      connection.end(reason);
+    };
+    const cancel = scheduler.after(timeoutMs, () => giveUp('it does not answer'));
+    const unwatch = onAbort(signal, () => giveUp('the registry is closed'));
     const request = new JuteWriter()
       .int(0)
       .long(session === null ? 0n : lastZxid)
@@ -121,6 +130,7 @@ export class ZookeeperConnection {
       connection.#session = await begun;
     } finally {
       cancel();
+      unwatch();
     }
     connection.#begin();
     return connection;
@@ -181,10 +191,11 @@ export class ZookeeperConnection {
 
   /** Pings, and looks whether the server still answers. */
   #tick(): void {
-    const { scheduler } = this.#options;
-    const every = Math.max(50, this.session.timeoutMs / 6);
+    const { scheduler, timeoutMs } = this.#options;
+    const every = Math.max(50, Math.min(this.session.timeoutMs / 6, timeoutMs / 2));
+    const due = this.#waiting[0]?.deadline ?? Number.POSITIVE_INFINITY;
     this.#cancelTick = scheduler.after(
-      every,
+      Math.max(1, Math.min(every, due - scheduler.monotonic())),
       () => {
         const now = scheduler.monotonic();
         const oldest = this.#waiting[0];

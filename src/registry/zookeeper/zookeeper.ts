@@ -4,8 +4,9 @@
  *
  * The nodes are ephemeral: they go with the session of the process that wrote them. go-micro writes
  * nodes that stay; both read each other's. Invariants: a node is there while it is renewed and this
- * process lives, and goes when its TTL passes without a renewal; after a session that ended all nodes
- * are written again at once; one record that cannot be read hides no other. Cost: a renewal is one
+ * process lives, and goes when its TTL passes without a renewal, or with the next connection where the
+ * server could not be reached then; after a session that ended all nodes are written again at once; one
+ * record that cannot be read hides no other. Cost: a renewal is one
  * exchange; a watch keeps all nodes in memory and reads only the services that changed.
  */
 import { RivuletError } from '../../errors.ts';
@@ -59,6 +60,8 @@ export class ZookeeperRegistry extends ServerRegistry {
   readonly #scheduler: Scheduler;
   /** What this registry wrote, by path. */
   readonly #held = new Map<string, Held>();
+  /** Paths at which a node of this session may be that is to go: the server could not be reached. */
+  readonly #leaving = new Set<string>();
   /** For the watch: the records of each service, as its folder is called. */
   #seen = new Map<string, ServiceRecord[]>();
   /** Folders that changed since they were read; null = all of them. */
@@ -108,7 +111,9 @@ export class ZookeeperRegistry extends ServerRegistry {
     const path = pathOf(service, nodeId);
     this.#held.get(path)?.cancel();
     this.#held.delete(path);
+    this.#leaving.add(path);
     await this.#client.delete(path);
+    this.#leaving.delete(path);
   }
 
   protected async read(service: string): Promise<ServiceRecord[]> {
@@ -124,34 +129,67 @@ export class ZookeeperRegistry extends ServerRegistry {
   protected disconnect(): void {
     for (const { cancel } of this.#held.values()) cancel();
     this.#held.clear();
+    this.#leaving.clear();
     this.#client.close();
   }
 
   async #put(path: string, value: string, ttlMs: number): Promise<void> {
-    const held = this.#held.get(path);
+    try {
+      await this.#write(path, value);
+    } catch (error) {
+      // It may be there all the same. What an earlier call registered goes at its own time.
+      if (!this.#held.has(path) && !this.turns.isClosed) this.#leaving.add(path);
+      throw error;
+    }
+    this.#held.get(path)?.cancel();
+    if (!this.turns.isClosed) this.#hold(path, value, ttlMs);
+  }
+
+  async #write(path: string, value: string): Promise<void> {
     const stat = await this.#client.stat(path);
     const isOurs = stat !== null && stat.owner !== 0n && stat.owner === this.#client.session;
-    if (!isOurs) {
+    if (isOurs) {
+      if (this.#held.get(path)?.value === value) return;
+      if (await this.#client.setData(path, Buffer.from(value))) return;
+    } else if (stat !== null) {
       // A node that stays, or of a session before this one, would not go with this process.
-      if (stat !== null) await this.#client.delete(path);
-      await this.#create(path, value);
-    } else if (held?.value !== value && !(await this.#client.setData(path, Buffer.from(value)))) {
-      await this.#create(path, value);
+      await this.#client.delete(path);
     }
-    held?.cancel();
-    if (this.turns.isClosed) return;
-    this.#hold(path, value, ttlMs);
+    await this.#create(path, value);
   }
 
   #hold(path: string, value: string, ttlMs: number): void {
-    const cancel = this.#scheduler.after(ttlMs, () => this.#expire(path), false);
-    this.#held.set(path, { value, session: this.#client.session, cancel });
+    this.#leaving.delete(path);
+    const { session } = this.#client;
+    const deadline = this.#scheduler.monotonic() + ttlMs;
+    let cancel = () => {};
+    const wait = () => {
+      const left = deadline - this.#scheduler.monotonic();
+      // A timer is at most 24.8 days long.
+      if (left <= 0) this.#expire(path);
+      else cancel = this.#scheduler.after(left, wait, false);
+    };
+    wait();
+    this.#held.set(path, { value, session, cancel: () => cancel() });
   }
 
   /** It was not renewed in time: it goes, though this process lives. */
   #expire(path: string): void {
     this.#held.delete(path);
-    void this.turns.run(path, () => this.#client.delete(path)).catch(() => {});
+    this.#leaving.add(path);
+    this.#takeAway(path);
+  }
+
+  /** Deletes a node of this session; what fails here is tried again with the next connection. */
+  #takeAway(path: string): void {
+    const work = async () => {
+      // A renewal may have come first.
+      if (!this.#leaving.has(path)) return;
+      const stat = await this.#client.stat(path);
+      if (stat !== null && stat.owner === this.#client.session) await this.#client.delete(path);
+      this.#leaving.delete(path);
+    };
+    void this.turns.run(path, work).catch(() => {});
   }
 
   async #create(path: string, value: string): Promise<void> {
@@ -178,7 +216,12 @@ export class ZookeeperRegistry extends ServerRegistry {
     // Events between the connections are lost: everything is read again.
     this.#changed = null;
     this.#notify();
-    if (!isNew) return;
+    if (!isNew) {
+      for (const path of this.#leaving) this.#takeAway(path);
+      return;
+    }
+    // What the session before had goes with it.
+    this.#leaving.clear();
     for (const [path, { value, session }] of this.#held) {
       if (session === this.#client.session) continue;
       // What fails here is written by the next renewal.
