@@ -3,9 +3,11 @@
  *
  * Invariants: registrations go to all and succeed where at least one has them; reads merge what those
  * give that answer; only when none answers a call is it REGISTRY_UNAVAILABLE. A watch reports a node
- * once: at its first registry, and its end at its last. A registry that was down gets the registration
- * with the next renewal. Cost: each call goes to every registry at once, and waits for the slowest; a
- * registry that does not answer is waited for until its own limit.
+ * once: at its first registry, and its end at its last; a registry that does not answer delays no event of
+ * another but the end of a node that it may have. A registry that was down gets the registration with the
+ * next renewal. Cost: each call goes to every registry at once, and waits for the slowest; a registry that
+ * does not answer is waited for until its own limit; a watch lists each registry once, and holds the key of
+ * each node that was there.
  */
 import { RivuletError } from '../errors.ts';
 import { encodeRecord, mergeRecords } from './record.ts';
@@ -18,6 +20,15 @@ import type {
 } from './registry.ts';
 import { Watchers } from './watchers.ts';
 
+/** The nodes that a registry had when the watch began, which are no events of it. */
+interface Before {
+  readonly keys: Set<string>;
+  isRead: boolean;
+  reading: Promise<void> | null;
+  /** What it lost while it was read. */
+  readonly gone: Set<string>;
+}
+
 export class MultiRegistry implements Registry {
   readonly name: string;
   readonly #registries: readonly Registry[];
@@ -25,7 +36,9 @@ export class MultiRegistry implements Registry {
   readonly #closing = new AbortController();
   /** Per node: what each registry that has it says of it. */
   readonly #seen = new Map<string, Map<Registry, string>>();
-  #isWatching = false;
+  /** Nodes that are in no registry that was read; another may have them. */
+  readonly #leaving = new Map<string, { readonly text: string }>();
+  readonly #followed = new Map<Registry, Before>();
 
   /** The registries belong to this one: it closes them. */
   constructor(registries: readonly Registry[]) {
@@ -54,13 +67,15 @@ export class MultiRegistry implements Registry {
 
   watch(name?: string, options?: WatchOptions): AsyncIterable<RegistryEvent> {
     const watcher = this.#watchers.watch(name, options);
-    if (!this.#isWatching && !this.#closing.signal.aborted) {
-      this.#isWatching = true;
-      for (const registry of this.#registries) {
-        // The watch begins now, not when its loop first runs.
-        const events = registry.watch(undefined, { signal: this.#closing.signal });
-        this.#follow(registry, events).catch((error) => this.#watchers.close(error));
-      }
+    if (this.#watchers.size === 0) return watcher;
+    for (const registry of this.#registries) {
+      if (this.#followed.has(registry)) continue;
+      // The watch begins now, not when its loop first runs.
+      const events = registry.watch(undefined, { signal: this.#closing.signal });
+      const before: Before = { keys: new Set(), isRead: false, reading: null, gone: new Set() };
+      this.#followed.set(registry, before);
+      void this.#read(registry, before);
+      void this.#follow(registry, events);
     }
     return watcher;
   }
@@ -76,12 +91,21 @@ export class MultiRegistry implements Registry {
   }
 
   async #follow(registry: Registry, events: AsyncIterable<RegistryEvent>): Promise<void> {
-    for await (const { action, service } of events) {
-      for (const node of service.nodes) {
-        const single = { ...service, nodes: [node] };
-        if (action === 'delete') await this.#remove(registry, single, node.id);
-        else this.#put(registry, single, node.id);
+    try {
+      for await (const { action, service } of events) {
+        for (const node of service.nodes) {
+          const single = { ...service, nodes: [node] };
+          if (action === 'delete') this.#remove(registry, single, node.id);
+          else this.#put(registry, single, node.id);
+        }
       }
+    } catch (error) {
+      // What it says from here on is not known: the next watch begins with it again.
+      this.#followed.delete(registry);
+      for (const [key, seen] of this.#seen) {
+        if (seen.delete(registry) && seen.size === 0) this.#seen.delete(key);
+      }
+      this.#watchers.end(error instanceof Error ? error : new Error(String(error)));
     }
   }
 
@@ -93,34 +117,69 @@ export class MultiRegistry implements Registry {
       this.#seen.set(key, seen);
     }
     const text = encodeRecord(service);
-    const isNew = seen.size === 0;
-    const isSame = [...seen.values()].includes(text);
+    const left = this.#leaving.get(key);
+    const isNew = seen.size === 0 && left === undefined;
+    const isSame = left?.text === text || [...seen.values()].includes(text);
+    this.#leaving.delete(key);
     seen.set(registry, text);
     // The same from a second registry is no news.
     if (!isSame) this.#watchers.notify({ action: isNew ? 'create' : 'update', service });
   }
 
-  async #remove(registry: Registry, service: ServiceRecord, id: string): Promise<void> {
+  #remove(registry: Registry, service: ServiceRecord, id: string): void {
     const key = keyOf(service, id);
+    const before = this.#followed.get(registry);
+    before?.keys.delete(key);
+    if (before?.reading) before.gone.add(key);
     const seen = this.#seen.get(key);
     seen?.delete(registry);
     if (seen !== undefined && seen.size > 0) return;
     this.#seen.delete(key);
     // Another registry may have had the node since before the watch.
-    for (const other of this.#registries) {
-      if (other === registry || this.#closing.signal.aborted) continue;
-      const records = await other.getService(service.name).catch(() => []);
-      const found = records.find(
-        ({ version, nodes }) => version === service.version && nodes.some((node) => node.id === id),
-      );
-      const node = found?.nodes.find((each) => each.id === id);
-      if (found === undefined || node === undefined) continue;
-      const now = this.#seen.get(key) ?? new Map<Registry, string>();
-      if (!now.has(other)) now.set(other, encodeRecord({ ...found, nodes: [node] }));
-      this.#seen.set(key, now);
-    }
+    const others = [...this.#followed].filter(([other]) => other !== registry);
+    const isKnown = others.every(([, { isRead }]) => isRead);
+    if (isKnown) this.#end(key, service);
+    else void this.#endLater(key, service, others);
+  }
+
+  /** An answer that could not be had does not say that the node is there: what it is, its watch reports. */
+  async #endLater(
+    key: string,
+    service: ServiceRecord,
+    others: readonly [Registry, Before][],
+  ): Promise<void> {
+    const leaving = { text: encodeRecord(service) };
+    this.#leaving.set(key, leaving);
+    await Promise.all(others.map(([other, before]) => this.#read(other, before)));
     // It may have come back during the look.
-    if (!this.#seen.has(key)) this.#watchers.notify({ action: 'delete', service });
+    if (this.#leaving.get(key) !== leaving) return;
+    this.#leaving.delete(key);
+    this.#end(key, service);
+  }
+
+  #end(key: string, service: ServiceRecord): void {
+    for (const { keys } of this.#followed.values()) if (keys.has(key)) return;
+    this.#watchers.notify({ action: 'delete', service });
+  }
+
+  /** Reads what a registry had; many callers share one read. One that fails is tried again at the next call. */
+  #read(registry: Registry, before: Before): Promise<void> {
+    if (before.isRead || this.#closing.signal.aborted) return Promise.resolve();
+    before.reading ??= registry
+      .listServices()
+      .then((records) => {
+        for (const record of records) {
+          for (const { id } of record.nodes) before.keys.add(keyOf(record, id));
+        }
+        for (const key of before.gone) before.keys.delete(key);
+        before.isRead = true;
+      })
+      .catch(() => {})
+      .finally(() => {
+        before.reading = null;
+        before.gone.clear();
+      });
+    return before.reading;
   }
 
   /** The results of the registries that answer; the first error when none does. */

@@ -46,6 +46,11 @@ export class Watchers {
   /** Ends every watch; with an error, each iterator throws it after the events before it. */
   close(error?: Error): void {
     this.#closed = true;
+    this.end(error);
+  }
+
+  /** Ends the watches that are there; others may begin. */
+  end(error?: Error): void {
     for (const watcher of [...this.#watchers]) watcher.end(error);
   }
 }

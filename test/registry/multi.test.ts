@@ -1,6 +1,7 @@
 /** Several registries as one: the suite, and what happens when one of them is down. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 import { registryConformance } from '../../src/conformance/registry/suite.ts';
 import { RivuletError } from '../../src/errors.ts';
 import { MemoryRegistry } from '../../src/registry/memory.ts';
@@ -61,6 +62,73 @@ test('a node that left one registry and is in another is not reported as gone', 
     ['create', 'new'],
     ['delete', 'new'],
   ]);
+});
+
+test('a registry that does not answer delays no event of another, but the end of a node that it may have', async () => {
+  const [a, silent] = [new MemoryRegistry(), new MemoryRegistry()];
+  let answer = (_records: ServiceRecord[]) => {};
+  const isAsked = new Promise<ServiceRecord[]>((resolve) => {
+    answer = resolve;
+  });
+  silent.listServices = () => isAsked;
+  silent.getService = () => isAsked;
+  await using both = new MultiRegistry([a, silent]);
+  const ids = ['one', 'two', 'three'];
+  for (const id of ids) await a.register(recordOf(id), { ttlMs: 60_000 });
+  const events = both.watch()[Symbol.asyncIterator]();
+  for (const id of ids) await a.deregister(recordOf(id));
+  await a.register(recordOf('new'), { ttlMs: 60_000 });
+  const told = async () => {
+    const { value } = await events.next();
+    return [value?.action, value?.service.nodes[0]?.id];
+  };
+  assert.deepEqual(await told(), ['create', 'new']);
+  // It came back before anybody was told that it is gone.
+  await a.register(recordOf('one'), { ttlMs: 60_000 });
+  answer([recordOf('two')]);
+  assert.deepEqual(await told(), ['delete', 'three']);
+  await a.deregister(recordOf('new'));
+  assert.deepEqual(await told(), ['delete', 'new']);
+});
+
+test('a node of a registry that is down now stays, where it was read before', async () => {
+  const [a, b] = [new MemoryRegistry(), new MemoryRegistry()];
+  for (const each of [a, b]) await each.register(recordOf('both'), { ttlMs: 60_000 });
+  await using registry = new MultiRegistry([a, b]);
+  const events = registry.watch()[Symbol.asyncIterator]();
+  await setImmediate();
+  const isDown = () => Promise.reject(new RivuletError('REGISTRY_UNAVAILABLE', 'it is down'));
+  b.getService = isDown;
+  b.listServices = isDown;
+  await a.deregister(recordOf('both'));
+  await a.register(recordOf('new'), { ttlMs: 60_000 });
+  const { value } = await events.next();
+  assert.deepEqual([value?.action, value?.service.nodes[0]?.id], ['create', 'new']);
+});
+
+test('a watch of one registry that fails ends the watches, and the next one works', async () => {
+  const [a, b] = [new MemoryRegistry(), new MemoryRegistry()];
+  const watch = b.watch.bind(b);
+  let watches = 0;
+  b.watch = (name, options) => {
+    if (++watches > 1) return watch(name, options);
+    return {
+      async *[Symbol.asyncIterator]() {
+        yield { action: 'create', service: recordOf('before') };
+        throw new RivuletError('LIMIT_EXCEEDED', 'a watcher left events unread');
+      },
+    };
+  };
+  await using both = new MultiRegistry([a, b]);
+  const first = both.watch()[Symbol.asyncIterator]();
+  assert.equal((await first.next()).value?.service.nodes[0]?.id, 'before');
+  await assert.rejects(first.next(), { code: 'LIMIT_EXCEEDED' });
+  const second = both.watch()[Symbol.asyncIterator]();
+  for (const each of [a, b]) {
+    const id = each === a ? 'in-a' : 'in-b';
+    await each.register(recordOf(id), { ttlMs: 60_000 });
+    assert.equal((await second.next()).value?.service.nodes[0]?.id, id);
+  }
 });
 
 test('a record that one registry refuses is an error of the call', async () => {
