@@ -9,7 +9,7 @@
  */
 import { Agent, request } from 'undici';
 import { RivuletError } from '../../errors.ts';
-import { onAbort } from '../../util/time/on-abort.ts';
+import { firstAbort } from '../../util/time/on-abort.ts';
 
 const CONNECTIONS = 16;
 /** A longer reply is refused: it would fill the memory of the process. */
@@ -107,14 +107,12 @@ export class RegistryHttp {
     path: string,
     { body, timeoutMs = this.#options.timeoutMs, signal: given }: HttpRequest,
   ): Promise<HttpReply> {
-    // Not AbortSignal.any: Node 20 keeps a part of each for as long as the signal of the watch lives.
-    const ending = new AbortController();
-    const signals = [AbortSignal.timeout(timeoutMs), ...(given === undefined ? [] : [given])];
-    const unwatch = signals.map((each) => onAbort(each, () => ending.abort(each.reason)));
+    const timeout = AbortSignal.timeout(timeoutMs);
+    const { signal, end } = firstAbort(timeout, ...(given === undefined ? [] : [given]));
     try {
-      return await this.#exchange(server, method, path, body, timeoutMs, ending.signal);
+      return await this.#exchange(server, method, path, body, timeoutMs, signal);
     } finally {
-      for (const end of unwatch) end();
+      end();
     }
   }
 

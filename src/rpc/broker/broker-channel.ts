@@ -17,6 +17,7 @@ import {
   type Reply,
   type ReplyReceiver,
 } from '../../transport/transport.ts';
+import { type FirstAbort, firstAbort } from '../../util/time/on-abort.ts';
 import type { Scheduler } from '../../util/time/scheduler.ts';
 import { BrokerStream } from './broker-stream.ts';
 import { readReply, writeRequest } from './broker-wire.ts';
@@ -58,15 +59,20 @@ export class BrokerChannel implements Channel {
     this.#mustBeOpen();
     const { broker, topic } = this.#setup;
     const timeoutMs = whole(call.timeoutMs ?? LONGEST_MS);
-    const options = { timeoutMs, signal: this.#signalOf(call) };
     const request = writeRequest(call);
-    const replied: Promise<RawMessage> =
-      broker instanceof BrokerBase
-        ? broker.requestOwned(topic, request, options)
-        : broker.request(topic, request, options);
+    const { signal, end } = this.#signalOf(call);
+    const options = { timeoutMs, signal };
+    const replied = ending(
+      end,
+      (): Promise<RawMessage> =>
+        broker instanceof BrokerBase
+          ? broker.requestOwned(topic, request, options)
+          : broker.request(topic, request, options),
+    );
     this.#load++;
     replied.then(
       (message) => {
+        end();
         this.#ended();
         let reply: Reply;
         try {
@@ -78,6 +84,7 @@ export class BrokerChannel implements Channel {
         receiver.onReply(reply);
       },
       (error) => {
+        end();
         this.#ended();
         receiver.onFailure(this.#explained(error) as Error);
       },
@@ -88,15 +95,18 @@ export class BrokerChannel implements Channel {
     this.#mustBeOpen();
     const { broker, topic } = this.#setup;
     const { timeoutMs, contentType } = call;
-    const opened = broker.call(topic, writeRequest(call), {
-      signal: this.#signalOf(call),
-      ...(timeoutMs === null ? {} : { timeoutMs: whole(timeoutMs) }),
-    });
+    const request = writeRequest(call);
+    const { signal, end } = this.#signalOf(call);
+    const options = { signal, ...(timeoutMs === null ? {} : { timeoutMs: whole(timeoutMs) }) };
+    const opened = ending(end, () => broker.call(topic, request, options));
     this.#load++;
     return new BrokerStream(opened, {
       contentType,
       explained: (error) => this.#explained(error),
-      ended: () => this.#ended(),
+      ended: () => {
+        end();
+        this.#ended();
+      },
     });
   }
 
@@ -115,9 +125,10 @@ export class BrokerChannel implements Channel {
     this.#closing.abort(new RivuletError('CLOSED', 'the client closed the channel'));
   }
 
-  /** The call's own, and the channel's. */
-  #signalOf({ signal }: OutgoingCall): AbortSignal {
-    return signal === null ? this.#closing.signal : AbortSignal.any([signal, this.#closing.signal]);
+  /** The call's own, and the channel's, which outlives it. */
+  #signalOf({ signal }: OutgoingCall): FirstAbort {
+    const closing = this.#closing.signal;
+    return signal === null ? { signal: closing, end: () => {} } : firstAbort(signal, closing);
   }
 
   #ended(): void {
@@ -146,4 +157,14 @@ export class BrokerChannel implements Channel {
 /** What is left of a deadline may be less than a broker counts. */
 function whole(ms: number): number {
   return Math.min(LONGEST_MS, Math.max(1, Math.ceil(ms)));
+}
+
+/** What cannot begin has ended. */
+function ending<T>(end: () => void, begin: () => T): T {
+  try {
+    return begin();
+  } catch (error) {
+    end();
+    throw error;
+  }
 }

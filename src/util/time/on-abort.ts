@@ -36,4 +36,26 @@ export function onAbort(signal: AbortSignal, callback: () => void): () => void {
   };
 }
 
+/** A signal that aborts with the first of others, until `end`. */
+export interface FirstAbort {
+  readonly signal: AbortSignal;
+  /** To be called when the work under the signal has ended: the others may live for long. */
+  readonly end: () => void;
+}
+
+/**
+ * In place of `AbortSignal.any` where one of the signals outlives the work: Node 20 keeps a part of each signal
+ * that was made so for as long as the longest of them lives.
+ */
+export function firstAbort(...signals: readonly AbortSignal[]): FirstAbort {
+  const first = new AbortController();
+  const ends = signals.map((each) => onAbort(each, () => first.abort(each.reason)));
+  return {
+    signal: first.signal,
+    end: () => {
+      for (const end of ends) end();
+    },
+  };
+}
+
 const listeners = new WeakMap<Set<() => void>, () => void>();
