@@ -17,6 +17,7 @@ import { GATEWAY_LIMITS, type Limit, PROXY_LIMITS } from '../../src/gateway/limi
 import { startProxy } from '../../src/proxy/proxy.ts';
 import { MICRO, micro } from '../cli/micro.ts';
 import { ended, startChild } from '../helpers/children.ts';
+import { closed } from '../helpers/closed.ts';
 import { temporaryDirectory } from '../helpers/temporary-directory.ts';
 import { repositoryRoot } from '../house/source-file.ts';
 import { ask, gatewayFixture, post } from './fixture.ts';
@@ -152,9 +153,9 @@ test('an idle connection of a client, and one to a server behind, end when their
   const client = connect(Number(fixture.gateway.address.split(':')[1]), '127.0.0.1');
   client.write('GET /shop HTTP/1.1\r\nHost: x\r\n\r\n');
   client.resume();
-  const closed = once(client, 'close');
+  const clientClosed = closed(client);
   const [behind] = await connected;
-  await Promise.all([closed, once(behind as Socket, 'close')]);
+  await Promise.all([clientClosed, closed(behind as Socket)]);
   shop.close();
 });
 

@@ -3,11 +3,11 @@
  * SIGHUP. It goes on.
  */
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
 import { existsSync, readFileSync, renameSync } from 'node:fs';
 import { connect as connectSocket, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { closed } from '../helpers/closed.ts';
 import { RespSession } from '../helpers/resp-session.ts';
 import { type RivuletServer, startRivulet } from '../helpers/rivulet-server.ts';
 import { temporaryDirectory } from '../helpers/temporary-directory.ts';
@@ -104,7 +104,7 @@ test('a log file on a full disk loses lines, not the server', async () => {
     attacker.on('error', () => {});
     attacker.write('POST / HTTP/1.1\r\n\r\n');
     attacker.resume();
-    await once(attacker, 'close');
+    await closed(attacker);
   }
   await using client = await RespSession.open(server.port);
   assert.equal(await client.text('PING'), '+PONG\r\n');
@@ -122,7 +122,7 @@ test('SIGHUP opens the log file again and ends nothing', async () => {
     attacker.on('error', () => {});
     attacker.write('POST / HTTP/1.1\r\n\r\n');
     attacker.resume();
-    await once(attacker, 'close');
+    await closed(attacker);
   };
   const hasLine = async (path: string, line: RegExp) => {
     for (let tries = 0; tries < 400; tries++) {

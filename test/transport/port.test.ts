@@ -16,6 +16,7 @@ import { WebSocketTransport } from '../../src/transport/websocket.ts';
 import type { Scheduler } from '../../src/util/time/scheduler.ts';
 import { systemScheduler } from '../../src/util/time/system-scheduler.ts';
 import { makeCertificates, missingOpenssl } from '../helpers/certificates.ts';
+import { closed } from '../helpers/closed.ts';
 
 async function listen(more: Partial<ListenOptions> = {}, scheduler?: Scheduler) {
   const calls: IncomingCall[] = [];
@@ -51,9 +52,9 @@ function dial({ address }: Pick<Listener, 'address'>): Socket {
 async function answer(socket: Socket, bytes: string | Uint8Array): Promise<string> {
   const chunks: Buffer[] = [];
   socket.on('data', (chunk: Buffer) => chunks.push(chunk));
-  const closed = once(socket, 'close');
+  const end = closed(socket);
   if (bytes.length > 0) socket.write(bytes);
-  await closed;
+  await end;
   return Buffer.concat(chunks).toString('latin1');
 }
 

@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { test } from 'node:test';
+import { closed } from '../../helpers/closed.ts';
 import { type RunningServer, runServer } from '../running-server.ts';
 
 async function open(port: number, command: string): Promise<Socket> {
@@ -146,10 +147,8 @@ test('maxmemory-clients ends the client that holds most, of any kind, and counts
   for (const [kind, command] of Object.entries(kinds)) {
     const client = await open(running.port, command);
     client.resume();
-    // A server that closes with bytes unread resets the connection: that is an error of the socket.
-    const closed = new Promise((resolve) => client.once('close', resolve));
     const timer = setTimeout(() => client.destroy(), 60_000);
-    await closed;
+    await closed(client);
     clearTimeout(timer);
     const info = await admin.text('INFO', 'stats');
     assert.match(info, new RegExp(`evicted_clients:${++evicted}\\r`), kind);
@@ -159,10 +158,10 @@ test('maxmemory-clients ends the client that holds most, of any kind, and counts
 test('the query buffer limit bounds what MULTI has queued', async () => {
   await using running = await runServer({ 'client-query-buffer-limit': '1mb' });
   const client = await open(running.port, 'MULTI\r\n');
-  const closed = new Promise((resolve) => client.once('close', resolve));
+  const end = closed(client);
   for (let n = 0; n < 30; n++) client.write(encode('SET', 'a', 'x'.repeat(100_000)));
   client.resume();
-  await closed;
+  await end;
 });
 
 test('a RESP2 client that listens to shard channels only may send nothing but what listeners may', async () => {
