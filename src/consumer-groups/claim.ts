@@ -83,7 +83,7 @@ export interface AutoClaimOptions {
   justId: boolean;
 }
 
-/** Entries that XAUTOCLAIM may pass over in one call: it tells of none of them, and does not hold others up. */
+/** Entries that XAUTOCLAIM may pass over in one call. They are not in its reply; other clients wait meanwhile. */
 const MOST_PASSED = 200_000;
 
 /**

@@ -151,7 +151,7 @@ class Replies implements ReplyStream<unknown> {
     }
   }
 
-  /** The reader is told; where the call was never opened that has been said. */
+  /** Ends the call for its reader. A call that never opened has reported its end already. */
   #failed(error: unknown, codec: Codec | null): ServiceError {
     if (this.#call !== null && codec !== null) this.#finish(error);
     this.cancel();

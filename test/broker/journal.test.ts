@@ -197,7 +197,7 @@ test('rivulet: a commit whose reply is lost happens once and is answered as comm
     client.on('data', (bytes) => {
       if (bytes.includes('IFLAST') && cut) {
         cut = false;
-        // The server gets it; its answer reaches nobody.
+        // The server receives it; the client never receives the answer.
         upstream.removeAllListeners('data');
         upstream.once('data', () => client.destroy());
       }

@@ -1,5 +1,5 @@
 /**
- * The text of a field that also stands in the address.
+ * The text of a field that is part of the address too.
  *
  * Invariant: an address that changes replaces the text, unless it is the change that this field made: what a
  * person typed meanwhile stays.

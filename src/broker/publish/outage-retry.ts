@@ -292,7 +292,7 @@ class Call<V, T> implements Queued, Expiring {
     else this.#join(before, new RivuletError('NOT_CONNECTED', 'earlier calls wait for the broker'));
   }
 
-  /** Whether it is of that queue, and has an attempt under way that its queue has not made. */
+  /** Whether this call belongs to the queue, and its own first attempt is unanswered. */
   isUnanswered(queue: string): boolean {
     return this.#isTrying && this.#attemptDone === null && this.#work.queue === queue;
   }

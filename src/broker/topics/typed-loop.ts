@@ -76,7 +76,7 @@ class ValuedDelivery<Value> implements TypedDelivery<Value> {
   }
 }
 
-/** A step with another value. Whoever reads it reads the step's own, which tells whose body this is. */
+/** A step with another value. Its getter reads the original step, so that the loop's body is recognised. */
 class TypedStep<To> implements IteratorYieldResult<To> {
   readonly done = false;
   readonly #value: To;

@@ -176,7 +176,7 @@ export class BrokerSource implements ConsoleSource {
     };
   }
 
-  /** What monitoring tells of a group, of all processes. */
+  /** The numbers of a group that monitoring has, over all processes. */
   async #told(topic: Buffer, group: Buffer): Promise<GroupNumbers | null> {
     if (this.#monitor?.group === undefined) return null;
     try {

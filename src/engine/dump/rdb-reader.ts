@@ -102,7 +102,7 @@ export class RdbReader {
     return value;
   }
 
-  /** A string in any of its forms. A view where its bytes stand in the payload. */
+  /** A string in any of its forms. A view where the payload holds its bytes. */
   string(longest = LONGEST_STRING): Buffer {
     const form = this.#length();
     if (form === PLAIN) {

@@ -3,7 +3,7 @@
  *
  * Holds: per topic one feed of what comes, and one for each id from which clients resume; each feed has one
  * subscription, its clients, and the last `maxRecent` messages. Invariants: a client gets every message after
- * its id once, in order, or is told of a gap before the first of them where the topic may have lost some;
+ * its id once, in order, and receives a gap before the first of them where the topic may have lost some;
  * clients that resume from the same id share a feed, so that all clients of a gateway
  * that was restarted need one subscription; a feed that has reached what comes gives its clients to that
  * feed; a client that does not read is ended when `maxQueued` messages wait for it, or when it has held up

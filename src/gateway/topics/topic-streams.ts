@@ -2,8 +2,9 @@
  * Topics over HTTP: server-sent events and WebSocket, resumable with the id of the last message.
  *
  * `GET /_/topics/TOPIC`, `?from=earliest|ID`, header `Last-Event-ID`. Invariants: only topics that the
- * option `topics` names; ids are the broker's, so a client that comes back misses nothing that the
- * topic still has, and is told of what it may have lost (event `gap`); a comment every `heartbeatMs` keeps proxies from ending an idle stream.
+ * option `topics` names; ids are the broker's, so a client that connects again receives each message that
+ * the topic still has, and a `gap` where messages may be lost; a comment every `heartbeatMs` keeps
+ * proxies from ending an idle stream.
  */
 import { isUtf8 } from 'node:buffer';
 import type { WebSocket } from 'ws';

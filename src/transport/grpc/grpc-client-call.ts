@@ -196,7 +196,7 @@ export abstract class GrpcClientCall implements Expiring {
     this.setup.onEnd(this);
     this.onOver(error, error === null ? this.#head() : NO_HEAD, trailers);
     if (this.stream.destroyed) return;
-    // A peer that answered before it had read everything is told that no more comes. No reset follows a
+    // For a peer that answered before it had read everything, this ends the request. No reset follows a
     // call that has ended on both sides: servers count resets and end the connection over them.
     if (error !== null && !(error instanceof CallError)) this.setup.reset();
     else if (!this.stream.writableEnded) this.stream.close();

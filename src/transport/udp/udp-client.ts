@@ -44,7 +44,7 @@ export class UdpClient implements Channel {
     this.#setup = setup;
     this.#timeouts = new Timeouts(setup.scheduler);
     socket.on('message', (bytes) => this.#onDatagram(bytes));
-    // "Port unreachable" tells of an earlier datagram, and not of which.
+    // "Port unreachable" is about an earlier datagram, and does not name it.
     socket.on('error', () => {});
   }
 
