@@ -128,8 +128,8 @@ async function buildPrograms(force) {
 /** Bundles web/ into dist/web when a file of it, or a type that it shares with the server, changed. */
 async function buildPages(force) {
   const stamp = join(root, 'dist', '.web-built-from');
-  const shared = join(root, 'src', 'console', 'api-types.ts');
-  const digest = stateOf([...filesIn(join(root, 'web')), ...(existsSync(shared) ? [shared] : [])]);
+  const shared = filesIn(join(root, 'src', 'console', 'api'));
+  const digest = stateOf([...filesIn(join(root, 'web')), ...shared]);
   if (!force && isBuiltFrom(stamp, digest)) return;
   say('building the console');
   rmSync(stamp, { force: true });

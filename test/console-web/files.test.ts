@@ -94,6 +94,12 @@ test('pages import nothing of the server but the types of its API', () => {
       assert.match(what!, /^type\b/, `${name} imports only types`);
     }
   }
+  const api = join(repositoryRoot, 'src', 'console', 'api');
+  for (const name of ['../api-types.ts', ...readdirSync(api)]) {
+    const text = readFileSync(join(api, name), 'utf8');
+    assert.doesNotMatch(text, /^import (?!type )|from '(?!\.\/)/m, `${name} imports only api/`);
+    assert.doesNotMatch(text, /^export (?!type |interface )/m, `${name} holds only types`);
+  }
 });
 
 test('each class and each variable of the style sheets is used by a page', () => {
