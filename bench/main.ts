@@ -8,20 +8,20 @@ import { cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { repositoryRoot } from '../test/house/source-file.ts';
-import { brokers } from './brokers.ts';
-import { client } from './client.ts';
+import { brokers } from './brokers/brokers.ts';
+import { client } from './streams/client.ts';
 import { consoleBench } from './console.ts';
-import { gateway } from './gateway.ts';
-import { growth } from './growth.ts';
-import { memory } from './memory.ts';
-import { requests } from './requests.ts';
-import { restart } from './restart.ts';
+import { gateway } from './services/gateway.ts';
+import { growth } from './streams/growth.ts';
+import { memory } from './streams/memory.ts';
+import { requests } from './brokers/requests.ts';
+import { restart } from './streams/restart.ts';
 import { meetsBudget, type Row } from './row.ts';
-import { rpc } from './rpc.ts';
-import { workflowsBench } from './workflows.ts';
-import { xadd } from './xadd.ts';
-import { xrange } from './xrange.ts';
-import { xreadgroup } from './xreadgroup.ts';
+import { rpc } from './services/rpc.ts';
+import { workflowsBench } from './workflows/workflows.ts';
+import { xadd } from './streams/xadd.ts';
+import { xrange } from './streams/xrange.ts';
+import { xreadgroup } from './streams/xreadgroup.ts';
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,

@@ -7,7 +7,7 @@
  */
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { repositoryRoot } from '../test/house/source-file.ts';
+import { repositoryRoot } from '../../test/house/source-file.ts';
 import { IN_FLIGHT, type Worker } from './worker.ts';
 
 const requirePeer = createRequire(join(repositoryRoot, 'bench', 'package.json'));

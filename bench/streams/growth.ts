@@ -4,9 +4,9 @@
  * Rivulet against itself: the time of an operation at each size, divided by that at the smallest,
  * should stay within 1.5.
  */
-import { fillStream, redisBenchmark } from './load.ts';
-import { type Benchmark, ENTRY, median, type Row, rowOf, type Scale, VALUE } from './row.ts';
-import { type Side, startSide } from './side.ts';
+import { fillStream, redisBenchmark } from '../load.ts';
+import { type Benchmark, ENTRY, median, type Row, rowOf, type Scale, VALUE } from '../row.ts';
+import { type Side, startSide } from '../side.ts';
 
 export const growth: Benchmark = {
   name: 'growth',

@@ -18,9 +18,9 @@ import {
   ServerCredentials,
   type ServiceDefinition,
 } from '@grpc/grpc-js';
-import { contract, createService, MemoryRegistry, serverStream, unary } from '../src/index.ts';
-import type { ServiceRecord } from '../src/registry/registry.ts';
-import type { Caller } from './echo.ts';
+import { contract, createService, MemoryRegistry, serverStream, unary } from '../../src/index.ts';
+import type { ServiceRecord } from '../../src/registry/registry.ts';
+import type { Caller } from '../brokers/echo.ts';
 
 const NAME = 'bench.echo';
 const CHUNK = 'x'.repeat(1000);

@@ -5,13 +5,13 @@
  * Rates are closed loops of 1 and 100 in flight; `open loop` is the median time of a call while 1000
  * begin each second, because rates of one at a time swing with whether the cores sleep.
  */
-import { freePort } from '../test/helpers/free-port.ts';
-import { NatsNode } from '../test/helpers/nats-server.ts';
-import { temporaryDirectory } from '../test/helpers/temporary-directory.ts';
-import { type Caller, startEcho } from './echo.ts';
-import { type Benchmark, median, type Row, type RowFacts, rowOf, type Scale } from './row.ts';
+import { freePort } from '../../test/helpers/free-port.ts';
+import { NatsNode } from '../../test/helpers/nats-server.ts';
+import { temporaryDirectory } from '../../test/helpers/temporary-directory.ts';
+import { type Caller, startEcho } from '../brokers/echo.ts';
+import { type Benchmark, median, type Row, type RowFacts, rowOf, type Scale } from '../row.ts';
 import { startGrpc, startLocal, startService } from './rpc-echo.ts';
-import { residentBytes, startSide } from './side.ts';
+import { residentBytes, startSide } from '../side.ts';
 
 const SMALL = Buffer.alloc(128, 'x');
 const LARGE = Buffer.alloc(16 * 1024, 'x');

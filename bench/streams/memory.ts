@@ -1,9 +1,9 @@
 /**
  * Resident memory per entry and per pending entry: the difference that a million of them makes.
  */
-import { fillStream } from './load.ts';
-import { alternate, type Benchmark, ENTRY, type RowFacts, rowOf } from './row.ts';
-import { type SideName, settledResidentBytes, startSide } from './side.ts';
+import { fillStream } from '../load.ts';
+import { alternate, type Benchmark, ENTRY, type RowFacts, rowOf } from '../row.ts';
+import { type SideName, settledResidentBytes, startSide } from '../side.ts';
 
 export const memory: Benchmark = {
   name: 'memory',

@@ -2,13 +2,13 @@
  * From the start of the process until it is ready, after a clean stop, with five million entries (or
  * `--entries`): redis-server loads its rewritten append-only file.
  */
-import { connect } from '../src/client/client.ts';
-import { startRedis } from '../test/helpers/redis-server.ts';
-import { type RivuletServerOptions, startRivulet } from '../test/helpers/rivulet-server.ts';
-import { temporaryDirectory } from '../test/helpers/temporary-directory.ts';
-import { fillStream } from './load.ts';
-import { alternate, type Benchmark, ENTRY } from './row.ts';
-import type { SideName } from './side.ts';
+import { connect } from '../../src/client/client.ts';
+import { startRedis } from '../../test/helpers/redis-server.ts';
+import { type RivuletServerOptions, startRivulet } from '../../test/helpers/rivulet-server.ts';
+import { temporaryDirectory } from '../../test/helpers/temporary-directory.ts';
+import { fillStream } from '../load.ts';
+import { alternate, type Benchmark, ENTRY } from '../row.ts';
+import type { SideName } from '../side.ts';
 
 const STARTERS = {
   rivulet: (options: RivuletServerOptions) =>

@@ -1,6 +1,6 @@
 /**
  * Publishing and consuming as one worker does it: through a broker of ours, or with the raw client by
- * hand. bench/channels.ts has the third way, @moleculer/channels.
+ * hand. `channels.ts` has the third way, @moleculer/channels.
  *
  * All do the same: a publish resolves once the server has the message as safely as it will; a consumer
  * is one of a durable group, has at most `IN_FLIGHT` messages unacknowledged, and acknowledges each message.
@@ -10,7 +10,7 @@ import { AckPolicy, jetstream, jetstreamManager } from '@nats-io/jetstream';
 import { connect as connectNats } from '@nats-io/transport-node';
 import { type ConfirmChannel, connect as connectAmqp } from 'amqplib';
 import { Redis } from 'ioredis';
-import { openBroker } from '../src/index.ts';
+import { openBroker } from '../../src/index.ts';
 
 export const IN_FLIGHT = 1000;
 const CONCURRENCY = 100;

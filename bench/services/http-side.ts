@@ -16,9 +16,9 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import Fastify from 'fastify';
-import { contract, createService, unary } from '../src/index.ts';
-import { webService } from '../src/service/web-service.ts';
-import { repositoryRoot } from '../test/house/source-file.ts';
+import { contract, createService, unary } from '../../src/index.ts';
+import { webService } from '../../src/service/web-service.ts';
+import { repositoryRoot } from '../../test/house/source-file.ts';
 
 export type HttpSideName =
   | 'plain'

@@ -1,9 +1,9 @@
 /**
  * XADD from redis-benchmark, 50 connections, pipelines of 1, 16 and 64, without and with durability.
  */
-import { redisBenchmark } from './load.ts';
-import { alternate, type Benchmark, ENTRY, VALUE } from './row.ts';
-import { type Durability, startSide } from './side.ts';
+import { redisBenchmark } from '../load.ts';
+import { alternate, type Benchmark, ENTRY, VALUE } from '../row.ts';
+import { type Durability, startSide } from '../side.ts';
 
 const CASES: { durability: Durability; pipeline: number; requests: number; budget: number }[] = [
   { durability: 'memory', pipeline: 1, requests: 300_000, budget: 1.0 },

@@ -9,8 +9,8 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { connect as connectNats } from '@nats-io/transport-node';
-import { openBroker } from '../src/index.ts';
-import { repositoryRoot } from '../test/house/source-file.ts';
+import { openBroker } from '../../src/index.ts';
+import { repositoryRoot } from '../../test/house/source-file.ts';
 
 export type EchoKind = 'ours' | 'nats' | 'moleculer';
 

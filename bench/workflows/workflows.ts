@@ -6,15 +6,15 @@
  * the start of a server on whose disk 10^6 of them sleep. A goal that is no ratio is in the row's name.
  */
 import { setTimeout as pause } from 'node:timers/promises';
-import { openBroker } from '../src/broker/open-broker.ts';
-import { connect } from '../src/client/client.ts';
-import { dryRun } from '../src/workflow/execution/dry-run.ts';
-import { signal, type Workflows, workflow, workflows } from '../src/workflow/index.ts';
-import { readRecords } from '../src/workflow/journal/records.ts';
-import { startRivulet } from '../test/helpers/rivulet-server.ts';
-import { temporaryDirectory } from '../test/helpers/temporary-directory.ts';
-import { type Benchmark, type Row, type RowFacts, rowOf, type Scale } from './row.ts';
-import { type Side, settledResidentBytes, startSide } from './side.ts';
+import { openBroker } from '../../src/broker/open-broker.ts';
+import { connect } from '../../src/client/client.ts';
+import { dryRun } from '../../src/workflow/execution/dry-run.ts';
+import { signal, type Workflows, workflow, workflows } from '../../src/workflow/index.ts';
+import { readRecords } from '../../src/workflow/journal/records.ts';
+import { startRivulet } from '../../test/helpers/rivulet-server.ts';
+import { temporaryDirectory } from '../../test/helpers/temporary-directory.ts';
+import { type Benchmark, type Row, type RowFacts, rowOf, type Scale } from '../row.ts';
+import { type Side, settledResidentBytes, startSide } from '../side.ts';
 import { startBullFlow, startDbos, startRestate, type WorkflowPeer } from './workflow-peers.ts';
 
 const three = workflow({ name: 'three', concurrency: 1000 }, async (wf, n: number) => {

@@ -3,15 +3,16 @@
  * moleculer-web, and for events fastify with ioredis by hand. Services and servers behind a gateway are
  * separate processes, on both sides.
  */
-import { fileURLToPath } from 'node:url';
-import { startChild } from '../test/helpers/children.ts';
-import { freePort } from '../test/helpers/free-port.ts';
+import { join } from 'node:path';
+import { startChild } from '../../test/helpers/children.ts';
+import { freePort } from '../../test/helpers/free-port.ts';
+import { repositoryRoot } from '../../test/house/source-file.ts';
 import { type HttpLoad, httpLoad } from './http-load.ts';
 import { type HttpSide, startHttpSide } from './http-side.ts';
-import { type Benchmark, type Row, rowOf, type Scale } from './row.ts';
-import { startSide } from './side.ts';
+import { type Benchmark, type Row, rowOf, type Scale } from '../row.ts';
+import { startSide } from '../side.ts';
 
-const MICRO = fileURLToPath(new URL('../../bin/micro.js', import.meta.url));
+const MICRO = join(repositoryRoot, 'bin', 'micro.js');
 const BODY = JSON.stringify({ body: 'x'.repeat(117) });
 const CONNECTIONS = 50;
 const RUN_MS = 5000;

@@ -1,9 +1,9 @@
 /**
  * XRANGE of 100 entries from a random place of a long stream.
  */
-import { fillStream, redisBenchmark } from './load.ts';
-import { alternate, type Benchmark, ENTRY } from './row.ts';
-import { startSide } from './side.ts';
+import { fillStream, redisBenchmark } from '../load.ts';
+import { alternate, type Benchmark, ENTRY } from '../row.ts';
+import { startSide } from '../side.ts';
 
 export const xrange: Benchmark = {
   name: 'xrange',

@@ -11,11 +11,11 @@ import { createServer } from 'node:http2';
 import { createRequire } from 'node:module';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { ended, runTool, startChild } from '../test/helpers/children.ts';
-import { freePort } from '../test/helpers/free-port.ts';
-import { startRedis } from '../test/helpers/redis-server.ts';
-import { temporaryDirectory } from '../test/helpers/temporary-directory.ts';
-import { repositoryRoot } from '../test/house/source-file.ts';
+import { ended, runTool, startChild } from '../../test/helpers/children.ts';
+import { freePort } from '../../test/helpers/free-port.ts';
+import { startRedis } from '../../test/helpers/redis-server.ts';
+import { temporaryDirectory } from '../../test/helpers/temporary-directory.ts';
+import { repositoryRoot } from '../../test/house/source-file.ts';
 
 const requirePeer = createRequire(join(repositoryRoot, 'bench', 'package.json'));
 /** The user of PostgreSQL, which refuses to run as root. */

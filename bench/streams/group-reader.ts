@@ -8,8 +8,8 @@
  * 32-byte value.
  */
 import { connect, type Socket } from 'node:net';
-import { encodeCommand } from '../test/helpers/resp-session.ts';
-import { VALUE } from './row.ts';
+import { encodeCommand } from '../../test/helpers/resp-session.ts';
+import { VALUE } from '../row.ts';
 
 const BATCH = 100;
 /** What follows an id in the reply: the field and its value, whose length is known. */

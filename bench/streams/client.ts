@@ -4,9 +4,9 @@
  */
 import { Redis } from 'ioredis';
 import { createClient } from 'redis';
-import { connect } from '../src/client/client.ts';
-import { type Benchmark, ENTRY, rowOf, VALUE } from './row.ts';
-import { startSide } from './side.ts';
+import { connect } from '../../src/client/client.ts';
+import { type Benchmark, ENTRY, rowOf, VALUE } from '../row.ts';
+import { startSide } from '../side.ts';
 
 const IN_FLIGHT = 1_000;
 
