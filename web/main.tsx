@@ -7,7 +7,7 @@
 import { type ComponentType, render } from 'preact';
 import { useEffect, useErrorBoundary, useState } from 'preact/hooks';
 import { Login } from './pages/login.tsx';
-import { ActionHost } from './parts/action-dialog.tsx';
+import { ActionHost } from './parts/actions/action-dialog.tsx';
 import { Failed, Loading, Notice } from './parts/states.tsx';
 import { findRoute, type PageProps } from './routes.ts';
 import { Shell } from './shell.tsx';

@@ -15,11 +15,11 @@ type Load = () => Promise<ComponentType<PageProps>>;
 
 const routes: readonly (readonly [pattern: string, load: Load])[] = [
   ['/', async () => (await import('./pages/overview.tsx')).OverviewPage],
-  ['/topics', async () => (await import('./pages/topics.tsx')).TopicsPage],
-  ['/topics/:', async () => (await import('./pages/topic.tsx')).TopicPage],
-  ['/topics/:/messages', async () => (await import('./pages/browse.tsx')).BrowsePage],
-  ['/topics/:/scheduled', async () => (await import('./pages/scheduled.tsx')).ScheduledPage],
-  ['/topics/:/groups/:', async () => (await import('./pages/group.tsx')).GroupPage],
+  ['/topics', async () => (await import('./pages/topics/topics.tsx')).TopicsPage],
+  ['/topics/:', async () => (await import('./pages/topics/topic.tsx')).TopicPage],
+  ['/topics/:/messages', async () => (await import('./pages/topics/browse.tsx')).BrowsePage],
+  ['/topics/:/scheduled', async () => (await import('./pages/topics/scheduled.tsx')).ScheduledPage],
+  ['/topics/:/groups/:', async () => (await import('./pages/topics/group.tsx')).GroupPage],
   ['/dead', async () => (await import('./pages/dead.tsx')).DeadPage],
   ['/journey', async () => (await import('./pages/find-journey.tsx')).FindJourneyPage],
   ['/journey/:/:', async () => (await import('./pages/journey.tsx')).JourneyPage],

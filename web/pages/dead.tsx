@@ -1,8 +1,8 @@
 /** Dead letters of all topics: grouped by their reason, redriven or deleted one by one or all together. */
 import { useState } from 'preact/hooks';
 import type { DeadPage as Dead, DeadRow } from '../../src/console/api-types.ts';
-import { Action } from '../parts/action.tsx';
-import { Bar } from '../parts/bar.tsx';
+import { Action } from '../parts/actions/action.tsx';
+import { Bar } from '../parts/figures/bar.tsx';
 import { editable, Preview } from '../parts/body.tsx';
 import { Code } from '../parts/code.tsx';
 import { Page, Section } from '../parts/page.tsx';

@@ -1,7 +1,7 @@
 /** One message: what it is, and everything that became of it, with an action at each point. */
 import type { ComponentChildren } from 'preact';
 import type { EntryDetail, Journey, JourneyGroup } from '../../src/console/api-types.ts';
-import { Action } from '../parts/action.tsx';
+import { Action } from '../parts/actions/action.tsx';
 import { Body, editable, Headers } from '../parts/body.tsx';
 import { Copy } from '../parts/copy.tsx';
 import { Page, Section } from '../parts/page.tsx';

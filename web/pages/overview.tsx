@@ -1,8 +1,8 @@
 /** The first page: is it ready, how much flows, what waits, and where to look. */
 import type { Overview, TopicRow } from '../../src/console/api-types.ts';
-import { Bar } from '../parts/bar.tsx';
-import { Chart } from '../parts/chart.tsx';
-import { Figures } from '../parts/figures.tsx';
+import { Bar } from '../parts/figures/bar.tsx';
+import { Chart } from '../parts/figures/chart.tsx';
+import { Figures } from '../parts/figures/figures.tsx';
 import { Page, Section } from '../parts/page.tsx';
 import { Missing, Notice, Show } from '../parts/states.tsx';
 import { type Column, Table } from '../parts/table.tsx';

@@ -1,8 +1,8 @@
 /** The server: its state, its clients, its slow commands, its settings. */
 import type { ClientRow, ServerFacts, SlowRow } from '../../src/console/api-types.ts';
-import { Action } from '../parts/action.tsx';
+import { Action } from '../parts/actions/action.tsx';
 import { Code } from '../parts/code.tsx';
-import { Figures } from '../parts/figures.tsx';
+import { Figures } from '../parts/figures/figures.tsx';
 import { Page, Section, Tabs } from '../parts/page.tsx';
 import { Missing, Notice, Show } from '../parts/states.tsx';
 import { type Column, Table } from '../parts/table.tsx';

@@ -5,9 +5,9 @@
  */
 import { useEffect, useRef, useState } from 'preact/hooks';
 import type { Verb, WorkflowDetail, WorkflowEvent } from '../../src/console/api-types.ts';
-import { Action } from '../parts/action.tsx';
+import { Action } from '../parts/actions/action.tsx';
 import { Body } from '../parts/body.tsx';
-import { Figures } from '../parts/figures.tsx';
+import { Figures } from '../parts/figures/figures.tsx';
 import { Page, Section } from '../parts/page.tsx';
 import { Missing, Notice, Show } from '../parts/states.tsx';
 import { type Column, Table } from '../parts/table.tsx';

@@ -3,7 +3,7 @@ import type { ComponentChildren } from 'preact';
 import { visible } from '../state/format.ts';
 import { go, part, place } from '../state/router.ts';
 import { missing } from '../state/session.ts';
-import { Action } from './action.tsx';
+import { Action } from './actions/action.tsx';
 import { Page, Tabs } from './page.tsx';
 
 export function TopicFrame({

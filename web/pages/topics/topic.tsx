@@ -1,17 +1,17 @@
 /** One topic: how much flows, what it holds, how far its groups are. */
-import type { GroupRow, TopicDetail } from '../../src/console/api-types.ts';
-import { Bar } from '../parts/bar.tsx';
-import { Chart } from '../parts/chart.tsx';
-import { Figures } from '../parts/figures.tsx';
-import { Section } from '../parts/page.tsx';
-import { Notice, Show } from '../parts/states.tsx';
-import { type Column, Table } from '../parts/table.tsx';
-import { Time } from '../parts/time.tsx';
-import { TopicFrame } from '../parts/topic-frame.tsx';
-import type { PageProps } from '../routes.ts';
-import { bytes, count, duration, short, UNKNOWN, visible } from '../state/format.ts';
-import { useResource } from '../state/resource.ts';
-import { BASE, part, queryOf, withQuery } from '../state/router.ts';
+import type { GroupRow, TopicDetail } from '../../../src/console/api-types.ts';
+import { Bar } from '../../parts/figures/bar.tsx';
+import { Chart } from '../../parts/figures/chart.tsx';
+import { Figures } from '../../parts/figures/figures.tsx';
+import { Section } from '../../parts/page.tsx';
+import { Notice, Show } from '../../parts/states.tsx';
+import { type Column, Table } from '../../parts/table.tsx';
+import { Time } from '../../parts/time.tsx';
+import { TopicFrame } from '../../parts/topic-frame.tsx';
+import type { PageProps } from '../../routes.ts';
+import { bytes, count, duration, short, UNKNOWN, visible } from '../../state/format.ts';
+import { useResource } from '../../state/resource.ts';
+import { BASE, part, queryOf, withQuery } from '../../state/router.ts';
 
 export function TopicPage({ parts: [topic = ''] }: PageProps) {
   const path = `/topics/${part(topic)}`;

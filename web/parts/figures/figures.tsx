@@ -1,6 +1,6 @@
 /** Facts as a row of figures: what it is, how much, and where to look further. */
 import type { ComponentChildren } from 'preact';
-import { BASE } from '../state/router.ts';
+import { BASE } from '../../state/router.ts';
 
 export interface Figure {
   readonly label: string;

@@ -1,14 +1,14 @@
 /** All topics: 100 a page, sorted by any number, by a part of the name. */
 import { useEffect, useRef } from 'preact/hooks';
-import type { TopicsPage as Topics } from '../../src/console/api-types.ts';
-import { Page } from '../parts/page.tsx';
-import { Missing, Notice, Show } from '../parts/states.tsx';
-import { TopicTable } from '../parts/topic-table.tsx';
-import { useDraft } from '../state/draft.ts';
-import { count, many, visible } from '../state/format.ts';
-import { useResource } from '../state/resource.ts';
-import { BASE, queryOf, setQuery, withQuery } from '../state/router.ts';
-import { missing } from '../state/session.ts';
+import type { TopicsPage as Topics } from '../../../src/console/api-types.ts';
+import { Page } from '../../parts/page.tsx';
+import { Missing, Notice, Show } from '../../parts/states.tsx';
+import { TopicTable } from '../../parts/topic-table.tsx';
+import { useDraft } from '../../state/draft.ts';
+import { count, many, visible } from '../../state/format.ts';
+import { useResource } from '../../state/resource.ts';
+import { BASE, queryOf, setQuery, withQuery } from '../../state/router.ts';
+import { missing } from '../../state/session.ts';
 
 const PAUSE_MS = 200;
 

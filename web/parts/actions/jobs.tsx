@@ -1,11 +1,11 @@
 /** Jobs that run in the background: how far they are, a button that stops them, what they could not do. */
 import { useState } from 'preact/hooks';
-import type { Job } from '../../src/console/api-types.ts';
-import { announce } from '../state/announce.ts';
-import { failureOf, post } from '../state/api.ts';
-import { count, visible } from '../state/format.ts';
-import { useResource } from '../state/resource.ts';
-import { root } from '../state/session.ts';
+import type { Job } from '../../../src/console/api-types.ts';
+import { announce } from '../../state/announce.ts';
+import { failureOf, post } from '../../state/api.ts';
+import { count, visible } from '../../state/format.ts';
+import { useResource } from '../../state/resource.ts';
+import { root } from '../../state/session.ts';
 
 export function Jobs() {
   const mayAct = (root.value?.verbs.length ?? 0) > 0;

@@ -6,9 +6,9 @@
  */
 import { useEffect, useRef, useState } from 'preact/hooks';
 import type uPlot from 'uplot';
-import type { Series } from '../../src/console/api-types.ts';
-import { bytes, clock } from '../state/format.ts';
-import { theme, timeMode } from '../state/preferences.ts';
+import type { Series } from '../../../src/console/api-types.ts';
+import { bytes, clock } from '../../state/format.ts';
+import { theme, timeMode } from '../../state/preferences.ts';
 
 export interface Line {
   /** Name in the series. */

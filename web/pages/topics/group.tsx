@@ -5,19 +5,19 @@ import type {
   GroupDetail,
   PendingPage,
   PendingRow,
-} from '../../src/console/api-types.ts';
-import { Action } from '../parts/action.tsx';
-import { Code } from '../parts/code.tsx';
-import { Figures } from '../parts/figures.tsx';
-import { Page, Section } from '../parts/page.tsx';
-import { Missing, Notice, Show } from '../parts/states.tsx';
-import { type Column, Table } from '../parts/table.tsx';
-import { Tag } from '../parts/tag.tsx';
-import type { PageProps } from '../routes.ts';
-import { count, duration, many, UNKNOWN, visible } from '../state/format.ts';
-import { useResource } from '../state/resource.ts';
-import { BASE, go, part, queryOf, setQuery, withQuery } from '../state/router.ts';
-import { missing } from '../state/session.ts';
+} from '../../../src/console/api-types.ts';
+import { Action } from '../../parts/actions/action.tsx';
+import { Code } from '../../parts/code.tsx';
+import { Figures } from '../../parts/figures/figures.tsx';
+import { Page, Section } from '../../parts/page.tsx';
+import { Missing, Notice, Show } from '../../parts/states.tsx';
+import { type Column, Table } from '../../parts/table.tsx';
+import { Tag } from '../../parts/tag.tsx';
+import type { PageProps } from '../../routes.ts';
+import { count, duration, many, UNKNOWN, visible } from '../../state/format.ts';
+import { useResource } from '../../state/resource.ts';
+import { BASE, go, part, queryOf, setQuery, withQuery } from '../../state/router.ts';
+import { missing } from '../../state/session.ts';
 import { PolicyText } from './topic.tsx';
 
 export function GroupPage({ parts: [topic = '', group = ''] }: PageProps) {

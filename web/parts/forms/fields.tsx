@@ -1,6 +1,6 @@
 /** The fields of an action as a form, and what is in them as the options of the action. */
-import { duration } from '../state/format.ts';
-import type { Field } from '../state/verbs.ts';
+import { duration } from '../../state/format.ts';
+import type { Field } from '../../state/verbs.ts';
 
 export type Values = Readonly<Record<string, string>>;
 

@@ -5,23 +5,23 @@
  * and says how many it left out.
  */
 import { useEffect, useRef, useState } from 'preact/hooks';
-import type { EntriesPage, EntryRow } from '../../src/console/api-types.ts';
-import { Preview } from '../parts/body.tsx';
-import { Code } from '../parts/code.tsx';
-import { Failed, Missing, Notice, Show } from '../parts/states.tsx';
-import { type Column, Table } from '../parts/table.tsx';
-import { Tag } from '../parts/tag.tsx';
-import { Time } from '../parts/time.tsx';
-import { TimeBar } from '../parts/time-bar.tsx';
-import { TopicFrame } from '../parts/topic-frame.tsx';
-import type { PageProps } from '../routes.ts';
-import { type ApiFailure, failureOf } from '../state/api.ts';
-import { useDraft } from '../state/draft.ts';
-import { bytes, count, many } from '../state/format.ts';
-import { watch } from '../state/live.ts';
-import { useResource } from '../state/resource.ts';
-import { BASE, part, queryOf, setQuery, withQuery } from '../state/router.ts';
-import { missing, root } from '../state/session.ts';
+import type { EntriesPage, EntryRow } from '../../../src/console/api-types.ts';
+import { Preview } from '../../parts/body.tsx';
+import { Code } from '../../parts/code.tsx';
+import { Failed, Missing, Notice, Show } from '../../parts/states.tsx';
+import { type Column, Table } from '../../parts/table.tsx';
+import { Tag } from '../../parts/tag.tsx';
+import { Time } from '../../parts/time.tsx';
+import { TimeBar } from '../../parts/figures/time-bar.tsx';
+import { TopicFrame } from '../../parts/topic-frame.tsx';
+import type { PageProps } from '../../routes.ts';
+import { type ApiFailure, failureOf } from '../../state/api.ts';
+import { useDraft } from '../../state/draft.ts';
+import { bytes, count, many } from '../../state/format.ts';
+import { watch } from '../../state/live.ts';
+import { useResource } from '../../state/resource.ts';
+import { BASE, part, queryOf, setQuery, withQuery } from '../../state/router.ts';
+import { missing, root } from '../../state/session.ts';
 
 const TAIL = 500;
 const DECODERS = ['auto', 'json', 'msgpack', 'text', 'hex', 'proto'];

@@ -4,8 +4,8 @@
  * Invariants: the JSON is what is sent, and a person may write it in place of the form; integers that do
  * not fit a number stay text, as protobuf's JSON has them; a schema that contains itself ends at depth 6.
  */
-import type { ValueShape } from '../../src/console/api-types.ts';
-import { visible } from '../state/format.ts';
+import type { ValueShape } from '../../../src/console/api-types.ts';
+import { visible } from '../../state/format.ts';
 
 const DEEPEST = 6;
 

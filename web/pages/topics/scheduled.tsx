@@ -1,16 +1,16 @@
 /** Messages of a topic that are not published yet. */
-import type { ScheduledPage as Scheduled, ScheduledRow } from '../../src/console/api-types.ts';
-import { Action } from '../parts/action.tsx';
-import { Preview } from '../parts/body.tsx';
-import { Missing, Notice, Show } from '../parts/states.tsx';
-import { type Column, Table } from '../parts/table.tsx';
-import { Time } from '../parts/time.tsx';
-import { TopicFrame } from '../parts/topic-frame.tsx';
-import type { PageProps } from '../routes.ts';
-import { bytes, many } from '../state/format.ts';
-import { useResource } from '../state/resource.ts';
-import { part } from '../state/router.ts';
-import { missing } from '../state/session.ts';
+import type { ScheduledPage as Scheduled, ScheduledRow } from '../../../src/console/api-types.ts';
+import { Action } from '../../parts/actions/action.tsx';
+import { Preview } from '../../parts/body.tsx';
+import { Missing, Notice, Show } from '../../parts/states.tsx';
+import { type Column, Table } from '../../parts/table.tsx';
+import { Time } from '../../parts/time.tsx';
+import { TopicFrame } from '../../parts/topic-frame.tsx';
+import type { PageProps } from '../../routes.ts';
+import { bytes, many } from '../../state/format.ts';
+import { useResource } from '../../state/resource.ts';
+import { part } from '../../state/router.ts';
+import { missing } from '../../state/session.ts';
 
 export function ScheduledPage({ parts: [topic = ''] }: PageProps) {
   const why = missing('schedule');

@@ -7,14 +7,14 @@
  */
 import { signal } from '@preact/signals';
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
-import type { ActionOutcome, ActionPlan, ActionTarget, Verb } from '../../src/console/api-types.ts';
-import { announce } from '../state/announce.ts';
-import { ApiFailure, failureOf, post } from '../state/api.ts';
-import { count, many, visible } from '../state/format.ts';
-import { visits } from '../state/router.ts';
-import { loseSession, root } from '../state/session.ts';
-import { VERBS } from '../state/verbs.ts';
-import { Fields, optionsOf, type Values } from './fields.tsx';
+import type { ActionOutcome, ActionPlan, ActionTarget, Verb } from '../../../src/console/api-types.ts';
+import { announce } from '../../state/announce.ts';
+import { ApiFailure, failureOf, post } from '../../state/api.ts';
+import { count, many, visible } from '../../state/format.ts';
+import { visits } from '../../state/router.ts';
+import { loseSession, root } from '../../state/session.ts';
+import { VERBS } from '../../state/verbs.ts';
+import { Fields, optionsOf, type Values } from '../forms/fields.tsx';
 
 export interface ActionProps {
   readonly verb: Verb;

@@ -5,8 +5,8 @@
  * lets go, not on each step.
  */
 import { useState } from 'preact/hooks';
-import { dateTime } from '../state/format.ts';
-import { timeMode } from '../state/preferences.ts';
+import { dateTime } from '../../state/format.ts';
+import { timeMode } from '../../state/preferences.ts';
 
 const STEPS = 1000;
 

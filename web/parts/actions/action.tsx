@@ -6,12 +6,12 @@
  * gone to another page changes nothing there.
  */
 import { useRef, useState } from 'preact/hooks';
-import type { ActionOutcome, ActionPlan } from '../../src/console/api-types.ts';
-import { announce } from '../state/announce.ts';
-import { failureOf, post } from '../state/api.ts';
-import { visits } from '../state/router.ts';
-import { can, loseSession } from '../state/session.ts';
-import { VERBS } from '../state/verbs.ts';
+import type { ActionOutcome, ActionPlan } from '../../../src/console/api-types.ts';
+import { announce } from '../../state/announce.ts';
+import { failureOf, post } from '../../state/api.ts';
+import { visits } from '../../state/router.ts';
+import { can, loseSession } from '../../state/session.ts';
+import { VERBS } from '../../state/verbs.ts';
 import { type ActionProps, openAction, tell } from './action-dialog.tsx';
 
 export function Action(props: ActionProps) {

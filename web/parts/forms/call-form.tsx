@@ -1,14 +1,14 @@
 /** Calls an endpoint: a form from its schema or JSON, metadata, deadline, node; the reply, or each reply. */
 import { useState } from 'preact/hooks';
-import type { CallReply, CallRequest, ServiceDetail } from '../../src/console/api-types.ts';
-import { announce } from '../state/announce.ts';
-import { API, type ApiFailure, failureOf, post, shellWord } from '../state/api.ts';
-import { duration, many, visible } from '../state/format.ts';
-import { canCall } from '../state/session.ts';
-import { Copy } from './copy.tsx';
+import type { CallReply, CallRequest, ServiceDetail } from '../../../src/console/api-types.ts';
+import { announce } from '../../state/announce.ts';
+import { API, type ApiFailure, failureOf, post, shellWord } from '../../state/api.ts';
+import { duration, many, visible } from '../../state/format.ts';
+import { canCall } from '../../state/session.ts';
+import { Copy } from '../copy.tsx';
 import { pairsOf } from './fields.tsx';
-import { Failed } from './states.tsx';
-import { Tag } from './tag.tsx';
+import { Failed } from '../states.tsx';
+import { Tag } from '../tag.tsx';
 import { type Json, ValueForm } from './value-form.tsx';
 
 type Endpoint = ServiceDetail['versions'][number]['endpoints'][number];
