@@ -3,16 +3,16 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { openBroker } from '../../src/broker/open-broker.ts';
-import { connect } from '../../src/client/index.ts';
-import type { Root } from '../../src/console/api-types.ts';
-import { RespUsers } from '../../src/console/http/open-users.ts';
-import { RespSource } from '../../src/console/sources/resp-source.ts';
-import type { Viewer } from '../../src/console/sources/source.ts';
-import { startRedis } from '../helpers/redis-server.ts';
-import { missing } from '../helpers/requirements.ts';
-import { temporaryDirectory } from '../helpers/temporary-directory.ts';
-import { runServer } from '../server/running-server.ts';
+import { openBroker } from '../../../src/broker/open-broker.ts';
+import { connect } from '../../../src/client/index.ts';
+import type { Root } from '../../../src/console/api-types.ts';
+import { RespUsers } from '../../../src/console/http/open-users.ts';
+import { RespSource } from '../../../src/console/sources/resp-source.ts';
+import type { Viewer } from '../../../src/console/sources/source.ts';
+import { startRedis } from '../../helpers/redis-server.ts';
+import { missing } from '../../helpers/requirements.ts';
+import { temporaryDirectory } from '../../helpers/temporary-directory.ts';
+import { runServer } from '../../server/running-server.ts';
 import { consoleFor, fill } from './source-fixture.ts';
 
 /** Everything that a source with messages shows. */

@@ -3,11 +3,11 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { connect } from '../../src/client/index.ts';
-import type { ServiceRow } from '../../src/console/api-types.ts';
-import { contract, unary } from '../../src/rpc/contract.ts';
-import { createService } from '../../src/service/service.ts';
-import { type OpenConsole, openConsole } from './fixture.ts';
+import { connect } from '../../../src/client/index.ts';
+import type { ServiceRow } from '../../../src/console/api-types.ts';
+import { contract, unary } from '../../../src/rpc/contract.ts';
+import { createService } from '../../../src/service/service.ts';
+import { type OpenConsole, openConsole } from '../fixture.ts';
 
 const basic = (login: string) => ({
   headers: { authorization: `Basic ${Buffer.from(login).toString('base64')}` },

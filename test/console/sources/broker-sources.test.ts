@@ -4,8 +4,8 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Broker } from '../../src/broker/broker.ts';
-import { openBroker } from '../../src/broker/open-broker.ts';
+import type { Broker } from '../../../src/broker/broker.ts';
+import { openBroker } from '../../../src/broker/open-broker.ts';
 import type {
   AuditPage,
   DeadPage,
@@ -18,13 +18,13 @@ import type {
   ServerFacts,
   TopicDetail,
   TopicsPage,
-} from '../../src/console/api-types.ts';
-import { serveConsole } from '../../src/console/index.ts';
-import { freePort } from '../helpers/free-port.ts';
-import { startNats } from '../helpers/nats-server.ts';
-import { startRabbitMq } from '../helpers/rabbitmq-server.ts';
-import { missing } from '../helpers/requirements.ts';
-import { live } from './fixture.ts';
+} from '../../../src/console/api-types.ts';
+import { serveConsole } from '../../../src/console/index.ts';
+import { freePort } from '../../helpers/free-port.ts';
+import { startNats } from '../../helpers/nats-server.ts';
+import { startRabbitMq } from '../../helpers/rabbitmq-server.ts';
+import { missing } from '../../helpers/requirements.ts';
+import { live } from '../fixture.ts';
 import { consoleFor } from './source-fixture.ts';
 
 type Opened = Awaited<ReturnType<typeof consoleFor>>;

@@ -2,10 +2,10 @@
  * A console over a broker by its address, asked by raw HTTP, and messages to look at.
  */
 import assert from 'node:assert/strict';
-import type { Broker } from '../../src/broker/broker.ts';
-import type { ActionOutcome, ActionPlan, Verb } from '../../src/console/api-types.ts';
-import { type ServeConsoleOptions, serveConsole } from '../../src/console/index.ts';
-import { type Ask, askAt } from './fixture.ts';
+import type { Broker } from '../../../src/broker/broker.ts';
+import type { ActionOutcome, ActionPlan, Verb } from '../../../src/console/api-types.ts';
+import { type ServeConsoleOptions, serveConsole } from '../../../src/console/index.ts';
+import { type Ask, askAt } from '../fixture.ts';
 
 export async function consoleFor(options: ServeConsoleOptions) {
   const console = await serveConsole({ port: 0, registry: 'memory:console-test', ...options });

@@ -6,8 +6,8 @@ import assert from 'node:assert/strict';
 import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
-import { MonitorPages } from '../../src/console/sources/monitors/monitor.ts';
-import { configRows } from '../../src/console/sources/server-facts.ts';
+import { MonitorPages } from '../../../src/console/sources/monitors/monitor.ts';
+import { configRows } from '../../../src/console/sources/server-facts.ts';
 
 async function pagesOf(answer: RequestListener) {
   const server = createServer(answer);

@@ -9,9 +9,9 @@ import type {
   EntriesPage,
   Job,
   Verb,
-} from '../../src/console/api-types.ts';
+} from '../../../src/console/api-types.ts';
 import { act, pending, plan, post, ROOT, withPending } from './action-steps.ts';
-import { openConsole } from './fixture.ts';
+import { openConsole } from '../fixture.ts';
 
 test('a dry run changes nothing, and its token touches exactly what it showed', async () => {
   await using console = await openConsole();
