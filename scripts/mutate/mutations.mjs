@@ -5,7 +5,7 @@
  * contents of strings were blanked out (test/house/source-file.ts).
  * Invariant: the same text gives the same mutations in the same order.
  */
-import { parseSource } from '../dist/test/house/source-file.js';
+import { parseSource } from '../../dist/test/house/source-file.js';
 
 /** Operators and what each becomes. */
 const OPERATORS = {
