@@ -126,12 +126,6 @@ test('nothing is left to be fixed or done', () => {
   assert.equal(marks([parseSource('src/x.ts', `// ${'TO'}${'DO'}: later`)]).length, 1);
 });
 
-test('a folder of src holds at most 16 files, tables of commands and of cases apart', () => {
-  assert.deepEqual(crowdedFolders([...src, ...adapters]), []);
-  const crowd = Array.from({ length: 17 }, (_, i) => parseSource(`src/x/f${i}.ts`, ''));
-  assert.equal(crowdedFolders(crowd).length, 1);
-});
-
 test('every compiled file is reached from a folder that has a purpose', () => {
   const strays = everything
     .map(({ path }) => path)
@@ -217,25 +211,6 @@ function impureImports(files: SourceFile[]): string[] {
         .filter(({ specifier }) => !specifier.startsWith('.') && !PURE_MODULES.includes(specifier))
         .map(({ specifier }) => `${file.path}: ${specifier}`),
     );
-}
-
-/** Folders with one file for each row of a table may grow with the table. */
-const TABLES = [
-  'src/cli/commands',
-  'src/server/commands',
-  'src/server/commands/stream',
-  'src/conformance/cases',
-];
-
-function crowdedFolders(files: SourceFile[]): string[] {
-  const counts = new Map<string, number>();
-  for (const { path } of files) {
-    const folder = path.slice(0, path.lastIndexOf('/'));
-    counts.set(folder, (counts.get(folder) ?? 0) + 1);
-  }
-  return [...counts]
-    .filter(([folder, count]) => count > 16 && !TABLES.includes(folder))
-    .map(([folder, count]) => `${folder} holds ${count} files`);
 }
 
 function headless(files: SourceFile[]): string[] {
