@@ -3,7 +3,7 @@
  * the load must cost less than the server that it measures.
  *
  * Each connection has one request in flight: XREADGROUP COUNT 100, then XACK of those 100. An id
- * stands in the reply exactly as it has to stand in XACK, so its bytes are copied from one to the
+ * is in the reply exactly as XACK wants it, so its bytes are copied from one to the
  * other, in one pass that allocates nothing. The entries must be `fillStream`'s: one field `f` with a
  * 32-byte value.
  */

@@ -132,7 +132,7 @@ export function headersOfClient({
   return travelling(request, (name) => !name.isOfServices && (trustsProxy || !name.isOfProxies));
 }
 
-/** What of an exchange says for whom a request is passed on. */
+/** The parts of an exchange that name the client of a forwarded request. */
 export interface Forwarder {
   readonly request: IncomingMessage;
   readonly trustsProxy?: boolean;

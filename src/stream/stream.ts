@@ -413,7 +413,7 @@ export class Stream {
 
   /**
    * @internal After the first live entry has gone. Where the first block is damaged, `firstId` is
-   * where that block begins: what was removed before it is done, and who reads it meets the damage.
+   * where that block begins: the removal is done, and a read of that block fails with the damage.
    */
   refreshFirstId(): void {
     this.firstId.setMin();

@@ -1,9 +1,9 @@
 /**
  * TLS of every transport: certificates, and sockets that speak it.
  *
- * One set of options serves both sides of a process: `cert` and `key` are what it proves itself with,
- * `ca` is whom it believes. Invariants: a client that was given options never connects without TLS,
- * whatever a registry record says; without options it uses TLS where the record says so, and believes
+ * One set of options serves both sides of a process: `cert` and `key` are its certificate,
+ * `ca` the authorities that it trusts. Invariants: a client that was given options never connects without TLS,
+ * whatever a registry record says; without options it uses TLS where the record says so, and trusts
  * the system's authorities. Cost: one handshake per connection.
  */
 import { connect, isIP, type Socket } from 'node:net';

@@ -1,4 +1,4 @@
-/** The dispatcher on a virtual clock, with a settler that only writes down what it is told. */
+/** The dispatcher on a virtual clock, with a settler that only records its calls. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { BrokerEvents, Delivery } from '../../src/broker/broker.ts';

@@ -1,6 +1,6 @@
 /**
- * `broker.journal` on every broker that has one: a commit is conditional, whole, and told to those who
- * watch.
+ * `broker.journal` on every broker that has one: a commit is conditional, whole, and reported to
+ * watchers.
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';

@@ -1,4 +1,4 @@
-/** Retrying calls through an outage: who waits for whom, and for how long. */
+/** Retrying calls through an outage: which call waits for which, and for how long. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { resolveBrokerOptions } from '../../src/broker/options/options.ts';

@@ -18,7 +18,7 @@ test('publishes whose connection is cut are stored once each, batches in order',
     publishTimeoutMs: 30_000,
     reconnect: { minMs: 5, maxMs: 20, factor: 2, jitter: true },
   });
-  // Replies are late, so that every cut finds publishes whose fate nobody knows.
+  // Replies are late, so that every cut finds publishes without a reply.
   proxy.latencyMs = 5;
   const bodies: string[] = [];
   for (let round = 0; round < 20; round++) {

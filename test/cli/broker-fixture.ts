@@ -1,6 +1,6 @@
 /**
  * A server with something to look at: topics, a group with pending messages, dead letters, a responder
- * and a service, all of fixed names, made anew for each command.
+ * and a service, all of fixed names, made again for each command.
  */
 import { openBroker } from '../../src/broker/open-broker.ts';
 import { type Client, connect } from '../../src/client/client.ts';

@@ -61,7 +61,7 @@ test('names of commands given as bytes mean what they mean as text', async () =>
     assert.equal(String(await client.call('ECHO', '2')), '2');
     const blocked = client.call(bytes('XREAD'), bytes('BLOCK'), bytes('0'), 'STREAMS', 'b', '$');
     const late = assert.rejects(blocked);
-    assert.equal(String(await client.call('ECHO', '3')), '3', 'it blocks nobody else');
+    assert.equal(String(await client.call('ECHO', '3')), '3', 'it blocks no other caller');
     client.destroy();
     await late;
   }

@@ -23,7 +23,7 @@ export function documented(
     for (const key of differing) assert.deepEqual(connected[key], otherwise[key], key);
     const claimed = { ...connected, ...column };
     const table = TABLE.exec(readFileSync(README, 'utf8'))?.[2]?.split('\n') ?? [];
-    const hint = 'node scripts/capabilities.mjs writes the table anew';
+    const hint = 'node scripts/capabilities.mjs writes the table again';
     assert.deepEqual(columnIn(table, name), capabilityColumn(claimed), hint);
   };
 }

@@ -66,7 +66,7 @@ async function embedded(address: string, shared: Partial<BrokerOptions>): Promis
     brokers.add(broker);
     return broker;
   };
-  // Memory lasts as long as somebody is connected to it.
+  // Memory lasts as long as a broker is connected to it.
   const anchor = await open();
   return {
     open,

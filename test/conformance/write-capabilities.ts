@@ -1,6 +1,6 @@
 /**
  * `node scripts/capabilities.mjs`: starts every kind of server, asks the broker on it what it can do,
- * and writes README's table anew.
+ * and writes README's table again.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import type { Capabilities } from '../../src/broker/capabilities.ts';

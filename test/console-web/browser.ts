@@ -143,7 +143,7 @@ async function within<T>(ms: number, work: Promise<T>): Promise<T> {
 
 const STARTS = 5;
 
-/** A server with its console. Somebody else may take a port that is free: then it is another one. */
+/** A server with its console. Another process may take the port first: then the next one is tried. */
 export async function startConsole(
   args: readonly string[] = [],
   directory?: string,
@@ -165,7 +165,7 @@ export function addressOf({ host, httpPort }: RivuletServer): string {
 }
 
 /**
- * An address that stays while the server behind it stops and starts: nobody else can take its port.
+ * An address that stays while the server behind it stops and starts: no other process can take its port.
  * Without a server each connection is reset.
  */
 export interface Front extends AsyncDisposable {

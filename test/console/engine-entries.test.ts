@@ -64,7 +64,7 @@ test('the engine gives the same entries as the commands, from each bound in both
   }
 });
 
-test('a value is cut, and what it was before is told', () => {
+test('a value is cut, and its length before is reported', () => {
   const stream = streamOf([
     ['1-1', 'body', 'abcdef', 'other', 'ghi'],
     ['1-2', 'body', 'abc'],

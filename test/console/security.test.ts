@@ -124,7 +124,7 @@ test('a console without a password answers on this machine only', async () => {
   const address = Object.values(networkInterfaces())
     .flat()
     .find((each) => each?.family === 'IPv4' && !each.internal)?.address;
-  // A machine without a network has nobody to be turned away.
+  // On a machine without a network there is no address to refuse.
   if (address === undefined) return;
   const answer = await console.ask('', { at: address, headers: { host: 'localhost' } });
   assert.equal(answer.status, 403);

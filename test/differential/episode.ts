@@ -3,8 +3,8 @@
  * connections; ends at the first difference.
  *
  * Blocking is made deterministic by asking: after a command that may block, each server is asked
- * (CLIENT LIST, on a connection apart) whether the client is blocked; and while somebody is blocked,
- * after each further command, whether he still is. One who is not has his reply on the way. A command
+ * (CLIENT LIST, on a connection apart) whether the client is blocked; and while a client is blocked,
+ * after each further command, whether it still is. One that is not has its reply on the way. A command
  * for a connection that is blocked is skipped, so that any part of a sequence is a sequence too.
  */
 import { RespSession } from '../helpers/resp-session.ts';
@@ -166,7 +166,7 @@ class Episode {
     return undefined;
   }
 
-  /** How many steps from here may leave in one write: those of one connection, while nobody is blocked. */
+  /** How many steps from here may leave in one write: those of one connection, while no client is blocked. */
   #sizeOfPipeline(at: number): number {
     const first = this.#steps[at];
     if (this.#blocked.has(first.connection)) return 0;
@@ -223,7 +223,7 @@ class Episode {
   async #settledState(side: Side, index: number, waiting: readonly number[]): Promise<Set<number>> {
     for (;;) {
       const blocked = await side.blocked(waiting);
-      // Not blocked: its command has not been read yet, or its reply is under way. Wait for either.
+      // Not blocked: its command has not been read yet, or its reply is on the way. Wait for either.
       const isSettled = waiting.every(
         (connection) => blocked.has(connection) || this.#blocked.get(connection)?.arrived[index],
       );

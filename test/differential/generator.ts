@@ -268,7 +268,7 @@ export class Generator {
   }
 
   block(): Command {
-    // A short wait ends by itself; a long one until somebody writes, or unblocks.
+    // A short wait ends by itself; a long one until another client writes, or unblocks it.
     return this.maybe(
       0.35,
       'BLOCK',
@@ -344,7 +344,7 @@ const STREAM_RECIPES: Recipe[] = [
     ],
     'XCFGSET',
   ],
-  // Ids from the clock only on a stream of their own, which nobody copies or waits for: two that fall
+  // Ids from the clock only on a stream of their own, which no command copies or waits for: two that fall
   // into one millisecond on one server need not on the other.
   [1, (g) => ['XADD', 'clock', ...g.maybe(0.2, 'MAXLEN', g.integer(20)), '*', ...g.fields()]],
   [1, (g) => ['XRANGE', 'clock', '-', '+', ...g.maybe(0.5, 'COUNT', g.integer(10))]],

@@ -12,7 +12,7 @@ test('a key is gone for every command once its time is over, not before', () => 
   assert.equal(r.call('GET', 'k'), 'v');
   assert.equal(r.call('PTTL', 'k'), 0);
   server.clock.advance(1);
-  assert.equal(r.call('DBSIZE'), 1, 'nobody has looked yet');
+  assert.equal(r.call('DBSIZE'), 1, 'no command has looked at it yet');
   assert.equal(r.call('GET', 'k'), null);
   assert.equal(r.call('DBSIZE'), 0);
   assert.equal(server.engine.statistics.expiredKeys, 1);

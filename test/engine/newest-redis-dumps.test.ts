@@ -214,7 +214,7 @@ test('a stream of type 26 comes in whole: entries, group, consumers, idempotent 
   assert.deepEqual(pictureOf(server.replayed().engine), pictureOf(server.engine));
 });
 
-test('a stream of type 27 comes in whole: released entries belong to nobody, in their order', () => {
+test('a stream of type 27 comes in whole: released entries have no owner, in their order', () => {
   const { server, reply } = restored(payload());
   assert.equal(reply, 'OK');
   const r = server.session();

@@ -110,7 +110,7 @@ function pictureOfGroup(group: ConsumerGroup): object {
   const pending: string[] = [];
   let more = group.pending.seek(StreamId.min(), cursor);
   while (more) {
-    const owner = group.consumerAt(cursor.consumer)?.name.toString('latin1') ?? '(nobody)';
+    const owner = group.consumerAt(cursor.consumer)?.name.toString('latin1') ?? '(no owner)';
     // The time of a released entry is its place in the row of such.
     pending.push(`${cursor.id} ${owner} ${cursor.time} ${cursor.count}`);
     more = cursor.next();

@@ -245,7 +245,7 @@ function told(text: string): string[] {
   );
 }
 
-test('a client whose position was trimmed is told of the gap before it goes on', async () => {
+test('a client whose position was trimmed receives the gap before it goes on', async () => {
   const topic = 'news.trimmed';
   const ids: string[] = [];
   for (let i = 0; i < 300; i++) ids.push(await publish(topic, `m${i}`));
@@ -267,7 +267,7 @@ test('a client whose position was trimmed is told of the gap before it goes on',
   for (const client of clients) client.socket.destroy();
 });
 
-test('no gap is told where nothing is gone, whether the position is a message or not', async () => {
+test('no gap is reported where nothing is gone, whether the position is a message or not', async () => {
   const topic = 'news.whole';
   const ids: string[] = [];
   for (const text of ['a', 'b', 'c']) ids.push(await publish(topic, text));
@@ -282,7 +282,7 @@ test('no gap is told where nothing is gone, whether the position is a message or
   }
 });
 
-test('a gap behind which nothing comes is told as well', async () => {
+test('a gap behind which nothing comes is reported as well', async () => {
   await using own = await gatewayFixture({ topics: ['late.>'], resumeWaitMs: 50 });
   const { id } = await own.broker.publish('late.empty', { body: 'x' });
   await own.broker.deleteTopic('late.empty');

@@ -1,7 +1,7 @@
 /**
- * A TCP port of the loopback that nobody listens on.
+ * A TCP port of the loopback without a listener.
  *
- * The kernel chooses it; between the answer and its use somebody else might take it, so servers that
+ * The kernel chooses it; between the answer and its use another process may take it, so servers that
  * can are started on port 0 instead, and the others are tried again.
  */
 import { type AddressInfo, createServer } from 'node:net';

@@ -150,7 +150,7 @@ export async function startRabbitMq(
   return { nodes, [Symbol.asyncDispose]: end };
 }
 
-/** The others look for the first node, which looks for nobody, until it is there. */
+/** The others look for the first node until it is there; the first one looks for none. */
 function joining([first = 0]: Iterable<number>): string[] {
   return [
     'cluster_formation.peer_discovery_backend = classic_config',

@@ -101,7 +101,7 @@ export class RespSession implements AsyncDisposable {
     return Promise.all(replies);
   }
 
-  /** The next reply that nobody waits for yet: messages of a RESP2 subscriber, a late reply. */
+  /** The next reply without a waiter: messages of a RESP2 subscriber, a late reply. */
   next(label = 'a reply'): Promise<Buffer> {
     const ready = this.#replies.shift();
     return ready === undefined ? this.#wait(this.#waiters, label) : Promise.resolve(ready);
@@ -130,7 +130,7 @@ export class RespSession implements AsyncDisposable {
     });
   }
 
-  /** Gives the first of them its time anew; the others get theirs when they are the first. */
+  /** Starts the time of the first of them again; the others get theirs when they are the first. */
   #startTimer(waiters: Waiter[]): void {
     const ofReplies = waiters === this.#waiters;
     clearTimeout(ofReplies ? this.#replyTimer : this.#pushTimer);

@@ -147,7 +147,7 @@ export class SimulatedDisk implements Disk {
   }
 
   /**
-   * The program dies, as by kill -9: completed operations stay, of each write under way a random
+   * The program dies, as by kill -9: completed operations stay, of each write in flight a random
    * number of its first sectors, and waiting operations never complete. Power may be lost later.
    */
   async kill(): Promise<void> {

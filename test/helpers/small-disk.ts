@@ -2,7 +2,7 @@
  * A file system of a few megabytes, for tests of full and read-only disks.
  *
  * It is a tmpfs in a mount namespace of its own, held by a child process: programs started `within`
- * see it, this process reaches it through /proc, nobody else sees it, and it is gone with the last
+ * see it, this process reaches it through /proc, no other process sees it, and it is gone with the last
  * process that uses it, however the tests end. It needs Linux and root (or the right to `unshare`).
  */
 import { spawnSync } from 'node:child_process';

@@ -1,5 +1,5 @@
 /**
- * Memory stays bounded and others are served while somebody is slow, idle, lying or simply many.
+ * Memory stays bounded and other clients are served while some are slow, idle, lying or simply many.
  *
  * Bounds are generous, several times what is measured, so that only a leak or a stall exceeds them.
  */

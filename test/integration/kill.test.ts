@@ -52,7 +52,7 @@ test(`nothing acknowledged is lost in ${ROUNDS} kills under load`, async (t) => 
     const load = work(clients, witness, round);
     load.catch(() => {});
     const moments: Promise<unknown>[] = [client.call('PING'), wait(30 + random.below(250))];
-    // A checkpoint under way is the most interesting moment to die.
+    // A kill during a checkpoint is the hardest one.
     if (random.chance(0.5)) moments.push(wait(random.below(50)).then(() => client.call('BGSAVE')));
     await Promise.allSettled(moments);
     await server.stop('SIGKILL');

@@ -160,7 +160,7 @@ describe('zookeeper', { skip }, () => {
     }
   });
 
-  test('a renewal that is under way when the TTL passes keeps its node', async () => {
+  test('a renewal that is in flight when the TTL passes keeps its node', async () => {
     await using registry = zookeeperRegistryFrom(`127.0.0.1:${node.port}`, {
       sessionTimeoutMs: 10_000,
       timeoutMs: 10_000,

@@ -37,7 +37,7 @@ export function readAddress(text: string): Address {
       `what follows the host of a ${protocol}// address is the number of a database, as in redis://host:6379/3; ${ESCAPES}`,
     );
   }
-  // IPv6 stands in brackets in an address and nowhere else.
+  // IPv6 is in brackets in an address and nowhere else.
   const host = hostname.replace(/^\[(.*)\]$/, '$1') || '127.0.0.1';
   const database = Number(pathname.slice(1));
   return {

@@ -2,7 +2,7 @@
  * The pending entries of a group: delivered, not acknowledged. Redis's PEL, as packed pages.
  *
  * Holds: pages of up to 512 entries (pending-page.ts) in id order. No object per entry, no second
- * index: who wants one consumer's entries walks pages, whose summaries say which to skip. The
+ * index: a search for one consumer's entries walks pages, whose summaries say which to skip. The
  * delivery order (delivery-order.ts) is built when first asked for and kept from then on; pages come into
  * it one by one.
  * Invariant: pages' `low`s ascend; an entry stands in the last page whose `low` is not after its id

@@ -109,7 +109,7 @@ describe('the nats adapter', { skip: missing('nats-server') }, () => {
     await good.count(1);
   });
 
-  test('handlers that finish one by one leave few requests standing, and the bound on messages in hand holds', async () => {
+  test('handlers that finish one by one leave few requests standing, and the bound on messages in flight holds', async () => {
     const manager = await jetstreamManager(connection);
     await using broker = await openBroker(url);
     const MOST = 600;
@@ -150,7 +150,7 @@ describe('the nats adapter', { skip: missing('nats-server') }, () => {
     });
     await publishAll(broker, 'left', numbers(0, 3));
     await held.count(3);
-    // NATS 2.9 must not find requests that nobody listens to: it would forget what it has in hand.
+    // NATS 2.9 must not find a request without a listener: it would lose the messages in flight.
     const other = await collect(broker, 'left', group);
     await other.subscriber.unsubscribe();
     await holder.unsubscribe();
@@ -175,7 +175,7 @@ describe('the nats adapter', { skip: missing('nats-server') }, () => {
     const { seen } = await collect(broker, 'moved', { group: 'g', concurrency: 3 });
     await publishAll(broker, 'moved', numbers(0, 3));
     await seen.count(3);
-    // Between taking the group away and making it anew it takes longer than the subscriber waits.
+    // Between deleting the group and creating it again more time passes than the subscriber waits.
     proxy.latencyMs = 250;
     await mover.replay('moved', 'g', 'earliest');
     await seen.count(6);

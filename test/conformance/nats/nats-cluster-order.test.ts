@@ -1,4 +1,4 @@
-/** Publishes to a NATS cluster that nobody awaits: their order, while streams change their leaders. */
+/** Publishes to a NATS cluster without an await: their order, while streams change their leaders. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { type JetStreamManager, jetstreamManager } from '@nats-io/jetstream';

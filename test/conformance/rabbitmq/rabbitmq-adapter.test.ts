@@ -111,7 +111,7 @@ describe('the rabbitmq adapter', { skip: missing('rabbitmq-server') }, () => {
     await seen.count(1);
   });
 
-  test('an acknowledgement of many does not reach a message that is still in hand', async () => {
+  test('an acknowledgement of many does not reach a message that is still in flight', async () => {
     const slow = new Seen<string>();
     const others = new Seen<string>();
     const again = new Seen<string>();

@@ -1,4 +1,4 @@
-/** Publishes to a Redis Cluster that nobody awaits: their order, whatever happens to the nodes. */
+/** Publishes to a Redis Cluster without an await: their order, whatever happens to the nodes. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { Broker } from '../../../src/broker/broker.ts';

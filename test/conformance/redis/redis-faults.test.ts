@@ -250,7 +250,7 @@ describe('the redis adapter among others', { skip: missing('redis-server') }, ()
     for (const topic of topics) await broker.publish(topic, message('2'));
     await seen.count(90);
     assert.equal(new Set(seen.items).size, 90);
-    assert.ok(most <= 2, `${most} were in hand`);
+    assert.ok(most <= 2, `${most} were in flight`);
     const began = performance.now();
     await broker.publish('many.t7', message('3'));
     await seen.count(91);

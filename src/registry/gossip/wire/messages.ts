@@ -34,7 +34,7 @@ const MAX_META_BYTES = 512;
 export interface Ping {
   readonly type: typeof PING;
   readonly seq: number;
-  /** Whom the sender means: a member that took the address of another does not answer. */
+  /** The member that is asked: another one that has taken its address does not answer. */
   readonly node: string;
   /** Where the answer goes; null = to where the ping came from. */
   readonly source: Endpoint | null;
