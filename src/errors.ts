@@ -2,15 +2,13 @@
  * Every error that Rivulet gives to a program: one closed table of codes.
  *
  * A code is API and never changes within a major version; a message is for people and may. RPC
- * status (gRPC's numbers), HTTP status and RESP prefix of a code are in the same row, so that RESP,
- * RPC and HTTP agree. `cause` keeps the error beneath.
+ * status (gRPC's numbers) and HTTP status of a code are in the same row, so that RPC and HTTP agree.
+ * `cause` keeps the error beneath.
  */
 interface ErrorRow {
   readonly http: number;
   /** gRPC status number. */
   readonly rpc: number;
-  /** First word of a RESP error. */
-  readonly resp: string;
   /** Whether the same call may succeed later without a change. */
   readonly retryable: boolean;
   /** go-micro's code where it is not the HTTP status. */
@@ -20,37 +18,37 @@ interface ErrorRow {
 }
 
 export const errorTable = {
-  INVALID_ARGUMENT: { http: 400, rpc: 3, resp: 'ERR', retryable: false },
-  TOPIC_ILLEGAL: { http: 400, rpc: 3, resp: 'ERR', retryable: false },
-  VALIDATION_FAILED: { http: 422, rpc: 3, resp: 'ERR', retryable: false },
-  BODY_TOO_LARGE: { http: 413, rpc: 8, resp: 'ERR', retryable: false },
-  UNKNOWN_SCHEME: { http: 400, rpc: 3, resp: 'ERR', retryable: false },
-  ADAPTER_MISSING: { http: 501, rpc: 12, resp: 'ERR', retryable: false },
-  UNSUPPORTED: { http: 501, rpc: 12, resp: 'ERR', retryable: false },
-  SERVER_TOO_OLD: { http: 501, rpc: 12, resp: 'ERR', retryable: false },
-  AUTHENTICATION_FAILED: { http: 401, rpc: 16, resp: 'WRONGPASS', retryable: false },
-  PERMISSION_DENIED: { http: 403, rpc: 7, resp: 'NOPERM', retryable: false },
-  NOT_FOUND: { http: 404, rpc: 5, resp: 'ERR', retryable: false },
-  ALREADY_EXISTS: { http: 409, rpc: 6, resp: 'BUSYGROUP', retryable: false },
-  ALREADY_SETTLED: { http: 409, rpc: 9, resp: 'ERR', retryable: false },
-  DELIVERY_LOST: { http: 409, rpc: 10, resp: 'ERR', retryable: false },
-  GROUP_LOST: { http: 503, rpc: 14, resp: 'NOGROUP', retryable: true },
-  NO_RESPONDERS: { http: 503, rpc: 14, resp: 'ERR', retryable: true, notSent: true },
-  RESPONDER_LOST: { http: 502, rpc: 14, resp: 'ERR', retryable: true },
-  RESPONDER_FAILED: { http: 500, rpc: 2, resp: 'ERR', retryable: false },
-  HANDLER_FAILED: { http: 500, rpc: 2, resp: 'ERR', retryable: true },
-  TIMEOUT: { http: 504, rpc: 4, resp: 'ERR', retryable: true, micro: 408 },
-  ABORTED: { http: 499, rpc: 1, resp: 'ERR', retryable: false },
-  LIMIT_EXCEEDED: { http: 429, rpc: 8, resp: 'ERR', retryable: true, notSent: true },
-  NOT_CONNECTED: { http: 503, rpc: 14, resp: 'ERR', retryable: true },
-  CONNECTION_FAILED: { http: 503, rpc: 14, resp: 'ERR', retryable: true, notSent: true },
-  CLOSED: { http: 503, rpc: 9, resp: 'ERR', retryable: false },
-  WRITES_REFUSED: { http: 507, rpc: 8, resp: 'MISCONF', retryable: true },
-  STORAGE_DAMAGED: { http: 500, rpc: 15, resp: 'DAMAGED', retryable: false },
+  INVALID_ARGUMENT: { http: 400, rpc: 3, retryable: false },
+  TOPIC_ILLEGAL: { http: 400, rpc: 3, retryable: false },
+  VALIDATION_FAILED: { http: 422, rpc: 3, retryable: false },
+  BODY_TOO_LARGE: { http: 413, rpc: 8, retryable: false },
+  UNKNOWN_SCHEME: { http: 400, rpc: 3, retryable: false },
+  ADAPTER_MISSING: { http: 501, rpc: 12, retryable: false },
+  UNSUPPORTED: { http: 501, rpc: 12, retryable: false },
+  SERVER_TOO_OLD: { http: 501, rpc: 12, retryable: false },
+  AUTHENTICATION_FAILED: { http: 401, rpc: 16, retryable: false },
+  PERMISSION_DENIED: { http: 403, rpc: 7, retryable: false },
+  NOT_FOUND: { http: 404, rpc: 5, retryable: false },
+  ALREADY_EXISTS: { http: 409, rpc: 6, retryable: false },
+  ALREADY_SETTLED: { http: 409, rpc: 9, retryable: false },
+  DELIVERY_LOST: { http: 409, rpc: 10, retryable: false },
+  GROUP_LOST: { http: 503, rpc: 14, retryable: true },
+  NO_RESPONDERS: { http: 503, rpc: 14, retryable: true, notSent: true },
+  RESPONDER_LOST: { http: 502, rpc: 14, retryable: true },
+  RESPONDER_FAILED: { http: 500, rpc: 2, retryable: false },
+  HANDLER_FAILED: { http: 500, rpc: 2, retryable: true },
+  TIMEOUT: { http: 504, rpc: 4, retryable: true, micro: 408 },
+  ABORTED: { http: 499, rpc: 1, retryable: false },
+  LIMIT_EXCEEDED: { http: 429, rpc: 8, retryable: true, notSent: true },
+  NOT_CONNECTED: { http: 503, rpc: 14, retryable: true },
+  CONNECTION_FAILED: { http: 503, rpc: 14, retryable: true, notSent: true },
+  CLOSED: { http: 503, rpc: 9, retryable: false },
+  WRITES_REFUSED: { http: 507, rpc: 8, retryable: true },
+  STORAGE_DAMAGED: { http: 500, rpc: 15, retryable: false },
   SERVICE_NOT_FOUND: {
     http: 503,
     rpc: 14,
-    resp: 'ERR',
+   ,
     retryable: true,
     micro: 500,
     notSent: true,
@@ -58,30 +56,30 @@ export const errorTable = {
   METHOD_NOT_FOUND: {
     http: 501,
     rpc: 12,
-    resp: 'ERR',
+   ,
     retryable: false,
     micro: 404,
     notSent: true,
   },
-  UNAVAILABLE: { http: 503, rpc: 14, resp: 'ERR', retryable: true },
-  FAILED_PRECONDITION: { http: 412, rpc: 9, resp: 'ERR', retryable: false },
-  CONFLICT: { http: 409, rpc: 10, resp: 'ERR', retryable: false },
-  CIRCUIT_OPEN: { http: 503, rpc: 14, resp: 'ERR', retryable: true, notSent: true },
+  UNAVAILABLE: { http: 503, rpc: 14, retryable: true },
+  FAILED_PRECONDITION: { http: 412, rpc: 9, retryable: false },
+  CONFLICT: { http: 409, rpc: 10, retryable: false },
+  CIRCUIT_OPEN: { http: 503, rpc: 14, retryable: true, notSent: true },
   REGISTRY_UNAVAILABLE: {
     http: 503,
     rpc: 14,
-    resp: 'ERR',
+   ,
     retryable: true,
     micro: 500,
     notSent: true,
   },
-  DECODING_FAILED: { http: 400, rpc: 3, resp: 'ERR', retryable: false },
-  PROTOCOL: { http: 500, rpc: 13, resp: 'ERR', retryable: false },
+  DECODING_FAILED: { http: 400, rpc: 3, retryable: false },
+  PROTOCOL: { http: 500, rpc: 13, retryable: false },
   /** A step marked `interrupted: 'throw'` was running when its worker ended. */
-  STEP_INTERRUPTED: { http: 409, rpc: 10, resp: 'ERR', retryable: false },
+  STEP_INTERRUPTED: { http: 409, rpc: 10, retryable: false },
   /** The instance of a workflow has ended; it takes no signal. */
-  ENDED: { http: 409, rpc: 9, resp: 'ERR', retryable: false },
-  INTERNAL: { http: 500, rpc: 13, resp: 'ERR', retryable: false },
+  ENDED: { http: 409, rpc: 9, retryable: false },
+  INTERNAL: { http: 500, rpc: 13, retryable: false },
 } as const satisfies Record<string, ErrorRow>;
 
 export type ErrorCode = keyof typeof errorTable;

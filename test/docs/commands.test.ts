@@ -118,13 +118,13 @@ test('the dashboard is JSON that Grafana imports: panels with queries of one dat
 test('docs/errors.md has a row for each error code, with the numbers of the table', () => {
   const page = readFileSync(join(repositoryRoot, 'docs', 'errors.md'), 'utf8');
   const rows = [...page.matchAll(/^\| `([A-Z_]+)` \| (.*) \|$/gm)].map(([, code, rest]) => {
-    const [http, rpc, resp, retryable, what = '', remedy = ''] = (rest as string).split(' | ');
+    const [http, rpc, retryable, what = '', remedy = ''] = (rest as string).split(' | ');
     assert.ok(what.length > 10 && remedy.length > 3, `${code} says what happened and what to do`);
-    return [code, { http: Number(http), rpc: Number(rpc), resp, retryable: retryable === 'yes' }];
+    return [code, { http: Number(http), rpc: Number(rpc), retryable: retryable === 'yes' }];
   });
-  const expected = Object.entries(errorTable).map(([code, { http, rpc, resp, retryable }]) => [
+  const expected = Object.entries(errorTable).map(([code, { http, rpc, retryable }]) => [
     code,
-    { http, rpc, resp, retryable },
+    { http, rpc, retryable },
   ]);
   assert.deepEqual(rows, expected);
 });
