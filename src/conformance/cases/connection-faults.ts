@@ -24,13 +24,29 @@ import {
 import type { FaultyProxy, ProxyMode } from '../faulty-proxy.ts';
 import { allArrive, publishSteadily, RECOVERY_MS, storedOnce } from '../steady-load.ts';
 
-async function proxied(context: CaseContext) {
-  const behind = await context.fixture.behindProxy?.();
-  if (behind === undefined) throw new Error('the fixture has no proxy');
-  return {
-    proxy: behind.proxy,
-    open: async (options?: object) => context.keep(await behind.open(options)),
-    end: () => behind.proxy[Symbol.asyncDispose](),
+interface Proxied {
+  readonly proxy: FaultyProxy;
+  /** A broker that reaches its server through the proxy. */
+  open(options?: object): Promise<Broker>;
+}
+
+/** Runs a case with brokers behind a proxy, which passes everything again while they disconnect. */
+function throughProxy(
+  run: (context: CaseContext, through: Proxied) => Promise<void>,
+): Case['run'] {
+  return async (context) => {
+    const behind = await context.fixture.behindProxy?.();
+    if (behind === undefined) throw new Error('the fixture has no proxy');
+    await using proxy = behind.proxy;
+    try {
+      await run(context, {
+        proxy,
+        open: async (options) => context.keep(await behind.open(options)),
+      });
+    } finally {
+      proxy.mode = 'pass';
+      await context.end();
+    }
   };
 }
 
@@ -40,9 +56,7 @@ function throughFault(mode: ProxyMode | 'reset', holdMs: number): Case {
     needs: need('persistent'),
     uses: ['behindProxy'],
     timeoutMs: 90_000,
-    async run(context) {
-      const { proxy, open, end } = await proxied(context);
-      try {
+    run: throughProxy(async (context, { proxy, open }) => {
         const topic = context.topic();
         const [publisher, subscriber] = await Promise.all([
           open({ publishTimeoutMs: 20_000 }),
@@ -75,12 +89,7 @@ function throughFault(mode: ProxyMode | 'reset', holdMs: number): Case {
         await load.stop();
         assert.deepEqual(load.failures, []);
         await allArrive(load.acknowledged, seen);
-      } finally {
-        proxy.mode = 'pass';
-        await context.end();
-        await end();
-      }
-    },
+}),
   };
 }
 
@@ -94,9 +103,7 @@ export const connectionFaults: readonly Case[] = [
     needs: need('persistent'),
     uses: ['behindProxy'],
     timeoutMs: 90_000,
-    async run(context) {
-      const { proxy, open, end } = await proxied(context);
-      try {
+    run: throughProxy(async (context, { proxy, open }) => {
         const topic = context.topic();
         const direct = await context.open();
         const subscriber = await open();
@@ -118,36 +125,24 @@ export const connectionFaults: readonly Case[] = [
             async () => (await direct.pending(topic, 'g')).length === 0,
           );
         }
-      } finally {
-        await context.end();
-        await end();
-      }
-    },
+}),
   },
   {
     name: 'latency changes nothing but time',
     uses: ['behindProxy'],
-    async run(context) {
-      const { proxy, open, end } = await proxied(context);
-      try {
+    run: throughProxy(async (context, { proxy, open }) => {
         const topic = context.topic();
         const broker = await open();
         const { seen } = await collect(broker, topic, { group: 'g', concurrency: 10 });
         proxy.latencyMs = 60;
         await Promise.all(numbers(0, 50).map((each) => broker.publish(topic, message(each))));
         assert.deepEqual(sorted(await seen.count(50)), numbers(0, 50));
-      } finally {
-        await context.end();
-        await end();
-      }
-    },
+}),
   },
   {
     name: 'a publish waits through an outage up to its bound, then fails clearly',
     uses: ['behindProxy'],
-    async run(context) {
-      const { proxy, open, end } = await proxied(context);
-      try {
+    run: throughProxy(async (context, { proxy, open }) => {
         const broker = await open({ publishTimeoutMs: 1000, maxPendingPublishes: 3 });
         const topic = context.topic();
         await broker.publish(topic, message('before'));
@@ -175,23 +170,15 @@ export const connectionFaults: readonly Case[] = [
         proxy.mode = 'pass';
         await back;
         await broker.publish(topic, message('after'));
-      } finally {
-        proxy.mode = 'pass';
-        await context.end();
-        await end();
-      }
-    },
+}),
   },
   {
     name: 'connections cut during requests and calls: each ends with an error that says it may have run',
     needs: need('requestReply'),
     uses: ['behindProxy'],
-    async run(context) {
-      const behind = await context.fixture.behindProxy?.();
-      if (behind === undefined) throw new Error('the fixture has no proxy');
-      await using proxy = behind.proxy;
+    run: throughProxy(async (context, { proxy, open }) => {
       const server = await context.open();
-      const client = context.keep(await behind.open());
+      const client = await open();
       const topic = context.topic();
       const begun = new Seen<string>();
       await server.respond(topic, (request) => {
@@ -228,24 +215,19 @@ export const connectionFaults: readonly Case[] = [
           .catch(() => null);
         return answer !== null && text(answer) === 'answered';
       });
-    },
+    }),
   },
   {
     name: 'a server that cannot be reached: connect fails in time and clearly',
     uses: ['behindProxy'],
-    async run(context) {
-      const { proxy, open, end } = await proxied(context);
-      try {
+    run: throughProxy(async (context, { proxy, open }) => {
         proxy.mode = 'black hole';
         const began = performance.now();
         await assert.rejects(open({ connectTimeoutMs: 1000 }), { code: 'CONNECTION_FAILED' });
         proxy.mode = 'refuse';
         await assert.rejects(open({ connectTimeoutMs: 1000 }), { code: 'CONNECTION_FAILED' });
         assert.ok(performance.now() - began < 8000);
-      } finally {
-        await end();
-      }
-    },
+}),
   },
   {
     name: 'many publishes whose connection is cut are each stored once',
@@ -254,9 +236,7 @@ export const connectionFaults: readonly Case[] = [
       (claimed.retriedPublish === 'once' ? null : 'retriedPublish: at-least-once'),
     uses: ['behindProxy'],
     timeoutMs: 120_000,
-    async run(context) {
-      const { proxy, open, end } = await proxied(context);
-      try {
+    run: throughProxy(async (context, { proxy, open }) => {
         const topic = context.topic();
         const direct = await context.open();
         const publisher = await open({ publishTimeoutMs: 60_000, maxPendingPublishes: 20_000 });
@@ -270,18 +250,12 @@ export const connectionFaults: readonly Case[] = [
         }
         await Promise.all(publishes);
         await storedOnce(direct, topic, texts);
-      } finally {
-        await context.end();
-        await end();
-      }
-    },
+}),
   },
   {
     name: 'disconnect during an outage ends soon',
     uses: ['behindProxy'],
-    async run(context) {
-      const { proxy, open, end } = await proxied(context);
-      try {
+    run: throughProxy(async (context, { proxy, open }) => {
         const broker = await open({ drainTimeoutMs: 500 });
         const topic = context.topic();
         const options = broker.capabilities.strictOrder ? { ordered: 'strict' as const } : {};
@@ -296,12 +270,7 @@ export const connectionFaults: readonly Case[] = [
           hasEnded = true;
         });
         await eventually('disconnect has ended', () => hasEnded, 10_000);
-      } finally {
-        proxy.mode = 'pass';
-        await context.end();
-        await end();
-      }
-    },
+}),
   },
 ];
 
