@@ -12,8 +12,9 @@ import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { type AddressInfo, createServer, connect as dial, type Socket } from 'node:net';
 import { delimiter, join } from 'node:path';
-import { type TestContext, test } from 'node:test';
+import { after, before, type TestContext, test } from 'node:test';
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
+import { type Client, connect } from '../../src/client/index.ts';
 import { freePort } from '../helpers/free-port.ts';
 import { type RivuletServer, startRivulet } from '../helpers/rivulet-server.ts';
 
@@ -162,6 +163,43 @@ export async function startConsole(
 
 export function addressOf({ host, httpPort }: RivuletServer): string {
   return `http://${host}:${httpPort}`;
+}
+
+/** A server with its console, a client of it and a browser. */
+export class Consoled {
+  browser!: Browser;
+  server!: RivuletServer;
+  client!: Client;
+
+  get base(): string {
+    return addressOf(this.server);
+  }
+
+  openTab(at = this.base): Promise<Tab> {
+    return openTab(this.browser, at);
+  }
+
+  publish(topic: string, body: string | Buffer) {
+    return this.client.call('XADD', topic, '*', 'body', body);
+  }
+}
+
+/** One for all tests of a file, from before the first one, once `fill` has run, until after the last one. */
+export function consoleForFile(fill = async (_: Client) => {}): Consoled {
+  const own = new Consoled();
+  before(async () => {
+    if (noBrowser !== undefined) return;
+    own.server = await startConsole();
+    own.client = await connect({ port: own.server.port });
+    await fill(own.client);
+    own.browser = await startBrowser();
+  });
+  after(async () => {
+    await own.browser?.close();
+    await own.client?.close();
+    await own.server?.[Symbol.asyncDispose]();
+  });
+  return own;
 }
 
 /**

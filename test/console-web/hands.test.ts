@@ -3,40 +3,14 @@
  * filter is applied, a pause between two keys. The page is as fast or as slow as each test makes it.
  */
 import assert from 'node:assert/strict';
-import { after, before } from 'node:test';
-import type { Browser, Page } from 'playwright-core';
-import { type Client, connect } from '../../src/client/index.ts';
-import type { RivuletServer } from '../helpers/rivulet-server.ts';
-import {
-  addressOf,
-  browserTest,
-  noBrowser,
-  openTab,
-  startBrowser,
-  startConsole,
-} from './browser.ts';
+import type { Page } from 'playwright-core';
+import { browserTest, consoleForFile, openTab } from './browser.ts';
 
 const TOPICS = 100;
-let browser: Browser;
-let server: RivuletServer;
-let client: Client;
-let base = '';
-
-before(async () => {
-  if (noBrowser !== undefined) return;
-  server = await startConsole();
-  base = addressOf(server);
-  client = await connect({ port: server.port });
+const shared = consoleForFile(async (client) => {
   for (let number = 0; number < TOPICS; number += 1) {
     await client.call('XADD', `hand.${1000 + number}`, '*', 'body', '{"total":42}');
   }
-  browser = await startBrowser();
-});
-
-after(async () => {
-  await browser?.close();
-  await client?.close();
-  await server?.[Symbol.asyncDispose]();
 });
 
 /** Presses a key so often, each time in a task of its own, and faster than the page is drawn. */
@@ -63,7 +37,7 @@ async function openTopics(page: Page): Promise<void> {
 }
 
 browserTest('keys that come faster than frames reach each row, down and up again', async () => {
-  await using tab = await openTab(browser, base);
+  await using tab = await shared.openTab();
   const { page } = tab;
   await tab.go('/topics?q=hand.');
   await openTopics(page);
@@ -77,7 +51,7 @@ browserTest('keys that come faster than frames reach each row, down and up again
 browserTest(
   'a key goes on from the row that has the focus, wherever the page is scrolled',
   async () => {
-    await using tab = await openTab(browser, base);
+    await using tab = await shared.openTab();
     const { page } = tab;
     await tab.go('/topics?q=hand.');
     await openTopics(page);
@@ -93,7 +67,7 @@ browserTest(
 );
 
 browserTest('what is typed while a filter is applied stays in the field', async () => {
-  await using tab = await openTab(browser, base);
+  await using tab = await shared.openTab();
   const { page } = tab;
   await tab.go('/topics');
   const field = page.getByLabel('Part of the name');
@@ -126,7 +100,7 @@ browserTest('what is typed while a filter is applied stays in the field', async 
 });
 
 browserTest('a filter that is cleared and typed again stays as it was typed', async () => {
-  await using tab = await openTab(browser, base);
+  await using tab = await shared.openTab();
   const { page } = tab;
   await tab.go('/topics/hand.1000/messages?where=json.total%20%3E%201000');
   const field = page.getByLabel('Only messages where');
@@ -146,7 +120,7 @@ browserTest('a filter that is cleared and typed again stays as it was typed', as
 browserTest(
   'the letter after g may come as late as a person likes; Escape ends the wait',
   async () => {
-    await using tab = await openTab(browser, base);
+    await using tab = await shared.openTab();
     const { page } = tab;
     await page.clock.install();
     await tab.go('/');
@@ -163,7 +137,7 @@ browserTest(
 );
 
 browserTest('the heading of a new page has the focus as soon as it is there', async () => {
-  await using tab = await openTab(browser, base);
+  await using tab = await shared.openTab();
   const { page } = tab;
   await tab.go('/');
   await page.evaluate(`(() => {

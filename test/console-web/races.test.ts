@@ -3,40 +3,14 @@
  * tabs that act on one message, a session that ends in the middle of an action, a thousand frames.
  */
 import assert from 'node:assert/strict';
-import { after, before } from 'node:test';
-import type { Browser, Route } from 'playwright-core';
-import { type Client, connect } from '../../src/client/index.ts';
-import type { RivuletServer } from '../helpers/rivulet-server.ts';
-import {
-  addressOf,
-  browserTest,
-  noBrowser,
-  openTab,
-  startBrowser,
-  startConsole,
-} from './browser.ts';
+import type { Route } from 'playwright-core';
+import { connect } from '../../src/client/index.ts';
+import { addressOf, browserTest, consoleForFile, openTab, startConsole } from './browser.ts';
 
 const ANN = ['ACL', 'SETUSER', 'ann', 'on', '>ann', '~*', '&*', '+@all'];
-let browser: Browser;
-let server: RivuletServer;
-let client: Client;
-let base = '';
+const shared = consoleForFile();
+const publish = shared.publish.bind(shared);
 
-before(async () => {
-  if (noBrowser !== undefined) return;
-  server = await startConsole();
-  base = addressOf(server);
-  client = await connect({ port: server.port });
-  browser = await startBrowser();
-});
-
-after(async () => {
-  await browser?.close();
-  await client?.close();
-  await server?.[Symbol.asyncDispose]();
-});
-
-const publish = (topic: string, body: string) => client.call('XADD', topic, '*', 'body', body);
 
 function gate() {
   let open!: () => void;
@@ -58,11 +32,11 @@ browserTest(
   'a reply that is older than a frame of the live stream does not replace it',
   async () => {
     await publish('late.reply', 'a');
-    await using tab = await openTab(browser, base);
+    await using tab = await shared.openTab();
     const { page } = tab;
     const [asked, released] = [gate(), gate()];
     await page.route('**/api/v1/topics/late.reply', late(asked.open, released.opened));
-    const loaded = page.goto(`${base}/console/topics/late.reply`);
+    const loaded = page.goto(`${shared.base}/console/topics/late.reply`);
     await asked.opened;
     await publish('late.reply', 'b');
     const messages = page.locator('.figure', { hasText: /^Messages/ });
@@ -77,15 +51,15 @@ browserTest(
 
 browserTest('a topic that is deleted elsewhere is not shown as if it were there', async () => {
   await publish('gone.soon', 'a');
-  await using tab = await openTab(browser, base);
+  await using tab = await shared.openTab();
   await tab.go('/topics/gone.soon');
-  await client.call('DEL', 'gone.soon');
+  await shared.client.call('DEL', 'gone.soon');
   await tab.page.getByText('This is not here').waitFor();
 });
 
 browserTest('a filter that is typed and left changes no other page', async () => {
   await publish('typed.a', 'a');
-  await using tab = await openTab(browser, base);
+  await using tab = await shared.openTab();
   const { page } = tab;
   await tab.go('/topics');
   await page.getByLabel('Part of the name').fill('typed');
@@ -101,7 +75,7 @@ browserTest(
   'an action that ends after its page was left does not lead the person away',
   async () => {
     await publish('slow.delete', 'a');
-    await using tab = await openTab(browser, base);
+    await using tab = await shared.openTab();
     const { page } = tab;
     await tab.go('/server');
     await page.getByRole('link', { name: 'Topics' }).click();
@@ -125,7 +99,7 @@ browserTest(
 
 browserTest('going to another page takes the dialog away, and back leaves it closed', async () => {
   await publish('with.dialog', 'a');
-  await using tab = await openTab(browser, base);
+  await using tab = await shared.openTab();
   const { page } = tab;
   await tab.go('/topics');
   await page.getByRole('link', { name: 'with.dialog' }).click();
@@ -142,12 +116,12 @@ browserTest('going to another page takes the dialog away, and back leaves it clo
 browserTest(
   'two tabs redrive one dead letter: one copy, and the other tab says why not',
   async () => {
-    await client.call('XADD', 'twice', '*', 'body', 'first');
+    await shared.client.call('XADD', 'twice', '*', 'body', 'first');
     const letter = ['rivulet-dead-topic', 'twice', 'rivulet-dead-group', 'g'];
     const more = ['rivulet-dead-id', '1-0', 'rivulet-dead-reason', 'no'];
-    await client.call('XADD', 'twice.dead', '*', ...letter, ...more, 'body', 'first');
-    await using one = await openTab(browser, base);
-    await using two = await openTab(browser, base);
+    await shared.client.call('XADD', 'twice.dead', '*', ...letter, ...more, 'body', 'first');
+    await using one = await shared.openTab();
+    await using two = await shared.openTab();
     for (const tab of [one, two]) await tab.go('/dead?topic=twice');
     const redrive = (tab: typeof one) =>
       tab.page.getByRole('button', { name: /^Edit twice/ }).click();
@@ -164,7 +138,7 @@ browserTest(
     // The list of the second tab may have changed by now: its dialog is still there.
     await two.page.getByRole('button', { name: /^Edit: 1/ }).click();
     await two.page.getByText(/not there any more/).waitFor();
-    assert.equal(await client.call('XLEN', 'twice'), 2);
+    assert.equal(await shared.client.call('XLEN', 'twice'), 2);
   },
 );
 
@@ -177,14 +151,14 @@ browserTest('a row that another tab takes away does not take the open dialog wit
     'rivulet-dead-id',
     '1-0',
   ];
-  const id = String(await client.call('XADD', 'kept.dead', '*', ...letter, 'body', 'x'));
-  await using tab = await openTab(browser, base);
+  const id = String(await shared.client.call('XADD', 'kept.dead', '*', ...letter, 'body', 'x'));
+  await using tab = await shared.openTab();
   const { page } = tab;
   await tab.go('/dead');
   await page.getByRole('button', { name: /^Edit kept/ }).click();
   const body = page.getByRole('dialog').getByLabel('Body');
   await body.fill('much was written here');
-  await client.call('XDEL', 'kept.dead', id);
+  await shared.client.call('XDEL', 'kept.dead', id);
   await page.getByRole('link', { name: 'kept 1-0', exact: true }).waitFor({ state: 'detached' });
   assert.equal(await body.inputValue(), 'much was written here');
 });
@@ -196,7 +170,7 @@ browserTest(
     await using admin = await connect({ port: closed.port, password: 'secret' });
     await admin.call(...ANN);
     await admin.call('XADD', 'orders', '*', 'body', 'x');
-    await using tab = await openTab(browser, addressOf(closed));
+    await using tab = await shared.openTab(addressOf(closed));
     const { page } = tab;
     const logIn = async (user: string) => {
       await page.getByLabel('User').fill(user);
@@ -229,7 +203,7 @@ browserTest('another user who logs in is shown nothing of the one before', async
   await admin.call('ACL', 'SETUSER', 'bob', 'on', '>bob', '~shop.*', '&*', '+@read', '+ping');
   await admin.call('XADD', 'secret.topic', '*', 'body', 'x');
   await admin.call('XADD', 'shop.orders', '*', 'body', 'x');
-  await using tab = await openTab(browser, addressOf(closed));
+  await using tab = await shared.openTab(addressOf(closed));
   const { page } = tab;
   const logIn = async (user: string) => {
     await page.getByLabel('User').fill(user);
@@ -255,7 +229,7 @@ browserTest('another user who logs in is shown nothing of the one before', async
 
 browserTest('a thousand frames of the live stream leave no memory behind', async () => {
   await publish('much.live', 'a');
-  await using tab = await openTab(browser, base);
+  await using tab = await shared.openTab();
   const { page } = tab;
   let round = 0;
   const row = (n: number, at: number) => ({

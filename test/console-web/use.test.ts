@@ -3,53 +3,23 @@
  * an action, a login, and a server that starts again under an open tab.
  */
 import assert from 'node:assert/strict';
-import { after, before } from 'node:test';
-import type { Browser, Page } from 'playwright-core';
-import { type Client, connect } from '../../src/client/index.ts';
+import type { Page } from 'playwright-core';
+import { connect } from '../../src/client/index.ts';
 import { contract, createService, unary } from '../../src/index.ts';
-import type { RivuletServer } from '../helpers/rivulet-server.ts';
 import { temporaryDirectory } from '../helpers/temporary-directory.ts';
-import {
-  addressOf,
-  browserTest,
-  noBrowser,
-  openTab,
-  shown,
-  startBrowser,
-  startConsole,
-  startFront,
-  violations,
-} from './browser.ts';
+import { addressOf, browserTest, consoleForFile, openTab, shown, startConsole, startFront, violations } from './browser.ts';
 
 const Greeter = contract('greeter', {
   Say: { Hello: unary<{ name: string }, { text: string }>() },
 });
-let browser: Browser;
-let server: RivuletServer;
-let client: Client;
-let base = '';
+const shared = consoleForFile();
+const publish = shared.publish.bind(shared);
 
-before(async () => {
-  if (noBrowser !== undefined) return;
-  server = await startConsole();
-  base = addressOf(server);
-  client = await connect({ port: server.port });
-  browser = await startBrowser();
-});
-
-after(async () => {
-  await browser?.close();
-  await client?.close();
-  await server?.[Symbol.asyncDispose]();
-});
-
-const publish = (topic: string, body: string | Buffer) =>
-  client.call('XADD', topic, '*', 'body', body);
 const focused = (page: Page) =>
   page.evaluate('document.activeElement.textContent.trim()') as Promise<string>;
 
 browserTest('a topic that is published to appears on the open page without a reload', async () => {
-  await using tab = await openTab(browser, base);
+  await using tab = await shared.openTab();
   await publish('live.first', 'a');
   await tab.go('/topics?q=live.');
   await tab.page.getByRole('link', { name: 'live.first' }).waitFor();
@@ -60,7 +30,7 @@ browserTest('a topic that is published to appears on the open page without a rel
 
 browserTest('the keyboard alone reaches a message: g t, j, Enter, the tabs, j, Enter', async () => {
   for (const name of ['keys.a', 'keys.b', 'keys.c']) await publish(name, '{"total":42}');
-  await using tab = await openTab(browser, base);
+  await using tab = await shared.openTab();
   const { page } = tab;
   await tab.go('/');
   await page.keyboard.press('g');
@@ -92,7 +62,7 @@ browserTest('the keyboard alone reaches a message: g t, j, Enter, the tabs, j, E
 });
 
 browserTest('? lists the keys in a dialog, Escape closes it and gives the focus back', async () => {
-  await using tab = await openTab(browser, base);
+  await using tab = await shared.openTab();
   await tab.go('/topics');
   await publish('help.topic', 'x');
   await tab.page.locator('tr[data-key]').first().waitFor();
@@ -108,7 +78,7 @@ browserTest('? lists the keys in a dialog, Escape closes it and gives the focus 
 });
 
 browserTest('a key that is typed into a field moves nothing', async () => {
-  await using tab = await openTab(browser, base);
+  await using tab = await shared.openTab();
   await tab.go('/topics');
   await tab.page.getByLabel('Part of the name').fill('');
   await tab.page.getByLabel('Part of the name').pressSequentially('gtj?/');
@@ -120,7 +90,7 @@ browserTest('a row keeps the focus when the order of the rows changes', async ()
   await publish('order.a', 'x');
   await publish('order.b', 'x');
   await publish('order.b', 'x');
-  await using tab = await openTab(browser, base);
+  await using tab = await shared.openTab();
   await tab.go('/topics?q=order.&sort=length');
   await tab.page.getByRole('link', { name: 'order.b' }).focus();
   for (let number = 0; number < 5; number += 1) await publish('order.a', 'x');
@@ -144,7 +114,7 @@ browserTest('names and bodies made to harm are text on every page', async () => 
     'a b?c#d&e=f',
   ];
   for (const name of names) {
-    await client.call(
+    await shared.client.call(
       'XADD',
       name,
       '*',
@@ -153,13 +123,13 @@ browserTest('names and bodies made to harm are text on every page', async () => 
       name,
       '<b>bold</b>',
     );
-    await client.call('XGROUP', 'CREATE', name, name, '0');
-    await client.call('XREADGROUP', 'GROUP', name, name, 'STREAMS', name, '>');
+    await shared.client.call('XGROUP', 'CREATE', name, name, '0');
+    await shared.client.call('XREADGROUP', 'GROUP', name, name, 'STREAMS', name, '>');
   }
   await publish('hostile.body', '<img src=x onerror="document.title=1">');
   await publish('hostile.body', Buffer.from([0xff, 0xfe, 0x00, 0xd8, 0x00, 0x80]));
   await publish('hostile.body', `${'['.repeat(100_000)}${']'.repeat(100_000)}`);
-  await using tab = await openTab(browser, base);
+  await using tab = await shared.openTab();
   const alerts: string[] = [];
   tab.page.on('dialog', (dialog) => {
     alerts.push(dialog.message());
@@ -208,7 +178,7 @@ browserTest(
   async () => {
     await publish('act.orders', 'one');
     await publish('act.orders', 'two');
-    await using tab = await openTab(browser, base);
+    await using tab = await shared.openTab();
     const { page } = tab;
     await tab.go('/topics/act.orders');
     await page.getByRole('button', { name: /^Delete topic/ }).click();
@@ -225,7 +195,7 @@ browserTest(
     await submit.click();
     await page.waitForURL(/\/console\/topics$/);
     await page.getByRole('status').getByText('1 topic deleted').waitFor();
-    assert.equal(Number(await client.call('EXISTS', 'act.orders')), 0);
+    assert.equal(Number(await shared.client.call('EXISTS', 'act.orders')), 0);
     await tab.go('/audit');
     await page.getByText('made for a test').first().waitFor();
     tab.assertClean();
@@ -236,7 +206,7 @@ browserTest(
   'a message is published from the page, and what was typed is what is stored',
   async () => {
     await publish('form.orders', 'first');
-    await using tab = await openTab(browser, base);
+    await using tab = await shared.openTab();
     const { page } = tab;
     await tab.go('/topics/form.orders');
     await page.getByRole('button', { name: /^Publish/ }).click();
@@ -247,7 +217,7 @@ browserTest(
     await dialog.getByRole('button', { name: 'Publish: 1 message' }).click();
     await dialog.waitFor({ state: 'hidden' });
     const [, fields] = (
-      (await client.call('XREVRANGE', 'form.orders', '+', '-', 'COUNT', 1)) as unknown[][]
+      (await shared.client.call('XREVRANGE', 'form.orders', '+', '-', 'COUNT', 1)) as unknown[][]
     )[0]!;
     const text = (fields as Buffer[]).map(String).join(' ');
     assert.match(text, /\{"a": "ü"\}/);
@@ -259,9 +229,9 @@ browserTest(
 browserTest(
   'dead letters are chosen, redriven by one button with their count, and gone from the list',
   async () => {
-    await client.call('XADD', 'dl.orders', '*', 'body', 'x');
+    await shared.client.call('XADD', 'dl.orders', '*', 'body', 'x');
     for (const id of ['1-1', '1-2', '1-3']) {
-      await client.call(
+      await shared.client.call(
         'XADD',
         'dl.orders.dead',
         '*',
@@ -279,7 +249,7 @@ browserTest(
         '5',
       );
     }
-    await using tab = await openTab(browser, base);
+    await using tab = await shared.openTab();
     const { page } = tab;
     await tab.go('/topics?q=dl.orders.dead');
     await page.getByRole('link', { name: 'dl.orders.dead' }).waitFor();
@@ -296,8 +266,8 @@ browserTest(
     await dialog.getByRole('button', { name: 'Redrive: 2 messages' }).click();
     await dialog.waitFor({ state: 'hidden' });
     await page.getByRole('status').getByText('2 messages redriven').waitFor();
-    assert.equal(Number(await client.call('XLEN', 'dl.orders')), 3);
-    assert.equal(Number(await client.call('XLEN', 'dl.orders.dead')), 1);
+    assert.equal(Number(await shared.client.call('XLEN', 'dl.orders')), 3);
+    assert.equal(Number(await shared.client.call('XLEN', 'dl.orders.dead')), 1);
     await page.locator('tr[data-key]', { hasText: 'dl.orders 1-' }).first().waitFor();
     tab.assertClean();
   },
@@ -311,7 +281,7 @@ browserTest(
     await using front = await startFront(first.httpPort);
     await using own = await connect({ port: first.port });
     await own.call('XADD', 'restart.topic', '*', 'body', 'x');
-    await using tab = await openTab(browser, front.address);
+    await using tab = await shared.openTab(front.address);
     await tab.go('/topics');
     await tab.page.getByRole('link', { name: 'restart.topic' }).waitFor();
     front.behind = null;
@@ -337,7 +307,7 @@ browserTest(
   'the tail shows what is published while it is open, and holds still when asked',
   async () => {
     await publish('tail.orders', 'before');
-    await using tab = await openTab(browser, base);
+    await using tab = await shared.openTab();
     const { page } = tab;
     await tab.go('/topics/tail.orders/messages?mode=tail');
     await page.getByText('Waiting for messages').waitFor();
@@ -363,7 +333,7 @@ browserTest(
   '100 topics are at most 2000 nodes, and the keyboard reaches the last of them',
   async () => {
     for (let number = 0; number < 110; number += 1) await publish(`wide.${1000 + number}`, 'x');
-    await using tab = await openTab(browser, base);
+    await using tab = await shared.openTab();
     const { page } = tab;
     await tab.go('/topics?q=wide.');
     await page.getByText('110 of').waitFor();
@@ -383,7 +353,7 @@ browserTest(
 browserTest(
   'an endpoint is called by the form, and its reply and its error are shown',
   async () => {
-    const url = `rivulet://${server.host}:${server.port}`;
+    const url = `rivulet://${shared.server.host}:${shared.server.port}`;
     await using service = createService({
       name: 'greeter',
       broker: url,
@@ -398,7 +368,7 @@ browserTest(
       },
     });
     await service.start();
-    await using tab = await openTab(browser, base);
+    await using tab = await shared.openTab();
     const { page } = tab;
     await tab.go('/services');
     await page.getByRole('link', { name: 'greeter' }).click();
@@ -425,7 +395,7 @@ browserTest(
   'with a password the address leads to the login, and from there to the page',
   async () => {
     await using secret = await startConsole(['--requirepass', 'open sesame']);
-    await using tab = await openTab(browser, addressOf(secret));
+    await using tab = await shared.openTab(addressOf(secret));
     const { page } = tab;
     await tab.go('/topics?sort=lag');
     await page.getByRole('heading', { name: 'Log in' }).waitFor();
@@ -454,7 +424,7 @@ browserTest('a user sees what the rules allow, and why the rest is not there', a
   await root.call('XADD', 'other.b', '*', 'body', 'x');
   await root.call('ACL', 'SETUSER', 'ann', 'on', '>pw', '~team.*', '+@read', '+@connection');
   await root.close();
-  await using tab = await openTab(browser, addressOf(guarded));
+  await using tab = await shared.openTab(addressOf(guarded));
   const { page } = tab;
   await tab.go('/topics');
   await page.getByLabel('User').fill('ann');
