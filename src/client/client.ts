@@ -16,16 +16,12 @@
  */
 import { EventEmitter } from 'node:events';
 import { RivuletError } from '../errors.ts';
+import { backoffMs } from '../util/time/backoff.ts';
 import { BlockingPool, blockMsOf } from './blocking-pool.ts';
 import type { CommandArgument } from './command-encoder.ts';
 import { Connection, type Pending } from './connection.ts';
 import { Fifo } from './fifo.ts';
-import {
-  type ClientOptions,
-  type ResolvedOptions,
-  reconnectDelay,
-  resolveOptions,
-} from './options.ts';
+import { type ClientOptions, type ResolvedOptions, resolveOptions } from './options.ts';
 import { type Reply, ReplyError } from './reply.ts';
 import { refusalOf } from './shared-connection.ts';
 import { Subscriptions } from './subscriptions.ts';
@@ -275,7 +271,7 @@ export class Client extends EventEmitter<ClientEvents> implements AsyncDisposabl
   #retry(attempt: number): void {
     const { reconnect } = this.#options;
     if (reconnect === undefined || this.#isClosed) return;
-    const delay = reconnectDelay(reconnect, attempt, Math.random());
+    const delay = backoffMs(reconnect, attempt + 1, Math.random());
     this.#retryTimer = setTimeout(async () => {
       try {
         await this.open();

@@ -184,13 +184,3 @@ export function optionsFromUrl(text: string): ClientOptions {
     ...(url.protocol === 'rediss:' ? { tls: true } : {}),
   };
 }
-
-/** The wait before reconnection number `attempt` (0 is the first), in milliseconds. `fraction` is random in [0, 1). */
-export function reconnectDelay(
-  options: Required<ReconnectOptions>,
-  attempt: number,
-  fraction: number,
-): number {
-  const whole = Math.min(options.maxMs, options.minMs * options.factor ** attempt);
-  return options.jitter ? whole / 2 + (whole / 2) * fraction : whole;
-}

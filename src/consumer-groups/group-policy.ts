@@ -12,6 +12,7 @@
  */
 
 import type { ByteReader, ByteWriter } from '../util/byte-writer.ts';
+import type { Backoff } from '../util/time/backoff.ts';
 import { countValue } from './delivery-count.ts';
 
 export interface GroupPolicy {
@@ -20,16 +21,9 @@ export interface GroupPolicy {
   /** Deliveries after which an entry is not delivered again; 0 = no limit. */
   readonly maxDeliveries: number;
   /** The delay of an entry that its consumer returned (XNACK); null = none. */
-  readonly backoff: GroupBackoff | null;
+  readonly backoff: Backoff | null;
   /** The stream for entries whose deliveries are used up; null = they are dropped. */
   readonly deadLetter: Buffer | null;
-}
-
-export interface GroupBackoff {
-  readonly minMs: number;
-  readonly maxMs: number;
-  readonly factor: number;
-  readonly jitter: boolean;
 }
 
 export const defaultPolicy: GroupPolicy = {
@@ -38,16 +32,6 @@ export const defaultPolicy: GroupPolicy = {
   backoff: null,
   deadLetter: null,
 };
-
-/**
- * The delay after the n-th delivery, ms. `fraction` in [0, 1) is the jitter: the delay is half of it to
- * all of it.
- */
-export function backoffMs(backoff: GroupBackoff, deliveries: number, fraction: number): number {
-  const { minMs, maxMs, factor, jitter } = backoff;
-  const full = Math.min(maxMs, minMs * factor ** Math.max(0, deliveries - 1));
-  return Math.round(jitter ? full * (0.5 + fraction / 2) : full);
-}
 
 /** Whether an entry with this delivery count (as kept in memory, FATAL included) is not delivered again. */
 export function isSpent(policy: GroupPolicy, deliveries: number): boolean {

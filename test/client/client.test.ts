@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { test } from 'node:test';
 import { type Client, connect } from '../../src/client/client.ts';
-import { optionsFromUrl, reconnectDelay } from '../../src/client/options.ts';
+import { optionsFromUrl } from '../../src/client/options.ts';
 import { pairsOf, type Reply, ReplyError } from '../../src/client/reply.ts';
 import { startRedis } from '../helpers/redis-server.ts';
 import { missing } from '../helpers/requirements.ts';
@@ -273,16 +273,6 @@ test('close waits for replies', { skip }, async () => {
   const replies = Array.from({ length: 100 }, () => client.call('INCR', 'n'));
   await client.close();
   assert.equal((await Promise.all(replies)).at(-1), 100);
-});
-
-test('reconnection waits grow to the limit, with jitter below', () => {
-  const options = { minMs: 10, maxMs: 100, factor: 3, jitter: false };
-  assert.deepEqual(
-    [0, 1, 2, 3, 9].map((attempt) => reconnectDelay(options, attempt, 0)),
-    [10, 30, 90, 100, 100],
-  );
-  assert.equal(reconnectDelay({ ...options, jitter: true }, 9, 0), 50);
-  assert.ok(reconnectDelay({ ...options, jitter: true }, 9, 0.999) < 100);
 });
 
 test('an address says everything that connect needs', () => {

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { readServerFlags } from '../../src/cli/server/server-flags.ts';
-import { Config, nearest } from '../../src/server/config/config.ts';
+import { Config } from '../../src/server/config/config.ts';
 import {
   loadConfigFile,
   rewriteConfigFile,
@@ -266,10 +266,4 @@ test('flags: values reach to the next flag, the file comes first, mistakes are n
     message(() => read('--port')),
     /'--port' needs a value/,
   );
-});
-
-test('the nearest name is offered only when it is near', () => {
-  assert.equal(nearest('maxmemroy', ['maxmemory', 'port']), 'maxmemory');
-  assert.equal(nearest('serve', ['server', 'repair']), 'server');
-  assert.equal(nearest('zzzzzz', ['port', 'bind']), null);
 });

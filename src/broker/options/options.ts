@@ -4,10 +4,13 @@
  */
 import { hostname } from 'node:os';
 import { checkOptions, given, invalid } from '../../client/option-table.ts';
+import type { Backoff } from '../../util/time/backoff.ts';
 import type { Scheduler } from '../../util/time/scheduler.ts';
 import { systemScheduler } from '../../util/time/system-scheduler.ts';
 import type { Position } from '../positions.ts';
 import { brokerTable, MOST_IN_FLIGHT, subscribeTable } from './option-rows.ts';
+
+export { type Backoff, backoffMs } from '../../util/time/backoff.ts';
 
 export interface BrokerOptions {
   /** [Addrs] One or more URLs of one broker or cluster. */
@@ -34,13 +37,6 @@ export interface BrokerOptions {
   readonly scheduler: Scheduler;
   /** Passed to the adapter's client library as they are. */
   readonly client?: Readonly<Record<string, unknown>>;
-}
-
-export interface Backoff {
-  readonly minMs: number;
-  readonly maxMs: number;
-  readonly factor: number;
-  readonly jitter: boolean;
 }
 
 export interface PublishOptions {
@@ -230,12 +226,6 @@ export function deadLetterTopic(
 ): string | null {
   if (options.deadLetter === false) return null;
   return options.deadLetter ?? `${topic}.dead`;
-}
-
-/** The wait before delivery `attempt + 1`, in milliseconds; `fraction` in [0, 1) feeds the jitter. */
-export function backoffMs(backoff: Backoff, attempt: number, fraction: number): number {
-  const full = Math.min(backoff.maxMs, backoff.minMs * backoff.factor ** Math.max(0, attempt - 1));
-  return Math.round(backoff.jitter ? full * (0.5 + fraction / 2) : full);
 }
 
 /**

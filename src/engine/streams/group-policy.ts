@@ -29,7 +29,6 @@ import {
 import { writeCount } from '../../consumer-groups/delivery-count.ts';
 import type { ConsumerGroup } from '../../consumer-groups/group.ts';
 import {
-  backoffMs,
   encodePolicy,
   type GroupPolicy,
   isSpent,
@@ -40,6 +39,7 @@ import { AWAITING_DEAD_LETTER } from '../../consumer-groups/pending/pending-page
 import { IdList } from '../../stream/id-list.ts';
 import { StreamId } from '../../stream/stream-id.ts';
 import { scratch as reused, scratchRecord } from '../../util/scratch.ts';
+import { backoffMs } from '../../util/time/backoff.ts';
 import type { Database } from '../keyspace/database.ts';
 import type { KeyEntry } from '../keyspace/key-entry.ts';
 import { appendDeadLetter, deadLetterBytes, takesDeadLetters } from './dead-letter.ts';

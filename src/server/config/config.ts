@@ -7,6 +7,7 @@
  * Cost: a look-up in a Map. Code on the hot path keeps a copy through `watch`.
  */
 import { globMatches } from '../../util/glob.ts';
+import { nearestName } from '../../util/nearest-name.ts';
 import { lowerCase } from '../command/quoting.ts';
 import { PARAMETERS, type Parameter } from './config-parameters.ts';
 import { ConfigError, canonical } from './config-values.ts';
@@ -220,38 +221,7 @@ function canonicalDefault(parameter: Parameter): string {
 
 /** `unknown parameter 'prot'; did you mean 'port'?` */
 export function unknownText(name: string): string {
-  const near = nearest(lowerCase(name), [...BY_NAME.keys()]);
+  const most = Math.max(2, Math.floor(name.length / 3));
+  const near = nearestName(lowerCase(name), BY_NAME.keys(), most);
   return `unknown parameter '${shown(name)}'${near === null ? '' : `; did you mean '${near}'?`}`;
-}
-
-/** The candidate with the smallest edit distance, if it is near enough to be a misspelling. */
-export function nearest(word: string, candidates: readonly string[]): string | null {
-  let best: string | null = null;
-  let bestDistance = Math.max(2, Math.floor(word.length / 3)) + 1;
-  for (const candidate of candidates) {
-    const distance = editDistance(word, candidate);
-    if (distance < bestDistance) {
-      bestDistance = distance;
-      best = candidate;
-    }
-  }
-  return best;
-}
-
-/** Levenshtein's distance in which swapping two neighbours counts once. */
-function editDistance(a: string, b: string): number {
-  const rows: number[][] = [Array.from({ length: b.length + 1 }, (_, j) => j)];
-  for (let i = 1; i <= a.length; i++) {
-    const row = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const same = a[i - 1] === b[j - 1] ? 0 : 1;
-      let cost = Math.min(rows[i - 1]![j]! + 1, row[j - 1]! + 1, rows[i - 1]![j - 1]! + same);
-      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) {
-        cost = Math.min(cost, rows[i - 2]![j - 2]! + 1);
-      }
-      row.push(cost);
-    }
-    rows.push(row);
-  }
-  return rows[a.length]![b.length]!;
 }

@@ -6,14 +6,11 @@
  */
 
 import type { ConsumerGroup } from '../../../consumer-groups/group.ts';
-import {
-  defaultPolicy,
-  type GroupBackoff,
-  type GroupPolicy,
-} from '../../../consumer-groups/group-policy.ts';
+import { defaultPolicy, type GroupPolicy } from '../../../consumer-groups/group-policy.ts';
 import type { KeyEntry } from '../../../engine/keyspace/key-entry.ts';
 import { setPolicy } from '../../../engine/streams/group-policy.ts';
 import { findGroup } from '../../../engine/streams/stream-groups.ts';
+import type { Backoff } from '../../../util/time/backoff.ts';
 import type { Command, CommandFlag } from '../../command/command.ts';
 import { type KeySpec, keyAt } from '../../command/key-specs.ts';
 import type { Session } from '../../connection/session.ts';
@@ -112,7 +109,7 @@ function readPolicy(session: Session, entry: KeyEntry, before: GroupPolicy): Gro
 }
 
 /** `BACKOFF min max factor [JITTER]` at `i`; null after an error. */
-function readBackoff(session: Session, i: number): GroupBackoff | null {
+function readBackoff(session: Session, i: number): Backoff | null {
   const { args, reply } = session;
   const minMs = readWhole(session, i + 1, 0, LONGEST_MS, 'BACKOFF');
   if (minMs === null) return null;
