@@ -9,19 +9,19 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { repositoryRoot } from '../test/house/source-file.ts';
 import { brokers } from './brokers/brokers.ts';
-import { client } from './streams/client.ts';
+import { requests } from './brokers/requests.ts';
 import { consoleBench } from './console.ts';
+import { meetsBudget, type Row } from './row.ts';
 import { gateway } from './services/gateway.ts';
+import { rpc } from './services/rpc.ts';
+import { client } from './streams/client.ts';
 import { growth } from './streams/growth.ts';
 import { memory } from './streams/memory.ts';
-import { requests } from './brokers/requests.ts';
 import { restart } from './streams/restart.ts';
-import { meetsBudget, type Row } from './row.ts';
-import { rpc } from './services/rpc.ts';
-import { workflowsBench } from './workflows/workflows.ts';
 import { xadd } from './streams/xadd.ts';
 import { xrange } from './streams/xrange.ts';
 import { xreadgroup } from './streams/xreadgroup.ts';
+import { workflowsBench } from './workflows/workflows.ts';
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,

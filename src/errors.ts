@@ -48,7 +48,6 @@ export const errorTable = {
   SERVICE_NOT_FOUND: {
     http: 503,
     rpc: 14,
-   ,
     retryable: true,
     micro: 500,
     notSent: true,
@@ -56,7 +55,6 @@ export const errorTable = {
   METHOD_NOT_FOUND: {
     http: 501,
     rpc: 12,
-   ,
     retryable: false,
     micro: 404,
     notSent: true,
@@ -68,7 +66,6 @@ export const errorTable = {
   REGISTRY_UNAVAILABLE: {
     http: 503,
     rpc: 14,
-   ,
     retryable: true,
     micro: 500,
     notSent: true,

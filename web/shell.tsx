@@ -6,8 +6,8 @@
  */
 import type { ComponentChildren } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { Icon, Mark } from './parts/icons.tsx';
 import { Jobs } from './parts/actions/jobs.tsx';
+import { Icon, Mark } from './parts/icons.tsx';
 import { KeyHelp } from './parts/key-help.tsx';
 import { announce, announcement } from './state/announce.ts';
 import { clock } from './state/format.ts';

@@ -7,9 +7,9 @@
 import { startNats } from '../../test/helpers/nats-server.ts';
 import { startRabbitMq } from '../../test/helpers/rabbitmq-server.ts';
 import { temporaryDirectory } from '../../test/helpers/temporary-directory.ts';
-import { channels } from './channels.ts';
 import { type Benchmark, type RowFacts, rowOf, type Scale } from '../row.ts';
 import { type SideName, startSide } from '../side.ts';
+import { channels } from './channels.ts';
 import { amqplib, IN_FLIGHT, ioredis, natsJs, ours, type Worker } from './worker.ts';
 
 const BODY_BYTES = 100;

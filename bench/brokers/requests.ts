@@ -6,9 +6,9 @@
 import { freePort } from '../../test/helpers/free-port.ts';
 import { NatsNode } from '../../test/helpers/nats-server.ts';
 import { temporaryDirectory } from '../../test/helpers/temporary-directory.ts';
-import { type Caller, startEcho } from './echo.ts';
 import { type Benchmark, rowOf, type Scale } from '../row.ts';
 import { startSide } from '../side.ts';
+import { type Caller, startEcho } from './echo.ts';
 
 const BODY = Buffer.alloc(100, 'x');
 const RUN_MS = 1500;

@@ -7,10 +7,10 @@ import { join } from 'node:path';
 import { startChild } from '../../test/helpers/children.ts';
 import { freePort } from '../../test/helpers/free-port.ts';
 import { repositoryRoot } from '../../test/house/source-file.ts';
-import { type HttpLoad, httpLoad } from './http-load.ts';
-import { type HttpSide, startHttpSide } from './http-side.ts';
 import { type Benchmark, type Row, rowOf, type Scale } from '../row.ts';
 import { startSide } from '../side.ts';
+import { type HttpLoad, httpLoad } from './http-load.ts';
+import { type HttpSide, startHttpSide } from './http-side.ts';
 
 const MICRO = join(repositoryRoot, 'bin', 'micro.js');
 const BODY = JSON.stringify({ body: 'x'.repeat(117) });

@@ -10,8 +10,8 @@ import { NatsNode } from '../../test/helpers/nats-server.ts';
 import { temporaryDirectory } from '../../test/helpers/temporary-directory.ts';
 import { type Caller, startEcho } from '../brokers/echo.ts';
 import { type Benchmark, median, type Row, type RowFacts, rowOf, type Scale } from '../row.ts';
-import { startGrpc, startLocal, startService } from './rpc-echo.ts';
 import { residentBytes, startSide } from '../side.ts';
+import { startGrpc, startLocal, startService } from './rpc-echo.ts';
 
 const SMALL = Buffer.alloc(128, 'x');
 const LARGE = Buffer.alloc(16 * 1024, 'x');

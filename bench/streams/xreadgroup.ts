@@ -1,10 +1,11 @@
 /**
  * A group of four consumers reads a whole stream, 100 entries at a time, and acknowledges each batch.
  */
-import { drainGroup } from './group-reader.ts';
+
 import { fillStream } from '../load.ts';
 import { alternate, type Benchmark, ENTRY } from '../row.ts';
 import { type Durability, startSide } from '../side.ts';
+import { drainGroup } from './group-reader.ts';
 
 const CASES: { durability: Durability; budget: number | null }[] = [
   { durability: 'memory', budget: 1.5 },

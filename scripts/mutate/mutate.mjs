@@ -31,8 +31,8 @@ import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
 import '../prepare.mjs';
-import { mutationsOf } from './mutations.mjs';
 import { fail, root, say } from '../steps.mjs';
+import { mutationsOf } from './mutations.mjs';
 
 /** Folders of tests for each folder of modules, the nearest first. */
 const COVERED_BY = {

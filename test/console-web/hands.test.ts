@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import type { Page } from 'playwright-core';
-import { browserTest, consoleForFile, openTab } from './browser.ts';
+import { browserTest, consoleForFile } from './browser.ts';
 
 const TOPICS = 100;
 const shared = consoleForFile(async (client) => {

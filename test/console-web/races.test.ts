@@ -5,12 +5,11 @@
 import assert from 'node:assert/strict';
 import type { Route } from 'playwright-core';
 import { connect } from '../../src/client/index.ts';
-import { addressOf, browserTest, consoleForFile, openTab, startConsole } from './browser.ts';
+import { addressOf, browserTest, consoleForFile, startConsole } from './browser.ts';
 
 const ANN = ['ACL', 'SETUSER', 'ann', 'on', '>ann', '~*', '&*', '+@all'];
 const shared = consoleForFile();
 const publish = shared.publish.bind(shared);
-
 
 function gate() {
   let open!: () => void;

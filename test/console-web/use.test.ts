@@ -7,7 +7,15 @@ import type { Page } from 'playwright-core';
 import { connect } from '../../src/client/index.ts';
 import { contract, createService, unary } from '../../src/index.ts';
 import { temporaryDirectory } from '../helpers/temporary-directory.ts';
-import { addressOf, browserTest, consoleForFile, openTab, shown, startConsole, startFront, violations } from './browser.ts';
+import {
+  addressOf,
+  browserTest,
+  consoleForFile,
+  shown,
+  startConsole,
+  startFront,
+  violations,
+} from './browser.ts';
 
 const Greeter = contract('greeter', {
   Say: { Hello: unary<{ name: string }, { text: string }>() },

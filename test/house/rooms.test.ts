@@ -64,7 +64,9 @@ function longFiles(files: readonly SizedFile[]): string[] {
 /** Source and tests of the repository, pages and programs of other languages included. */
 function allFiles(): SizedFile[] {
   const roots = ['src', 'web', 'test', 'bench', 'scripts', 'examples', 'interop'];
-  const adapters = readdirSync(join(repositoryRoot, 'adapters')).map((name) => `adapters/${name}/src`);
+  const adapters = readdirSync(join(repositoryRoot, 'adapters')).map(
+    (name) => `adapters/${name}/src`,
+  );
   return [...roots, ...adapters].flatMap((root) =>
     (readdirSync(join(repositoryRoot, root), { recursive: true }) as string[])
       .filter((name) => /\.(tsx?|mjs|css|go|py|java)$/.test(name))

@@ -2,9 +2,9 @@
 import { useState } from 'preact/hooks';
 import type { DeadPage as Dead, DeadRow } from '../../src/console/api-types.ts';
 import { Action } from '../parts/actions/action.tsx';
-import { Bar } from '../parts/figures/bar.tsx';
 import { editable, Preview } from '../parts/body.tsx';
 import { Code } from '../parts/code.tsx';
+import { Bar } from '../parts/figures/bar.tsx';
 import { Page, Section } from '../parts/page.tsx';
 import { Missing, Notice, Show } from '../parts/states.tsx';
 import { type Column, Table } from '../parts/table.tsx';

@@ -1,14 +1,14 @@
 /** One service: its versions, nodes and endpoints; each endpoint can be called. */
 import type { ServiceDetail } from '../../src/console/api-types.ts';
 import { Action } from '../parts/actions/action.tsx';
-import { CallForm } from '../parts/forms/call-form.tsx';
 import { Code } from '../parts/code.tsx';
+import { CallForm } from '../parts/forms/call-form.tsx';
+import { shapeText } from '../parts/forms/value-form.tsx';
 import { Page, Section } from '../parts/page.tsx';
 import { Missing, Notice, Show } from '../parts/states.tsx';
 import { type Column, Table } from '../parts/table.tsx';
 import { Tag } from '../parts/tag.tsx';
 import { Time } from '../parts/time.tsx';
-import { shapeText } from '../parts/forms/value-form.tsx';
 import type { PageProps } from '../routes.ts';
 import { count, visible } from '../state/format.ts';
 import { useResource } from '../state/resource.ts';

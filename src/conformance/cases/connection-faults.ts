@@ -31,9 +31,7 @@ interface Proxied {
 }
 
 /** Runs a case with brokers behind a proxy, which passes everything again while they disconnect. */
-function throughProxy(
-  run: (context: CaseContext, through: Proxied) => Promise<void>,
-): Case['run'] {
+function throughProxy(run: (context: CaseContext, through: Proxied) => Promise<void>): Case['run'] {
   return async (context) => {
     const behind = await context.fixture.behindProxy?.();
     if (behind === undefined) throw new Error('the fixture has no proxy');
@@ -57,39 +55,39 @@ function throughFault(mode: ProxyMode | 'reset', holdMs: number): Case {
     uses: ['behindProxy'],
     timeoutMs: 90_000,
     run: throughProxy(async (context, { proxy, open }) => {
-        const topic = context.topic();
-        const [publisher, subscriber] = await Promise.all([
-          open({ publishTimeoutMs: 20_000 }),
-          open(),
-        ]);
-        const { seen } = await collect(subscriber, topic, {
-          group: 'g',
-          concurrency: 5,
-          ackWaitMs: 2000,
-        });
-        const load = publishSteadily(publisher, topic);
-        await seen.count(50);
-        const connected = mode === 'reset' ? null : nextEvent(publisher, 'disconnected', 20_000);
-        if (mode === 'reset') {
-          for (let times = 0; times < 5; times++) {
-            proxy.cut();
-            await quiet(holdMs);
-          }
-        } else {
-          proxy.mode = mode;
-          if (mode === 'refuse') proxy.cut();
-          await connected;
-          await quiet(holdMs);
-          proxy.mode = 'pass';
-          // Connections that the fault has left open would never end.
+      const topic = context.topic();
+      const [publisher, subscriber] = await Promise.all([
+        open({ publishTimeoutMs: 20_000 }),
+        open(),
+      ]);
+      const { seen } = await collect(subscriber, topic, {
+        group: 'g',
+        concurrency: 5,
+        ackWaitMs: 2000,
+      });
+      const load = publishSteadily(publisher, topic);
+      await seen.count(50);
+      const connected = mode === 'reset' ? null : nextEvent(publisher, 'disconnected', 20_000);
+      if (mode === 'reset') {
+        for (let times = 0; times < 5; times++) {
           proxy.cut();
+          await quiet(holdMs);
         }
-        const before = seen.length;
-        await seen.until((items) => items.length > before + 50, 'more after it', RECOVERY_MS);
-        await load.stop();
-        assert.deepEqual(load.failures, []);
-        await allArrive(load.acknowledged, seen);
-}),
+      } else {
+        proxy.mode = mode;
+        if (mode === 'refuse') proxy.cut();
+        await connected;
+        await quiet(holdMs);
+        proxy.mode = 'pass';
+        // Connections that the fault has left open would never end.
+        proxy.cut();
+      }
+      const before = seen.length;
+      await seen.until((items) => items.length > before + 50, 'more after it', RECOVERY_MS);
+      await load.stop();
+      assert.deepEqual(load.failures, []);
+      await allArrive(load.acknowledged, seen);
+    }),
   };
 }
 
@@ -104,73 +102,73 @@ export const connectionFaults: readonly Case[] = [
     uses: ['behindProxy'],
     timeoutMs: 90_000,
     run: throughProxy(async (context, { proxy, open }) => {
-        const topic = context.topic();
-        const direct = await context.open();
-        const subscriber = await open();
-        await publishAll(direct, topic, numbers(0, 200));
-        const seen = new Seen<string>();
-        await subscriber.subscribe(
-          topic,
-          async (delivery) => {
-            await quiet(10);
-            if (seen.length % 20 === 0) proxy.cut();
-            seen.add(text(delivery));
-          },
-          { group: 'g', from: 'earliest', concurrency: 4, ackWaitMs: 1500 },
+      const topic = context.topic();
+      const direct = await context.open();
+      const subscriber = await open();
+      await publishAll(direct, topic, numbers(0, 200));
+      const seen = new Seen<string>();
+      await subscriber.subscribe(
+        topic,
+        async (delivery) => {
+          await quiet(10);
+          if (seen.length % 20 === 0) proxy.cut();
+          seen.add(text(delivery));
+        },
+        { group: 'g', from: 'earliest', concurrency: 4, ackWaitMs: 1500 },
+      );
+      await seen.until((items) => new Set(items).size === 200, 'all of them', RECOVERY_MS);
+      if (direct.capabilities.pendingList === 'entries') {
+        await eventually(
+          'nothing is pending',
+          async () => (await direct.pending(topic, 'g')).length === 0,
         );
-        await seen.until((items) => new Set(items).size === 200, 'all of them', RECOVERY_MS);
-        if (direct.capabilities.pendingList === 'entries') {
-          await eventually(
-            'nothing is pending',
-            async () => (await direct.pending(topic, 'g')).length === 0,
-          );
-        }
-}),
+      }
+    }),
   },
   {
     name: 'latency changes nothing but time',
     uses: ['behindProxy'],
     run: throughProxy(async (context, { proxy, open }) => {
-        const topic = context.topic();
-        const broker = await open();
-        const { seen } = await collect(broker, topic, { group: 'g', concurrency: 10 });
-        proxy.latencyMs = 60;
-        await Promise.all(numbers(0, 50).map((each) => broker.publish(topic, message(each))));
-        assert.deepEqual(sorted(await seen.count(50)), numbers(0, 50));
-}),
+      const topic = context.topic();
+      const broker = await open();
+      const { seen } = await collect(broker, topic, { group: 'g', concurrency: 10 });
+      proxy.latencyMs = 60;
+      await Promise.all(numbers(0, 50).map((each) => broker.publish(topic, message(each))));
+      assert.deepEqual(sorted(await seen.count(50)), numbers(0, 50));
+    }),
   },
   {
     name: 'a publish waits through an outage up to its bound, then fails clearly',
     uses: ['behindProxy'],
     run: throughProxy(async (context, { proxy, open }) => {
-        const broker = await open({ publishTimeoutMs: 1000, maxPendingPublishes: 3 });
-        const topic = context.topic();
-        await broker.publish(topic, message('before'));
-        const gone = nextEvent(broker, 'disconnected');
-        await shutOff(proxy, broker, topic);
-        await gone;
-        const began = performance.now();
-        await assert.rejects(broker.publish(topic, message('x')), { code: 'NOT_CONNECTED' });
-        const waited = performance.now() - began;
-        assert.ok(waited >= 990 && waited < 4000, `${waited}`);
-        const codes = await Promise.all(
-          numbers(0, 10).map((each) =>
-            broker.publish(topic, message(each)).then(
-              () => 'stored',
-              ({ code }) => code,
-            ),
+      const broker = await open({ publishTimeoutMs: 1000, maxPendingPublishes: 3 });
+      const topic = context.topic();
+      await broker.publish(topic, message('before'));
+      const gone = nextEvent(broker, 'disconnected');
+      await shutOff(proxy, broker, topic);
+      await gone;
+      const began = performance.now();
+      await assert.rejects(broker.publish(topic, message('x')), { code: 'NOT_CONNECTED' });
+      const waited = performance.now() - began;
+      assert.ok(waited >= 990 && waited < 4000, `${waited}`);
+      const codes = await Promise.all(
+        numbers(0, 10).map((each) =>
+          broker.publish(topic, message(each)).then(
+            () => 'stored',
+            ({ code }) => code,
           ),
-        );
-        assert.equal(codes.filter((code) => code === 'LIMIT_EXCEEDED').length, 7);
-        const controller = new AbortController();
-        const aborted = broker.publish(topic, message('x'), { signal: controller.signal });
-        controller.abort();
-        await assert.rejects(aborted, { code: 'ABORTED' });
-        const back = nextEvent(broker, 'connected', RECOVERY_MS);
-        proxy.mode = 'pass';
-        await back;
-        await broker.publish(topic, message('after'));
-}),
+        ),
+      );
+      assert.equal(codes.filter((code) => code === 'LIMIT_EXCEEDED').length, 7);
+      const controller = new AbortController();
+      const aborted = broker.publish(topic, message('x'), { signal: controller.signal });
+      controller.abort();
+      await assert.rejects(aborted, { code: 'ABORTED' });
+      const back = nextEvent(broker, 'connected', RECOVERY_MS);
+      proxy.mode = 'pass';
+      await back;
+      await broker.publish(topic, message('after'));
+    }),
   },
   {
     name: 'connections cut during requests and calls: each ends with an error that says it may have run',
@@ -221,13 +219,13 @@ export const connectionFaults: readonly Case[] = [
     name: 'a server that cannot be reached: connect fails in time and clearly',
     uses: ['behindProxy'],
     run: throughProxy(async (context, { proxy, open }) => {
-        proxy.mode = 'black hole';
-        const began = performance.now();
-        await assert.rejects(open({ connectTimeoutMs: 1000 }), { code: 'CONNECTION_FAILED' });
-        proxy.mode = 'refuse';
-        await assert.rejects(open({ connectTimeoutMs: 1000 }), { code: 'CONNECTION_FAILED' });
-        assert.ok(performance.now() - began < 8000);
-}),
+      proxy.mode = 'black hole';
+      const began = performance.now();
+      await assert.rejects(open({ connectTimeoutMs: 1000 }), { code: 'CONNECTION_FAILED' });
+      proxy.mode = 'refuse';
+      await assert.rejects(open({ connectTimeoutMs: 1000 }), { code: 'CONNECTION_FAILED' });
+      assert.ok(performance.now() - began < 8000);
+    }),
   },
   {
     name: 'many publishes whose connection is cut are each stored once',
@@ -237,40 +235,40 @@ export const connectionFaults: readonly Case[] = [
     uses: ['behindProxy'],
     timeoutMs: 120_000,
     run: throughProxy(async (context, { proxy, open }) => {
-        const topic = context.topic();
-        const direct = await context.open();
-        const publisher = await open({ publishTimeoutMs: 60_000, maxPendingPublishes: 20_000 });
-        await publisher.publish(topic, message('first'));
-        const texts = numbers(0, 8000);
-        const publishes = texts.map((each) => publisher.publish(topic, message(each)));
-        await Promise.race(publishes);
-        for (let cuts = 0; cuts < 3; cuts++) {
-          await quiet(60);
-          proxy.cut();
-        }
-        await Promise.all(publishes);
-        await storedOnce(direct, topic, texts);
-}),
+      const topic = context.topic();
+      const direct = await context.open();
+      const publisher = await open({ publishTimeoutMs: 60_000, maxPendingPublishes: 20_000 });
+      await publisher.publish(topic, message('first'));
+      const texts = numbers(0, 8000);
+      const publishes = texts.map((each) => publisher.publish(topic, message(each)));
+      await Promise.race(publishes);
+      for (let cuts = 0; cuts < 3; cuts++) {
+        await quiet(60);
+        proxy.cut();
+      }
+      await Promise.all(publishes);
+      await storedOnce(direct, topic, texts);
+    }),
   },
   {
     name: 'disconnect during an outage ends soon',
     uses: ['behindProxy'],
     run: throughProxy(async (context, { proxy, open }) => {
-        const broker = await open({ drainTimeoutMs: 500 });
-        const topic = context.topic();
-        const options = broker.capabilities.strictOrder ? { ordered: 'strict' as const } : {};
-        await collect(broker, topic, { group: 'g' });
-        await collect(broker, topic, { group: 'ordered', ...options });
-        await collect(broker, topic, {});
-        const lost = nextEvent(broker, 'disconnected', RECOVERY_MS);
-        await shutOff(proxy, broker, topic);
-        await lost;
-        let hasEnded = false;
-        broker.disconnect().finally(() => {
-          hasEnded = true;
-        });
-        await eventually('disconnect has ended', () => hasEnded, 10_000);
-}),
+      const broker = await open({ drainTimeoutMs: 500 });
+      const topic = context.topic();
+      const options = broker.capabilities.strictOrder ? { ordered: 'strict' as const } : {};
+      await collect(broker, topic, { group: 'g' });
+      await collect(broker, topic, { group: 'ordered', ...options });
+      await collect(broker, topic, {});
+      const lost = nextEvent(broker, 'disconnected', RECOVERY_MS);
+      await shutOff(proxy, broker, topic);
+      await lost;
+      let hasEnded = false;
+      broker.disconnect().finally(() => {
+        hasEnded = true;
+      });
+      await eventually('disconnect has ended', () => hasEnded, 10_000);
+    }),
   },
 ];
 

@@ -2,7 +2,12 @@
  * Actions as a test takes them: the dry run, the second step, both; and a group with pending messages.
  */
 import assert from 'node:assert/strict';
-import type { ActionOutcome, ActionPlan, PendingPage, Verb } from '../../../src/console/api-types.ts';
+import type {
+  ActionOutcome,
+  ActionPlan,
+  PendingPage,
+  Verb,
+} from '../../../src/console/api-types.ts';
 import type { Answer, Ask, OpenConsole } from '../fixture.ts';
 
 export const ROOT = { headers: { authorization: 'Bearer root' } };

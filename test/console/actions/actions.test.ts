@@ -10,8 +10,8 @@ import type {
   Job,
   Verb,
 } from '../../../src/console/api-types.ts';
-import { act, pending, plan, post, ROOT, withPending } from './action-steps.ts';
 import { openConsole } from '../fixture.ts';
+import { act, pending, plan, post, ROOT, withPending } from './action-steps.ts';
 
 test('a dry run changes nothing, and its token touches exactly what it showed', async () => {
   await using console = await openConsole();

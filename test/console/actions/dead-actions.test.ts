@@ -4,8 +4,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { ActionOutcome, ActionPlan, EntriesPage } from '../../../src/console/api-types.ts';
-import { act, plan, post, ROOT, withPending } from './action-steps.ts';
 import { openConsole } from '../fixture.ts';
+import { act, plan, post, ROOT, withPending } from './action-steps.ts';
 
 test('dead letters are redriven with their origin, edited, deleted', async () => {
   await using console = await openConsole();

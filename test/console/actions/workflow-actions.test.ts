@@ -12,8 +12,8 @@ import { ACTION_OPTIONS } from '../../../src/console/actions/action-options.ts';
 import type { Verb, WorkflowDetail } from '../../../src/console/api-types.ts';
 import { signal, Terminal, workflow, workflows } from '../../../src/workflow/index.ts';
 import { repositoryRoot } from '../../house/source-file.ts';
-import { act, plan, post } from './action-steps.ts';
 import { type OpenConsole, openConsole } from '../fixture.ts';
+import { act, plan, post } from './action-steps.ts';
 
 const target = { workflow: 'order', instance: 'o-1' };
 const go = signal<string>('go');

@@ -7,7 +7,12 @@
  */
 import { signal } from '@preact/signals';
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
-import type { ActionOutcome, ActionPlan, ActionTarget, Verb } from '../../../src/console/api-types.ts';
+import type {
+  ActionOutcome,
+  ActionPlan,
+  ActionTarget,
+  Verb,
+} from '../../../src/console/api-types.ts';
 import { announce } from '../../state/announce.ts';
 import { ApiFailure, failureOf, post } from '../../state/api.ts';
 import { count, many, visible } from '../../state/format.ts';

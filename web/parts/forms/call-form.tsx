@@ -6,9 +6,9 @@ import { API, type ApiFailure, failureOf, post, shellWord } from '../../state/ap
 import { duration, many, visible } from '../../state/format.ts';
 import { canCall } from '../../state/session.ts';
 import { Copy } from '../copy.tsx';
-import { pairsOf } from './fields.tsx';
 import { Failed } from '../states.tsx';
 import { Tag } from '../tag.tsx';
+import { pairsOf } from './fields.tsx';
 import { type Json, ValueForm } from './value-form.tsx';
 
 type Endpoint = ServiceDetail['versions'][number]['endpoints'][number];
