@@ -149,6 +149,8 @@ export async function startBullFlow(): Promise<WorkflowPeer> {
   const worker = new Worker('three', async () => 1, { connection, concurrency: 300 });
   const events = new QueueEvents('three', { connection });
   const flows = new FlowProducer({ connection });
+  // Each job listens for its end.
+  flows.setMaxListeners(0);
   await Promise.all([worker.waitUntilReady(), events.waitUntilReady(), flows.waitUntilReady()]);
   const job = (name: string, data: number, children: object[] = []) => ({
     ...{ name, queueName: 'three', data: { n: data }, children },

@@ -164,3 +164,15 @@ test('a call whose result cannot be made rejects, and what called back goes on',
   assert.ok(hasReturned);
   assert.equal(await call('next', ['success']), 'next');
 });
+
+test('a call that is given up says whether the broker was away or did not answer', async () => {
+  const { scheduler, call } = world();
+  const slow = assert.rejects(call('slow', ['silence'], { queue: null }), {
+    message: 'slow could not be done within 10000 ms: the broker has not answered',
+  });
+  const away = assert.rejects(call('away', Array<Step>(99).fill('outage'), { queue: null }), {
+    message: 'away could not be done within 10000 ms: the broker cannot be reached',
+  });
+  await scheduler.advance(11_000);
+  await Promise.all([slow, away]);
+});

@@ -300,7 +300,12 @@ class Call<V, T> implements Queued, Expiring {
   /** Its time is up. */
   expire(): void {
     const { what, timeoutMs } = this.#work;
-    const text = `${what} could not be done within ${timeoutMs} ms: the broker cannot be reached`;
+    // Without a failure before this one the broker was reached, and is slow or silent.
+    const why =
+      this.#lastError === undefined
+        ? 'the broker has not answered'
+        : 'the broker cannot be reached';
+    const text = `${what} could not be done within ${timeoutMs} ms: ${why}`;
     this.fail(new RivuletError('NOT_CONNECTED', text, { cause: this.#lastError }));
   }
 
