@@ -13,6 +13,7 @@ import { contract, unary } from '../../src/rpc/contract.ts';
 import { RegistrySelector } from '../../src/selector/registry-selector.ts';
 import { createService } from '../../src/service/service.ts';
 import { systemScheduler } from '../../src/util/time/system-scheduler.ts';
+import { until } from '../helpers/until.ts';
 import { ask, type GatewayFixture, gatewayFixture, post } from './fixture.ts';
 
 /** Sends bytes as they are; gives what comes until the connection ends. */
@@ -54,10 +55,6 @@ async function shop(answer: (url: string) => string | null) {
       server.close();
     },
   };
-}
-
-async function settled(isSo: () => boolean): Promise<void> {
-  while (!isSo()) await new Promise((resolve) => setTimeout(resolve, 10));
 }
 
 test('no other way of writing a path leads past its rule', async () => {
@@ -116,7 +113,7 @@ test('a client that breaks the rules of WebSocket ends its own connection only',
     raw.write(Buffer.from([0xff, 0x00, 0x01, 0x02]));
     await closed;
   }
-  await settled(() => fixture.gateway.running === 0);
+  await until(() => fixture.gateway.running === 0);
   assert.equal((await ask(`${fixture.url}/learning/hi`)).status, 200);
 });
 
@@ -126,7 +123,7 @@ test('a handshake that is none holds no subscription', async () => {
     const text = `GET /_/topics/news HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n`;
     assert.match(await exchange(fixture, text), /^HTTP\/1\.1 400 /);
   }
-  await settled(() => fixture.gateway.running === 0);
+  await until(() => fixture.gateway.running === 0);
   assert.match((await ask(`${fixture.url}/_/metrics`)).text, /micro_api_subscriptions 0/);
 });
 
@@ -182,10 +179,10 @@ test('clients that leave say nothing of the node they waited for', async (t) => 
   for (let i = 0; i < 3; i++) {
     const asked = get(`${fixture.url}/shop/slow`, { agent: false });
     asked.on('error', () => {});
-    await settled(() => seen.length === i + 1);
+    await until(() => seen.length === i + 1);
     asked.destroy();
   }
-  await settled(() => fixture.gateway.running === 0);
+  await until(() => fixture.gateway.running === 0);
   await ask(`${fixture.url}/shop/x`);
   assert.deepEqual(outcomes, ['none', 'none', 'none', 'ok']);
 });
@@ -245,7 +242,7 @@ test('an answer of a service that HTTP cannot carry is the service’s error', a
   service.handle(Odd, { Odd: { Raw: () => reply } });
   await service.start();
   const status = async () => (await ask(`${fixture.url}/odd`)).status;
-  while ((await status()) === 404) await new Promise((resolve) => setTimeout(resolve, 20));
+  await until(async () => (await status()) !== 404);
   for (const [given, expected] of [
     [null, 502],
     [[], 502],
@@ -377,11 +374,11 @@ test('an older list of services never replaces a newer one', async () => {
   });
   await directory.start();
   for (const count of [3, 4]) {
-    await settled(() => changes.length > 0);
+    await until(() => changes.length > 0);
     changes.shift()?.();
-    await settled(() => readings === count);
+    await until(() => readings === count);
   }
-  await settled(() => directory.endpoint('a', 'A.B') !== null);
+  await until(() => directory.endpoint('a', 'A.B') !== null);
   release([]);
   await new Promise((resolve) => setImmediate(resolve));
   assert.notEqual(directory.endpoint('a', 'A.B'), null);
@@ -392,7 +389,7 @@ test('a stop does not wait for a client that keeps its connection after the answ
   await using fixture = await gatewayFixture({ drainTimeoutMs: 20_000 });
   const socket = connect(Number(fixture.gateway.address.split(':')[1]), '127.0.0.1');
   socket.write('POST /learning/hi HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{');
-  await settled(() => fixture.gateway.running === 1);
+  await until(() => fixture.gateway.running === 1);
   await new Promise((resolve) => setTimeout(resolve, 100));
   const began = performance.now();
   const stopped = fixture.gateway.stop();

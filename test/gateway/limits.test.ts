@@ -19,6 +19,7 @@ import { MICRO, micro } from '../cli/micro.ts';
 import { ended, startChild } from '../helpers/children.ts';
 import { closed } from '../helpers/closed.ts';
 import { temporaryDirectory } from '../helpers/temporary-directory.ts';
+import { until } from '../helpers/until.ts';
 import { repositoryRoot } from '../house/source-file.ts';
 import { ask, gatewayFixture, post } from './fixture.ts';
 
@@ -128,11 +129,11 @@ test('requests beyond the limit are told to come again, those of one connection 
   const socket = connect(Number(port), '127.0.0.1');
   const slow = 'GET /learning/slow HTTP/1.1\r\nHost: x\r\n\r\n';
   socket.write(slow.repeat(3));
-  while (fixture.gateway.running < 3) await new Promise((resolve) => setTimeout(resolve, 5));
+  await until(() => fixture.gateway.running >= 3);
   const refused = await ask(`${fixture.url}/learning/hi`);
   assert.deepEqual([refused.status, refused.headers.get('retry-after')], [503, '1']);
   socket.destroy();
-  while (fixture.gateway.running > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  await until(() => fixture.gateway.running === 0);
   assert.equal((await ask(`${fixture.url}/learning/hi`)).status, 200);
 });
 
@@ -165,8 +166,8 @@ test('a client that takes nothing of a long answer is disconnected', async () =>
   const socket = connect(Number(port), '127.0.0.1').pause();
   socket.on('error', () => {});
   socket.write('GET /learning/count?to=100000000 HTTP/1.1\r\nHost: x\r\n\r\n');
-  while (fixture.gateway.running === 0) await new Promise((resolve) => setTimeout(resolve, 5));
-  while (fixture.gateway.running > 0) await new Promise((resolve) => setTimeout(resolve, 20));
+  await until(() => fixture.gateway.running > 0);
+  await until(() => fixture.gateway.running === 0);
   socket.destroy();
 });
 
@@ -191,8 +192,8 @@ test('of two clients that read the past the one that takes nothing is ended', as
   quick.on('data', (chunk) => {
     got += chunk.length;
   });
-  while (got < 400 * 50_000) await once(quick, 'data');
-  while (fixture.gateway.running > 1) await new Promise((resolve) => setTimeout(resolve, 20));
+  await until(() => got >= 400 * 50_000);
+  await until(() => fixture.gateway.running <= 1);
   idle.destroy();
   quick.destroy();
 });
@@ -204,7 +205,7 @@ test('messages of a socket beyond the limit wait in the connection, and all come
   const numbers: number[] = [];
   socket.on('message', (data) => numbers.push(JSON.parse(String(data)).echo.number));
   for (let i = 0; i < 50; i++) socket.send(JSON.stringify({ number: i }));
-  while (numbers.length < 50) await once(socket, 'message');
+  await until(() => numbers.length >= 50);
   assert.deepEqual(
     numbers,
     Array.from({ length: 50 }, (_, i) => i),

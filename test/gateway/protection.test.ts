@@ -11,6 +11,7 @@ import { WebSocket } from 'ws';
 import { startGateway } from '../../src/gateway/gateway.ts';
 import { makeCertificates, missingOpenssl } from '../helpers/certificates.ts';
 import { temporaryDirectory } from '../helpers/temporary-directory.ts';
+import { until } from '../helpers/until.ts';
 import { ask, gatewayFixture, post } from './fixture.ts';
 
 const SECRET = 'a secret of at least thirty-two bytes';
@@ -289,7 +290,7 @@ test('under load a stop fails no request, and streams end', async () => {
       }
     }
   });
-  while (answered < 200) await new Promise((resolve) => setTimeout(resolve, 5));
+  await until(() => answered >= 200);
   await fixture.gateway.stop();
   isOver = true;
   await Promise.all(workers);

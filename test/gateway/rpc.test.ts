@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { after, before, test } from 'node:test';
 import { WebSocket } from 'ws';
+import { until } from '../helpers/until.ts';
 import { ask, type GatewayFixture, gatewayFixture, post } from './fixture.ts';
 
 let fixture: GatewayFixture;
@@ -165,11 +166,10 @@ test('a client that leaves cancels its call', async () => {
     signal: leaving.signal,
   });
   call.catch(() => {});
-  while (fixture.gateway.running === 0) await new Promise((resolve) => setTimeout(resolve, 10));
+  await until(() => fixture.gateway.running > 0);
   setTimeout(() => leaving.abort(), 200);
   await assert.rejects(call);
-  while (!fixture.cancelled.includes('left'))
-    await new Promise((resolve) => setTimeout(resolve, 10));
+  await until(() => fixture.cancelled.includes('left'));
 });
 
 test('what two servers could read differently is refused', async () => {

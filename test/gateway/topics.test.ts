@@ -1,9 +1,10 @@
 /** Topics over server-sent events and WebSocket: live, resumed, slow, many. */
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
+import { EventEmitter, once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { after, before, test } from 'node:test';
 import { WebSocket } from 'ws';
+import { inbox, until } from '../helpers/until.ts';
 import { ask, type GatewayFixture, gatewayFixture } from './fixture.ts';
 
 let fixture: GatewayFixture;
@@ -16,39 +17,49 @@ async function publish(topic: string, text: string): Promise<string> {
   return (await fixture.broker.publish(topic, { headers: {}, body: Buffer.from(text) })).id;
 }
 
-/** An event stream as a client reads it: events with ids, until `close`. */
+/** An event stream as a client reads it: events with ids, until it is closed. */
 function events(path: string, headers = '') {
   const [, port] = fixture.gateway.address.split(':');
   const socket = connect(Number(port), '127.0.0.1');
   socket.write(`GET ${path} HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n${headers}\r\n`);
-  let text = '';
-  let changed: () => void = () => {};
-  socket.on('data', (chunk) => {
-    text += chunk;
-    changed();
-  });
-  socket.on('error', () => {});
+  const text = textOf(socket);
   const read = () =>
-    [...text.matchAll(/id: (\S+)\ndata: (.*)\n/g)].map(([, id, data]) => ({
+    [...text().matchAll(/id: (\S+)\ndata: (.*)\n/g)].map(([, id, data]) => ({
       id: id!,
       data: data!,
     }));
-  const until = async (isEnough: () => boolean) => {
-    while (!isEnough()) {
-      await new Promise<void>((resolve) => {
-        changed = resolve;
-      });
-    }
-  };
   return {
     socket,
-    open: () => until(() => text.includes('retry:')),
+    open: () => until(() => text().includes('retry:'), text),
     take: async (count: number) => {
-      await until(() => read().length >= count);
+      await until(() => read().length >= count, text);
       return read();
     },
-    text: () => text,
+    text,
   };
+}
+
+/** All that a connection has received: what is looked for may lie across the end of a chunk. */
+function textOf(socket: Socket): () => string {
+  let text = '';
+  socket.on('data', (chunk) => {
+    text += chunk.toString('latin1');
+  });
+  socket.on('error', () => {});
+  return () => text;
+}
+
+/** How often a word has come, over the ends of chunks; only the end of the last one is kept. */
+function countOf(socket: Socket, word: string): () => number {
+  let end = '';
+  let count = 0;
+  socket.on('data', (chunk) => {
+    const text = end + chunk.toString('latin1');
+    count += text.split(word).length - 1;
+    end = text.slice(-word.length + 1);
+  });
+  socket.on('error', () => {});
+  return () => count;
 }
 
 test('a client that comes back with Last-Event-ID misses nothing and gets nothing twice', async () => {
@@ -72,7 +83,7 @@ test('a client that comes back with Last-Event-ID misses nothing and gets nothin
   );
   second.socket.destroy();
   other.socket.destroy();
-  while (fixture.gateway.running > 0) await new Promise((resolve) => setTimeout(resolve, 10));
+  await until(() => fixture.gateway.running === 0);
   // Not shared any more: read from the broker.
   const third = events('/_/topics/news.today', `Last-Event-ID: ${ids[1]}\r\n`);
   assert.deepEqual(
@@ -98,6 +109,7 @@ test('data of several lines, and bytes that are no text, are one event each', as
 
 test('a WebSocket gets the messages with their ids, keys and headers', async () => {
   const socket = new WebSocket(`ws://${fixture.gateway.address}/_/topics/news.ws`);
+  const messages = inbox(socket, 'message');
   await once(socket, 'open');
   const headers = { a: 'b' };
   const { id } = await fixture.broker.publish('news.ws', {
@@ -105,15 +117,14 @@ test('a WebSocket gets the messages with their ids, keys and headers', async () 
     body: Buffer.from('x'),
     key: 'k',
   });
-  const [data] = await once(socket, 'message');
-  const message = JSON.parse(String(data));
+  const message = JSON.parse(String(await messages()));
   assert.deepEqual(
     [message.id, message.key, message.headers, message.body],
     [id, 'k', headers, 'x'],
   );
   socket.close();
   const again = new WebSocket(`ws://${fixture.gateway.address}/_/topics/news.ws?from=earliest`);
-  assert.equal(JSON.parse(String((await once(again, 'message'))[0])).id, id);
+  assert.equal(JSON.parse(String(await inbox(again, 'message')())).id, id);
   again.close();
 });
 
@@ -133,28 +144,37 @@ test('a client that does not read is ended, and holds up no other', async () => 
   slow.socket.pause();
   const [, port] = fixture.gateway.address.split(':');
   const quick = connect(Number(port), '127.0.0.1');
-  let got = 0;
-  quick.on('data', (chunk) => {
-    got += chunk.toString('latin1').split('data: ').length - 1;
-  });
-  quick.write('GET /_/topics/news.fast HTTP/1.1\r\nHost: x\r\n\r\n');
-  await once(quick, 'data');
-  const body = Buffer.alloc(20_000, 'x');
+  const got = countOf(quick, 'data: ');
+  const opened = countOf(quick, 'retry:');
+  const said = () => `${got()} of ${count} messages came; closed: ${quick.destroyed}`;
   let count = 0;
+  quick.write('GET /_/topics/news.fast HTTP/1.1\r\nHost: x\r\n\r\n');
+  await until(() => opened() === 1);
+  const body = Buffer.alloc(20_000, 'x');
   while (fixture.gateway.running > 1) {
     assert.ok(count < 5000, 'the slow client is still there');
     await fixture.broker.publish('news.fast', { headers: {}, body });
     count++;
-    while (got < count - 200) await once(quick, 'data');
+    if (got() < count - 200) await until(() => got() >= count - 200, said);
   }
-  while (got < count) await once(quick, 'data');
+  await until(() => got() >= count, said);
+  assert.equal(got(), count);
   quick.destroy();
   slow.socket.destroy();
 });
 
+test('a word that lies across the end of a chunk is counted, once', () => {
+  const socket = new EventEmitter();
+  const count = countOf(socket as Socket, 'data: ');
+  for (const chunk of ['da', 'ta: data: xda', 't', 'a', ': data:', ' ', 'data']) {
+    socket.emit('data', Buffer.from(chunk));
+  }
+  assert.equal(count(), 4);
+});
+
 test('two thousand idle clients share one subscription, and each gets what comes', async () => {
   const sockets: Socket[] = [];
-  let got = 0;
+  const texts: (() => string)[] = [];
   const [, port] = fixture.gateway.address.split(':');
   const before = process.memoryUsage().rss;
   for (let i = 0; i < 2000; i += 100) {
@@ -162,26 +182,20 @@ test('two thousand idle clients share one subscription, and each gets what comes
       Array.from({ length: 100 }, async () => {
         const socket = connect(Number(port), '127.0.0.1');
         sockets.push(socket);
-        let text = '';
-        const isOpen = new Promise<void>((resolve) => {
-          socket.on('data', (chunk) => {
-            text += chunk;
-            if (text.includes('retry:')) resolve();
-            if (text.includes('data: all')) got++;
-          });
-        });
+        const text = textOf(socket);
+        texts.push(text);
         socket.write('GET /_/topics/news.many HTTP/1.1\r\nHost: x\r\n\r\n');
-        await isOpen;
+        await until(() => text().includes('retry:'), text);
       }),
     );
   }
   await publish('news.many', 'all');
-  while (got < 2000) await new Promise((resolve) => setTimeout(resolve, 10));
+  await until(() => texts.every((text) => text().includes('data: all')));
   const perClient = (process.memoryUsage().rss - before) / 2000;
   // Both ends of each connection are in this process.
   assert.ok(perClient < 150_000, `${Math.round(perClient)} bytes for each client`);
   for (const socket of sockets) socket.destroy();
-  while (fixture.gateway.running > 0) await new Promise((resolve) => setTimeout(resolve, 20));
+  await until(() => fixture.gateway.running === 0);
 });
 
 test('clients that resume together share a subscription, miss nothing and get nothing twice', async (t) => {
@@ -207,19 +221,16 @@ test('clients that resume together share a subscription, miss nothing and get no
     return client;
   };
   const clients = Array.from({ length: 60 }, (_, i) => resume(i % 2 === 0 ? 9 : 199));
-  const until = async (text: string) => {
-    for (const client of clients) {
-      while (!client.text.includes(`data: ${text}\n`)) await once(client.socket, 'data');
-    }
-  };
-  await until('m299');
+  const allHave = (text: string) =>
+    until(() => clients.every((client) => client.text.includes(`data: ${text}\n`)), text);
+  await allHave('m299');
   const subscriptions = subscribe.mock.callCount();
   assert.ok(subscriptions <= 3, `one for each id, and one for what comes: ${subscriptions}`);
   for (let i = 300; i < 330; i++) await add(`m${i}`);
-  await until('m329');
+  await allHave('m329');
   // By now the feeds of the past have given their clients away: there is room for others.
   clients.push(resume(0), resume(1));
-  await until('m329');
+  await allHave('m329');
   for (const { after, text } of clients) {
     const got = [...text.matchAll(/data: m(\d+)\n/g)].map(([, number]) => Number(number));
     const expected = Array.from({ length: 329 - after }, (_, i) => after + 1 + i);
@@ -261,8 +272,8 @@ test('a client whose position was trimmed receives the gap before it goes on', a
     assert.ok(!client.text().includes('"m1"'), 'what is gone does not come');
   }
   const socket = new WebSocket(`ws://${gateway.address}/_/topics/${topic}?from=${first}`);
-  const [told1] = await once(socket, 'message');
-  assert.deepEqual(JSON.parse(String(told1)), { topic, gap: { after: first } });
+  const first1 = await inbox(socket, 'message')();
+  assert.deepEqual(JSON.parse(String(first1)), { topic, gap: { after: first } });
   socket.close();
   for (const client of clients) client.socket.destroy();
 });
@@ -287,9 +298,9 @@ test('a gap behind which nothing comes is reported as well', async () => {
   const { id } = await own.broker.publish('late.empty', { body: 'x' });
   await own.broker.deleteTopic('late.empty');
   const socket = new WebSocket(`ws://${own.gateway.address}/_/topics/late.empty?from=${id}`);
-  const [message] = await once(socket, 'message');
-  assert.deepEqual(JSON.parse(String(message)).gap, { after: id });
+  const messages = inbox(socket, 'message');
+  assert.deepEqual(JSON.parse(String(await messages())).gap, { after: id });
   await own.broker.publish('late.empty', { body: 'y' });
-  assert.equal(JSON.parse(String((await once(socket, 'message'))[0])).body, 'y');
+  assert.equal(JSON.parse(String(await messages())).body, 'y');
   socket.close();
 });

@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { test } from 'node:test';
 import { WebSocket } from 'ws';
+import { until } from '../helpers/until.ts';
 import { gatewayFixture } from './fixture.ts';
 
 test('a request that offers h2c is answered as HTTP/1.1', async () => {
@@ -40,7 +41,7 @@ test('a call that offers h2c reaches its service and is counted as answered', as
 });
 
 test('a WebSocket client that answers no ping is disconnected, one that does stays', async () => {
-  await using fixture = await gatewayFixture({ topics: ['news'], pingMs: 50 });
+  await using fixture = await gatewayFixture({ topics: ['news'], pingMs: 500 });
   const url = `${fixture.url.replace('http', 'ws')}/_/topics/news`;
   const silent = new WebSocket(url, { autoPong: false });
   const lively = new WebSocket(url);
@@ -50,7 +51,7 @@ test('a WebSocket client that answers no ping is disconnected, one that does sta
     pings++;
   });
   await once(silent, 'close');
-  while (pings < 4) await once(lively, 'ping');
+  await until(() => pings >= 3);
   assert.equal(lively.readyState, WebSocket.OPEN);
   lively.close();
   await once(lively, 'close');
