@@ -140,11 +140,44 @@ export async function eventually(
   holds: () => boolean | Promise<boolean>,
   waitMs = WAIT_MS,
 ): Promise<void> {
-  const end = Date.now() + waitMs;
+  const end = performance.now() + waitMs;
   while (!(await holds())) {
-    if (Date.now() > end) assert.fail(`not within ${waitMs} ms: ${what}`);
+    if (performance.now() > end) assert.fail(`not within ${waitMs} ms: ${what}`);
     await quiet(20);
   }
+}
+
+/** A moment on both clocks of this process. */
+export interface Moment {
+  /** Unix ms, whole: it may be set meanwhile. */
+  readonly date: number;
+  readonly monotonic: number;
+}
+
+export function now(): Moment {
+  return { date: Date.now(), monotonic: performance.now() };
+}
+
+/**
+ * That `ms` have passed, in whole milliseconds: by the date or by the monotonic clock, because servers count
+ * on either, and only one of them is right when the date is set.
+ */
+export function assertPassed(from: Moment, to: Moment, ms: number, what = ''): void {
+  const { date, monotonic } = between(from, to);
+  // A clock of whole milliseconds shows the end up to one before the fractions of another do.
+  const isPassed = date >= ms || monotonic > ms - 1;
+  assert.ok(isPassed, `${what} after ${date} ms by the date, ${monotonic} ms, not after ${ms}`);
+}
+
+/** That no more than `ms` have passed, by the clock that shows less. */
+export function assertWithin(from: Moment, to: Moment, ms: number, what = ''): void {
+  const { date, monotonic } = between(from, to);
+  const isWithin = Math.min(date, monotonic) <= ms;
+  assert.ok(isWithin, `${what} took ${date} ms by the date, ${monotonic} ms: more than ${ms}`);
+}
+
+function between(from: Moment, to: Moment): Moment {
+  return { date: to.date - from.date, monotonic: to.monotonic - from.monotonic };
 }
 
 export function message(

@@ -5,8 +5,8 @@
  * long. Delays are rounded to four steps per octave (16, 20, 24, 28, 32, 40, ... ms). A retry rounds up,
  * and RabbitMQ routes it back to its group's queue. A delayed publish has to be on time, and its topic
  * may have been deleted when it is due. So it waits for the largest step that is not too long and goes
- * to the queue `rivulet.due`. A connected client publishes it from there: to wait for the rest, or to
- * its topic.
+ * to the queue `rivulet.due`. A connected client publishes it from there: to wait for the rest, or, when
+ * it is due, to its topic.
  * Invariants: a message is acknowledged in `rivulet.due` only after it was stored elsewhere, or after
  * its topic was deleted. A message that cannot be published waits in a wait queue, so that others are
  * not delayed by it. A wait queue never keeps its head: a message whose queue was deleted goes to
@@ -34,8 +34,8 @@ const SHORTEST_MS = 16;
 const LONGEST_MS = 2 ** 31;
 /** A wait queue in use is declared again this often, so that it does not expire. */
 const DECLARE_EVERY_MS = 10 * 60_000;
-/** A delayed publish with this time left goes to its topic. */
-const DUE_MS = 5;
+/** A delayed publish with no more than this left waits in the client: each wait queue holds for longer. */
+const NEAR_MS = 5;
 /** A delayed publish that failed is tried again after this. */
 const RETRY_MS = 1000;
 
@@ -224,9 +224,13 @@ export class Delays {
     const dueAt = Number(due);
     // Another program put it here: it names no topic to publish to.
     if (typeof topic !== 'string' || Number.isNaN(dueAt)) return;
-    const now = scheduler.now();
-    if (dueAt - now > DUE_MS) {
-      return this.#waitForDue(dueAt, message.content, propertiesOf(message));
+    let now = scheduler.now();
+    // Looked at again after the wait: a timer may end a little early, and the date may be set.
+    while (now < dueAt) {
+      const left = dueAt - now;
+      if (left > NEAR_MS) return this.#waitForDue(dueAt, message.content, propertiesOf(message));
+      await pause(scheduler, left);
+      now = scheduler.now();
     }
     const publishedAt = timeOfId(String(messageId));
     const sent = {

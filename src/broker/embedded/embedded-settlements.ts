@@ -64,7 +64,7 @@ export class EmbeddedSettlements implements Settler<EmbeddedDelivery> {
   }
 
   nack(raw: EmbeddedDelivery, delayMs: number, reason: string): Promise<void> {
-    return this.#giveBack(raw, raw.attempt, Math.round(delayMs), reason);
+    return this.#giveBack(raw, raw.attempt, Math.ceil(delayMs), reason);
   }
 
   release(raw: EmbeddedDelivery): Promise<void> {

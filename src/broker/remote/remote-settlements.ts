@@ -65,7 +65,7 @@ export class RemoteSettlements implements Settler {
   }
 
   nack(raw: RawDelivery, delayMs: number, reason: string): Promise<void> {
-    const delay = ['DELAY', Math.round(delayMs), 'REASON', reason];
+    const delay = ['DELAY', Math.ceil(delayMs), 'REASON', reason];
     return this.#giveBack(raw, 'SILENT', [...delay, 'RETRYCOUNT', raw.attempt]);
   }
 

@@ -11,9 +11,11 @@ import {
   nextEvent,
   numbers,
   publishAll,
+  quiet,
   Seen,
   text,
 } from '../../../src/conformance/case-context.ts';
+import { systemScheduler } from '../../../src/util/time/system-scheduler.ts';
 import { type RabbitMqNode, startRabbitMq } from '../../helpers/rabbitmq-server.ts';
 import { missing } from '../../helpers/requirements.ts';
 
@@ -51,6 +53,19 @@ describe('the rabbitmq adapter', { skip: missing('rabbitmq-server') }, () => {
     await broker.disconnect();
     const channel = await connection.createChannel();
     await channel.close();
+  });
+
+  test('a delayed message that has less left than the shortest wait queue holds is not early', async () => {
+    let date = systemScheduler.now();
+    const scheduler = { ...systemScheduler, now: () => date };
+    await using broker = await openBroker(node.url, { scheduler });
+    const { seen } = await collect(broker, 'nearly', { group: 'g' });
+    await broker.publish('nearly', message('x'), { delayMs: 20 });
+    date += 17;
+    await quiet(500);
+    assert.equal(seen.length, 0, '3 ms are left');
+    date += 3;
+    await seen.count(1);
   });
 
   test('a channel on which the broker refuses everything is replaced', async () => {

@@ -236,7 +236,7 @@ export class LuaDialect implements Dialect {
   }
 
   nack(claim: Claim, delayMs: number): Promise<boolean> {
-    return this.#changeClaim(claim, PARKED, 0, claim.raw.attempt, Math.round(delayMs));
+    return this.#changeClaim(claim, PARKED, 0, claim.raw.attempt, Math.ceil(delayMs));
   }
 
   release(claim: Claim): Promise<boolean> {

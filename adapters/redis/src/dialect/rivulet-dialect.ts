@@ -261,7 +261,7 @@ export class RivuletDialect implements Dialect {
   }
 
   nack(claim: Claim, delayMs: number, reason: string): Promise<boolean> {
-    const delay = ['DELAY', Math.round(delayMs), 'REASON', reason];
+    const delay = ['DELAY', Math.ceil(delayMs), 'REASON', reason];
     return this.#giveBack(claim, 'SILENT', [...delay, 'RETRYCOUNT', claim.raw.attempt]);
   }
 
