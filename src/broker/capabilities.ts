@@ -32,8 +32,8 @@ export interface Capabilities {
   readonly attempts: 'hand-overs' | 'deliveries';
   /**
    * What happens to a message that is trimmed from its topic while a group has it pending. `reported`:
-   * the event `warning` reports it with `DELIVERY_LOST` when it would be delivered again. `own`: so, if
-   * this subscription gave it back; else it leaves without an event. `kept`: the group has it until it
+   * the event `warning` reports it with `DELIVERY_LOST` when it would be delivered again, or is given back.
+   * `own`: so, if this subscription gave it back; else it leaves without an event. `kept`: the group has it until it
    * is settled. `none`: no message waits.
    */
   readonly trimmedPending: 'reported' | 'own' | 'kept' | 'none';

@@ -165,3 +165,41 @@ function collected(count: number) {
   };
   return { all, handler };
 }
+
+test('a read asks for at most half of maxInFlight: the server reads on while the rest is handled', async () => {
+  await using server = await startRivulet();
+  await using client = await connect({ port: server.port });
+  await using broker = await openBroker(`rivulet://127.0.0.1:${server.port}`);
+  let handled = 0;
+  let finish = () => {};
+  const all = new Promise<void>((resolve) => {
+    finish = resolve;
+  });
+  const total = 500;
+  const options = { group: 'g', concurrency: 4, maxInFlight: 10 };
+  // The group exists before the messages.
+  await (await broker.subscribe('t', () => {}, options)).unsubscribe();
+  const messages = Array.from({ length: total }, () => ({ headers: {}, body: Buffer.from('x') }));
+  await broker.publishBatch('t', messages);
+  await client.call('CONFIG', 'SET', 'slowlog-max-len', '10000');
+  await client.call('CONFIG', 'SET', 'slowlog-log-slower-than', '0');
+  await broker.subscribe(
+    't',
+    () => {
+      if (++handled === total) finish();
+    },
+    options,
+  );
+  await all;
+  const commands = (await client.call('SLOWLOG', 'GET', '-1')) as [
+    unknown,
+    unknown,
+    unknown,
+    Buffer[],
+  ][];
+  const counts = commands
+    .map(([, , , words]) => words.map(String))
+    .filter(([name]) => name?.toUpperCase() === 'XREADGROUP')
+    .map((words) => Number(words[words.indexOf('COUNT') + 1]));
+  assert.equal(Math.max(...counts), 5);
+});

@@ -210,6 +210,14 @@ export class Connection {
     this.#gathered++;
   }
 
+  /** Writes the commands of this turn now, for a caller that may end the process. */
+  flush(): void {
+    const { stream } = this.client as { stream?: Corkable };
+    if (stream === undefined || this.#gathered === 0) return;
+    stream.uncork();
+    stream.cork();
+  }
+
   /** A client that is disconnected while it connects may connect nevertheless, and stay connected. */
   #endIfClosed(): void {
     if (this.#closed) this.client.disconnect();

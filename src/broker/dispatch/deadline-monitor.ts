@@ -18,6 +18,8 @@ export interface DeadlineMonitorSetup<Raw extends RawDelivery> {
   readonly expire: (held: HeldDelivery<Raw>) => void;
   /** Its handler takes long: if the process ends, the broker should know of the hand-over. */
   readonly count: (held: HeldDelivery<Raw>) => void;
+  /** The broker does not extend it: reports that, and revokes it. */
+  readonly lost: (held: HeldDelivery<Raw>, cause: unknown) => void;
   /** Called after every pass. */
   readonly onChecked: () => void;
 }
@@ -64,13 +66,13 @@ export class DeadlineMonitor<Raw extends RawDelivery> {
 
   /** Moves the deadline to `ackWaitMs` from now. Revokes the delivery where the broker does not. */
   async extend(held: HeldDelivery<Raw>): Promise<void> {
-    const { settler, ackWaitMs, scheduler } = this.#setup;
+    const { settler, ackWaitMs, scheduler, lost } = this.#setup;
     try {
       await settler.extend(held.raw, ackWaitMs);
       held.deadline = scheduler.monotonic() + ackWaitMs;
     } catch (error) {
-      if (isLost(error)) held.revoke(error);
-      else if (scheduler.monotonic() >= held.deadline) held.revoke(overdue(held.raw));
+      if (isLost(error)) lost(held, error);
+      else if (scheduler.monotonic() >= held.deadline) lost(held, overdue(held.raw));
     }
   }
 

@@ -148,6 +148,7 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
       settler,
       expire: (held) => this.expire(held),
       count: (held) => void this.#quietly(this.#attempts.count(held)),
+      lost: (held, cause) => this.#couldNotSettle(held, cause),
       onChecked: () => this.#deadlinesChecked(),
     });
     this.#retries = new InPlaceRetries({
@@ -185,11 +186,15 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
     if (!this.#demand.hasBegun) return 0;
     const { maxInFlight } = this.options;
     const room = maxInFlight - this.#held.size - this.#overdue.count - this.#reserved;
-    // In order, a message is counted before its turn comes, so it may wait here.
-    const fetchesAhead = this.#handOvers.trusted || this.options.ordered !== 'none';
-    if (fetchesAhead) return Math.max(0, room);
+    if (this.fetchesAhead) return Math.max(0, room);
     const coming = this.#countsReads ? (this.#reserved > 0 ? 0 : this.#runner.callSize) : room;
     return Math.max(0, Math.min(room, this.idle, coming));
+  }
+
+  /** Whether a source may fetch more than the handlers take at once. */
+  get fetchesAhead(): boolean {
+    // In order, a message is counted before its turn comes, so it may wait here.
+    return this.#handOvers.trusted || this.options.ordered !== 'none';
   }
 
   /** How many of the next deliveries are handed over as soon as they are pushed. */

@@ -326,12 +326,56 @@ export const retries: readonly Case[] = [
       const { id } = await broker.publish(topic, message('old'));
       await seen.count(1);
       // A server may trim by whole blocks: the last message is certainly not in the block of the first.
-      const others = numbers(0, 300);
-      for (const each of others) await broker.publish(topic, message(each), { maxLength: 1 });
+      // One call: one by one they might take longer than the retry waits.
+      const others = numbers(0, 300).map((each) => message(each));
+      await broker.publishBatch(topic, others, { maxLength: 1 });
       // Others may be trimmed before their handlers have them, and are reported, too.
       const ofOld = () =>
         reported.items.filter((each) => each.includes(`message ${id} of ${topic}`));
       await reported.until(() => ofOld().length > 0, 'report of the trimmed message');
+      await quiet(1000);
+      assert.equal(ofOld().length, 1);
+      assert.equal(seen.items.filter((each) => each === 'old').length, 1);
+    },
+  },
+  {
+    name: 'a message that is trimmed while its handler has it is reported once when the handler fails, and not delivered again',
+    needs: (claimed) =>
+      claimed.trimmedPending === 'reported' || claimed.trimmedPending === 'own'
+        ? null
+        : `trimmedPending: ${claimed.trimmedPending}`,
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
+      const reported = new Seen<string>();
+      broker.on('warning', ({ error }) => {
+        const { code } = error as { code?: string };
+        if (code === 'DELIVERY_LOST') reported.add(error.message);
+      });
+      const seen = new Seen<string>();
+      let fail = () => {};
+      const trimmed = new Promise<void>((_, reject) => {
+        fail = () => reject(new Error('not now'));
+      });
+      const backoff = { minMs: 2500, maxMs: 2500, jitter: false };
+      await broker.subscribe(
+        topic,
+        (delivery) => {
+          seen.add(text(delivery));
+          return text(delivery) === 'old' ? trimmed : undefined;
+        },
+        { group: 'g', ackWaitMs: 60_000, retry: { attempts: 5, backoff } },
+      );
+      const { id } = await broker.publish(topic, message('old'));
+      await seen.count(1);
+      const others = numbers(0, 300).map((each) => message(each));
+      await broker.publishBatch(topic, others, { maxLength: 1 });
+      fail();
+      const ofOld = () =>
+        reported.items.filter((each) => each.includes(`message ${id} of ${topic}`));
+      await reported.until(() => ofOld().length > 0, 'report of the trimmed message');
+      // The newest message is not trimmed.
+      await seen.until((all) => all.includes('299'), 'the newest message');
       await quiet(1000);
       assert.equal(ofOld().length, 1);
       assert.equal(seen.items.filter((each) => each === 'old').length, 1);

@@ -224,7 +224,8 @@ export interface PolicyNackOptions {
 
 /**
  * XNACK in a group with a policy: each entry is delayed, released, or goes to the dead letter. Returns
- * how many of the ids were pending (or made so by FORCE) and are dealt with.
+ * how many of the ids were pending (or made so by FORCE) and are dealt with. `gone` receives those of
+ * them whose entries are no longer in the stream.
  */
 export function nackEntries(
   database: Database,
@@ -233,14 +234,20 @@ export function nackEntries(
   group: ConsumerGroup,
   ids: IdList,
   options: PolicyNackOptions,
+  gone: IdList | null = null,
 ): number {
   begin({ database, entry, group });
   delayed.clear();
   released.clear();
   awaiting.clear();
   const distinct = options.force ? withoutRepeats(ids) : ids;
-  for (let i = 0; i < distinct.count; i++) {
-    nackEntry(value, group, distinct.get(i, scratch), options);
+  goneTo = gone;
+  try {
+    for (let i = 0; i < distinct.count; i++) {
+      nackEntry(value, group, distinct.get(i, scratch), options);
+    }
+  } finally {
+    goneTo = null;
   }
   recordAcknowledged(database, entry, group, leaving);
   recordReleased(database, entry, group);

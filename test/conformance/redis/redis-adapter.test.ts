@@ -106,6 +106,51 @@ describe('the redis adapter', { skip: missing('redis-server') }, () => {
     assert.equal(other.capabilities.durability, 'fsync');
   });
 
+  /** The commands of one connection of a client, as the server runs them. */
+  async function commandsOf(connection: string): Promise<string[][]> {
+    const rows = (await client.call('SLOWLOG', 'GET', '-1')) as [
+      0,
+      0,
+      0,
+      string[],
+      string,
+      string,
+    ][];
+    return rows.filter((row) => row[5] === connection).map((row) => row[3]);
+  }
+
+  async function consumeAll(broker: Broker, topic: string, total: number, options: object) {
+    const all = { group: 'g', ...options };
+    // The group exists before the messages.
+    await (await broker.subscribe(topic, () => {}, all)).unsubscribe();
+    const texts = Array.from({ length: total }, (_, index) => message(`${index}`));
+    await broker.publishBatch(topic, texts);
+    await client.config('SET', 'slowlog-max-len', '10000');
+    await client.config('SET', 'slowlog-log-slower-than', '0');
+    await client.call('SLOWLOG', 'RESET');
+    const seen = new Seen<string>();
+    await broker.subscribe(topic, ({ id }) => seen.add(id), all);
+    assert.equal(new Set(await seen.count(total)).size, total);
+  }
+
+  test('a subscriber that has just begun reads for all its handlers at once', async () => {
+    await using broker = await openBroker(url, { clientName: 'beginner' });
+    await consumeAll(broker, 'begin', 50, { concurrency: 50 });
+    const reads = (await commandsOf('beginner:read')).filter(([name]) =>
+      /^(XREADGROUP|EVAL|EVALSHA)$/i.test(name ?? ''),
+    );
+    assert.ok(reads.length <= 10, `${reads.length} commands for 50 messages: ${reads[0]}`);
+  });
+
+  test('a read asks for at most half of maxInFlight', async () => {
+    await using broker = await openBroker(url, { clientName: 'half' });
+    await consumeAll(broker, 'half', 500, { concurrency: 4, maxInFlight: 10 });
+    const counts = (await commandsOf('half:read'))
+      .filter(([name]) => name?.toUpperCase() === 'XREADGROUP')
+      .map((words) => Number(words[words.indexOf('COUNT') + 1]));
+    assert.equal(Math.max(...counts), 5);
+  });
+
   test('a publish that the server has no room for fails clearly', async () => {
     await using full = await startRedis({ args: ['--maxmemory', '1'] });
     await using broker = await openBroker(`redis://127.0.0.1:${full.port}`);

@@ -14,6 +14,7 @@ import type {
   RawMessage,
   Receipt,
   ResolvedSubscribeOptions,
+  RivuletError,
 } from 'rivulet/adapter';
 import type { Argument, Connection } from '../connection.ts';
 import type { GroupTopic } from '../subscription/group-topic.ts';
@@ -41,6 +42,8 @@ export interface Sweep {
   readonly found: readonly (readonly [id: Buffer, fields: Buffer[]][])[];
   /** The last id of each stream that was delivered to the group. */
   readonly upTo: readonly string[];
+  /** Of the first stream that the server refused to read. What others had is in `found`. */
+  readonly refusal: RivuletError | null;
 }
 
 export interface DueScan {
@@ -97,12 +100,16 @@ export interface Dialect {
     options: ResolvedSubscribeOptions,
     idle: number,
   ): Argument[];
-  /** Reads new messages of several topics of one group, at most `room` in total; does not block. */
+  /**
+   * Reads new messages of several topics of one group, at most `room` in total; does not block. `counted`:
+   * the server counts their delivery.
+   */
   sweep(
     topics: readonly GroupTopic[],
     consumer: string,
     room: number,
     connection: Connection,
+    counted: boolean,
   ): Promise<Sweep>;
   claimDue(at: GroupTopic, consumer: string, ackWaitMs: number, count: number): Promise<DueScan>;
   /**
@@ -127,6 +134,8 @@ export interface Dialect {
   release(claim: Claim): Promise<boolean>;
   extend(claim: Claim, ms: number, ackWaitMs: number): Promise<boolean>;
   storeAttempt(claim: Claim): Promise<boolean>;
+  /** As `storeAttempt`, in one command, which is given to the connection before this returns. */
+  storeAttemptNow(claim: Claim): Promise<boolean>;
   deadLetter(
     claim: Claim,
     raw: RawDelivery,

@@ -160,6 +160,7 @@ export class LuaDialect implements Dialect {
     consumer: string,
     room: number,
     connection: Connection,
+    counted: boolean,
   ): Promise<Sweep> {
     const [{ group }] = topics as readonly [GroupTopic];
     const [found, upTo] = (await connection.run(
@@ -170,11 +171,15 @@ export class LuaDialect implements Dialect {
       consumer,
       room,
       this.#turn++ % topics.length,
+      counted ? 1 : 0,
     )) as [[Buffer, Buffer[]][][], (Buffer | Buffer[])[]];
-    for (const place of upTo) {
-      if (Array.isArray(place)) throw toRivulet(new ServerError(String(place[0])));
-    }
-    return { found, upTo: upTo.map(String) };
+    const refused = upTo.find((place) => Array.isArray(place));
+    const refusal = refused === undefined ? null : toRivulet(new ServerError(String(refused[0])));
+    return {
+      found,
+      upTo: upTo.map((place) => (Array.isArray(place) ? '' : String(place))),
+      refusal,
+    };
   }
 
   async claimDue(
@@ -251,6 +256,14 @@ export class LuaDialect implements Dialect {
 
   storeAttempt(claim: Claim): Promise<boolean> {
     return this.#changeClaim(claim, claim.consumer, 0, claim.raw.attempt, '');
+  }
+
+  /** With the text of the script: EVALSHA may need a second command. */
+  async storeAttemptNow({ at, consumer, raw }: Claim): Promise<boolean> {
+    const change = [consumer, raw.id, consumer, 0, raw.attempt, NO_TIME] as const;
+    const { stream, deadlines, group } = at;
+    const script = scripts.changeClaim;
+    return (await this.#commands.evaluate(script, stream, deadlines, group, ...change)) !== 0;
   }
 
   async deadLetter(

@@ -26,10 +26,11 @@ export const SUSPECT = '~~';
 /**
  * Moves the pending messages of a dead consumer to SUSPECT. Redis has counted their last delivery. It
  * counts as an attempt for the first ones, as many as the consumer had handlers; its name ends in `*`
- * and that number. The others were fetched ahead of a handler, so their delivery is not counted.
+ * and that number. The others were fetched ahead of a handler, so their delivery is not counted. Adds to
+ * `gone` what was trimmed: the server drops it.
  */
 const SUSPECTS = `
-local function suspect(group, owner, idle)
+local function suspect(group, owner, gone, idle)
   local handlers = tonumber(string.match(owner, '%*(%d+)$') or 1)
   local query = {'XPENDING', KEYS[1], group}
   if idle then table.insert(query, 'IDLE') table.insert(query, idle) end
@@ -37,8 +38,9 @@ local function suspect(group, owner, idle)
   for i, held in ipairs(redis.call(unpack(query))) do
     local count = held[4]
     if i > handlers then count = math.max(0, count - 1) end
-    redis.call('XCLAIM', KEYS[1], group, '${SUSPECT}', 0, held[1], 'IDLE', held[3],
+    local claimed = redis.call('XCLAIM', KEYS[1], group, '${SUSPECT}', 0, held[1], 'IDLE', held[3],
       'RETRYCOUNT', count, 'JUSTID')
+    if #claimed == 0 then table.insert(gone, held[1]) end
   end
 end
 `;
@@ -63,7 +65,11 @@ export const scripts = {
 local claim = {'XCLAIM', KEYS[1], ARGV[1], ARGV[4], 0, ARGV[3], 'IDLE', ARGV[5]}
 if ARGV[6] ~= '' then table.insert(claim, 'RETRYCOUNT') table.insert(claim, ARGV[6]) end
 table.insert(claim, 'JUSTID')
-redis.call(unpack(claim))
+-- What was trimmed meanwhile is no longer pending after this.
+if #redis.call(unpack(claim)) == 0 then
+  redis.call('ZREM', KEYS[2], ARGV[3])
+  return 0
+end
 if ARGV[7] == '' then
   redis.call('ZREM', KEYS[2], ARGV[3])
   return now
@@ -112,7 +118,7 @@ if #taken < count then
     if not known[held[2]] and not redis.call('ZSCORE', KEYS[2], held[1]) then
       known[held[2]] = true
       vanished = true
-      suspect(group, held[2], ARGV[3])
+      suspect(group, held[2], gone, ARGV[3])
     end
   end
   if vanished then
@@ -149,11 +155,12 @@ local HELD = 6
 local group, consumer, count = ARGV[1], ARGV[2], tonumber(ARGV[4])
 local known = {}
 for i = HELD, #ARGV do known[ARGV[i]] = true end
+local taken, gone, last = {}, {}, ''
 if ARGV[3] == '1' and ARGV[5] == '' then
   for _, owner in ipairs(redis.call('XPENDING', KEYS[1], group)[4] or {}) do
     local name = owner[1]
     if name ~= consumer and name ~= '${PARKED}' and name ~= '${SUSPECT}' then
-      suspect(group, name)
+      suspect(group, name, gone)
     end
   end
 end
@@ -162,12 +169,11 @@ local page = count + #ARGV - HELD + 1
 local query = {'XPENDING', KEYS[1], group, from, '+', page}
 if ARGV[3] ~= '1' then table.insert(query, consumer) end
 local pending = redis.call(unpack(query))
-local taken, gone, last = {}, {}, ''
 for _, held in ipairs(pending) do
   if #taken >= count then break end
   last = held[1]
   if not known[last] then
-    local attempts = held[2] == consumer and held[4] or held[4] + 1
+    local attempts = held[2] == consumer and math.max(1, held[4]) or held[4] + 1
     local entry = redis.call('XCLAIM', KEYS[1], group, consumer, 0, last, 'RETRYCOUNT', attempts)[1]
     redis.call('ZREM', KEYS[2], last)
     if entry then
@@ -185,8 +191,8 @@ return {last, taken, gone}
 
   /**
    * Reads new messages of many streams, at most `count` in total. Keys: the streams. Arguments: group,
-   * consumer, count, the stream to begin at. Returns for each stream its entries, and the last id that was
-   * delivered to the group, or the error.
+   * consumer, count, the stream to begin at, 1 = count their delivery, 0 = do not. Returns for each stream
+   * its entries, and the last id that was delivered to the group, or the error.
    */
   sweep: {
     name: 'rivuletSweep',
@@ -205,7 +211,11 @@ while progress and room > 0 do
       if reply and reply.err then
         upTo[at] = {reply.err}
       elseif reply and reply[1] then
-        table.insert(found[at], reply[1][2][1])
+        local entry = reply[1][2][1]
+        if ARGV[5] == '0' then
+          redis.call('XCLAIM', KEYS[at], ARGV[1], ARGV[2], 0, entry[1], 'RETRYCOUNT', 0, 'JUSTID')
+        end
+        table.insert(found[at], entry)
         room = room - 1
         progress = true
       end

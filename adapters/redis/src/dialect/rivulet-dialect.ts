@@ -279,6 +279,10 @@ export class RivuletDialect implements Dialect {
     return this.#claim(claim, ['RETRYCOUNT', claim.raw.attempt]);
   }
 
+  storeAttemptNow(claim: Claim): Promise<boolean> {
+    return this.storeAttempt(claim);
+  }
+
   deadLetter(
     claim: Claim,
     _raw: RawDelivery,

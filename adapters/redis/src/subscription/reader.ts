@@ -4,6 +4,9 @@
  * In each turn it (1) claims again what it had received before its connection was lost, (2) on Redis scans
  * for messages that are due or whose consumer died, (3) blocks for new messages for at most `BLOCK_MS`.
  * After an error it reports it, waits longer each time, and continues on a new connection.
+ * Until the dispatcher fetches ahead, the server counts no read: each hand-over is counted when it
+ * happens, so a message that ends the process costs no other an attempt. In a cluster reads bring one
+ * call's messages until then, and are counted.
  * Invariants: what it has asked for and what it claims are together at most the subscription's room. In
  * an ordered group the leader of a topic reads it. A leader that does not renew its lead loses it, and
  * the next one begins with everything that is pending. A topic that the server refuses to read (a key of
@@ -213,12 +216,12 @@ export class Reader {
     if (exclusive) await this.#lead(connection);
     const topics = this.#readable();
     if (topics.length === 0) return this.#rest(ASK_FOR_LEAD_MS);
-    await this.#look(() => room.left);
+    await this.#look(() => this.#claimable);
     if (room.left === 0) {
       await this.#untilFree();
       return;
     }
-    if (room.left < dispatcher.options.maxInFlight >> 3) {
+    if (dispatcher.fetchesAhead && room.left < dispatcher.options.maxInFlight >> 3) {
       // Nearly full: a moment later there is more room, and one read is enough for it.
       await this.#rest(GATHER_MS);
       if (room.left === 0) return;
@@ -233,6 +236,17 @@ export class Reader {
     }
   }
 
+  /** Whether the server counts what this reads as handed over. */
+  get #countsReads(): boolean {
+    return this.#setup.connector.cluster || this.#setup.dispatcher.fetchesAhead;
+  }
+
+  /** How many messages it may claim: what it claims is counted, and may end the process. */
+  get #claimable(): number {
+    const { left } = this.#setup.room;
+    return this.#countsReads ? left : Math.min(left, 1);
+  }
+
   /** The topics that this member may read now. */
   #readable(): GroupTopic[] {
     const now = this.#now();
@@ -245,7 +259,10 @@ export class Reader {
     // Half of `maxInFlight`, so that the next read is sent while these messages are acknowledged.
     const most = Math.min(room.left, Math.ceil(dispatcher.options.maxInFlight / 2));
     const count = Math.floor(most / sharers());
-    if (count === 0 && !dialect.hasTotalBound) return this.#sweep(connection, topics, most);
+    const counted = this.#countsReads;
+    if (!dialect.hasTotalBound && (count === 0 || !counted)) {
+      return this.#sweep(connection, topics, most, counted);
+    }
     const asked = dialect.hasTotalBound ? most : count * topics.length;
     room.reserve(asked);
     try {
@@ -255,7 +272,12 @@ export class Reader {
         'GROUP',
         (topics[0] as GroupTopic).group,
         consumer,
-        ...dialect.readOptions(Math.max(1, count), most, dispatcher.options, dispatcher.idle),
+        ...dialect.readOptions(
+          Math.max(1, count),
+          most,
+          dispatcher.options,
+          counted ? dispatcher.idle : 0,
+        ),
         'BLOCK',
         this.#blockMs(),
         'STREAMS',
@@ -268,17 +290,27 @@ export class Reader {
     }
   }
 
-  /** With more topics than room: reads what there is within the room, then waits without claiming. */
-  async #sweep(connection: Connection, topics: readonly GroupTopic[], most: number): Promise<void> {
+  /** Reads what there is within the room, then waits without claiming. */
+  async #sweep(
+    connection: Connection,
+    topics: readonly GroupTopic[],
+    most: number,
+    counted: boolean,
+  ): Promise<void> {
     const { dialect, room, consumer } = this.#setup;
     room.reserve(most);
     let isFull: boolean;
     try {
-      const { found, upTo } = await dialect.sweep(topics, consumer, most, connection);
+      const sweep = await dialect.sweep(topics, consumer, most, connection, counted);
+      const { found, upTo, refusal } = sweep;
       topics.forEach((each, index) => {
-        this.#receive([[Buffer.from(each.stream), [...(found[index] ?? [])] as Entry[]]]);
+        const entries = (found[index] ?? []).map(
+          ([id, fields]): Entry => [id, fields, 0, 0, counted ? COUNTED : 0],
+        );
+        this.#receive([[Buffer.from(each.stream), entries]]);
         each.upTo = upTo[index] || each.upTo;
       });
+      if (refusal !== null) throw refusal;
       isFull = found.reduce((sum, entries) => sum + entries.length, 0) === most;
     } finally {
       room.release(most);
@@ -475,7 +507,7 @@ export class Reader {
     if (next === Number.POSITIVE_INFINITY) return;
     this.#cancelLook = this.#setup.broker.scheduler.after(Math.max(0, next - this.#now()), () => {
       this.#cancelLook = null;
-      const room = () => this.#setup.room.left;
+      const room = () => this.#claimable;
       // If the read has reserved all the room, the next scan follows its end.
       if (room() === 0) return;
       this.#look(room).then(

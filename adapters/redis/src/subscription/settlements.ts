@@ -48,17 +48,26 @@ export interface SettlementSetup {
   readonly keys: Keys;
   readonly commands: Connection;
   readonly dialect: Dialect;
+  /** A command is on its way before the call that sends it returns: not so in a cluster. */
+  readonly sendsAtOnce: boolean;
   /** A message of this topic falls due after this many milliseconds. */
   readonly onDue: (topic: string, delayMs: number) => void;
 }
 
 export class Settlements implements Settler<Delivered> {
+  readonly storeAttemptNow?: (raw: Delivered) => Promise<void>;
   readonly #setup: SettlementSetup;
   readonly #acks = new Map<string, AckQueue>();
   readonly #places = new Map<string, GroupTopic>();
 
   constructor(setup: SettlementSetup) {
     this.#setup = setup;
+    if (!setup.sendsAtOnce) return;
+    this.storeAttemptNow = (raw) => {
+      const counting = this.#settle(raw, setup.dialect.storeAttemptNow(this.#claimOf(raw)));
+      setup.commands.flush();
+      return counting;
+    };
   }
 
   ack(raw: Delivered): Promise<void> {
@@ -167,6 +176,6 @@ export class Settlements implements Settler<Delivered> {
 }
 
 function lost(topic: string, id: string): RivuletError {
-  const text = `message ${id} of ${topic} is no longer delivered to this consumer: it was redelivered, or its group was replayed`;
+  const text = `message ${id} of ${topic} is no longer delivered to this consumer: it was redelivered or trimmed, or its group was replayed`;
   return new RivuletError('DELIVERY_LOST', text);
 }

@@ -38,6 +38,8 @@ const REFUSED_TOPIC_MS = 30_000;
 const MOST_REFUSED = 1000;
 const FORGOTTEN_MS = 3_600_000;
 const DISCOVER_EVERY_MS = 1000;
+/** Hand-overs that are further apart are counted one by one, ms. */
+const COUNT_AFTER_QUIET_MS = 0.2;
 
 export interface SubscriptionSetup {
   readonly pattern: string;
@@ -75,7 +77,7 @@ export class Subscription implements SubscriptionHandle {
 
   private constructor(setup: SubscriptionSetup) {
     this.#setup = setup;
-    const { options, broker, events, tracing, commands, dialect, keys } = setup;
+    const { options, broker, events, tracing, commands, connector, dialect, keys } = setup;
     this.#group = options.group ?? `${OWN_GROUP}${broker.scheduler.uniqueName()}`;
     // How many messages handlers may have at once; lua-scripts.ts uses it when this consumer dies.
     const handlers = options.concurrency * options.batch.size;
@@ -87,6 +89,7 @@ export class Subscription implements SubscriptionHandle {
       keys,
       commands,
       dialect,
+      sendsAtOnce: !connector.cluster,
       onDue: (topic, delayMs) => {
         for (const reader of this.#readers) reader.expect(topic, delayMs);
       },
@@ -98,7 +101,9 @@ export class Subscription implements SubscriptionHandle {
       scheduler: broker.scheduler,
       events,
       tracing,
-      countsReads: true,
+      countsReads: connector.cluster,
+      // Redis counts reads once they are ahead of handlers: what it has not counted is counted here.
+      ...(dialect.scansForDue ? { countEveryMs: 0 } : { countAfterQuietMs: COUNT_AFTER_QUIET_MS }),
       onFree: () => this.#free(),
     });
     this.#room = new Room(this.#dispatcher, () => this.#free());

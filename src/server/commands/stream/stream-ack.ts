@@ -57,7 +57,10 @@ function nack(session: Session): void {
   if (ownerAt > 0) keepOwned(session, group, ids, ownerAt);
   const value = valueIn(entry);
   if (group.policy !== null) {
-    reply.integer(nackEntries(database, entry, value, group, ids, options));
+    gone.clear();
+    const left = nackEntries(database, entry, value, group, ids, options, gone);
+    // A consumer that names itself learns that its entry was trimmed: it is not delivered again.
+    reply.integer(ownerAt > 0 ? left - gone.count : left);
   } else if (mode === 'DEADLETTER' || options.delay >= 0 || options.reason !== null) {
     reply.error('ERR DEADLETTER, DELAY and REASON need a group with a policy: XGROUP SETPOLICY');
   } else {
@@ -121,6 +124,8 @@ function readOptions(session: Session): boolean {
 // Scratch: never held across commands.
 const id = new StreamId();
 const ids = new IdList();
+/** Of one XNACK: those whose entries were trimmed. */
+const gone = new IdList();
 const options: PolicyNackOptions = {
   mode: 'FAIL',
   retryCount: -1,
