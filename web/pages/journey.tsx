@@ -194,6 +194,7 @@ const STATES: Record<JourneyGroup['state'], { mark: string; tone: Tone; text: st
   settled: { mark: '●', tone: 'good', text: 'settled' },
   dead: { mark: '■', tone: 'bad', text: 'dead letter' },
   unknown: { mark: '◐', tone: 'idle', text: 'delivered, settled or pending' },
+  untold: { mark: '?', tone: 'idle', text: 'not told by the broker' },
 };
 
 function GroupStop({
@@ -230,7 +231,7 @@ function GroupStop({
             <Action verb="pending.deadLetter" target={target} about={about} quiet done={reload} />
             <Action verb="pending.acknowledge" target={target} about={about} quiet done={reload} />
           </>
-        ) : of.dead !== null ? (
+        ) : of.dead !== null && missing('redriveChosen') === null ? (
           <>
             <Action
               verb="dead.redrive"
@@ -344,6 +345,12 @@ function Message({ entry, topic, id }: { entry: EntryDetail | null; topic: strin
         </>
       }
     >
+      {shown.messageId !== undefined && (
+        <p>
+          <span class="muted">{shown.messageId === id ? 'Place' : 'Id'} </span>
+          <code>{shown.messageId === id ? shown.id : shown.messageId}</code>
+        </p>
+      )}
       {shown.key !== null && (
         <p>
           <span class="muted">Key </span>

@@ -175,6 +175,7 @@ function entryOf(content: ConsumeMessage): LogEntry | null {
   return {
     place: offsetOf(content),
     at: storedAtOf(wire) || null,
+    id: wire.id,
     message: wire.message,
   };
 }

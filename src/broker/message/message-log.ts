@@ -30,6 +30,8 @@ export interface LogRange {
 }
 
 export interface LogEntry extends LogEdge {
+  /** The id that its publisher and its consumers have, where that is not the place. */
+  readonly id?: string;
   readonly message: RawMessage;
 }
 

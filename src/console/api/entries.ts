@@ -4,6 +4,8 @@ import type { Decoded } from './decoded.ts';
 
 export interface EntryRow {
   readonly id: string;
+  /** The id that its publisher and its consumers have, where that is another one (RabbitMQ). */
+  readonly messageId?: string;
   /** Time of the id. */
   readonly at: number | null;
   /** Of all fields. */

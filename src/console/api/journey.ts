@@ -5,8 +5,11 @@ import type { PendingRow } from './groups.ts';
 
 export interface JourneyGroup {
   readonly group: string;
-  /** `unknown`: it was delivered, and the broker does not tell whether it is settled. */
-  readonly state: 'waiting' | 'pending' | 'settled' | 'dead' | 'unknown';
+  /**
+   * `unknown`: it was delivered, and the broker does not tell whether it is settled. `untold`: the broker
+   * does not tell whether it was delivered, and no service recorded it.
+   */
+  readonly state: 'waiting' | 'pending' | 'settled' | 'dead' | 'unknown' | 'untold';
   /** waiting: how many messages are before it. */
   readonly before: number | null;
   readonly pending: PendingRow | null;

@@ -2,14 +2,17 @@
  * One message followed through everything that it caused, by the facts of the log and by spans.
  *
  * published, then for each group: not yet reached, pending, dead or settled; copies that were redriven or
- * edited; workflows that it started; the spans of its trace, where services stored them. Invariants: nothing is guessed: what a bounded search did not find is
- * named in `missing`; a search begins at the message's own time and ends after 20 000 entries or 500 ms.
+ * edited; workflows that it started; the spans of its trace, where services stored them. A broker that tells
+ * no place of a group (RabbitMQ) leaves its dead letters and the spans to say what became of a message.
+ * Invariants: nothing is guessed: what a bounded search did not find is named in `missing`; a search begins at
+ * the message's own time and ends after 20 000 entries or 500 ms.
  */
 import { decodeMessage } from '../../broker/message/entry.ts';
 import { deadLetterHeaders } from '../../broker/message/message.ts';
 import { RivuletError } from '../../errors.ts';
+import { SETTLED } from '../../service/observation/recorded-work.ts';
 import { placeOf } from '../actions/dead-actions.ts';
-import type { DeadRow, EntryDetail, Journey, JourneyGroup } from '../api-types.ts';
+import type { DeadRow, EntryDetail, Journey, JourneyGroup, SpanRow } from '../api-types.ts';
 import { walkEntries } from '../messages/browse.ts';
 import { compareIds } from '../messages/dead-letters.ts';
 import type { DecodeSetup } from '../messages/decode.ts';
@@ -50,44 +53,74 @@ export async function journeyOf(
   const groups = await needed(source, 'groups')(viewer, topic);
   if (groups === null) throw new RivuletError('NOT_FOUND', 'the broker has no such topic');
   const since = startOf(id, entry);
-  const dead = await deadLettersOf(source, viewer, topic, { id, since }, groups, setup, missing);
+  // Consumers, and so dead letters and spans, name a message by the id that they have.
+  const known = entry?.messageId ?? id;
+  const origin = { id: known, since };
+  const dead = await deadLettersOf(source, viewer, topic, origin, groups, setup, missing);
   if (groups.length > MOST_GROUPS) {
     missing.push(`${groups.length - MOST_GROUPS} more groups are not shown`);
   }
+  const letters = dead.map(({ row }) => row);
   const rows: JourneyGroup[] = [];
   for (const group of groups.slice(0, MOST_GROUPS)) {
-    const letter = dead.find(({ origin }) => origin.group === group.name) ?? null;
-    const isReached = compareIds(group.lastDeliveredId, id) >= 0;
+    const letter = dead.find(({ row }) => row.origin.group === group.name) ?? null;
+    const isTold = group.lastDeliveredId !== '';
+    const isReached = isTold && compareIds(group.lastDeliveredId, id) >= 0;
     const isListed = source.capabilities.pending === 'entries';
     const pending =
       isReached && isListed ? await pendingRow(source, viewer, topic, group.name, id) : null;
     const isSettled = isListed || compareIds(group.settledUpTo ?? '', id) >= 0;
-    const before = isReached
-      ? null
-      : await countBetween(source, viewer, topic, group.lastDeliveredId, id);
+    const before =
+      isReached || !isTold
+        ? null
+        : await countBetween(source, viewer, topic, group.lastDeliveredId, id);
     const reached = isSettled ? 'settled' : 'unknown';
-    const state = pending ? 'pending' : letter ? 'dead' : isReached ? reached : 'waiting';
-    rows.push({ group: group.name, state, before, pending, dead: letter, spans: [] });
+    // A letter that was redriven is settled, as where it leaves the log.
+    const untold = letter === null ? 'untold' : 'settled';
+    const place = isReached ? reached : isTold ? 'waiting' : untold;
+    const row = letter?.waits === true ? letter.row : null;
+    const state = pending ? 'pending' : row ? 'dead' : place;
+    rows.push({ group: group.name, state, before, pending, dead: row, spans: [] });
   }
   if (entry === null) missing.push('the message itself is deleted or was trimmed');
   if (source.capabilities.pending !== 'entries') {
     missing.push(source.capabilities.missing.pending ?? 'single pending messages are not told');
   }
-  const found = await spansOf(table, viewer, topic, id, entry?.traceId ?? null, missing);
+  // What cannot be read now leaves out its part of the page, not the page.
+  const trace = entry?.traceId ?? null;
+  const found = await spansOf(table, viewer, topic, known, trace, missing).catch((error) => {
+    missing.push(`spans are not shown: ${(error as Error).message}`);
+    return [];
+  });
   const names = rows.map(({ group }) => nameBytes(group).toString());
-  const { ofGroups, others } = divideSpans(found, topic.toString(), id, names);
+  const { ofGroups, others } = divideSpans(found, topic.toString(), known, names);
+  const told = rows.map((row, index) => withSpans(row, ofGroups[index] ?? []));
+  if (told.some(({ state }) => state === 'untold')) {
+    missing.push(`${source.kind} does not tell which group has received which message`);
+  }
   return {
     topic: nameText(topic),
     id,
     at: entry?.at ?? timeOfId(id),
     entry,
     traceId: entry?.traceId ?? found[0]?.span.trace ?? null,
-    groups: rows.map((row, index) => ({ ...row, spans: ofGroups[index] ?? [] })),
-    copies: [...originsOf(entry), ...(await copiesOf(source, viewer, topic, id, dead, missing))],
-    workflows: await workflowsOf(viewer, workflows, topic, { id, since }, missing),
+    groups: told,
+    copies: [...originsOf(entry), ...(await copiesOf(source, viewer, topic, id, letters, missing))],
+    workflows: await workflowsOf(viewer, workflows, topic, origin, missing),
     spans: others,
     missing,
   };
+}
+
+/** What the broker does not tell of a group, its services may have recorded. */
+function withSpans(row: JourneyGroup, spans: readonly SpanRow[]): JourneyGroup {
+  const isOpen = row.state === 'unknown' || row.state === 'untold';
+  if (!isOpen || spans.length === 0) return { ...row, spans };
+  const isSettled = spans.some(
+    ({ kind, name, error }) =>
+      kind === 'settle' && error === null && name.endsWith(`: ${SETTLED.ack}`),
+  );
+  return { ...row, state: isSettled ? 'settled' : 'unknown', spans };
 }
 
 /** Of its trace; of a message without one, of the traces that its deliveries began. */
@@ -148,6 +181,12 @@ async function countBetween(
   return walk.stopped() === 'end' ? count : null;
 }
 
+interface Letter {
+  readonly row: DeadRow;
+  /** False: it was redriven, and the broker keeps it in its log. */
+  readonly waits: boolean;
+}
+
 /** Dead letters of this message, in the topics that hold those of its topic. */
 async function deadLettersOf(
   source: ConsoleSource,
@@ -157,11 +196,11 @@ async function deadLettersOf(
   groups: readonly { readonly policy: { readonly deadLetter: string | null } | null }[],
   setup: DecodeSetup,
   missing: string[],
-): Promise<DeadRow[]> {
+): Promise<Letter[]> {
   const names = new Set([nameText(Buffer.concat([topic, Buffer.from(DEAD_SUFFIX)]))]);
   for (const { policy } of groups) if (policy?.deadLetter) names.add(policy.deadLetter);
   const own = nameText(topic);
-  const found: DeadRow[] = [];
+  const found: Letter[] = [];
   for (const name of names) {
     const holder = nameBytes(name);
     if (!viewer.sees(holder)) {
@@ -173,17 +212,37 @@ async function deadLettersOf(
       cut: SHOWN_PART,
     };
     const walk = walkEntries(source, viewer, range, SEARCH);
-    for await (const raw of walk.entries) {
-      const { headers } = decodeMessage(raw.fields);
-      if (headers[deadLetterHeaders.id] !== id) continue;
-      const origin = deadOrigin(headers, raw.fields);
-      if (origin === null || origin.topic !== own) continue;
-      const { bytes, preview } = entryRow(raw, holder, setup);
-      found.push({ topic: name, id: raw.id, origin, bytes, preview });
+    try {
+      for await (const raw of walk.entries) {
+        const { headers } = decodeMessage(raw.fields);
+        if (headers[deadLetterHeaders.id] !== id) continue;
+        const origin = deadOrigin(headers, raw.fields);
+        if (origin === null || origin.topic !== own) continue;
+        const { bytes, preview } = entryRow(raw, holder, setup);
+        const row = { topic: name, id: raw.id, origin, bytes, preview };
+        found.push({ row, waits: await waits(source, viewer, holder, raw.id) });
+      }
+    } catch (error) {
+      missing.push(`${name} cannot be read: ${(error as Error).message}`);
+      continue;
     }
     if (walk.stopped() !== 'end') missing.push(`${name} has more than was looked at`);
   }
   return found;
+}
+
+/** Whether a letter waits for a redrive: where redriven ones stay in the log, only the newest do. */
+async function waits(
+  source: ConsoleSource,
+  viewer: Viewer,
+  holder: Buffer,
+  id: string,
+): Promise<boolean> {
+  if (source.redriveOldest === undefined) return true;
+  const topics = await needed(source, 'deadTopics')(viewer);
+  const waiting = topics.find(({ topic }) => topic.equals(holder))?.length ?? 0;
+  const lastId = (await needed(source, 'edges')(viewer, holder))?.lastId ?? id;
+  return Number(lastId) - Number(id) < waiting;
 }
 
 function originsOf(entry: EntryDetail | null): Journey['copies'] {

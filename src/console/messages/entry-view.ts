@@ -36,6 +36,7 @@ export function entryRow(
   const type = contentType(message);
   return {
     id: raw.id,
+    ...(raw.messageId === undefined ? {} : { messageId: raw.messageId }),
     at: timeOf(raw),
     bytes: raw.whole?.bytes ?? raw.fields.reduce((sum, { length }) => sum + length, 0),
     bodyBytes: raw.whole?.body ?? body.length,

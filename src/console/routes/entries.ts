@@ -26,7 +26,7 @@ export function entryRoutes(router: Router, source: ConsoleSource, reading: Read
   router.add('GET', 'topics/{topic}/entries', (call) => entriesPage(source, reading, call));
   router.add('GET', 'topics/{topic}/entries/{id}', async ({ account, viewer, params, query }) =>
     found(
-      await oneEntry(source, viewer, nameBytes(params.topic!), needId(params.id), {
+      await oneEntry(source, viewer, nameBytes(params.topic!), await entryId(source, params), {
         setup: reading.setupFor(account),
         decoder: decoderOf(query),
       }),
@@ -35,7 +35,10 @@ export function entryRoutes(router: Router, source: ConsoleSource, reading: Read
   );
   router.add('GET', 'topics/{topic}/entries/{id}/body', async ({ account, viewer, params }) => {
     const topic = nameBytes(params.topic!);
-    const raw = found(await readEntry(source, viewer, topic, needId(params.id)), 'message');
+    const raw = found(
+      await readEntry(source, viewer, topic, await entryId(source, params)),
+      'message',
+    );
     if (reading.setupFor(account).masks.hidesBodies) {
       throw new RivuletError('PERMISSION_DENIED', 'bodies hold values that are masked for you');
     }
@@ -143,7 +146,19 @@ function decoderOf(query: URLSearchParams): Decoder {
   return oneOf(query.get('decode'), 'decode', DECODERS, 'auto');
 }
 
-export function needId(text: string | undefined): string {
+/** The id of the entry that a path names: by it, or by the id that its publisher has. */
+export async function entryId(source: ConsoleSource, params: Call['params']): Promise<string> {
+  const { topic = '', id = '' } = params;
+  if (!OTHER_ID.test(id) || source.idOfMessage === undefined) return needId(id);
+  const own = await source.idOfMessage(nameBytes(topic), id);
+  if (own === null) throw new RivuletError('NOT_FOUND', 'the topic has no message with this id');
+  return own;
+}
+
+/** Longer than `ms-seq`. */
+const OTHER_ID = /^\d{13}-[\da-z]+-[\da-z]+$/;
+
+function needId(text: string | undefined): string {
   const id = idOf(text ?? null, 'id');
   if (id === null) throw new RivuletError('INVALID_ARGUMENT', 'an id is needed');
   return id;

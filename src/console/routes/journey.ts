@@ -10,7 +10,7 @@ import type { SpanTable } from '../journey/span-table.ts';
 import type { ConsoleSource } from '../sources/source.ts';
 import { nameBytes } from '../topics/names.ts';
 import type { WorkflowView } from '../workflows/workflow-view.ts';
-import { needId } from './entries.ts';
+import { entryId } from './entries.ts';
 import type { Reading } from './reading.ts';
 
 export function journeyRoutes(
@@ -33,13 +33,13 @@ export function journeyRoutes(
     const found = await spans.ofTrace(viewer, traceId, missing);
     return { traceId, spans: spanTree(found), messages: messagesOf(found), missing };
   });
-  router.add('GET', 'journey/{topic}/{id}', ({ account, viewer, params }) =>
+  router.add('GET', 'journey/{topic}/{id}', async ({ account, viewer, params }) =>
     journeyOf(
       source,
       viewer,
       workflows,
       nameBytes(params.topic!),
-      needId(params.id),
+      await entryId(source, params),
       reading.setupFor(account),
       spans,
     ),

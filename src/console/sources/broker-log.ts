@@ -60,10 +60,37 @@ async function placeOf(
   return { place: await log.placeAt(topic, number), skips: 0 };
 }
 
-function rawEntry({ place, at, message }: LogEntry): RawEntry {
+/** Messages from the time of an id on that are looked at for it. */
+const MOST_LOOKED = 1000;
+const PAGE = 100;
+/** A log finds a time by the clocks of publishers, which differ a little. */
+const EARLIER_MS = 2000;
+
+/** The place of the message with this id, which begins with the time of its publish; null: not found. */
+export async function placeOfId(
+  log: MessageLog,
+  topic: string,
+  id: string,
+): Promise<string | null> {
+  const [, ms] = /^(\d{13})-/.exec(id) ?? [];
+  if (ms === undefined) return null;
+  const first = await log.placeAt(topic, Number(ms) - EARLIER_MS);
+  let from: number | null = first;
+  for (let looked = 0; from !== null && looked < MOST_LOOKED; looked += PAGE) {
+    const range = { from, to: null, newest: false, limit: PAGE };
+    const page: readonly LogEntry[] = await log.read(topic, range);
+    const found = page.find((entry) => entry.id === id);
+    if (found !== undefined) return String(found.place);
+    from = page.length < PAGE ? null : page.at(-1)!.place + 1;
+  }
+  return null;
+}
+
+function rawEntry({ place, at, id, message }: LogEntry): RawEntry {
   const fields: CommandArgument[] = [];
   encodeMessage(fields, message);
-  return { id: String(place), at, fields: fields.map(fieldBytes) };
+  const messageId = id === undefined ? {} : { messageId: id };
+  return { id: String(place), at, ...messageId, fields: fields.map(fieldBytes) };
 }
 
 export function fieldBytes(value: CommandArgument): Buffer {

@@ -27,7 +27,7 @@ import type {
 } from '../api-types.ts';
 import { nameText } from '../topics/names.ts';
 import { DEAD_SUFFIX, rowOf, type TopicFact, TopicTable } from '../topics/topic-table.ts';
-import { fieldBytes, logEdges, logEntries } from './broker-log.ts';
+import { fieldBytes, logEdges, logEntries, placeOfId } from './broker-log.ts';
 import { type Ability, capabilitiesOf } from './capabilities.ts';
 import type { RawEntry } from './commands.ts';
 import type { GroupNumbers, Monitor, TopicNumbers } from './monitors/monitor.ts';
@@ -238,6 +238,10 @@ export class BrokerSource implements ConsoleSource {
     return logEntries(this.#log, topic.toString(), range);
   }
 
+  async idOfMessage(topic: Buffer, messageId: string): Promise<string | null> {
+    return placeOfId(this.#log, topic.toString(), messageId);
+  }
+
   async publish(topic: Buffer, fields: readonly CommandArgument[]): Promise<string> {
     return (await this.#broker.publish(topic.toString(), messageOf(fields))).id;
   }
@@ -359,15 +363,12 @@ function abilitiesOf(
     settle: `${name} lets only the consumer that holds a message act on it`,
     schedule: cannot,
     slowlog: cannot,
-    // Without single pending messages a group's places tell the way of most.
-    ...(name === 'nats'
-      ? {}
-      : { journey: `${name} does not tell which group has settled which message` }),
     consumers: `${name} does not name the consumers of a group`,
     ...(log === undefined
       ? {
           browse: unread,
           browseByTime: unread,
+          journey: unread,
           redrive:
             'single dead letters cannot be read here; micro dead redrive moves all of a topic',
           redriveChosen: unread,

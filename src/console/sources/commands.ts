@@ -50,6 +50,8 @@ export async function orNull(reply: Promise<Reply>): Promise<Reply | null> {
 
 export interface RawEntry {
   readonly id: string;
+  /** The id that its publisher and its consumers have, where that is another one. */
+  readonly messageId?: string;
   /** When it was stored, Unix ms; null = it has no time. Absent: the id is of that time. */
   readonly at?: number | null;
   /** Names and values, alternating. */

@@ -110,6 +110,8 @@ export interface ConsoleSource {
   topic?(viewer: Viewer, topic: Buffer): Promise<TopicDetail | null>;
   edges?(viewer: Viewer, topic: Buffer): Promise<TopicEdges | null>;
   entries?(viewer: Viewer, topic: Buffer, range: EntryRange): Promise<RawEntry[]>;
+  /** The id of the entry whose publisher has this other id; null: it was not found. */
+  idOfMessage?(topic: Buffer, messageId: string): Promise<string | null>;
   scheduled?(viewer: Viewer, topic: Buffer): Promise<{ total: number; entries: RawScheduled[] }>;
   groups?(viewer: Viewer, topic: Buffer): Promise<GroupRow[] | null>;
   group?(viewer: Viewer, topic: Buffer, group: Buffer): Promise<GroupDetail | null>;

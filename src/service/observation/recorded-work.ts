@@ -70,7 +70,8 @@ export function recordSettlement(
   };
 }
 
-const SETTLED = {
+/** What the name of a settlement's span says behind its topic. */
+export const SETTLED = {
   ack: 'acknowledged',
   nack: 'given back',
   'dead letter': 'dead letter',

@@ -20,6 +20,7 @@ import type {
   TopicsPage,
 } from '../../../src/console/api-types.ts';
 import { serveConsole } from '../../../src/console/index.ts';
+import { createService } from '../../../src/service/service.ts';
 import { freePort } from '../../helpers/free-port.ts';
 import { startNats } from '../../helpers/nats-server.ts';
 import { startRabbitMq } from '../../helpers/rabbitmq-server.ts';
@@ -299,6 +300,35 @@ test('nats: monitoring tells the server and its clients; a page says so where it
   );
 });
 
+test('rabbitmq: a journey has what dead letters and spans say, and names what is not told', {
+  skip: missing('rabbitmq-server'),
+}, async () => {
+  await using rabbit = await startRabbitMq(1);
+  const url = rabbit.nodes[0]!.url;
+  await using broker = await openBroker(url);
+  await using shop = createService({
+    ...{ name: 'shop', broker: url, registry: 'memory:journeys', environment: false, args: false },
+    trace: { store: 1 },
+  });
+  shop.subscribe('orders', () => {}, { queue: 'billing' });
+  await shop.start();
+  // What is read by it is recorded by no service.
+  await broker.subscribe('orders', () => {}, { group: 'statistics', from: 'earliest' });
+  const { id } = await broker.publish('orders', { body: '{"n":1}' });
+  await using console = await consoleFor({ broker: url });
+  const stateOf = ({ groups }: Journey, name: string) =>
+    groups.find(({ group }) => group === name)?.state;
+  let journey = await console.get<Journey>(`journey/orders/${id}`);
+  // A batch of spans is stored once a second.
+  while (stateOf(journey, 'billing') !== 'settled') {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    journey = await console.get<Journey>(`journey/orders/${id}`);
+  }
+  assert.equal(stateOf(journey, 'statistics'), 'untold');
+  assert.ok(journey.missing.some((text) => /rabbitmq does not tell which group/.test(text)));
+  assert.equal(journey.entry?.preview.text, '{"n":1}');
+});
+
 test('rabbitmq: messages of the log, dead letters in their order, the management API', {
   skip: missing('rabbitmq-server'),
 }, async () => {
@@ -314,7 +344,6 @@ test('rabbitmq: messages of the log, dead letters in their order, the management
     await cannotTell(console, [
       'settle',
       'schedule',
-      'journey',
       'pending',
       'rates',
       'redriveChosen',
@@ -338,8 +367,14 @@ test('rabbitmq: messages of the log, dead letters in their order, the management
     assert.equal(refused.status, 501, verb);
     assert.match(refused.json().message, /in their order/);
   }
+  const { origin } = dead.entries[0]!;
+  const way = async (id: string) => (await console.get<Journey>(`journey/orders/${id}`)).groups;
+  const [letter] = await way(origin.id);
+  assert.deepEqual([letter!.state, letter!.dead?.origin.reason], ['dead', origin.reason]);
   const all = await console.act('dead.redrive', { target: { topic: 'orders.dead', all: true } });
   assert.deepEqual([all.plan.count, all.outcome.done], [3, 3]);
+  const [redriven] = await way(origin.id);
+  assert.deepEqual([redriven!.state, redriven!.dead], ['settled', null]);
   const letters = await console.get<DeadPage>('dead');
   assert.deepEqual(letters.entries, [], 'what was redriven stays in the log, and waits no more');
   assert.equal((await console.get<TopicDetail>('topics/orders')).length, 6);
