@@ -78,7 +78,8 @@ for (const colorScheme of ['light', 'dark'] as const) {
             await tab.go(path.replace('ID', id));
             assert.deepEqual(await violations(tab.page), []);
             assert.deepEqual(await tooWide(tab), [], 'nothing is wider than the window');
-            assert.deepEqual(await squeezed(tab), [], 'no text stands in a column of letters');
+            assert.deepEqual(await squeezed(tab), [], 'no text is a column of letters');
+            assert.deepEqual(await cut(tab), [], 'a cell has room for its text and its label');
             assert.ok((await nodes(tab)) <= 2000, `${await nodes(tab)} nodes`);
             assert.deepEqual(tab.faults.splice(0), []);
           }),
@@ -182,6 +183,14 @@ const squeezed = (tab: { page: { evaluate(script: string): Promise<unknown> } })
       if (each.innerText.trim().length < 8 || style.position === 'absolute') return false;
       return each.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight) < 40;
     })
+    .slice(0, 3)
+    .map((each) => each.outerHTML.slice(0, 200))`) as Promise<string[]>;
+
+/** Cells of tables whose text or label goes over their lower edge. */
+const cut = (tab: { page: { evaluate(script: string): Promise<unknown> } }) =>
+  tab.page.evaluate(`[...document.querySelectorAll('table td')]
+    .filter((each) => getComputedStyle(each).position !== 'absolute')
+    .filter((each) => each.scrollHeight > each.clientHeight + 2)
     .slice(0, 3)
     .map((each) => each.outerHTML.slice(0, 200))`) as Promise<string[]>;
 

@@ -124,7 +124,11 @@ function Config({ of }: { of: ServerFacts }) {
           keyOf={([name]) => name}
           columns={[
             { title: 'Setting', isHead: true, cell: ([name]) => name },
-            { title: 'Value', cell: ([, value]) => <code>{visible(value)}</code> },
+            {
+              title: 'Value',
+              cell: ([, value]) =>
+                value === '' ? <span class="muted">empty</span> : <code>{visible(value)}</code>,
+            },
             {
               title: 'Actions',
               isActions: true,

@@ -86,7 +86,11 @@ function State({ of }: { of: WorkflowDetail }) {
             label: of.endedAt === null ? 'Ended' : 'Took',
             value: of.endedAt === null ? 'not yet' : duration(of.endedAt - of.startedAt),
           },
-          ...(of.waitsFor === null ? [] : [{ label: 'Waits for', value: visible(of.waitsFor) }]),
+          ...(of.dueAt !== null
+            ? [{ label: 'Due', value: <Time at={of.dueAt} /> }]
+            : of.waitsFor !== null
+              ? [{ label: 'Waits for', value: visible(of.waitsFor) }]
+              : []),
           ...(of.total === null ? [] : [{ label: 'Events', value: count(of.total) }]),
         ]}
       />

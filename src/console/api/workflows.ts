@@ -54,6 +54,8 @@ export interface WorkflowDetail extends WorkflowRow {
   /** The value of `after` for the next page of events. */
   readonly next: string | null;
   readonly waitsFor: string | null;
+  /** When it goes on by itself. */
+  readonly dueAt: number | null;
   readonly input: Decoded | null;
   readonly result: Decoded | null;
   readonly parked: { readonly reason: string; readonly difference: string | null } | null;

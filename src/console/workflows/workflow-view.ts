@@ -125,7 +125,9 @@ export class WorkflowView {
       events,
       total: info.records,
       next: entries.length > EVENTS ? (shown.at(-1)?.id ?? null) : null,
-      waitsFor: info.position === 'waiting' ? 'a signal' : (info.dueAt?.toISOString() ?? null),
+      waitsFor:
+        info.position === 'waiting' ? 'a signal' : info.dueAt === undefined ? null : 'a time',
+      dueAt: info.dueAt?.getTime() ?? null,
       input: input === null ? null : valueText((input as { input?: unknown }).input, masks),
       result,
       resultText: result?.text ?? null,
