@@ -63,10 +63,12 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     const place = `${directory}/${CHECKPOINT_DIRECTORY}`;
     await disk.makeDirectory(place);
     checkpoint = await options.openCheckpoint(place);
-    // The names of LMDB's files, of its directory, and of the data directory itself.
+    // The names of LMDB's files, of its directory, of the data directory, and of those it is made in.
     await disk.syncDirectory(place);
     await disk.syncDirectory(directory);
-    await disk.syncDirectory(dirname(directory)).catch(ignoreRefusal);
+    for (const above of directoriesAbove(directory)) {
+      await disk.syncDirectory(above).catch(ignoreRefusal);
+    }
     return new Store(options, lock, checkpoint);
   } catch (error) {
     await checkpoint?.close().catch(() => {});
@@ -142,6 +144,13 @@ export class Store {
 }
 
 /** A directory above ours may be one that this user cannot open. */
+/** Every directory that the path names above `directory`, the nearest first. */
+function directoriesAbove(directory: string): string[] {
+  const above: string[] = [];
+  for (let path = dirname(directory); path !== above.at(-1); path = dirname(path)) above.push(path);
+  return above;
+}
+
 function ignoreRefusal(error: unknown): void {
   if (!['EACCES', 'EPERM', 'EINVAL', 'EROFS'].includes(systemCode(error))) throw error;
 }

@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
+import { freemem } from 'node:os';
 import { test } from 'node:test';
 import { runServer } from './running-server.ts';
 
@@ -111,4 +112,29 @@ test('a thousand idle connections take little memory and slow no other client do
   for (let i = 0; i < 100; i++) await session.call('PING');
   assert.ok(performance.now() - started < 1000);
   for (const socket of sockets) socket.destroy();
+});
+
+test('a key too long for a string is refused by name, for WATCH and in a transaction too', {
+  skip: freemem() < 6 * 1024 ** 3 && 'it needs 6 GiB of free memory',
+}, async () => {
+  await using running = await runServer();
+  const socket = await open(running.port);
+  let text = '';
+  socket.on('data', (chunk: Buffer) => {
+    text += chunk.toString('latin1');
+  });
+  const part = Buffer.alloc(16 * 1024 * 1024, 'k');
+  const longest = 512 * 1024 * 1024;
+  for (const [name, ...values] of [['WATCH'], ['SET', 'v']]) {
+    const replies = text.split('\r\n').length;
+    socket.write(`*${2 + values.length}\r\n$${name!.length}\r\n${name}\r\n$${longest}\r\n`);
+    for (let sent = 0; sent < longest; sent += part.length) {
+      if (!socket.write(part)) await once(socket, 'drain');
+    }
+    socket.write(values.map((value) => `\r\n$${value.length}\r\n${value}`).join(''));
+    socket.write('\r\n');
+    while (text.split('\r\n').length === replies) await once(socket, 'data');
+  }
+  assert.match(text, /^(-ERR a key is longer than 536869888 bytes\r\n){2}$/);
+  socket.destroy();
 });

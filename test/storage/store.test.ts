@@ -7,6 +7,7 @@ import * as os from 'node:os';
 import * as path from 'node:path';
 import { after, before, test } from 'node:test';
 import { lockDirectory } from '../../src/storage/disk/directory-lock.ts';
+import type { Disk } from '../../src/storage/disk/disk.ts';
 import { realDisk } from '../../src/storage/disk/real-disk.ts';
 import { LmdbCheckpoint } from '../../src/storage/lmdb/lmdb-checkpoint.ts';
 import { openStore, type Store, type StoreOptions } from '../../src/storage/store.ts';
@@ -48,6 +49,32 @@ async function recovered(store: Store): Promise<string[]> {
   });
   return texts;
 }
+
+test('the names of all that an opening makes are synced: LMDB files, directories, and those above', async () => {
+  const directory = path.join(root, 'made', 'with', 'parents');
+  const options = real('unused');
+  const synced: string[] = [];
+  const disk: Disk = {
+    ...realDisk,
+    syncDirectory: (place) => {
+      synced.push(place);
+      return realDisk.syncDirectory(place);
+    },
+  };
+  let before = -1;
+  const openCheckpoint = async (place: string) => {
+    const checkpoint = await LmdbCheckpoint.open(place);
+    before = synced.length;
+    return checkpoint;
+  };
+  const store = await openStore({ ...options, disk, directory, openCheckpoint });
+  const after = synced.slice(before);
+  for (const place of ['checkpoint', '.', '..', '../..', '../../..']) {
+    const named = path.join(directory, place);
+    assert.ok(after.includes(named), `${named} was not synced, but ${after}`);
+  }
+  await store.close();
+});
 
 test('records survive closing and opening again on a real disk, and a checkpoint makes the log short', async () => {
   const options = real('a');
