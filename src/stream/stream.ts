@@ -388,9 +388,12 @@ export class Stream {
     return true;
   }
 
-  /** @internal Gives back what deleted entries of a resident block take, when that is much. */
+  /**
+   * @internal Gives back what deleted entries of a block take, when that is much and the block is
+   * resident: the bytes of a cold one are not counted here, and nobody keeps them.
+   */
   compact(block: Block): void {
-    if (block === this.#tail || !isSparse(block)) return;
+    if (block === this.#tail || !isSparse(block) || !this.index.isResident(block)) return;
     this.head?.forget();
     this.#sealedBytes -= block.length;
     this.#chunks ??= new ChunkStore();

@@ -27,6 +27,8 @@ import {
 } from './stream-twin.ts';
 
 const U64_MAX = 2n ** 64n - 1n;
+/** What a resident block counts beside its bytes. */
+const BLOCK_OVERHEAD = 320;
 
 function append(stream: Stream, id: StreamId, ...pairs: string[]): void {
   const args = Arguments.of('XADD', 'key', '*', ...pairs);
@@ -37,6 +39,24 @@ function filled(limits: NodeLimits, count: number): Stream {
   const stream = new Stream(limits);
   for (let i = 1; i <= count; i++) append(stream, StreamId.of(i), 'field', `value ${i}`);
   return stream;
+}
+
+/** What the stream counts of its resident blocks, against a look at each of them. */
+function checkBytes(stream: Stream): void {
+  const blocks = [...stream.index.tree.leaves()];
+  const own = blocks.length * BLOCK_OVERHEAD + stream.index.listBytes;
+  const lengths = blocks.map((block) => block.length);
+  const sealed = lengths.reduce((sum, length) => sum + length, own);
+  // The last block counts with its whole buffer while it has one.
+  const last = blocks.at(-1);
+  const open = sealed - (last?.length ?? 0) + (last?.bytes.length ?? 0);
+  const { residentBytes, heldBytes } = stream;
+  assert.ok([sealed, open].includes(residentBytes), `${residentBytes}: ${sealed} or ${open}`);
+  const chunks = new Set(blocks.map((block) => block.bytes));
+  let held = own;
+  for (const chunk of chunks) held += chunk.length;
+  // A chunk that has no block yet is held too.
+  assert.ok(heldBytes >= held && heldBytes <= held + 70_000, `${heldBytes}: ${held}`);
 }
 
 /** A stream under test, its array twin, a twin that never evicts anything, and a checkpoint. */
@@ -252,7 +272,7 @@ class World {
     assert.equal(stream.radixTreeKeys, resident.radixTreeKeys);
     if (stream.coldCount === 0) assert.equal(stream.radixTreeNodes, resident.radixTreeNodes);
     else assert.ok(stream.radixTreeNodes > 0);
-    assert.ok(stream.residentBytes >= 0 && stream.heldBytes >= 0);
+    checkBytes(stream);
     if (stream.radixTreeKeys === stream.coldCount) assert.ok(stream.residentBytes <= 70_000);
     const sections = readMetadata(stream.export()).sections;
     if (sections.length > 0) {
@@ -563,6 +583,33 @@ describe('stream', () => {
     rule.strategy = 'maxlen';
     trim(stream, rule);
     assert.ok(stream.heldBytes < 70_000, `${stream.heldBytes}`);
+  });
+
+  test('a trim that leaves a cold block as it is counts and keeps none of its bytes', () => {
+    const limits = { maxEntries: 60, maxBytes: 0 };
+    const stream = filled(limits, 3);
+    append(stream, StreamId.of(4), 'field', 'x'.repeat(1000));
+    append(stream, StreamId.of(5), 'field', 'value 5');
+    // Most of the block is dead, and it is the open one, which is not made smaller.
+    assert.ok(stream.remove(StreamId.of(4)));
+    const checkpoint = new TwinCheckpoint();
+    checkpoint.begin(stream);
+    checkpoint.advance(stream, 1);
+    checkpoint.commit(stream);
+    const restored = Stream.restore(stream.export(), checkpoint, limits);
+    const { residentBytes, heldBytes } = restored;
+    for (const strategy of ['maxlen', 'minid'] as const) {
+      const rule = Object.assign(new TrimRule(), { strategy, minid: StreamId.of(9) });
+      for (let i = 0; i < 3; i++) {
+        const removed = trim(restored, rule, () => false);
+        assert.equal(removed, 0);
+      }
+    }
+    assert.deepEqual([restored.coldCount, restored.length], [1, 4]);
+    // The list of what is cold has been read.
+    const listed = restored.index.listBytes;
+    assert.equal(restored.residentBytes, residentBytes + listed);
+    assert.equal(restored.heldBytes, heldBytes + listed);
   });
 
   test('damaged metadata is refused', () => {
