@@ -3,9 +3,10 @@
  * is at the limit of a rule is sound.
  */
 import assert from 'node:assert/strict';
-import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { open, type RootDatabase } from 'lmdb';
 import { LmdbCheckpoint } from '../../src/storage/lmdb/lmdb-checkpoint.ts';
 import { findTreeDamage } from '../../src/storage/lmdb/lmdb-tree.ts';
 import { temporaryDirectory } from '../helpers/temporary-directory.ts';
@@ -16,6 +17,8 @@ const BRANCH = 1;
 const LEAF = 2;
 const KEYS = 2500;
 
+const BIG = 1;
+
 const place = temporaryDirectory('lmdb-page-faults');
 let sound: Buffer;
 /** Where the newer meta page starts; the root, another branch below it, and leaves of the tree. */
@@ -23,13 +26,19 @@ let meta = 0;
 let root = 0;
 let leaves: number[] = [];
 
-/** Writes entries in order, in one transaction, and returns the file. */
-async function treeOf(name: string, entries: [string, number][]): Promise<Buffer> {
+/** Writes entries in order, in one transaction or more, and returns the file. */
+async function treeOf(
+  name: string,
+  entries: [string, number][],
+  transactions = 1,
+): Promise<Buffer> {
   const directory = join(place.path, name);
   const checkpoint = await LmdbCheckpoint.open(directory);
-  checkpoint.begin();
-  for (const [key, bytes] of entries) checkpoint.put(Buffer.from(key), Buffer.alloc(bytes, 7));
-  await checkpoint.commit(1);
+  for (let i = 1; i <= transactions; i++) {
+    checkpoint.begin();
+    for (const [key, bytes] of entries) checkpoint.put(Buffer.from(key), Buffer.alloc(bytes, 7));
+    await checkpoint.commit(i);
+  }
   await checkpoint.close();
   return readFileSync(join(directory, 'data.mdb'));
 }
@@ -197,6 +206,65 @@ const FAULTS: [string, (bytes: Buffer) => string | RegExp][] = [
     },
   ],
   [
+    'a page with a flag that LMDB knows and we do not use',
+    (bytes) => {
+      // Of a page whose keys are all of one length: LMDB would search among other bytes.
+      bytes.writeUInt16LE(BRANCH | 0x20, root * PAGE + 18);
+      return `page ${root} is of another kind`;
+    },
+  ],
+  [
+    'a page that is newer than its parent',
+    (bytes) => {
+      bytes.writeBigUInt64LE(2n, leaves[1] * PAGE + 8);
+      return `page ${leaves[1]} is newer than what refers to it`;
+    },
+  ],
+  [
+    'a node that says it is a tree of its own',
+    (bytes) => {
+      bytes.writeUInt16LE(2, node(bytes, leaves[1], 2) + 4);
+      return `page ${leaves[1]} has a node of another kind`;
+    },
+  ],
+  [
+    'a value that is shorter than its room',
+    (bytes) => {
+      const at = node(bytes, leaves[1], 2);
+      bytes.writeUInt32LE(bytes.readUInt32LE(at) - 4, at);
+      return `page ${leaves[1]} has nodes that overlap, or a gap`;
+    },
+  ],
+  [
+    'a key of a branch that is longer than its room',
+    (bytes) => {
+      const at = node(bytes, root, 1) + 6;
+      bytes.writeUInt16LE(bytes.readUInt16LE(at) - 2, at);
+      return `page ${root} has nodes that overlap, or a gap`;
+    },
+  ],
+  [
+    'meta pages that do not follow each other',
+    (bytes) => {
+      bytes.writeBigUInt64LE(4n, PAGE - meta + 152);
+      return 'the meta pages are of the transactions 4 and 1';
+    },
+  ],
+  [
+    'keys that compare from their ends',
+    (bytes) => {
+      bytes.writeUInt16LE(2, meta + 100);
+      return 'the meta page has flags that are not ours';
+    },
+  ],
+  [
+    'a tree without levels that has a root page',
+    (bytes) => {
+      bytes.writeUInt16LE(0, meta + 102);
+      return 'a tree with a root page has no levels';
+    },
+  ],
+  [
     'two keys of a leaf in the wrong order',
     (bytes) => {
       const at = leaves[1] * PAGE + HEADER;
@@ -280,6 +348,106 @@ for (const [name, make] of FAULTS) {
     else assert.match(String(found), expected);
   });
 }
+
+/** Of a tree with large values and a list of free pages: where they are, broken alone. */
+async function busyTree(): Promise<{
+  bytes: Buffer;
+  leaf: number;
+  values: number[];
+  list: number;
+}> {
+  const entries = Array.from({ length: 4 }, (_, i): [string, number] => [`key ${i}`, 5000]);
+  const bytes = await treeOf(`busy ${busyTrees++}`, entries, 3);
+  const at = u64(bytes, 152) > u64(bytes, PAGE + 152) ? 0 : PAGE;
+  const leaf = u64(bytes, at + 136);
+  const nodes = Array.from({ length: bytes.readUInt16LE(leaf * PAGE + 20) / 2 }, (_, i) =>
+    node(bytes, leaf, i),
+  );
+  // Where a large value is: behind the node's header and its key.
+  const values = nodes
+    .filter((each) => (bytes.readUInt16LE(each + 4) & BIG) !== 0)
+    .map((each) => each + 8 + bytes.readUInt16LE(each + 6));
+  const free = u64(bytes, at + 88);
+  const first = node(bytes, free, 0);
+  return { bytes, leaf, values, list: first + 8 + bytes.readUInt16LE(first + 6) };
+}
+let busyTrees = 0;
+
+test('large values and free pages: each page is used once, or free once, or the fault is named', async () => {
+  const { bytes, leaf, values, list } = await busyTree();
+  assert.equal(damageOf(bytes), null);
+  assert.equal(values.length, 4);
+  const free = Array.from({ length: u64(bytes, list) }, (_, i) => u64(bytes, list + 8 + i * 8));
+  assert.ok(free.length >= 2 && free.every((page) => page >= 2), `${free}`);
+  const first = u64(bytes, values[0]);
+  const last = Math.max(u64(bytes, 144), u64(bytes, PAGE + 144));
+  const faults: [number, number | bigint, string | RegExp][] = [
+    [values[1], first, `page ${first} is in the tree twice`],
+    [values[0], last, `page ${last} is beyond the file`],
+    [values[0], 1, 'page 1 is beyond the file'],
+    [values[0] + 8, 9, `page ${leaf} is older than a value of it`],
+    [values[0] + 16, 1, `page ${leaf} has a value of 5004 bytes in 1 pages`],
+    [list, 100_000, /^page \d+ has a list of free pages that is cut off$/],
+    [list + 8, last + 1, new RegExp(`^page \\d+ lists 1 free pages from page ${last + 1} on$`)],
+    [list + 8, first, `page ${first} is listed as free and is in use, or listed twice`],
+    [list + 8, leaf, `page ${leaf} is listed as free and is in use, or listed twice`],
+    [list + 8, free[1], `page ${free[1]} is listed as free and is in use, or listed twice`],
+  ];
+  for (const [at, value, expected] of faults) {
+    const damaged = Buffer.from(bytes);
+    damaged.writeBigUInt64LE(BigInt(value), at);
+    const found = damageOf(damaged);
+    if (typeof expected === 'string') assert.equal(found, expected);
+    else assert.match(String(found), expected);
+  }
+  const unborn = Buffer.from(bytes);
+  unborn.writeBigUInt64LE(77n, list - 8);
+  assert.match(String(damageOf(unborn)), /lists free pages of a transaction that has not been$/);
+});
+
+test('a log position that is wrong or missing is damage, and one without a checksum is read', async () => {
+  const directory = join(place.path, 'positions');
+  const write = async (change: (environment: RootDatabase<Buffer, Buffer>) => void) => {
+    const checkpoint = await LmdbCheckpoint.open(directory);
+    checkpoint.begin();
+    checkpoint.put(Buffer.from('key'), Buffer.from('value'));
+    await checkpoint.commit(4711);
+    await checkpoint.close();
+    const environment = open<Buffer, Buffer>({
+      path: directory,
+      noSubdir: false,
+      keyEncoding: 'binary',
+      encoding: 'binary',
+      maxDbs: 1,
+      overlappingSync: false,
+    });
+    change(environment);
+    await environment.close();
+  };
+  const position = Buffer.from([0, 0x70]);
+  await write((environment) => {
+    const old = Buffer.alloc(8);
+    old.writeDoubleLE(815);
+    environment.putSync(position, old);
+  });
+  const checkpoint = await LmdbCheckpoint.open(directory);
+  assert.equal(checkpoint.position, 815);
+  await checkpoint.close();
+  const changes: ((environment: RootDatabase<Buffer, Buffer>) => void)[] = [
+    (environment) => {
+      const slot = Buffer.from(environment.getBinary(position) as Buffer);
+      slot[5] ^= 1;
+      environment.putSync(position, slot);
+    },
+    (environment) => void environment.removeSync(position),
+    (environment) => void environment.removeSync(Buffer.from([0, 0x66])),
+  ];
+  for (const change of changes) {
+    await write(change);
+    await assert.rejects(LmdbCheckpoint.open(directory), { code: 'CHECKPOINT_DAMAGED' });
+    rmSync(directory, { recursive: true });
+  }
+});
 
 test('a file that ends within a page of the tree: found and named', () => {
   const last = Math.max(root, ...leaves);

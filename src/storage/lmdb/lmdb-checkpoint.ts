@@ -18,16 +18,14 @@ import type { Checkpoint, CheckpointEntry, ScanVisitor } from '../checkpoint.ts'
 import { CHECKSUM_BYTES, ChangeWriter } from '../checkpoint-changes.ts';
 import { StorageError } from '../storage-error.ts';
 import {
-  CHECKPOINT_FORMAT,
   checkEnvironmentFile,
   checkedValue,
   checkValue,
   damagedCheckpoint,
   type Environment,
-  FORMAT_KEY,
   isSound,
   openEnvironment,
-  POSITION_KEY,
+  readPosition,
 } from './lmdb-format.ts';
 import type { Answer, Order, WorkerData } from './lmdb-worker.ts';
 import { ValueSlab } from './value-slab.ts';
@@ -79,16 +77,7 @@ export class LmdbCheckpoint implements Checkpoint {
     this.#slab = slab;
     this.#directory = directory;
     this.#environment = environment;
-    const format = environment.getBinary(FORMAT_KEY);
-    if (format !== undefined && format.readUInt32LE() > CHECKPOINT_FORMAT) {
-      throw new StorageError(
-        'NEWER_FORMAT',
-        `The checkpoint in ${directory} was written in format ${format.readUInt32LE()} by a newer ` +
-          `version; this one knows up to format ${CHECKPOINT_FORMAT}. Start the newer version.`,
-        { file: directory },
-      );
-    }
-    this.position = environment.getBinary(POSITION_KEY)?.readDoubleLE() ?? 0;
+    this.position = readPosition(environment, directory);
     this.#measure();
   }
 
@@ -179,7 +168,7 @@ export class LmdbCheckpoint implements Checkpoint {
       );
     }
     this.#environment = environment;
-    this.position = environment.getBinary(POSITION_KEY)?.readDoubleLE() ?? 0;
+    this.position = readPosition(environment, this.#directory);
     return environment;
   }
 

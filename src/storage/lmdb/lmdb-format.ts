@@ -3,7 +3,10 @@
  *
  *   key 00 'f'   u32 format version
  *   key 00 'p'   f64 log position of the last commit
- *   any other    value, then crc32 of key and value, because LMDB checks nothing itself
+ *   any other    the value
+ *
+ * After each value follows the crc32 of key and value, because LMDB checks nothing itself. The first
+ * two may be without it: older data.
  */
 import * as fs from 'node:fs';
 import { crc32 } from 'node:zlib';
@@ -57,6 +60,7 @@ export function openEnvironment(directory: string, reader?: ValueReader): Enviro
 
 // Where LMDB's meta page (as the `lmdb` package lays it out) keeps what is checked below.
 const META_MAGIC = { at: 24, value: 0xbeefc0de };
+const META_VERSION = { at: 28, value: 2 };
 const META_PAGE_SIZE = 48;
 const META_LAST_PAGE = 144;
 const META_BYTES = 160;
@@ -126,10 +130,53 @@ function readMeta(fd: number, at: number): { pageSize: number; lastPage: number 
   const lastPage = Number(meta.readBigUInt64LE(META_LAST_PAGE));
   const sound =
     meta.readUInt32LE(META_MAGIC.at) === META_MAGIC.value &&
+    meta.readUInt32LE(META_VERSION.at) === META_VERSION.value &&
     pageSize >= 512 &&
     pageSize <= 65536 &&
     lastPage * pageSize < MAP_SIZES[0];
   return sound ? { pageSize, lastPage } : null;
+}
+
+/**
+ * The log position of the last commit, 0 where there has been none. Throws NEWER_FORMAT, and
+ * CHECKPOINT_DAMAGED: a position that is wrong would replay too much of the log, or too little.
+ */
+export function readPosition(environment: Environment, directory: string): number {
+  const format = ownValue(environment, FORMAT_KEY, 4, directory)?.readUInt32LE();
+  if (format !== undefined && format > CHECKPOINT_FORMAT) {
+    throw new StorageError(
+      'NEWER_FORMAT',
+      `The checkpoint in ${directory} was written in format ${format} by a newer ` +
+        `version; this one knows up to format ${CHECKPOINT_FORMAT}. Start the newer version.`,
+      { file: directory },
+    );
+  }
+  const position = ownValue(environment, POSITION_KEY, 8, directory)?.readDoubleLE();
+  if (position !== undefined && format !== undefined) return position;
+  for (const _ of environment.getKeys({ limit: 1 })) {
+    throw damagedCheckpoint(directory, 'it has entries, and no format or log position');
+  }
+  return 0;
+}
+
+/** A value of `bytes` bytes that is not a user's; undefined where there is none. */
+function ownValue(
+  environment: Environment,
+  key: Buffer,
+  bytes: number,
+  directory: string,
+): Buffer | undefined {
+  const slot = environment.getBinary(key);
+  return slot === undefined || slot.length === bytes
+    ? slot
+    : checkedValue(key, Buffer.from(slot), directory);
+}
+
+/** The value of `sealValue` for one of the keys that are not a user's. */
+export function sealedValue(key: Buffer, value: Buffer): Buffer {
+  const slot = Buffer.concat([value, Buffer.alloc(CHECKSUM_BYTES)]);
+  sealValue(key, slot);
+  return slot;
 }
 
 /** Writes the checksum of key and value into the last four bytes of `slot`. */

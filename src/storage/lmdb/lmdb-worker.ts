@@ -25,6 +25,7 @@ import {
   FORMAT_KEY,
   openEnvironment,
   POSITION_KEY,
+  sealedValue,
   sealValue,
 } from './lmdb-format.ts';
 
@@ -88,8 +89,8 @@ port.on('message', (order: Order) => {
     environment.transactionSync(() => {
       for (; last.kind === 'slice'; last = nextOrder()) apply(last.bytes);
       if (last.kind !== 'commit') return ABORT;
-      environment.putSync(FORMAT_KEY, u32(CHECKPOINT_FORMAT));
-      environment.putSync(POSITION_KEY, f64(last.position));
+      environment.putSync(FORMAT_KEY, sealedValue(FORMAT_KEY, u32(CHECKPOINT_FORMAT)));
+      environment.putSync(POSITION_KEY, sealedValue(POSITION_KEY, f64(last.position)));
       return undefined;
     });
     if (last.kind === 'commit') extendEnvironmentFile(directory);
