@@ -29,10 +29,10 @@ const NODE_HEADER = 8;
 const BIG = 1;
 const BIG_BYTES = 24;
 const NO_PAGE = 0xffff_ffff_ffff_ffffn;
-/** The only flag of a tree: keys of the free pages are numbers. */
+/** The only flag of a tree here: keys of the free pages are numbers. */
 const INTEGER_KEYS = 0x08;
-/** Beside it the meta page may say that the environment was made as a file, not as a directory. */
-const NO_DIRECTORY = 0x4000;
+/** How keys compare, whether one has several values, a fixed place in memory, encryption. */
+const FLAGS_THAT_MATTER = 0x20ff;
 
 /** Where a meta page keeps what is used here, from the page's start. */
 const FREE_TREE = 48;
@@ -141,8 +141,8 @@ class Walk {
   check(meta: Buffer, at: number, txn: number): string | null {
     this.#txn = txn;
     const count = (field: number) => Number(meta.readBigUInt64LE(at + field));
-    const flags = meta.readUInt16LE(at + TREE.flags);
-    if (this.#free === null ? flags !== 0 : (flags & ~NO_DIRECTORY) !== INTEGER_KEYS) {
+    const flags = meta.readUInt16LE(at + TREE.flags) & FLAGS_THAT_MATTER;
+    if (flags !== (this.#free === null ? 0 : INTEGER_KEYS)) {
       return 'the meta page has flags that are not ours';
     }
     const entries = count(TREE.entries);
