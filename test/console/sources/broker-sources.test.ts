@@ -318,11 +318,14 @@ test('rabbitmq: a journey has what dead letters and spans say, and names what is
   await using console = await consoleFor({ broker: url });
   const stateOf = ({ groups }: Journey, name: string) =>
     groups.find(({ group }) => group === name)?.state;
-  let journey = await console.get<Journey>(`journey/orders/${id}`);
-  // A batch of spans is stored once a second.
-  while (stateOf(journey, 'billing') !== 'settled') {
+  let journey: Journey | null = null;
+  const until = performance.now() + 120_000;
+  // A batch of spans is stored once a second; a stream that was just declared cannot be read at first.
+  while (journey === null || stateOf(journey, 'billing') !== 'settled') {
+    const answer = await console.ask(`journey/orders/${id}`);
+    assert.ok(performance.now() < until, `nothing says that it is settled: ${answer.text}`);
+    journey = answer.status === 200 ? answer.json<Journey>() : null;
     await new Promise((resolve) => setTimeout(resolve, 50));
-    journey = await console.get<Journey>(`journey/orders/${id}`);
   }
   assert.equal(stateOf(journey, 'statistics'), 'untold');
   assert.ok(journey.missing.some((text) => /rabbitmq does not tell which group/.test(text)));
