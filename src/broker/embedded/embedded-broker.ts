@@ -45,6 +45,7 @@ import { EmbeddedJournal } from './embedded-journal.ts';
 import { EmbeddedPublisher, MOST_IDS } from './embedded-publisher.ts';
 import { EmbeddedSubscription } from './embedded-subscription.ts';
 import type { EngineHost } from './engine-host.ts';
+import { keptName } from './kept-name.ts';
 import { SharedEngines } from './shared-engines.ts';
 
 const LARGEST_BODY = 512 * 1024 * 1024;
@@ -133,7 +134,7 @@ export class EmbeddedBroker extends BrokerBase implements LimitsTopics {
       const found = this.#groupOf(topic, group).group;
       const rows: PendingEntry[] = [];
       // Entries that no consumer owns ('') have to be selected from all entries.
-      const consumer = name ? (found.findConsumer(latin1(name)) ?? null) : null;
+      const consumer = name ? (found.findConsumer(keptName(name)) ?? null) : null;
       if (name && consumer === null) return rows;
       const count = name === '' ? Number.MAX_SAFE_INTEGER : limit;
       const wanted = { start, end: StreamId.max(), count, consumer, minIdle: Math.ceil(minIdleMs) };
@@ -356,7 +357,7 @@ export class EmbeddedBroker extends BrokerBase implements LimitsTopics {
   ): { entry: KeyEntry; group: ConsumerGroup; lastId: StreamId } {
     const entry = this.#connected.database.findKey(Buffer.from(topic));
     const value = entry?.value.type === 'stream' ? entry.value : undefined;
-    const group = value?.groups.get(latin1(name));
+    const group = value?.groups.get(keptName(name));
     if (entry === undefined || value === undefined || group === undefined) {
       throw new RivuletError('NOT_FOUND', `topic ${topic} has no group ${name}`);
     }
@@ -386,8 +387,4 @@ function directoryOf(address: string): string {
     throw new RivuletError('INVALID_ARGUMENT', 'file: needs a directory, as in file:./data');
   }
   return resolve(path.startsWith('//') ? fileURLToPath(address) : path);
-}
-
-function latin1(name: string): string {
-  return Buffer.from(name).toString('latin1');
 }

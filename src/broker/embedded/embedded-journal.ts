@@ -42,6 +42,7 @@ import {
 } from '../journal.ts';
 import { readId } from '../positions.ts';
 import type { EngineHost } from './engine-host.ts';
+import { keptName } from './kept-name.ts';
 
 export class EmbeddedJournal implements JournalStore {
   readonly #host: EngineHost;
@@ -100,7 +101,7 @@ export class EmbeddedJournal implements JournalStore {
   async queue(key: string, group: string): Promise<QueueState | null> {
     return this.#host.run(() => {
       const value = this.#find(key);
-      const found = value?.groups.get(Buffer.from(group).toString('latin1'));
+      const found = value?.groups.get(keptName(group));
       if (value === undefined || found === undefined) return null;
       return { waiting: roundedLag(value.stream, found), pending: found.pending.size };
     });
@@ -203,7 +204,7 @@ export class EmbeddedJournal implements JournalStore {
         deleteEntries(database, entry, value, ids, 'keepref', outcomes);
         break;
       case 'ack': {
-        const group = value.groups.get(Buffer.from(effect.group).toString('latin1'));
+        const group = value.groups.get(keptName(effect.group));
         if (group === undefined) return;
         ids.push(readId(effect.id));
         acknowledge(database, entry, group, ids);

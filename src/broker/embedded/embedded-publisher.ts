@@ -38,6 +38,7 @@ import { decodeMessage, encodeMessage } from '../message/entry.ts';
 import { type RawMessage, redrivenMessage } from '../message/message.ts';
 import type { BrokerOptions } from '../options/options.ts';
 import type { EngineHost } from './engine-host.ts';
+import { keptName } from './kept-name.ts';
 
 /** How many `dedupId`s a topic remembers. */
 export const MOST_IDS = 10_000;
@@ -119,7 +120,7 @@ export class EmbeddedPublisher {
     nextId(value.stream, engine.now, id);
     appendEntry(database, entry, value, id, args, 0, args.count);
     if (plan.dedupId !== null) {
-      const dedupId = latin1(plan.dedupId);
+      const dedupId = keptName(plan.dedupId);
       recordIdempotent(database, entry, value, PRODUCER, dedupId, id, engine.steady);
     }
     if (plan.maxLength !== null)
@@ -141,7 +142,7 @@ export class EmbeddedPublisher {
     const number = scheduleEntry(database, Buffer.from(topic), due, trim, args, 0, args.count);
     if (plan.dedupId !== null) {
       idOfScheduled(id, engine.now, number);
-      const dedupId = latin1(plan.dedupId);
+      const dedupId = keptName(plan.dedupId);
       const { steady } = engine;
       recordIdempotent(database, entry, value, PRODUCER, dedupId, id, steady, 'scheduled');
     }
@@ -155,7 +156,7 @@ export class EmbeddedPublisher {
       const seconds = Math.ceil(this.#options.dedupWindowMs / 1000);
       configureIdempotency(database, entry, value, seconds, MOST_IDS);
     }
-    const kind = findIdempotent(database, value, PRODUCER, latin1(publishId), id);
+    const kind = findIdempotent(database, value, PRODUCER, keptName(publishId), id);
     if (kind === null) return null;
     countDuplicate(database, entry, value);
     return kind === 'entry' ? id.toString() : `s${numberOfScheduled(id)}`;
@@ -203,10 +204,6 @@ function trimTo(maxLength: number): TrimRule {
   rule.maxlen = Math.floor(maxLength);
   rule.approximate = true;
   return rule;
-}
-
-function latin1(text: string): string {
-  return Buffer.from(text).toString('latin1');
 }
 
 const AT_ONCE: PublishPlan = { dedupId: null, delayMs: null, deliverAt: null, maxLength: null };

@@ -35,6 +35,7 @@ import type { RawDelivery } from '../dispatch/delivery.ts';
 import type { Dispatcher } from '../dispatch/dispatcher.ts';
 import { decodeMessage } from '../message/entry.ts';
 import type { EngineHost, GroupMember } from './engine-host.ts';
+import { keptName } from './kept-name.ts';
 
 const NEVER = Number.POSITIVE_INFINITY;
 /** While other members wait: how often a leader checks whether its handlers are stuck, ms. */
@@ -93,7 +94,7 @@ export class EmbeddedReader implements BlockedReader, GroupMember {
     this.database = setup.host.database;
     this.keys = [Buffer.from(setup.topic)];
     this.#consumerName = Buffer.from(setup.consumer);
-    this.#groupName = Buffer.from(setup.group).toString('latin1');
+    this.#groupName = keptName(setup.group);
   }
 
   /** Within a turn; the group exists. */

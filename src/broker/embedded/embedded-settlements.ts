@@ -23,6 +23,7 @@ import type { Settler } from '../dispatch/delivery.ts';
 import { deadlineGraceMs } from '../options/options.ts';
 import type { EmbeddedDelivery } from './embedded-reader.ts';
 import type { EngineHost } from './engine-host.ts';
+import { keptName } from './kept-name.ts';
 
 interface Place {
   readonly entry: KeyEntry;
@@ -38,8 +39,8 @@ export class EmbeddedSettlements implements Settler<EmbeddedDelivery> {
 
   constructor(host: EngineHost, group: string, consumer: string) {
     this.#host = host;
-    this.#group = Buffer.from(group).toString('latin1');
-    this.#consumer = Buffer.from(consumer).toString('latin1');
+    this.#group = keptName(group);
+    this.#consumer = keptName(consumer);
   }
 
   ack(raw: EmbeddedDelivery): Promise<void> {

@@ -27,6 +27,7 @@ import type { Tracing } from '../trace.ts';
 import { type EmbeddedDelivery, EmbeddedReader, expireAll } from './embedded-reader.ts';
 import { EmbeddedSettlements } from './embedded-settlements.ts';
 import type { EngineHost } from './engine-host.ts';
+import { keptName } from './kept-name.ts';
 
 /** Groups of subscribers without a group. No other process uses them: the directory is locked. */
 const OWN_GROUP = 'rivulet-here-';
@@ -111,7 +112,7 @@ export class EmbeddedSubscription implements SubscriptionHandle {
       throw new RivuletError('INVALID_ARGUMENT', `${topic} is a key of another type, not a topic`);
     }
     const { groups, stream } = entry.value;
-    let group = groups.get(Buffer.from(this.#group).toString('latin1'));
+    let group = groups.get(keptName(this.#group));
     if (group === undefined) {
       const after = afterId(from, stream.lastId);
       group = createGroup(database, entry, Buffer.from(this.#group), after, UNKNOWN_READ);
@@ -176,7 +177,7 @@ export class EmbeddedSubscription implements SubscriptionHandle {
     const { database } = this.#setup.host;
     const entry = database.findKey(Buffer.from(topic));
     if (entry?.value.type !== 'stream') return;
-    const group = entry.value.groups.get(Buffer.from(this.#group).toString('latin1'));
+    const group = entry.value.groups.get(keptName(this.#group));
     if (group !== undefined) destroyGroup(database, entry, group);
   }
 
