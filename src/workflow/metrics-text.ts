@@ -59,7 +59,7 @@ export function workflowMetricsText({
   const stops = Object.entries(metrics.stopped).map(
     ([as, count]): Sample => [{ ...labels, as }, count],
   );
-  const help = 'Instances that came to rest at this worker, and how.';
+  const help = 'Instances on which this worker ended its work, and how.';
   metric(out, 'micro_workflow_stopped_total', 'counter', help, stops);
   metric(out, 'micro_workflow_failed_steps_total', 'counter', 'Attempts of steps that failed.', [
     [labels, metrics.failedSteps],

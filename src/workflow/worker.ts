@@ -128,7 +128,7 @@ export class Worker {
     }
   }
 
-  /** Lets instances come to rest and gives them to other workers. */
+  /** Stores where each instance is and gives it to another worker. */
   async close(): Promise<void> {
     this.#closing = true;
     for (const each of this.#executions.values()) each.leave();

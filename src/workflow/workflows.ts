@@ -1,8 +1,8 @@
 /**
  * `workflows(broker, ...)`: starts, finds and lists instances, and is a worker for its definitions.
  *
- * Invariants: it holds no state that is not in the broker; any number of processes may run it. `close` lets
- * instances come to rest and gives them to others; a process that is killed instead is missed after
+ * Invariants: it holds no state that is not in the broker; any number of processes may run it. `close`
+ * stores where each instance is and gives it to another worker; a process that is killed instead is missed after
  * `ackWaitMs`.
  */
 import type { Broker } from '../broker/broker.ts';
@@ -355,7 +355,7 @@ export class Workflows implements AsyncDisposable {
     return () => this.#warnings.delete(listener);
   }
 
-  /** Lets instances come to rest, gives them to other workers, and frees everything. */
+  /** Stores where each instance is, gives it to another worker, and frees everything. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;

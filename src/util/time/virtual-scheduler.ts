@@ -1,8 +1,8 @@
 /**
  * A scheduler whose time moves only when its owner moves it: a day of backoff passes in a millisecond.
  *
- * Invariant: timers run in order of their time, equal ones in the order they were set; between two
- * timers everything that the first one set in motion comes to rest. Equal seeds give equal runs.
+ * Invariant: timers run in order of their time, equal ones in the order they were set; the next
+ * timer runs when everything that the one before it began has ended or waits. Equal seeds give equal runs.
  * Cost: O(timers) per step.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';

@@ -60,7 +60,7 @@ export class Execution {
   readonly id: string;
   readonly key: string;
   task: JournalTask;
-  /** The commit that puts the instance to rest is on its way, or done. */
+  /** The commit that suspends, parks or ends the instance is on its way, or done. */
   isStopping = false;
   readonly #definition: AnyWorkflow;
   readonly #host: ExecutionHost;
@@ -160,7 +160,7 @@ export class Execution {
     this.#wake.happen();
   }
 
-  /** The worker ends: the instance is given to another at the next rest. */
+  /** The worker ends: another one gets the instance when its function waits next. */
   leave(): void {
     this.#leaving = true;
     this.#wake.happen();

@@ -3,8 +3,8 @@
  * journal applied to them one by one, live and on replay by the same code.
  *
  * Invariants: the function advances only while a record is applied, and everything that an operation
- * resolves with comes out of a record; after each record the function has come to rest before the next
- * one is applied. So equal journals give equal runs. Time is the id of the newest record.
+ * resolves with comes out of a record; the next record is applied when the function waits for one
+ * again, and not before. So equal journals give equal runs. Time is the id of the newest record.
  * Every operation that the code asks for is noted in the journal with the next commit; on replay the n-th
  * operation must have the same kind and name, otherwise `Mismatch` says what differs and where.
  * Cost: O(1) for a record, besides the operations that wait for a time.
@@ -139,7 +139,7 @@ export class Flow {
     this.#expected = expected;
   }
 
-  /** Calls the function; it has come to rest when this resolves. */
+  /** Calls the function; it waits for a record, or has ended, when this resolves. */
   async begin(context: WorkflowContext, input: unknown): Promise<void> {
     let running: Promise<unknown>;
     try {
@@ -155,7 +155,7 @@ export class Flow {
         this.outcome ??= { kind: 'threw', error };
       },
     );
-    await this.#rest();
+    await this.#untilIdle();
   }
 
   /** The earliest time at which something happens by itself; Infinity for never. */
@@ -219,7 +219,7 @@ export class Flow {
       default:
         break;
     }
-    await this.#rest();
+    await this.#untilIdle();
   }
 
   /** How many operations the code has asked for. */
@@ -492,7 +492,7 @@ export class Flow {
         this.now = Math.max(this.now, first.deadline as number);
         this.#timeIsUp(first);
       } else break;
-      await this.#rest();
+      await this.#untilIdle();
     }
     this.now = Math.max(this.now, to);
   }
@@ -553,7 +553,7 @@ export class Flow {
   }
 
   /** Until every promise that is settled has been reacted to. */
-  async #rest(): Promise<void> {
+  async #untilIdle(): Promise<void> {
     await new Promise<void>((resolve) => process.nextTick(resolve));
     if (this.#mismatch !== null) throw this.#mismatch;
   }

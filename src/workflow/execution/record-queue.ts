@@ -2,7 +2,7 @@
  * Records of one instance that wait for the next commit, in their order.
  *
  * Invariants: a lazy record may be applied before it is stored; until a commit has it, it stays in the queue.
- * A record that is not applied yet is stored and applied before the instance comes to rest. Cost: O(1) for a
+ * A record that is not applied yet is stored and applied before the instance is suspended or ends. Cost: O(1) for a
  * record, besides lazy ones, of which at most MOST_LAZY wait.
  */
 import type { Item } from './host.ts';

@@ -118,7 +118,7 @@ export interface Records {
   };
   /**
    * A worker takes the instance up, because of a task of this kind. `task` is its name (taskName): it is pending
-   * until the instance comes to rest.
+   * until the instance is suspended, parked or ended.
    */
   claim: { readonly w: string; readonly k: TaskBody['k']; readonly task?: string } & Marks;
   begin: { readonly n: number } & Noted;
