@@ -24,6 +24,7 @@ export function contextCommand(): Command {
     .option('-b, --broker <url>', 'the broker of this context')
     .option('-r, --registry <url>', 'the registry of this context')
     .option('--select', 'use it from now on')
+    .option('--json', 'print JSON')
     .action(addContext);
   withExamples(add, [
     {
@@ -35,6 +36,7 @@ export function contextCommand(): Command {
     .command('select')
     .description('use a context from now on; - goes back to the one before')
     .argument('<name>')
+    .option('--json', 'print JSON')
     .action(selectContext);
   withExamples(select, [{ line: 'micro context select local', says: 'use it from now on' }]);
   const list = command
@@ -54,6 +56,7 @@ export function contextCommand(): Command {
     .command('remove')
     .description('remove a context')
     .argument('<name>')
+    .option('--json', 'print JSON')
     .action(removeContext);
   withExamples(remove, [{ line: 'micro context remove local', says: 'remove it' }]);
   return command;
@@ -61,7 +64,7 @@ export function contextCommand(): Command {
 
 async function addContext(
   name: string,
-  { broker, registry, select }: Context & { select?: boolean },
+  { broker, registry, select, json }: Context & Flags & { select?: boolean },
 ): Promise<void> {
   if (!/^[\w.-]{1,64}$/.test(name) || name === '-') {
     throw usage(`context ${JSON.stringify(name)}: a name is 1 to 64 letters, digits and . _ -`);
@@ -87,28 +90,28 @@ async function addContext(
     current: isSelected ? name : before.current,
     previous: isSelected && before.current !== name ? before.current : before.previous,
   });
-  await new Output(false).line(`${name} is in ${contextsFile()}${isSelected ? ', selected' : ''}`);
+  const output = new Output(json === true);
+  const file = contextsFile();
+  if (output.json) await output.value({ ...shown(name, context), current: isSelected, file });
+  else await output.line(`${name} is in ${file}${isSelected ? ', selected' : ''}`);
 }
 
-async function selectContext(name: string): Promise<void> {
+async function selectContext(name: string, flags: Flags): Promise<void> {
   const before = readContexts();
   const wanted = name === '-' ? before.previous : name;
   if (wanted === null) throw usage('no context was selected before this one');
-  contextOf(wanted);
+  const context = contextOf(wanted) as Context;
   writeContexts({ ...before, current: wanted, previous: before.current });
-  await new Output(false).line(`${wanted} is selected`);
+  const output = new Output(flags.json === true);
+  if (output.json) await output.value({ ...shown(wanted, context), current: true });
+  else await output.line(`${wanted} is selected`);
 }
 
 async function listContexts(flags: Flags): Promise<void> {
   const { current, contexts } = readContexts();
   const rows = Object.entries(contexts)
     .sort(([a], [b]) => (a < b ? -1 : 1))
-    .map(([name, { broker, registry }]) => ({
-      name,
-      current: name === current,
-      broker: broker === undefined ? null : withoutPassword(broker),
-      registry: registry === undefined ? null : withoutPassword(registry),
-    }));
+    .map(([name, context]) => ({ ...shown(name, context), current: name === current }));
   await new Output(flags.json === true).rows(rows, [
     { title: ' ', of: (row) => (row.current ? '*' : '') },
     { title: 'name', of: (row) => row.name },
@@ -123,8 +126,8 @@ async function showContext(name: string | undefined, flags: Flags): Promise<void
   await new Output(flags.json === true).facts({ ...context });
 }
 
-async function removeContext(name: string): Promise<void> {
-  contextOf(name);
+async function removeContext(name: string, flags: Flags): Promise<void> {
+  const context = contextOf(name) as Context;
   const { contexts, current, previous } = readContexts();
   const { [name]: _, ...others } = contexts;
   writeContexts({
@@ -132,5 +135,16 @@ async function removeContext(name: string): Promise<void> {
     current: current === name ? null : current,
     previous: previous === name ? null : previous,
   });
-  await new Output(false).line(`${name} is removed`);
+  const output = new Output(flags.json === true);
+  if (output.json) await output.value({ ...shown(name, context), current: false });
+  else await output.line(`${name} is removed`);
+}
+
+/** What every command here prints of a context: never a password. */
+function shown(name: string, { broker, registry }: Context) {
+  return {
+    name,
+    broker: broker === undefined ? null : withoutPassword(broker),
+    registry: registry === undefined ? null : withoutPassword(registry),
+  };
 }

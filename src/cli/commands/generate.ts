@@ -11,11 +11,13 @@ import { generateTypeScript } from '../../rpc/proto/proto-generate.ts';
 import { readProto } from '../../rpc/proto/proto-source.ts';
 import { withExamples } from '../examples.ts';
 import { CommandFailure, usage } from '../exit-code.ts';
+import { Output } from '../printing/output.ts';
 
 interface Flags {
   readonly out?: string;
   readonly include: string[];
   readonly import: string;
+  readonly json?: boolean;
 }
 
 export function generateCommand(): Command {
@@ -32,6 +34,7 @@ export function generateCommand(): Command {
       [],
     )
     .option('--import <name>', 'what the generated file imports from', 'rivulet')
+    .option('--json', 'print JSON')
     .action(generate);
   return withExamples(command, [
     {
@@ -50,7 +53,7 @@ async function generate(positionals: string[], values: Flags): Promise<void> {
   if (!toFile && out !== undefined && existsSync(out) && !statSync(out).isDirectory()) {
     throw usage(`--out ${out} is neither a directory nor a .ts file`);
   }
-  const made: { path: string; text: string }[] = [];
+  const made: { from: string; path: string; text: string }[] = [];
   for (const file of positionals) {
     const source = await readProto(file, { include: values.include }).catch((error: Error) => {
       // It ran, and the file is wrong: that is no wrong command line.
@@ -58,14 +61,18 @@ async function generate(positionals: string[], values: Flags): Promise<void> {
     });
     const text = generateTypeScript(source, { module: values.import });
     const path = toFile ? out! : join(out ?? dirname(file), `${basename(file)}.ts`);
-    made.push({ path, text });
+    made.push({ from: file, path, text });
   }
-  for (const { path, text } of made) {
+  const output = new Output(values.json === true);
+  const written: { from: string; path: string; changed: boolean }[] = [];
+  for (const { from, path, text } of made) {
     mkdirSync(dirname(path), { recursive: true });
     const isSame = existsSync(path) && readFileSync(path, 'utf8') === text;
     if (!isSame) writeFileSync(path, text);
-    console.log(isSame ? `${path} is up to date` : path);
+    written.push({ from, path, changed: !isSame });
+    if (!output.json) await output.line(isSame ? `${path} is up to date` : path);
   }
+  if (output.json) await output.value(written);
 }
 
 function collect(value: string, before: string[]): string[] {

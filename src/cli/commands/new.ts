@@ -17,6 +17,7 @@ export function newCommand(): Command {
     .argument('<directory>', 'its last part is the name of the service: greeter')
     .option('--namespace <name>', 'before the name of the service', 'go.micro.api')
     .option('--rivulet <version>', 'what package.json depends on', '^0.1.0')
+    .option('--json', 'print JSON')
     .action(newProject);
   return withExamples(command, [
     { line: 'micro new greeter', says: 'then: cd greeter && npm install && npm test' },
@@ -25,7 +26,7 @@ export function newCommand(): Command {
 
 async function newProject(
   path: string,
-  { namespace, rivulet }: { namespace: string; rivulet: string },
+  { namespace, rivulet, json }: { namespace: string; rivulet: string; json?: boolean },
 ): Promise<void> {
   const directory = resolve(path);
   const name = basename(directory);
@@ -39,12 +40,13 @@ async function newProject(
     throw usage(`${directory} is not empty`);
   }
   const files = projectFiles({ name, namespace, rivulet });
-  const output = new Output(false);
+  const output = new Output(json === true);
   for (const [file, text] of Object.entries(files)) {
     const target = join(directory, file);
     mkdirSync(dirname(target), { recursive: true });
     writeFileSync(target, text, { flag: 'wx' });
-    await output.line(join(path, file));
+    if (!output.json) await output.line(join(path, file));
   }
+  if (output.json) await output.value({ name, directory, files: Object.keys(files) });
   output.note(`next: cd ${path} && npm install && npm test && npm run dev`);
 }

@@ -10,14 +10,22 @@ import { existsSync, type FSWatcher, statSync, watch } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Command } from 'commander';
+import { printable, printableJson } from '../../util/printable.ts';
 import { withExamples } from '../examples.ts';
 import { usage } from '../exit-code.ts';
 import { aborted, interrupted } from '../interrupt.ts';
-import { printable } from '../printing/output.ts';
 
 interface Flags {
   readonly watch: boolean;
   readonly once?: boolean;
+  readonly json?: boolean;
+}
+
+/** What `--json` prints, one object a line: a line of a service, or what this command says of it. */
+interface RunLine {
+  readonly service: string;
+  readonly from: 'stdout' | 'stderr' | 'micro';
+  readonly text: string;
 }
 
 const TOGETHER_MS = 200;
@@ -32,6 +40,7 @@ export function runCommand(): Command {
     .argument('<files...>', 'programs for Node, each a service: dist/service.js dist/worker.js')
     .option('--no-watch', 'do not restart when files change')
     .option('--once', 'end with the first service that ends, with its exit code')
+    .option('--json', 'print JSON, one object a line')
     .action(run);
   return withExamples(command, [
     {
@@ -47,6 +56,13 @@ async function run(files: string[], flags: Flags): Promise<void> {
   }
   const names = files.map((file) => basename(file).replace(/\.[cm]?js$/, ''));
   const width = Math.max(...names.map((name) => name.length));
+  const print = ({ service, from, text }: RunLine) => {
+    const said = from === 'micro' ? `micro: ${printable(text)}` : text;
+    const line = flags.json
+      ? printableJson(JSON.stringify({ service, from, text }))
+      : `${service.padEnd(width)} | ${said}`;
+    process.stdout.write(`${line}\n`);
+  };
   const interrupt = interrupted();
   const ended = new AbortController();
   const onEnd = (code: number) => {
@@ -55,7 +71,7 @@ async function run(files: string[], flags: Flags): Promise<void> {
     ended.abort();
   };
   const services = files.map(
-    (file, index) => new RunningService(file, (names[index] as string).padEnd(width), flags, onEnd),
+    (file, index) => new RunningService(file, names[index] as string, flags, print, onEnd),
   );
   process.on('exit', () => {
     for (const service of services) service.kill();
@@ -67,8 +83,9 @@ async function run(files: string[], flags: Flags): Promise<void> {
 
 class RunningService {
   readonly #file: string;
-  readonly #label: string;
+  readonly #name: string;
   readonly #flags: Flags;
+  readonly #print: (line: RunLine) => void;
   readonly #onEnd: (code: number) => void;
   #child: ChildProcess | null = null;
   #watcher: FSWatcher | null = null;
@@ -77,10 +94,17 @@ class RunningService {
   #isStopping = false;
   #isRestarting = false;
 
-  constructor(file: string, label: string, flags: Flags, onEnd: (code: number) => void) {
+  constructor(
+    file: string,
+    name: string,
+    flags: Flags,
+    print: (line: RunLine) => void,
+    onEnd: (code: number) => void,
+  ) {
     this.#file = resolve(file);
-    this.#label = label;
+    this.#name = name;
     this.#flags = flags;
+    this.#print = print;
     this.#onEnd = onEnd;
   }
 
@@ -113,9 +137,9 @@ class RunningService {
     const child = spawn(process.execPath, [this.#file], { stdio: ['ignore', 'pipe', 'pipe'] });
     const startedAt = performance.now();
     this.#child = child;
-    for (const stream of [child.stdout, child.stderr]) {
-      createInterface({ input: stream as NodeJS.ReadableStream }).on('line', (line) =>
-        process.stdout.write(`${this.#label} | ${line}\n`),
+    for (const from of ['stdout', 'stderr'] as const) {
+      createInterface({ input: child[from] as NodeJS.ReadableStream }).on('line', (text) =>
+        this.#print({ service: this.#name, from, text }),
       );
     }
     child.once('error', (error) => this.#say(`cannot be started: ${error.message}`));
@@ -163,6 +187,6 @@ class RunningService {
   }
 
   #say(text: string): void {
-    process.stdout.write(`${this.#label} | micro: ${printable(text)}\n`);
+    this.#print({ service: this.#name, from: 'micro', text });
   }
 }
