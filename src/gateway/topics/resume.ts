@@ -1,38 +1,41 @@
 /**
- * Whether a topic still has everything behind an id.
+ * Whether a topic still has everything behind a position.
  *
- * Invariant: `false` is said only where a message at or before the id is there, because topics lose their
- * oldest messages first; an id that was never given is no loss then. Cost: one subscription, for one
- * message, and only for a client whose own last message is gone.
+ * Invariant: `false` is said only where a message at or before the position is there, because topics lose
+ * their oldest messages first; an id that was never given is no loss then. Of a position in time an empty
+ * topic says nothing: it may never have had a message. Cost: one subscription, for one message, and only
+ * where the position itself says nothing.
  */
-import type { Broker } from '../../broker/broker.ts';
+import type { Broker, Delivery } from '../../broker/broker.ts';
+import { idBefore } from '../handlers/read-one.ts';
 
-/** Resolves within `waitMs`; a topic that shows no message until then has lost everything. */
+/** Resolves within `waitMs`; behind an id, a topic that shows no message until then has lost everything. */
 export async function mayHaveLost(
   broker: Broker,
   topic: string,
-  id: string,
+  after: string | Date,
   waitMs: number,
 ): Promise<boolean> {
-  const oldest = await oldestId(broker, topic, waitMs);
-  return oldest === null || isAfter(oldest, id);
+  const oldest = await oldestOf(broker, topic, waitMs);
+  if (typeof after === 'string') return oldest === null || isAfter(oldest.id, after);
+  return oldest !== null && idBefore(oldest.id) !== null && oldest.publishedAt > after;
 }
 
-async function oldestId(broker: Broker, topic: string, waitMs: number): Promise<string | null> {
-  let take: (id: string | null) => void = () => {};
-  const found = new Promise<string | null>((resolve) => {
+async function oldestOf(broker: Broker, topic: string, waitMs: number): Promise<Delivery | null> {
+  let take: (delivery: Delivery | null) => void = () => {};
+  const found = new Promise<Delivery | null>((resolve) => {
     take = resolve;
   });
   const timer = setTimeout(() => take(null), waitMs);
   try {
-    const subscriber = await broker.subscribe(topic, (delivery) => take(delivery.id), {
+    const subscriber = await broker.subscribe(topic, (delivery) => take(delivery), {
       from: 'earliest',
       maxInFlight: 1,
       deadLetter: false,
     });
-    const id = await found;
+    const oldest = await found;
     await subscriber.unsubscribe();
-    return id;
+    return oldest;
   } finally {
     clearTimeout(timer);
   }

@@ -3,8 +3,8 @@
  *
  * Holds: per topic one feed of what comes, and one for each id from which clients resume; each feed has one
  * subscription, its clients, and the last `maxRecent` messages. Invariants: a client gets every message after
- * its id once, in order, and receives a gap before the first of them where the topic may have lost some;
- * clients that resume from the same id share a feed, so that all clients of a gateway
+ * its id once, in order, and receives a gap where the topic may have lost some: before the first of them, and
+ * after an outage of the broker; clients that resume from the same id share a feed, so that all clients of a gateway
  * that was restarted need one subscription; a feed that has reached what comes gives its clients to that
  * feed; a client that does not read is ended when `maxQueued` messages wait for it, or when it has held up
  * others that read the past for `slowMs`; a feed without clients is unsubscribed. Cost: one queue entry per
@@ -37,23 +37,41 @@ interface Feed {
   /** The id after which it began, or `earliest`; null for the feed of what comes. */
   readonly since: string | null;
   readonly clients: Set<TopicReader>;
-  readonly recent: TopicMessage[];
+  /** The last messages, and the gaps among them. */
+  readonly recent: (TopicMessage | TopicGap)[];
   /** Whether `recent` holds everything since it began. */
   isWhole: boolean;
-  /** Until it is known whether everything behind `since` is there; null where that is known. */
+  /** The position of its clients: the id of the last message, or where they began; null where no id says it. */
+  last: string | null;
+  /** When it began, Unix milliseconds. */
+  readonly openedAt: number;
+  /** Ids of messages that clients have, for those that the broker delivers again. */
+  readonly spread: Set<string>;
+  /** Until it is known whether everything behind `last` is there; null where that is known. */
   checking: (() => Promise<void>) | null;
-  hasGap: boolean;
+  /** Messages that came before it is known, in order: each goes on when it is called. */
+  readonly held: (() => void)[];
   timer: NodeJS.Timeout | undefined;
   subscriber: Promise<Subscriber>;
 }
+
+/** Ids that a feed remembers: more than the broker delivers at once, and so may deliver again. */
+const MAX_SPREAD = 1000;
+/** Topics that are looked at together after an outage. */
+const LOOKS_AT_ONCE = 16;
 
 export class TopicHub {
   readonly #broker: () => Promise<Broker>;
   readonly #limits: HubLimits;
   readonly #feeds = new Map<string, Feed[]>();
   readonly #readers = new Set<TopicReader>();
+  readonly #listening: (() => void)[] = [];
+  #followed: Broker | null = null;
   #past = 0;
   #isClosed = false;
+  /** Pending while the connection to the broker is lost. */
+  #connected: Promise<void> = Promise.resolve();
+  #reconnect: (() => void) | null = null;
 
   constructor(broker: () => Promise<Broker>, limits: HubLimits) {
     this.#broker = broker;
@@ -87,6 +105,8 @@ export class TopicHub {
 
   async close(): Promise<void> {
     this.#isClosed = true;
+    for (const stop of this.#listening) stop();
+    this.#isConnected();
     for (const reader of [...this.#readers]) reader.end();
     await Promise.all([...this.#feeds.values()].flat().map((feed) => this.#drop(feed)));
   }
@@ -98,7 +118,6 @@ export class TopicHub {
       if (from === null) continue;
       feed = each;
       each.clients.add(reader);
-      if (each.hasGap && from === 0) reader.push(gapBehind(each));
       for (const message of each.recent.slice(from)) reader.push(message);
       break;
     }
@@ -125,8 +144,11 @@ export class TopicHub {
       clients: new Set(reader === undefined ? [] : [reader]),
       recent: [],
       isWhole: true,
+      last: since === 'earliest' ? null : since,
+      openedAt: Date.now(),
+      spread: new Set(),
       checking: null,
-      hasGap: false,
+      held: [],
       timer: undefined,
       subscriber: null as never,
     };
@@ -146,16 +168,21 @@ export class TopicHub {
 
   async #subscribe(feed: Feed, from: Position): Promise<Subscriber> {
     const broker = await this.#broker();
+    this.#follow(broker);
     const { topic } = feed;
-    const handler = ({ id, publishedAt, message }: Delivery) =>
-      this.#deliver(feed, {
-        topic,
-        id,
-        publishedAt,
-        key: message.key ?? null,
-        headers: message.headers ?? {},
-        body: typeof message.body === 'string' ? Buffer.from(message.body) : message.body,
-      });
+    const handler = ({ id, attempt, publishedAt, message }: Delivery) =>
+      this.#deliver(
+        feed,
+        {
+          topic,
+          id,
+          publishedAt,
+          key: message.key ?? null,
+          headers: message.headers ?? {},
+          body: typeof message.body === 'string' ? Buffer.from(message.body) : message.body,
+        },
+        attempt > 1,
+      );
     const subscriber = await broker.subscribe(topic, handler, { from, deadLetter: false });
     if (feed.checking !== null && this.#feeds.get(topic)?.includes(feed)) {
       feed.timer = setTimeout(() => void feed.checking?.(), this.#limits.resumeWaitMs);
@@ -163,51 +190,113 @@ export class TopicHub {
     return subscriber;
   }
 
+  /** While the broker cannot be reached, or has lost a group, topics may lose what no feed has read. */
+  #follow(broker: Broker): void {
+    if (this.#followed !== null || this.#isClosed) return;
+    this.#followed = broker;
+    this.#listening.push(
+      broker.on('disconnected', () => {
+        if (this.#reconnect === null) {
+          this.#connected = new Promise((resolve) => {
+            this.#reconnect = resolve;
+          });
+        }
+        for (const feed of [...this.#feeds.values()].flat()) this.#suspect(feed);
+      }),
+      broker.on('connected', () => {
+        this.#isConnected();
+        void this.#lookAtAll();
+      }),
+      broker.on('groupLost', ({ topic }) => {
+        for (const feed of this.#feeds.get(topic) ?? []) {
+          this.#suspect(feed);
+          void feed.checking?.();
+        }
+      }),
+    );
+  }
+
+  #isConnected(): void {
+    this.#reconnect?.();
+    this.#reconnect = null;
+  }
+
+  /** What comes next is held until it is known whether it is what comes next in the topic. */
+  #suspect(feed: Feed): void {
+    if (feed.last !== null && idBefore(feed.last) === null) return;
+    clearTimeout(feed.timer);
+    feed.checking = this.#checkOf(feed);
+  }
+
+  /** Those that may get no message for long; where no id says the position, the next message does. */
+  async #lookAtAll(): Promise<void> {
+    const rest = [...this.#feeds.values()].flat().filter(({ last }) => last !== null);
+    const lookAtOne = async () => {
+      for (let feed = rest.pop(); feed !== undefined; feed = rest.pop()) await feed.checking?.();
+    };
+    await Promise.all(Array.from({ length: LOOKS_AT_ONCE }, lookAtOne));
+  }
+
   /** Looks once, however many ask, and tells the clients of the feed where messages may be gone. */
   #checkOf(feed: Feed): () => Promise<void> {
+    const { topic, last: after, openedAt } = feed;
     let running: Promise<void> | null = null;
     const look = async () => {
-      const { topic, since } = feed;
+      await this.#connected;
       const broker = await this.#broker();
       const { resumeWaitMs } = this.#limits;
+      const position = after ?? new Date(openedAt);
       // What cannot be read may be gone.
-      const hasLost = await mayHaveLost(broker, topic, since as string, resumeWaitMs).catch(
-        () => true,
-      );
-      if (feed.checking === null) return;
-      this.#isKnown(feed);
-      if (!hasLost) return;
-      feed.hasGap = true;
-      for (const client of feed.clients) client.push(gapBehind(feed));
+      const hasLost = await mayHaveLost(broker, topic, position, resumeWaitMs).catch(() => true);
+      // Another outage asks again.
+      if (feed.checking === check) this.#isKnown(feed, hasLost ? { topic, gap: { after } } : null);
     };
-    return () => {
+    const check = () => {
       running ??= look().catch(() => {});
       return running;
     };
+    return check;
   }
 
-  #isKnown(feed: Feed): void {
+  /** Clients get the gap, where there is one, and then what was held. */
+  #isKnown(feed: Feed, gap: TopicGap | null = null): void {
     feed.checking = null;
     clearTimeout(feed.timer);
+    if (gap !== null) this.#keep(feed, gap);
+    for (const goOn of feed.held.splice(0)) goOn();
   }
 
-  #deliver(feed: Feed, message: TopicMessage): void | Promise<void> {
+  #deliver(feed: Feed, message: TopicMessage, isRepeated: boolean): void | Promise<void> {
     if (message.id === feed.since) {
-      this.#isKnown(feed);
+      if (feed.last === feed.since) this.#isKnown(feed);
       return;
     }
-    if (feed.checking === null) return this.#spread(feed, message);
-    return feed.checking().then(() => this.#spread(feed, message));
+    const { checking } = feed;
+    if (checking === null) return this.#spread(feed, message, isRepeated);
+    return new Promise((resolve) => {
+      feed.held.push(() => resolve(this.#spread(feed, message, isRepeated)));
+      void checking();
+    });
   }
 
-  /** What comes is never held back; the past is, while a client of the feed has no room. */
-  #spread(feed: Feed, message: TopicMessage): void | Promise<void> {
-    feed.recent.push(message);
+  #keep(feed: Feed, item: TopicMessage | TopicGap): void {
+    feed.recent.push(item);
     if (feed.recent.length > this.#limits.maxRecent) {
       feed.recent.shift();
       feed.isWhole = false;
     }
-    for (const client of feed.clients) client.push(message);
+    for (const client of feed.clients) client.push(item);
+  }
+
+  /** What comes is never held back; the past is, while a client of the feed has no room. */
+  #spread(feed: Feed, message: TopicMessage, isRepeated: boolean): void | Promise<void> {
+    const { spread } = feed;
+    // Its acknowledgement did not reach the broker.
+    if (isRepeated && spread.has(message.id)) return;
+    spread.add(message.id);
+    if (spread.size > MAX_SPREAD) spread.delete(spread.values().next().value as string);
+    feed.last = message.id;
+    this.#keep(feed, message);
     this.#merge(feed.topic);
     if (feed.since === null || feed.clients.size === 0) return;
     const waits = [...feed.clients].map((client) => client.room()).filter((room) => room !== null);
@@ -233,12 +322,12 @@ export class TopicHub {
     const feeds = this.#feeds.get(topic);
     if (feeds === undefined || feeds.length < 2) return;
     const live = this.#live(topic);
-    const [oldest] = live?.recent ?? [];
+    const oldest = live?.recent.find(isMessage);
     if (live === null || oldest === undefined) return;
     for (const feed of [...feeds]) {
-      const last = feed.recent.at(-1);
+      const last = feed.recent.findLast(isMessage);
       if (feed === live || last === undefined || last.publishedAt < oldest.publishedAt) continue;
-      const at = live.recent.findLastIndex(({ id }) => id === last.id);
+      const at = placeOf(last.id, live);
       if (at < 0) continue;
       for (const client of feed.clients) {
         live.clients.add(client);
@@ -280,14 +369,19 @@ export class TopicHub {
   }
 }
 
-function gapBehind({ topic, since }: Feed): TopicGap {
-  return { topic, gap: { after: since as string } };
+function isMessage(item: TopicMessage | TopicGap): item is TopicMessage {
+  return 'id' in item;
+}
+
+/** Where in what a feed keeps a message is; below 0 where it is not. */
+function placeOf(id: string, { recent }: Feed): number {
+  return recent.findLastIndex((each) => isMessage(each) && each.id === id);
 }
 
 /** Where in what a feed keeps a client begins that has everything up to `since`; null where it cannot. */
 function startIn(feed: Feed, since: string | null): number | null {
   if (since === null) return feed.since === null ? feed.recent.length : null;
   if (feed.since === since && feed.isWhole) return 0;
-  const at = feed.recent.findLastIndex(({ id }) => id === since);
+  const at = placeOf(since, feed);
   return at < 0 ? null : at + 1;
 }

@@ -17,7 +17,8 @@ export interface TopicMessage {
 /** Messages behind `after` that the topic may have lost. */
 export interface TopicGap {
   readonly topic: string;
-  readonly gap: { readonly after: string };
+  /** Null where the client has no message yet: messages since it came. */
+  readonly gap: { readonly after: string | null };
 }
 
 /** The part of `maxQueued` that may wait while the past of the topic is read for a client. */

@@ -10,10 +10,11 @@ import { isUtf8 } from 'node:buffer';
 import type { WebSocket } from 'ws';
 import { compilePattern } from '../../broker/topics/topics.ts';
 import { onAbort } from '../../util/time/on-abort.ts';
-import { drained, type Exchange, headerOf } from '../exchange.ts';
+import { type Exchange, headerOf } from '../exchange.ts';
 import { sseEvent, startEventStream } from '../handlers/server-sent-events.ts';
 import { HttpError } from '../http-error.ts';
 import type { GatewayLimits } from '../limits.ts';
+import { drained } from '../stalled.ts';
 import type { TopicHub } from './topic-hub.ts';
 import type { TopicMessage, TopicReader } from './topic-reader.ts';
 
