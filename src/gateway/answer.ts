@@ -2,9 +2,11 @@
  * The answer to one HTTP request, gathered and then written at once.
  *
  * Invariants: it is sent once; a body of known length has its Content-Length; after `hijack` its handler
- * writes to `raw` itself. Cost: one array of headers and one write.
+ * writes to `raw` itself; a client that takes nothing of it for `stalledMs` is disconnected. Cost: one array of
+ * headers and one write.
  */
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import { endInPieces, isLong } from './stalled.ts';
 
 type HeaderValue = string | number | readonly string[];
 
@@ -25,9 +27,11 @@ export class Answer {
   #status = 200;
   #isSent = false;
   readonly #headers: [name: string, value: HeaderValue][] = [];
+  readonly #stalledMs: number;
 
-  constructor(raw: ServerResponse) {
+  constructor(raw: ServerResponse, stalledMs: number) {
     this.raw = raw;
+    this.#stalledMs = stalledMs;
   }
 
   /** Whether it was sent, or is written by its handler. */
@@ -84,7 +88,9 @@ export class Answer {
       else for (const each of value) flat.push(name, each);
     }
     this.raw.writeHead(this.#status, flat as string[]);
-    endWith(this.raw, body);
+    if (!isLong(body)) endWith(this.raw, body);
+    else
+      endInPieces(this.raw, typeof body === 'string' ? Buffer.from(body) : body, this.#stalledMs);
   }
 
   #bodyOf(payload: unknown): string | Uint8Array {

@@ -6,8 +6,9 @@
  * answer. Cost: one object.
  */
 import { isUtf8 } from 'node:buffer';
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import { RivuletError } from '../errors.ts';
+import { MAX_FRAME } from '../transport/tcp/tcp-frame.ts';
 import { systemScheduler } from '../util/time/system-scheduler.ts';
 import { Timeouts } from '../util/time/timeouts.ts';
 import type { Identity } from './access/authentication.ts';
@@ -85,9 +86,16 @@ export function readBody(
   });
 }
 
-/** The body as it came. Rejects with 401 where the rule asks for a webhook's signature and it is wrong. */
+/** What no transport carries in one message is not read. */
+const MAX_CALL_BYTES = MAX_FRAME;
+
+/**
+ * The body of a call as it came. Rejects with 401 where the rule asks for a webhook's signature and it is
+ * wrong.
+ */
 export async function bodyOf({ request, rule }: Exchange): Promise<Buffer> {
-  const body = await readBody(request, rule.maxBodyBytes, rule.bodyTimeoutMs);
+  const most = Math.min(rule.maxBodyBytes, MAX_CALL_BYTES);
+  const body = await readBody(request, most, rule.bodyTimeoutMs);
   for (const each of rule.webhooks) verifyWebhook(each, request.headers, body, Date.now());
   return body;
 }
@@ -104,26 +112,6 @@ export function mustBeText({ request }: Pick<Exchange, 'request'>, body: Buffer)
 export function headerOf(request: IncomingMessage, name: string): string {
   const value = request.headers[name];
   return Array.isArray(value) ? value.join(',') : (value ?? '');
-}
-
-/**
- * Resolves when more may be written, or when the client is gone; one that takes nothing for `stalledMs` is
- * disconnected. Leaves no listener behind.
- */
-export function drained(response: ServerResponse, stalledMs: number): Promise<void> {
-  return new Promise((resolve) => {
-    if (response.destroyed || !response.writableNeedDrain) {
-      resolve();
-      return;
-    }
-    const timer = timeouts.start(stalledMs, { expire: () => response.destroy() });
-    const end = () => {
-      timer.cancel();
-      response.off('drain', end).off('close', end);
-      resolve();
-    };
-    response.once('drain', end).once('close', end);
-  });
 }
 
 function hasBody({ headers }: IncomingMessage): boolean {

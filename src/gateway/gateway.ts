@@ -43,6 +43,7 @@ import { addOwnPages } from './pages/own-pages.ts';
 import { Pages } from './pages/pages.ts';
 import { Directory } from './routing/directory.ts';
 import { Dispatcher } from './routing/dispatcher.ts';
+import { mustBeTaken } from './stalled.ts';
 import { TopicHub } from './topics/topic-hub.ts';
 import { TopicStreams } from './topics/topic-streams.ts';
 
@@ -124,7 +125,11 @@ export class Gateway implements AsyncDisposable {
       slowMs: limits.slowReaderMs,
       resumeWaitMs: limits.resumeWaitMs,
     });
-    this.#workflows = new WorkflowHandler(() => this.#nouns.broker(), options.workflows ?? []);
+    this.#workflows = new WorkflowHandler(
+      () => this.#nouns.broker(),
+      options.workflows ?? [],
+      limits.maxIdempotencyKeys,
+    );
     const pages = new Pages();
     this.#observer = new Observer(
       options.accessLog ? this.#log : null,
@@ -284,6 +289,7 @@ export class Gateway implements AsyncDisposable {
       this.#fail(request, reply, error);
     } finally {
       this.#running--;
+      if (reply.raw.writableEnded) mustBeTaken(reply.raw, this.#limits.stalledMs);
       const note = () => this.#note(request, handler, reply.raw.statusCode, startedAt, exchange);
       if (reply.raw.writableEnded || reply.raw.destroyed) note();
       else reply.raw.once('close', note);

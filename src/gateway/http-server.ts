@@ -55,8 +55,9 @@ export function openHttpServer(
     forceCloseConnections: 'idle',
     serverFactory(refuse: RequestListener) {
       const listener: RequestListener = (request, response) => {
-        if (METHODS.has(request.method ?? '')) void serve(request, new Answer(response));
-        else refuse(request, response);
+        if (METHODS.has(request.method ?? '')) {
+          void serve(request, new Answer(response, limits.stalledMs));
+        } else refuse(request, response);
       };
       return options.tls === undefined
         ? createServer(settings, listener)

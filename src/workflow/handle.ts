@@ -143,6 +143,16 @@ export class WorkflowHandle<Output = unknown> {
     return historyOf(await this.#records());
   }
 
+  /**
+   * @internal Whether it was started with this input; true where its journal does not say so any more, because
+   * it has continued as new or is gone.
+   */
+  async hasBegunWith(input: unknown): Promise<boolean> {
+    const [first] = readRecords(await this.#setup.store.read(this.#key, { limit: 1 }));
+    if (first?.kind !== 'start' || first.data.run !== undefined) return true;
+    return JSON.stringify(first.data.input) === JSON.stringify(input);
+  }
+
   /** Where the instance stands. */
   async info(): Promise<InstanceInfo> {
     return readInfo(this.#setup.store, this.name, this.id);

@@ -108,11 +108,21 @@ async function slowService() {
   const held = new Promise<void>((resolve) => {
     go = resolve;
   });
+  let begin = () => {};
+  const begun = new Promise<void>((resolve) => {
+    begin = resolve;
+  });
+  let end = () => {};
+  const ended = new Promise<void>((resolve) => {
+    end = resolve;
+  });
   const service = createService({ registry: fixture.registry, ...outside });
   service.handle(Slow, {
     Slow: {
-      async *Chat(requests) {
-        await held;
+      async *Chat(requests, { signal }) {
+        signal.addEventListener('abort', () => end());
+        begin();
+        await Promise.race([held, ended]);
         let count = 0;
         for await (const _ of requests) count++;
         yield { count };
@@ -129,6 +139,8 @@ async function slowService() {
     fixture,
     socket,
     go,
+    begun,
+    ended,
     async [Symbol.asyncDispose]() {
       socket.terminate();
       await service.stop();
@@ -150,6 +162,15 @@ test('a client whose messages the service does not take yet is not taken for dea
   slow.go();
   const [reply] = (await Promise.race([once(socket, 'message'), closed])) as [Buffer];
   assert.deepEqual(JSON.parse(String(reply)), { count: total });
+});
+
+test('the call of a client that died ends, also where the service takes none of its messages', async () => {
+  await using slow = await slowService();
+  const { socket } = slow;
+  for (let i = 0; i < 20_000; i++) socket.send(`{"padding":"${'x'.repeat(60)}"}`);
+  await slow.begun;
+  socket.terminate();
+  await slow.ended;
 });
 
 test('a message of a socket is no longer than the rule of its path allows', async () => {

@@ -1,5 +1,6 @@
 /** Every limit: said by the page, set by an option and by a flag, and kept. */
 import assert from 'node:assert/strict';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
@@ -168,6 +169,35 @@ test('a client that takes nothing of a long answer is disconnected', async () =>
   socket.write('GET /learning/count?to=100000000 HTTP/1.1\r\nHost: x\r\n\r\n');
   await until(() => fixture.gateway.running > 0);
   await until(() => fixture.gateway.running === 0);
+  socket.destroy();
+});
+
+/** The server's end of the connection by which the next request comes. */
+function firstRequest(): Promise<Socket> {
+  return new Promise((resolve) => {
+    const name = 'http.server.request.start';
+    const take = (message: unknown) => {
+      unsubscribe(name, take);
+      resolve((message as { socket: Socket }).socket);
+    };
+    subscribe(name, take);
+  });
+}
+
+test('a client that takes nothing of an answer that is there whole is disconnected', async () => {
+  await using fixture = await gatewayFixture({ stalledMs: 300 });
+  const [, port] = fixture.gateway.address.split(':');
+  const socket = connect(Number(port), '127.0.0.1').pause();
+  socket.on('error', () => {});
+  const serverSide = firstRequest();
+  // More than both systems keep of a connection.
+  const body = JSON.stringify({ text: 'x'.repeat(12_000_000) });
+  const head = `POST /learning/hi HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${body.length}`;
+  socket.write(`${head}\r\n\r\n${body}`);
+  await closed(await serverSide);
+  // A client that reads gets all of it.
+  const read = await ask(`${fixture.url}/learning/hi`, post(body));
+  assert.equal(read.json.request.text.length, 12_000_000);
   socket.destroy();
 });
 

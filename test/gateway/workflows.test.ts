@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { StandardSchema } from '../../src/codec/standard-schema.ts';
 import { RivuletError } from '../../src/errors.ts';
+import { startGateway } from '../../src/gateway/gateway.ts';
 import { signal, workflow } from '../../src/workflow/workflow.ts';
 import { workflows } from '../../src/workflow/workflows.ts';
 import { gatewayFixture } from './fixture.ts';
@@ -52,7 +53,7 @@ test('a workflow is started, waits for its signal, and its result is at its plac
   const started = await world.send('POST', 'order', { id: 'A' }, key);
   assert.equal(started.status, 202);
   assert.equal(started.headers.get('location'), '/_/workflows/order/order-17');
-  const again = await world.send('POST', 'order', { id: 'B' }, key);
+  const again = await world.send('POST', 'order', { id: 'A' }, key);
   assert.equal(again.json.id, 'order-17');
   const signalled = await world.send('POST', 'order/order-17/signals/approved', { by: 'ada' });
   assert.equal(signalled.status, 202);
@@ -60,7 +61,7 @@ test('a workflow is started, waits for its signal, and its result is at its plac
   assert.equal(ended.status, 200);
   assert.equal(ended.json.status, 'completed');
   assert.deepEqual(ended.json.state, { waitsFor: 'approval' });
-  assert.deepEqual(ended.json.result, { id: 'A', by: 'ada' }, 'the first start is the one');
+  assert.deepEqual(ended.json.result, { id: 'A', by: 'ada' });
 });
 
 test('a start that waits answers with the result, also of a workflow that fails', async () => {
@@ -150,6 +151,37 @@ test('a start of a key that was used answers with where its instance is now', as
   await world.send('POST', 'refund.card', {}, { ...key, prefer: 'wait=20' });
   const again = await world.send('POST', 'refund.card', {}, key);
   assert.deepEqual([again.status, again.json.id, again.json.status], [202, 'once', 'failed']);
+});
+
+test('a key that was used with another body is refused, at another gateway too', async () => {
+  await using world = await fixture(['order']);
+  const key = { 'idempotency-key': 'one-order' };
+  const [first, same] = [
+    await world.send('POST', 'order', { sku: 'a' }, key),
+    await world.send('POST', 'order', { sku: 'a' }, key),
+  ];
+  assert.deepEqual([first.status, same.status], [202, 202]);
+  const other = await startGateway({
+    address: ':0',
+    broker: world.gateway.broker,
+    registry: world.gateway.registry,
+    workflows: ['order'],
+  });
+  for (const url of [world.gateway.url, other.url]) {
+    const init = { method: 'POST', body: '{"sku":"b"}', headers: { ...JSON_TYPE, ...key } };
+    const { status } = await fetch(`${url}/_/workflows/order`, init);
+    assert.equal(status, 422);
+  }
+  await other.stop();
+  const signals = 'order/one-order/signals/noted';
+  const click = { 'idempotency-key': 'click' };
+  for (const [by, status] of [
+    ['ann', 202],
+    ['ann', 202],
+    ['bob', 422],
+  ] as const) {
+    assert.equal((await world.send('POST', signals, { by }, click)).status, status);
+  }
 });
 
 test('a key that could not be part of a path is refused, and so is a body that is no text', async () => {

@@ -7,7 +7,7 @@
  * body under a used key is 422, at another gateway or after a restart too, where the broker's messages can
  * be read by their ids; a batch is one publish. Credentials of the request are in no event.
  */
-import { createHash, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import type { Broker, Receipt } from '../../broker/broker.ts';
 import type { Message } from '../../broker/message/message.ts';
 import { checkTopic } from '../../broker/topics/topics.ts';
@@ -20,6 +20,7 @@ import { type EventNames, eventRoute, segmentsOf } from '../routing/names.ts';
 import { dataOf, encodeEvent, type GatewayEvent } from './event-message.ts';
 import { readOne } from './read-one.ts';
 import { valuesByName } from './request-fields.ts';
+import { digest, reused, UsedKeys } from './used-keys.ts';
 
 export interface EventOptions {
   readonly broker: () => Promise<Broker>;
@@ -41,11 +42,11 @@ const MAX_KEY = 255;
 
 export class EventHandler {
   readonly #options: EventOptions;
-  /** Idempotency keys of this process, and the digest of the body that each came with. */
-  readonly #bodies = new Map<string, string>();
+  readonly #keys: UsedKeys;
 
   constructor(options: EventOptions) {
     this.#options = options;
+    this.#keys = new UsedKeys(options.maxKeys);
   }
 
   async handle(exchange: Exchange, namespace: string): Promise<void> {
@@ -164,17 +165,9 @@ export class EventHandler {
 
   /** Whether this process took the key before, with this body. Throws 422 for another one. */
   #checkReuse(key: string, body: Buffer): boolean {
-    const known = this.#bodies.get(key);
-    const now = digest(body);
-    if (known !== undefined && known !== now) {
-      throw reused();
-    }
-    this.#bodies.delete(key);
-    this.#bodies.set(key, now);
-    if (this.#bodies.size > this.#options.maxKeys) {
-      this.#bodies.delete(this.#bodies.keys().next().value as string);
-    }
-    return known !== undefined;
+    const isKnown = this.#keys.isKnown(key, body);
+    this.#keys.add(key, body);
+    return isKnown;
   }
 }
 
@@ -221,16 +214,8 @@ async function mustBeTheSame(
   }
 }
 
-function reused(): HttpError {
-  return new HttpError(422, 'this Idempotency-Key was used with another body');
-}
-
 /** What the client can do nothing about, and may try again. */
 function unavailable(error: unknown): unknown {
   if (!(error instanceof RivuletError) || !error.retryable) return error;
   return new HttpError(503, `the event was not stored: ${error.message}`, { 'retry-after': '2' });
-}
-
-function digest(text: string | Buffer): string {
-  return createHash('sha256').update(text).digest('hex');
 }

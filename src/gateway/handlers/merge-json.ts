@@ -2,7 +2,7 @@
  * JSON objects merged as text, as RFC 7386 says: what the second one says wins, null removes.
  *
  * Invariants: a value that is not merged keeps its bytes, so that a 64 bit number loses no digit; no
- * depth of nesting makes it slow or exhausts the stack. Cost: one pass over both texts, and only for
+ * depth of nesting makes it slow or exhausts the stack; more than MAX_MEMBERS members are refused. Cost: one pass over both texts, and only for
  * requests that have fields in their path or query.
  */
 import { RivuletError } from '../../errors.ts';
@@ -10,6 +10,8 @@ import { RivuletError } from '../../errors.ts';
 const MARKS = '{}[],:';
 const ENDS = `${MARKS}" \t\r\n`;
 const MAX_WORDS = 100;
+/** Members of both together: each is an object here. */
+const MAX_MEMBERS = 500_000;
 
 /** The members of an object: objects as objects, and every other value as its text. */
 type Members = Map<string, Members | string>;
@@ -84,6 +86,7 @@ function membersOf(text: string): Members | null {
   if (parts.next() !== '{') return null;
   const root: Members = new Map();
   const open: Members[] = [root];
+  let count = 0;
   let name: string | null = null;
   for (let part = parts.next(); part !== null; part = parts.next()) {
     const members = open.at(-1) as Members;
@@ -91,8 +94,13 @@ function membersOf(text: string): Members | null {
       open.pop();
       if (open.length === 0) break;
     } else if (part === ',' || part === ':') continue;
-    else if (name === null) name = JSON.parse(part) as string;
-    else {
+    else if (name === null) {
+      name = JSON.parse(part) as string;
+      if (++count > MAX_MEMBERS) {
+        const text = `the body has more than ${MAX_MEMBERS} members, too many to merge with a query or path`;
+        throw new RivuletError('INVALID_ARGUMENT', text);
+      }
+    } else {
       if (part === '{') {
         const inner: Members = new Map();
         members.set(name, inner);

@@ -5,6 +5,7 @@
  * patched by the body. Invariant: where nothing is merged the body travels as its bytes.
  */
 import { RivuletError } from '../../errors.ts';
+import { mustBeJson } from './json-check.ts';
 import { mergeJson, nest } from './merge-json.ts';
 
 const JSON_TYPE = 'application/json';
@@ -64,7 +65,7 @@ export function callBody(parts: BodyParts): CallBody {
   const { method, contentType, body } = parts;
   const isPlain = contentType === JSON_TYPE && parts.bodyField === '' && parts.query.size === 0;
   if (isPlain && body.length > 0 && method === 'POST' && isEmpty(parts.fields)) {
-    checkJson(body);
+    mustBeJson(body);
     return { contentType: JSON_TYPE, body };
   }
   if (PROTOBUF.test(contentType) && method !== 'GET') {
@@ -75,7 +76,7 @@ export function callBody(parts: BodyParts): CallBody {
   }
   const fields = [...Object.entries(parts.fields), ...queryFields(parts)];
   const hasBody = method !== 'GET' && method !== 'HEAD' && body.length > 0;
-  if (hasBody) checkJson(body);
+  if (hasBody) mustBeJson(body);
   const isWhole = parts.bodyField === '' || parts.bodyField === '*';
   if (hasBody && isWhole && fields.length === 0) return { contentType: JSON_TYPE, body };
   const base = fields.length === 0 ? '{}' : JSON.stringify(nest(fields));
@@ -117,15 +118,6 @@ function formJson(body: Buffer, { query, fields, maxFields }: BodyParts): string
 function isEmpty(fields: object): boolean {
   for (const _ in fields) return false;
   return true;
-}
-
-function checkJson(body: Buffer): void {
-  try {
-    JSON.parse(body.toString());
-  } catch (cause) {
-    const text = `the body is not JSON: ${(cause as Error).message}`;
-    throw new RivuletError('DECODING_FAILED', text, { cause });
-  }
 }
 
 function wrapped(field: string, text: string): string {

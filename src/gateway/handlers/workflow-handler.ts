@@ -6,17 +6,20 @@
  *   POST /_/workflows/NAME/ID/signals/SIGNAL   sends a signal; the body is its value
  *
  * Invariants: 202 is sent when the start or the signal is stored; the same `Idempotency-Key` starts one
- * instance and sends one signal; names that were not given to the gateway are 404. `Prefer: wait=10`
+ * instance and sends one signal, and another body under a used key is 422: of a start at another gateway
+ * too, of a signal at this one; names that were not given to the gateway are 404. `Prefer: wait=10`
  * waits that many seconds, at most the request's own time, for the result. Cost: one commit.
  */
 import type { Broker } from '../../broker/broker.ts';
 import { compilePattern } from '../../broker/topics/topics.ts';
+import type { RivuletError } from '../../errors.ts';
 import type { WorkflowHandle } from '../../workflow/handle.ts';
 import { type AnyWorkflow, isWorkflow } from '../../workflow/workflow.ts';
 import { type Workflows, workflows } from '../../workflow/workflows.ts';
 import { bodyOf, type Exchange, headerOf, mustBeText } from '../exchange.ts';
 import { HttpError } from '../http-error.ts';
 import { plainSegments } from '../routing/names.ts';
+import { reused, UsedKeys } from './used-keys.ts';
 
 export const WORKFLOWS = '/_/workflows/';
 
@@ -24,11 +27,17 @@ export class WorkflowHandler {
   readonly #broker: () => Promise<Broker>;
   readonly #definitions: ReadonlyMap<string, AnyWorkflow>;
   readonly #isShown: (name: string) => boolean;
+  readonly #keys: UsedKeys;
   #opening: Promise<Workflows> | null = null;
 
   /** `shown` are definitions, and names or patterns such as `order.*`. */
-  constructor(broker: () => Promise<Broker>, shown: readonly (string | AnyWorkflow)[]) {
+  constructor(
+    broker: () => Promise<Broker>,
+    shown: readonly (string | AnyWorkflow)[],
+    maxKeys: number,
+  ) {
     this.#broker = broker;
+    this.#keys = new UsedKeys(maxKeys);
     const definitions = shown.filter((each) => isWorkflow(each));
     this.#definitions = new Map(definitions.map((each) => [each.name, each]));
     const patterns = shown.filter((each) => typeof each === 'string').map(compilePattern);
@@ -60,7 +69,7 @@ export class WorkflowHandler {
   }
 
   async #start(exchange: Exchange, name: string): Promise<void> {
-    const input = await jsonBody(exchange);
+    const { body, value: input } = await jsonBody(exchange);
     const key = headerOf(exchange.request, 'idempotency-key');
     // It is the instance's id, and so a part of the path of its page.
     if (key !== '' && plainSegments(encodeURIComponent(key))?.length !== 1) {
@@ -69,12 +78,21 @@ export class WorkflowHandler {
       throw new HttpError(400, text);
     }
     const flows = await this.#open();
-    const options = key === '' ? {} : { id: key };
+    const used = `${name} ${key}`;
+    if (key !== '') this.#keys.isKnown(used, body);
+    const options = key === '' ? {} : { id: key, onExisting: 'reject' as const };
     const definition = this.#definitions.get(name);
-    const handle: WorkflowHandle =
+    const starting: Promise<WorkflowHandle> =
       definition === undefined
-        ? await flows.start(name, input, options)
-        : await flows.start(definition as never, input as never, options);
+        ? flows.start(name, input, options)
+        : flows.start(definition as never, input as never, options);
+    const handle = await starting.catch(async (error) => {
+      if ((error as RivuletError).code !== 'ALREADY_EXISTS') throw error;
+      const started = flows.get(name, key);
+      if (!(await started.hasBegunWith(input))) throw reused();
+      return started;
+    });
+    if (key !== '') this.#keys.add(used, body);
     const place = `${WORKFLOWS}${encodeURIComponent(name)}/${encodeURIComponent(handle.id)}`;
     exchange.reply.header('location', place);
     if (await this.#waited(exchange, handle)) {
@@ -87,9 +105,12 @@ export class WorkflowHandler {
   }
 
   async #signal(exchange: Exchange, handle: WorkflowHandle, signal: string): Promise<void> {
-    const value = await jsonBody(exchange);
+    const { body, value } = await jsonBody(exchange);
     const key = headerOf(exchange.request, 'idempotency-key');
+    const used = `${handle.name} ${handle.id} ${signal} ${key}`;
+    if (key !== '') this.#keys.isKnown(used, body);
     await handle.signal(signal, value as never, key === '' ? {} : { id: key });
+    if (key !== '') this.#keys.add(used, body);
     exchange.reply.code(202).send({ workflow: handle.name, id: handle.id, signal });
   }
 
@@ -134,10 +155,10 @@ export class WorkflowHandler {
   }
 }
 
-/** The JSON of a body; undefined for none. */
-async function jsonBody(exchange: Exchange): Promise<unknown> {
+/** A body and its JSON; undefined for none. */
+async function jsonBody(exchange: Exchange): Promise<{ body: Buffer; value: unknown }> {
   const body = await bodyOf(exchange);
-  if (body.length === 0) return undefined;
+  if (body.length === 0) return { body, value: undefined };
   const type = headerOf(exchange.request, 'content-type').split(';')[0]?.trim().toLowerCase();
   // A form of another page can send text without asking; JSON it cannot.
   if (type !== 'application/json') {
@@ -145,7 +166,7 @@ async function jsonBody(exchange: Exchange): Promise<unknown> {
   }
   mustBeText(exchange, body);
   try {
-    return JSON.parse(body.toString());
+    return { body, value: JSON.parse(body.toString()) };
   } catch (error) {
     throw new HttpError(400, `the body is no JSON: ${(error as Error).message}`);
   }
