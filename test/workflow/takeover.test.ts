@@ -27,7 +27,14 @@ function withTasks(broker: Broker, change: (task: JournalTask) => void): Journal
   return journal;
 }
 
-test('a task that another worker has done meanwhile takes no instance up', async () => {
+for (const isFirst of [false, true]) {
+  const as = isFirst ? ', which had fetched it before' : '';
+  test(`a task that another worker has done meanwhile takes no instance up${as}`, () =>
+    doneMeanwhile(isFirst));
+}
+
+/** A task that was fetched ahead and lay still comes to the handler as a first attempt. */
+async function doneMeanwhile(isFirst: boolean): Promise<void> {
   await using t = await createTestBroker();
   let release = () => {};
   const flow = workflow({ name: 'flow' }, async (wf) => {
@@ -56,7 +63,10 @@ test('a task that another worker has done meanwhile takes no instance up', async
   const gate = new Promise<void>((resolve) => {
     openGate = resolve;
   });
-  const journal = withTasks(broker, () => delivered++);
+  const journal = withTasks(broker, (task) => {
+    delivered++;
+    if (isFirst) Object.defineProperty(task, 'attempt', { value: 1 });
+  });
   const read = journal.read.bind(journal);
   // The second worker looks at the instance only after the first one has put it to rest.
   journal.read = async (key, range) => {
@@ -76,7 +86,7 @@ test('a task that another worker has done meanwhile takes no instance up', async
   await handle.signal(go, 7);
   await t.advance(60_000);
   assert.equal(await handle.result(), 7);
-});
+}
 
 test('the task of a worker that died takes its instance over, although it comes as a first attempt', async () => {
   await using t = await createTestBroker();
