@@ -4,13 +4,14 @@ import { createHmac } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, get } from 'node:http';
 import { createRequire } from 'node:module';
-import type { AddressInfo, Socket } from 'node:net';
+import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net';
 import { test } from 'node:test';
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
 import { Ajv } from 'ajv';
 import { WebSocket } from 'ws';
 import { bidi, contract } from '../../src/rpc/contract.ts';
 import { createService } from '../../src/service/service.ts';
+import { until } from '../helpers/until.ts';
 import { ask, type GatewayFixture, gatewayFixture, post } from './fixture.ts';
 
 const require = createRequire(import.meta.url);
@@ -102,27 +103,20 @@ const Slow = contract('go.micro.api.slow', { Slow: { Chat: bidi<unknown, unknown
 async function slowService() {
   const fixture = await gatewayFixture({
     pingMs: 40,
-    rules: [{ path: '/slow', maxBodyBytes: 100 }],
+    rules: [{ path: '/slow', maxBodyBytes: 10_000 }],
   });
   let go = () => {};
   const held = new Promise<void>((resolve) => {
     go = resolve;
   });
-  let begin = () => {};
-  const begun = new Promise<void>((resolve) => {
-    begin = resolve;
-  });
-  let end = () => {};
-  const ended = new Promise<void>((resolve) => {
-    end = resolve;
-  });
+  const calls = { begun: 0, cancelled: 0 };
   const service = createService({ registry: fixture.registry, ...outside });
   service.handle(Slow, {
     Slow: {
       async *Chat(requests, { signal }) {
-        signal.addEventListener('abort', () => end());
-        begin();
-        await Promise.race([held, ended]);
+        calls.begun++;
+        const cancelled = once(signal, 'abort').then(() => calls.cancelled++);
+        await Promise.race([held, cancelled]);
         let count = 0;
         for await (const _ of requests) count++;
         yield { count };
@@ -139,8 +133,7 @@ async function slowService() {
     fixture,
     socket,
     go,
-    begun,
-    ended,
+    calls,
     async [Symbol.asyncDispose]() {
       socket.terminate();
       await service.stop();
@@ -167,16 +160,22 @@ test('a client whose messages the service does not take yet is not taken for dea
 test('the call of a client that died ends, also where the service takes none of its messages', async () => {
   await using slow = await slowService();
   const { socket } = slow;
-  for (let i = 0; i < 20_000; i++) socket.send(`{"padding":"${'x'.repeat(60)}"}`);
-  await slow.begun;
+  // More than both systems keep of a connection: what is left here says that the gateway reads no more.
+  for (let i = 0; i < 5000; i++) socket.send(`{"padding":"${'x'.repeat(9900)}"}`);
+  await until(async () => {
+    const left = socket.bufferedAmount;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    // Answers to pings are added meanwhile.
+    return slow.calls.begun === 1 && left > 1_000_000 && socket.bufferedAmount >= left;
+  }, 'the gateway reads no more');
   socket.terminate();
-  await slow.ended;
+  await until(() => slow.calls.cancelled === 1, 'the call is cancelled');
 });
 
 test('a message of a socket is no longer than the rule of its path allows', async () => {
   await using slow = await slowService();
   slow.go();
-  slow.socket.send('x'.repeat(101));
+  slow.socket.send('x'.repeat(10_001));
   assert.equal((await once(slow.socket, 'close'))[0], 1009);
 });
 
@@ -304,6 +303,35 @@ test('pages of another origin open no WebSocket of the gateway unless cors allow
     assert.match(String(await opens(closed, path, forwarded)), /403/);
     assert.equal(await opens(behind, path, forwarded), 'open');
   }
+});
+
+test('an answer that has no body by its status is passed on, whatever length it names', async () => {
+  await using fixture = await gatewayFixture({ handler: 'web', type: 'web' });
+  const answers = [
+    '304 Not Modified\r\nETag: "a"\r\nContent-Length: 500',
+    '204 No Content\r\nContent-Length: 5',
+  ];
+  const behind = createTcpServer((socket) => {
+    socket.on('error', () => {});
+    socket.once('data', () => socket.write(`HTTP/1.1 ${answers.shift()}\r\n\r\n`));
+  });
+  behind.listen(0, '127.0.0.1');
+  await once(behind, 'listening');
+  const address = `127.0.0.1:${(behind.address() as AddressInfo).port}`;
+  const node = { id: 'shop-1', address, metadata: {} };
+  const record = {
+    name: 'go.micro.web.shop',
+    version: '1',
+    metadata: {},
+    endpoints: [],
+    nodes: [node],
+  };
+  await fixture.registry.register(record, { ttlMs: 600_000 });
+  const first = await fetch(`${fixture.url}/shop/a`, { headers: { 'if-none-match': '"a"' } });
+  assert.deepEqual([first.status, first.headers.get('etag')], [304, '"a"']);
+  const second = await fetch(`${fixture.url}/shop/a`, { method: 'DELETE' });
+  assert.deepEqual([second.status, second.headers.get('content-length')], [204, null]);
+  behind.close();
 });
 
 test('parameters in a path lead past no rule and out of no folder', async () => {

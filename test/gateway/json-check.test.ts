@@ -1,7 +1,7 @@
 /** Bodies of calls: JSON or not, as JSON.parse says, and without its cost. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { endOfJson } from '../../src/gateway/handlers/json-check.ts';
+import { endOfJson } from '../../src/gateway/body/json-check.ts';
 import { Random } from '../../src/util/random.ts';
 import { ask, gatewayFixture, post } from './fixture.ts';
 

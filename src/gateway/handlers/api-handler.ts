@@ -5,12 +5,12 @@
  * header of the service that HTTP cannot carry is the service's error (502), not a broken connection.
  */
 import { validateHeaderName, validateHeaderValue } from 'node:http';
+import { formOf, valuesByName } from '../body/request-fields.ts';
 import { bodyOf, type Exchange, headerOf, mustBeText } from '../exchange.ts';
 import { forwardedFor, headersOfClient, pairsOf } from '../forwarding.ts';
 import { HttpError } from '../http-error.ts';
 import type { Target } from '../routing/names.ts';
 import type { CallClient } from './call-client.ts';
-import { formOf, valuesByName } from './request-fields.ts';
 import { callOptions } from './rpc-handler.ts';
 
 interface Pair {

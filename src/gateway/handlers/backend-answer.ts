@@ -2,7 +2,8 @@
  * The answer of an HTTP server behind the gateway, passed on as it comes.
  *
  * Invariants: what the client does not take holds the server back, for `stalledMs` at most; a server that
- * ends early is an error, never a short answer that looks whole; the head is with the client as soon as it
+ * ends early is an error, never a short answer that looks whole; an answer that has no body by its status
+ * (204, 304) is whole with its head, whatever length it names; the head is with the client as soon as it
  * is here; `ended` is called once. Cost: no copy, and one write for an answer that came in one piece.
  */
 import type { ServerResponse } from 'node:http';
@@ -70,12 +71,15 @@ export class BackendAnswer implements Dispatcher.DispatchHandler {
     this.#passage.answered();
     const { reply, toClient } = this.#passage.exchange;
     const kept = Object.fromEntries(filtered(endToEndOf(headers), toClient));
+    // RFC 9110, 8.6: it has none.
+    if (status === 204) delete kept['content-length'];
     const length = kept['content-length']?.[0];
     this.#length = length === undefined ? null : Number(length);
     this.#raw.writeHead(status, { ...reply.getHeaders(), ...kept } as Record<string, string[]>);
     reply.hijack();
+    if (status === 204 || status === 304) this.onResponseEnd();
     // An answer without a length may have its first part much later.
-    if (this.#length === null) process.nextTick(() => this.#flushHead());
+    else if (this.#length === null) process.nextTick(() => this.#flushHead());
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {

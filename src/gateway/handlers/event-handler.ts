@@ -13,13 +13,13 @@ import type { Message } from '../../broker/message/message.ts';
 import { checkTopic } from '../../broker/topics/topics.ts';
 import { RivuletError } from '../../errors.ts';
 import { verifyWebhook } from '../access/webhook.ts';
+import { valuesByName } from '../body/request-fields.ts';
 import { type Exchange, headerOf, mustBeText, readBody } from '../exchange.ts';
 import { canonical, Fields, headersOfClient, pairsOf } from '../forwarding.ts';
 import { HttpError } from '../http-error.ts';
 import { type EventNames, eventRoute, segmentsOf } from '../routing/names.ts';
 import { dataOf, encodeEvent, type GatewayEvent } from './event-message.ts';
 import { readOne } from './read-one.ts';
-import { valuesByName } from './request-fields.ts';
 import { digest, reused, UsedKeys } from './used-keys.ts';
 
 export interface EventOptions {

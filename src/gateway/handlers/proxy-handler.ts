@@ -328,8 +328,13 @@ function failed(service: string, error: unknown): unknown {
   if (code === 'UND_ERR_INVALID_ARG') {
     return new HttpError(400, 'the request holds what cannot be passed on');
   }
-  return new HttpError(
-    502,
-    `${service} could not be reached: ${code ?? 'it ended the connection'}`,
-  );
+  const why = code?.startsWith('UND_ERR_') ? (WHY[code] ?? 'its answer is no HTTP/1.1') : code;
+  return new HttpError(502, `${service} could not be reached: ${why ?? 'it ended the connection'}`);
 }
+
+/** Codes of the HTTP client in words; codes of the system, like ECONNREFUSED, say what they mean. */
+const WHY: Readonly<Record<string, string>> = {
+  UND_ERR_SOCKET: 'it ended the connection',
+  UND_ERR_HEADERS_OVERFLOW: 'the headers of its answer are too long',
+  UND_ERR_RES_CONTENT_LENGTH_MISMATCH: 'its answer is not as long as it said',
+};

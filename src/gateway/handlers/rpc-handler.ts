@@ -7,6 +7,7 @@
  * fails in its middle ends with an event or line that says so. Cost: nothing is decoded.
  */
 import { RivuletError } from '../../errors.ts';
+import { type CallBody, callBody, formOf } from '../body/request-fields.ts';
 import { bodyOf, type Exchange, headerOf } from '../exchange.ts';
 import { callMetadata } from '../forwarding.ts';
 import { HttpError, httpFailure } from '../http-error.ts';
@@ -15,7 +16,6 @@ import { type Directory, streamKind } from '../routing/directory.ts';
 import type { Target } from '../routing/names.ts';
 import { drained } from '../stalled.ts';
 import type { CallClient } from './call-client.ts';
-import { type CallBody, callBody, formOf } from './request-fields.ts';
 import { sseEvent, startEventStream } from './server-sent-events.ts';
 
 export interface RpcRequest extends Target {
