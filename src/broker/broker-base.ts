@@ -229,8 +229,8 @@ export abstract class BrokerBase implements Broker {
     const context = new HandlerContext(owner);
     const inBatches = isOptions(second) && second.batch !== undefined;
     const consume: DeliveryHandler = inBatches
-      ? { batch: (items) => context.run(workOfAll(items), () => first(items), 'drop') }
-      : { each: (item) => context.run(workOf(item), () => first(item)) };
+      ? { batch: (items) => context.run(workOfAll(items), first, items, 'drop') }
+      : { each: (item) => context.run(workOf(item), first, item) };
     const options = second as AnySubscribeOptions | undefined;
     return this.#subscribe(topic, consume, options, owner);
   }
@@ -305,7 +305,9 @@ export abstract class BrokerBase implements Broker {
     throwIfAborted(signal);
     const owner = {};
     const context = new HandlerContext(owner);
-    const responder = ownReplies(topic, handler, (work, call) => context.run(work, call));
+    const responder = ownReplies(topic, handler, (work, call) =>
+      context.run(work, call, undefined),
+    );
     const subscription = await this.startResponder(topic, responder, group, concurrency);
     return this.#adopt({ topic, options: { group, concurrency }, subscription, owner }, signal);
   }
@@ -552,7 +554,7 @@ export abstract class BrokerBase implements Broker {
     const owner = {};
     const context = new HandlerContext(owner);
     const each: Handler = (delivery) =>
-      context.run(workOf(delivery), () => handler(delivery as JournalTask));
+      context.run(workOf(delivery), handler, delivery as JournalTask);
     const subscription = await this.startSubscription(key, { each }, resolved);
     return this.#adopt({ topic: key, options, subscription, owner }, resolved.signal);
   }

@@ -232,6 +232,11 @@ export class Connection {
   }
 
   call(command: string, ...args: Argument[]): Promise<unknown> {
+    return this.callWith(command, args);
+  }
+
+  /** As `call`, for many arguments. */
+  callWith(command: string, args: readonly Argument[]): Promise<unknown> {
     this.#gather();
     return this.#bounded((this.client as Redis).callBuffer(command, args as (string | Buffer)[]));
   }

@@ -2,7 +2,8 @@
  * Acknowledgements of handlers that succeeded, gathered for one turn of the event loop.
  *
  * Invariant: every delivery added is reported once, as acknowledged or as failed, with all others of
- * its topic. Cost: one array and one microtask for each turn with acknowledgements.
+ * its topic, or as late. Cost: one array, one microtask and one look at the clock for each turn with
+ * acknowledgements.
  */
 import type { HeldDelivery, RawDelivery, Settler } from './delivery.ts';
 
@@ -10,6 +11,9 @@ export interface AckBatcherSetup<Raw extends RawDelivery> {
   readonly settler: Settler<Raw>;
   readonly onAcknowledged: (deliveries: readonly HeldDelivery<Raw>[]) => void;
   readonly onFailed: (deliveries: readonly HeldDelivery<Raw>[], cause: unknown) => void;
+  /** Its deadline has passed: it is not acknowledged here. */
+  readonly onLate: (held: HeldDelivery<Raw>) => void;
+  readonly now: () => number;
 }
 
 export class AckBatcher<Raw extends RawDelivery> {
@@ -28,8 +32,8 @@ export class AckBatcher<Raw extends RawDelivery> {
   }
 
   #flush(): void {
-    const all = this.#waiting;
-    this.#waiting = [];
+    const all = this.#takeInTime();
+    if (all.length === 0) return;
     const { topic } = all[0] as HeldDelivery<Raw>;
     if (all.every((held) => held.topic === topic)) {
       void this.#acknowledge(all);
@@ -38,6 +42,16 @@ export class AckBatcher<Raw extends RawDelivery> {
     for (const topic of new Set(all.map((held) => held.topic))) {
       void this.#acknowledge(all.filter((held) => held.topic === topic));
     }
+  }
+
+  #takeInTime(): HeldDelivery<Raw>[] {
+    const all = this.#waiting;
+    this.#waiting = [];
+    const { now, onLate } = this.#setup;
+    const at = now();
+    if (all.every((held) => at < held.deadline)) return all;
+    for (const held of all) if (at >= held.deadline) onLate(held);
+    return all.filter((held) => at < held.deadline);
   }
 
   async #acknowledge(all: readonly HeldDelivery<Raw>[]): Promise<void> {

@@ -47,23 +47,22 @@ export class AttemptCounter<Raw extends RawDelivery> {
   }
 
   /** Whether the hand-over of this delivery, which follows now, has to be counted. */
-  mustCount(held: HeldDelivery<Raw>): boolean {
+  mustCount(held: HeldDelivery<Raw>, now: number): boolean {
     if (held.counted) return false;
-    return held.countFirst || !this.#handOvers.trusted || this.#isDue();
+    return held.countFirst || !this.#handOvers.trusted || this.#isDue(now);
   }
 
   /** As `mustCount`, for what one call of the handler gets. */
   uncounted(deliveries: readonly HeldDelivery<Raw>[]): HeldDelivery<Raw>[] {
     const open = deliveries.filter((held) => !held.counted);
     if (open.length === 0) return open;
-    const all = !this.#handOvers.trusted || this.#isDue();
+    const all = !this.#handOvers.trusted || this.#isDue(this.#now());
     return all ? open : open.filter((held) => held.countFirst);
   }
 
   /** Under load, counting every hand-over would cost more than the hand-overs. */
-  #isDue(): boolean {
+  #isDue(now: number): boolean {
     if (!this.countsNow) return false;
-    const now = this.#now();
     const sinceHandOver = now - this.#handedAt;
     this.#handedAt = now;
     if (this.#quietMs !== null) {

@@ -54,8 +54,8 @@ export class DeadlineMonitor<Raw extends RawDelivery> {
   }
 
   /** Whether a delivery has waited for more than a quarter of `ackWaitMs`. */
-  hasWaited(held: HeldDelivery<Raw>): boolean {
-    return held.deadline - this.#scheduler.monotonic() < 0.75 * this.#ackWaitMs;
+  hasWaited(held: HeldDelivery<Raw>, now = this.#scheduler.monotonic()): boolean {
+    return held.deadline - now < 0.75 * this.#ackWaitMs;
   }
 
   /** Before the hand-over: extends those that have waited. */

@@ -140,6 +140,8 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
       settler,
       onAcknowledged: (deliveries) => this.#acknowledged(deliveries),
       onFailed: (deliveries, cause) => this.#ackFailed(deliveries, cause),
+      onLate: (held) => this.#ackedLate(held),
+      now,
     });
     this.#deadlines = new DeadlineMonitor({
       held: this.#held,
@@ -250,7 +252,8 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
       void this.#quietly(this.#settler.release(raw));
       return;
     }
-    const deadline = this.now() + this.options.ackWaitMs;
+    const now = this.now();
+    const deadline = now + this.options.ackWaitMs;
     const attempt = this.#handOvers.attemptOf(raw);
     const isSpent = attempt > this.options.attempts;
     const known =
@@ -271,7 +274,7 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
       void this.#settleOrRevoke(held, held.settle({ kind: 'dead letter', reason }));
     } else {
       this.#queue.add(held);
-      this.#runner.pump();
+      this.#runner.pump(now);
       // A source that pushed deliveries for one call may fetch for the other handlers too.
       if (this.#countsReads && !this.#handOvers.trusted && this.free > 0) this.#onFree();
     }
@@ -433,7 +436,7 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
 
   /** With the others that succeed in this turn. */
   #acknowledgeLater(held: HeldDelivery<Raw>): void {
-    if (!this.#acks.isSupported || this.now() >= held.deadline) {
+    if (!this.#acks.isSupported) {
       void this.#settleOrRevoke(held, held.settle({ kind: 'ack' }));
       return;
     }
@@ -452,6 +455,15 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
     if (!this.#closing) this.#onFree();
     this.#runner.pump();
     this.#settlementEnded(deliveries.length);
+  }
+
+  /** Its handler has returned after its deadline. */
+  #ackedLate(held: HeldDelivery<Raw>): void {
+    if (held.state === 'settling') {
+      held.state = 'handed';
+      void this.#settleOrRevoke(held, held.settle({ kind: 'ack' }));
+    }
+    this.#settlementEnded();
   }
 
   #ackFailed(deliveries: readonly HeldDelivery<Raw>[], cause: unknown): void {

@@ -76,6 +76,10 @@ export class HandlerRunner<Raw extends RawDelivery> {
   #pumpAsked = false;
   #cancelFlush: (() => void) | null = null;
   #isClosed = false;
+  /** What `#callEach` is called with. */
+  #next: HeldDelivery<Raw> | null = null;
+  /** One function for all calls: each would make another. */
+  readonly #callEach = () => this.#handler.each?.(this.#next as HeldDelivery<Raw>);
 
   constructor(setup: RunnerSetup<Raw>) {
     this.#owner = setup.owner;
@@ -117,13 +121,14 @@ export class HandlerRunner<Raw extends RawDelivery> {
     this.#cancelFlush?.();
   }
 
-  /** Calls the handler as often as it may be called now. */
-  pump(): void {
+  /** Calls the handler as often as it may be called now. `at`: the monotonic time, where it is known. */
+  pump(at?: number): void {
     if (this.#isPaused) return;
     if (this.#handler.batch === undefined) {
       // A handler that returns at once calls this again: the outer loop continues.
       if (this.#pumping) return;
       this.#pumping = true;
+      let now = at ?? this.#scheduler.monotonic();
       try {
         while (this.#activity.running < this.#options.concurrency && !this.#isClosed) {
           if (this.#demand.calls <= 0 || this.#mustWait()) break;
@@ -131,7 +136,8 @@ export class HandlerRunner<Raw extends RawDelivery> {
           if (held === null) break;
           held.taken = true;
           this.#demand.claim();
-          this.#runOne(held);
+          this.#runOne(held, now);
+          if (this.#queue.readyCount > 0) now = this.#scheduler.monotonic();
         }
       } finally {
         this.#pumping = false;
@@ -196,14 +202,14 @@ export class HandlerRunner<Raw extends RawDelivery> {
   }
 
   /** Calls the handler without a promise where the message is fresh, counted and not ordered. */
-  #runOne(held: HeldDelivery<Raw>): void {
+  #runOne(held: HeldDelivery<Raw>, now: number): void {
     const { each } = this.#handler;
     const isPlain = this.#options.ordered === 'none' && !held.suspect;
-    if (each === undefined || !isPlain || this.#deadlines.hasWaited(held)) {
+    if (each === undefined || !isPlain || this.#deadlines.hasWaited(held, now)) {
       void this.#run([held]);
       return;
     }
-    if (this.#attempts.mustCount(held)) {
+    if (this.#attempts.mustCount(held, now)) {
       if (!this.#attempts.countsNow) {
         void this.#run([held]);
         return;
@@ -216,7 +222,8 @@ export class HandlerRunner<Raw extends RawDelivery> {
     held.handedOver = true;
     let result: unknown;
     try {
-      result = this.#tracing.run(held.raw.message.headers, () => each(held));
+      this.#next = held;
+      result = this.#tracing.run(held.raw.message.headers, this.#callEach);
     } catch (error) {
       this.#returned(held, error);
       return;

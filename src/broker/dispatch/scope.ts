@@ -77,13 +77,18 @@ export function enterHandler(handler: HandlerFrame): void {
 }
 
 /** As `runInScope`, for a handler whose `work` tells when it has returned. */
-export function callInScope<T>(scope: Scope, work: CalledWork, handler: () => T): T {
+export function callInScope<Item, T>(
+  scope: Scope,
+  work: CalledWork,
+  handler: (item: Item) => T,
+  item: Item,
+): T {
   // The call of an iterator's next step, for one, belongs to a handler that is counted.
-  if (isLasting || work.whenOut !== null) return storage.run(scope, handler);
+  if (isLasting || work.whenOut !== null) return storage.run(scope, handler, item);
   running++;
   let goesOn = false;
   try {
-    const result = storage.run(scope, handler);
+    const result = storage.run(scope, handler, item);
     goesOn = endsLater(result);
     if (goesOn) work.whenOut = handlerEnded;
     return result;

@@ -379,16 +379,17 @@ export class Reader {
       const stream = key.toString();
       const each = this.topics.find((candidate) => candidate.stream === stream);
       if (each === undefined) continue;
-      for (const [id, fields, idleMs = 0, before = 0, flags = COUNTED] of entries) {
+      for (const [name, fields, idleMs = 0, before = 0, flags = COUNTED] of entries) {
+        const id = name.toString('latin1');
         if (fields === null) {
           this.#reportTrimmed(each, id);
           continue;
         }
         const isSuspect = (flags & UNSETTLED) !== 0;
         // New entries have never been idle.
-        if (before === 0 && idleMs === 0 && !isSuspect) each.lastId = id.toString('latin1');
+        if (before === 0 && idleMs === 0 && !isSuspect) each.lastId = id;
         else this.#loseOverdue(each, id);
-        this.#push(each, id, before + 1, fields, isSuspect, (flags & COUNTED) !== 0);
+        this.#push(each, name, id, before + 1, fields, isSuspect, (flags & COUNTED) !== 0);
       }
     }
   }
@@ -396,6 +397,7 @@ export class Reader {
   #push(
     each: GroupTopic,
     name: Buffer,
+    id: string,
     attempt: number,
     fields: Buffer[],
     suspect = false,
@@ -403,7 +405,7 @@ export class Reader {
   ): void {
     this.#setup.dispatcher.push({
       topic: each.topic,
-      id: name.toString('latin1'),
+      id,
       name,
       attempt,
       suspect,
@@ -413,8 +415,8 @@ export class Reader {
     });
   }
 
-  #loseOverdue(each: GroupTopic, id: Buffer): void {
-    this.#setup.dispatcher.revoke(each.topic, id.toString('latin1'), 'its deadline has passed');
+  #loseOverdue(each: GroupTopic, id: string): void {
+    this.#setup.dispatcher.revoke(each.topic, id, 'its deadline has passed');
   }
 
   /** Scans for messages that are due or whose consumer died, one scan at a time. */
@@ -486,16 +488,17 @@ export class Reader {
   }
 
   #accept(each: GroupTopic, taken: readonly Taken[], gone: readonly Buffer[]): void {
-    for (const [id, attempts, fields, suspect, counted] of taken) {
+    for (const [name, attempts, fields, suspect, counted] of taken) {
+      const id = name.toString('latin1');
       this.#loseOverdue(each, id);
-      this.#push(each, id, Number(attempts), fields, suspect === 1, counted);
+      this.#push(each, name, id, Number(attempts), fields, suspect === 1, counted);
     }
-    for (const id of gone) this.#reportTrimmed(each, id);
+    for (const id of gone) this.#reportTrimmed(each, id.toString('latin1'));
   }
 
-  #reportTrimmed({ topic, group }: GroupTopic, id: Buffer): void {
-    this.#setup.dispatcher.revoke(topic, id.toString(), 'it was trimmed or deleted');
-    this.#warn(trimmed(topic, id.toString(), group));
+  #reportTrimmed({ topic, group }: GroupTopic, id: string): void {
+    this.#setup.dispatcher.revoke(topic, id, 'it was trimmed or deleted');
+    this.#warn(trimmed(topic, id, group));
   }
 
   /** Scans again when a message falls due, also while the read blocks. */

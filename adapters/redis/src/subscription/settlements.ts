@@ -11,7 +11,7 @@ import {
   RivuletError,
   type Settler,
 } from 'rivulet/adapter';
-import type { Connection } from '../connection.ts';
+import type { Argument, Connection } from '../connection.ts';
 import type { Claim, Dialect } from '../dialect/dialect.ts';
 import type { Keys } from '../keys.ts';
 import { GroupTopic } from './group-topic.ts';
@@ -165,7 +165,9 @@ export class Settlements implements Settler<Delivered> {
   async #send(key: string, acks: readonly Ack[]): Promise<void> {
     const { commands, group } = this.#setup;
     try {
-      const done = await commands.call('XACK', key, group, ...acks.flatMap(({ ids }) => ids));
+      const args: Argument[] = [key, group];
+      for (const { ids } of acks) for (const id of ids) args.push(id);
+      const done = await commands.callWith('XACK', args);
       // The count shows a lost message only if none was acknowledged.
       if (done === 0) for (const { ids, reject } of acks) reject(lost(key, String(ids)));
       else for (const ack of acks) ack.resolve();
