@@ -11,7 +11,7 @@
  *   --full                                            the long sizes (RIVULET_FULL=1)
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import {
@@ -30,6 +30,7 @@ const { values: options } = parseArgs({
   options: { only: { type: 'string' }, full: { type: 'boolean', default: false } },
 });
 
+const FULL = { RIVULET_FULL: '1', RIVULET_TEST_LIMIT_MS: '3000000' };
 const SLOW_KINDS = ['conformance', 'differential', 'simulation', 'integration'];
 const folders = readdirSync(join(root, 'dist', 'test'), { withFileTypes: true })
   .filter((entry) => entry.isDirectory())
@@ -59,18 +60,23 @@ const selected = options.only === undefined ? [...kinds.unit, ...SLOW_KINDS] : k
 const files = selected.flatMap(testFiles);
 if (files.length === 0) fail('no test files were found: that is a fault of the build');
 say(`${files.length} test files (node --test)`);
+const hanging = join(root, 'dist', 'hanging-tests.txt');
+rmSync(hanging, { force: true });
 const testCode = await run(
   process.execPath,
   [
     '--expose-gc',
+    // Names and ends a test that hangs; the limit below is for its whole file, and names none.
+    `--import=${new URL('hanging-tests.mjs', import.meta.url)}`,
     '--test',
     '--test-reporter=spec',
     '--test-concurrency=2',
     `--test-timeout=${options.full ? 3_600_000 : 600_000}`,
     ...files,
   ],
-  { env: { ...process.env, ...(options.full ? { RIVULET_FULL: '1' } : {}) } },
+  { env: { ...process.env, RIVULET_HANGING: hanging, ...(options.full ? FULL : {}) } },
 );
+if (existsSync(hanging)) say(readFileSync(hanging, 'utf8'));
 if (code !== 0) say('lint failed: see above; `npm run format` repairs what can be repaired');
 process.exitCode = testCode || code;
 

@@ -14,6 +14,7 @@ import { contract, unary } from '../../src/rpc/contract.ts';
 import { loadProto } from '../../src/rpc/proto/proto-contract.ts';
 import { createService } from '../../src/service/service.ts';
 import { temporaryDirectory } from '../helpers/temporary-directory.ts';
+import { until } from '../helpers/until.ts';
 import { FakeTelegram, TELEGRAM_TOKEN } from './fake-telegram.ts';
 import { botFixture, quiet, settled } from './fixture.ts';
 
@@ -244,7 +245,7 @@ test('a protobuf service of the namespace is a command while it is registered', 
     },
   });
   await service.start();
-  while (!(await ask('help')).includes('\nweather [place] - Tells the weather')) {}
+  await until(async () => (await ask('help')).includes('\nweather [place] - Tells the weather'));
   assert.equal(await ask('weather "New York" now'), 'sunny: weather|New York|now');
   assert.equal(await ask('weather nowhere'), 'error executing cmd: there is no such place');
   assert.equal(
@@ -257,7 +258,7 @@ test('a protobuf service of the namespace is a command while it is registered', 
     ['go.micro.bot.weather Command.Exec', 'bot.weather', 'telegram:7'],
   );
   await service.stop();
-  while ((await ask('help')).includes('weather')) {}
+  await until(async () => !(await ask('help')).includes('weather'));
   assert.ok(!telegram.sent.some(({ text }) => text.includes('paris')));
 });
 
@@ -277,7 +278,7 @@ test('a service without a .proto is a command by its JSON', async () => {
     },
   });
   await service.start();
-  while (!(await ask('help')).includes('\ndice - Throws\\na dice')) {}
+  await until(async () => (await ask('help')).includes('\ndice - Throws\\na dice'));
   assert.equal(await ask('dice a'), 'four 2');
   await service.stop();
 });
@@ -308,7 +309,7 @@ test('a Go service gets the bytes that go-micro’s bot sends, and its bytes are
   const nodes = [{ id: 'w-1', address: `127.0.0.1:${port}`, metadata }];
   const record = { name: 'go.micro.bot.w', version: '1', metadata: {}, endpoints: [], nodes };
   await with_.registry.register(record, { ttlMs: 60_000 });
-  while (!(await with_.ask('help')).includes('\nw - x')) {}
+  await until(async () => (await with_.ask('help')).includes('\nw - x'));
   assert.equal(await with_.ask('w paris'), 'ok');
   assert.deepEqual(seen, [
     { endpoint: 'Command.Help', type: 'application/protobuf', body: '' },

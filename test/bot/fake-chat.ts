@@ -6,10 +6,10 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { type WebSocket, WebSocketServer } from 'ws';
+import { until } from '../helpers/until.ts';
 
 export abstract class FakeChat implements AsyncDisposable {
   readonly #http = createServer();
-  readonly #changed = new EventTarget();
   protected readonly sockets = new WebSocketServer({ server: this.#http });
 
   constructor() {
@@ -19,17 +19,14 @@ export abstract class FakeChat implements AsyncDisposable {
       request.on('end', () => {
         response.setHeader('content-type', 'application/json');
         this.answer(request, Buffer.concat(chunks).toString(), response);
-        this.changed();
       });
     });
     this.sockets.on('connection', (socket) => {
       socket.on('error', () => {});
       socket.on('message', (data) => {
         this.take(socket, JSON.parse(String(data)));
-        this.changed();
       });
       this.opened(socket);
-      this.changed();
     });
   }
 
@@ -57,13 +54,9 @@ export abstract class FakeChat implements AsyncDisposable {
     for (const socket of this.sockets.clients) socket.terminate();
   }
 
-  /** Resolves once it is so; asked after each request and each frame. */
-  async until(isSo: () => boolean): Promise<void> {
-    while (!isSo()) await once(this.#changed as never, 'change');
-  }
-
-  protected changed(): void {
-    this.#changed.dispatchEvent(new Event('change'));
+  /** Resolves once it is so. */
+  until(isSo: () => boolean): Promise<void> {
+    return until(isSo);
   }
 
   protected closeConnections(): void {

@@ -9,6 +9,7 @@ import { MemoryRegistry } from '../../src/registry/memory.ts';
 import type { Log } from '../../src/rpc/context.ts';
 import { contract, unary } from '../../src/rpc/contract.ts';
 import { createService, type Service } from '../../src/service/service.ts';
+import { until } from '../helpers/until.ts';
 
 const Greeter = contract('go.micro.srv.greeter', {
   Say: {
@@ -74,5 +75,5 @@ export async function botFixture(): Promise<BotFixture> {
 
 /** Waits for what is seen without an event: other programs' state. */
 export async function settled(isSo: () => boolean): Promise<void> {
-  while (!isSo()) await new Promise((resolve) => setTimeout(resolve, 10));
+  await until(isSo);
 }

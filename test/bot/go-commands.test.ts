@@ -9,6 +9,7 @@ import { openBroker } from '../../src/broker/open-broker.ts';
 import { openRegistry } from '../../src/registry/open-registry.ts';
 import { startEtcd } from '../helpers/etcd-server.ts';
 import { missing } from '../helpers/requirements.ts';
+import { until } from '../helpers/until.ts';
 import { missingGo, startGo } from '../interop/go/go-programs.ts';
 import { FakeTelegram, TELEGRAM_TOKEN } from './fake-telegram.ts';
 
@@ -41,7 +42,9 @@ for (const protocol of ['mucp', 'grpc'] as const) {
     };
     try {
       // Its Help has been asked by then: an unknown word has no answer.
-      while (!(await ask('help')).includes('goecho [words] - Echoes words from Go')) {}
+      await until(async () =>
+        (await ask('help')).includes('goecho [words] - Echoes words from Go'),
+      );
       assert.equal(await ask('goecho one "two words"'), '3: goecho|one|two words');
       assert.equal(await ask('goecho ü 🐟'), '3: goecho|ü|🐟');
       assert.equal(await ask('goecho error'), 'error executing cmd: an error of the command');

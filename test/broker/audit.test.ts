@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { AUDIT_TOPIC, Audit, type AuditEntry, type AuditedAction } from '../../src/broker/audit.ts';
 import type { Message } from '../../src/broker/message/message.ts';
 import { openBroker } from '../../src/broker/open-broker.ts';
+import { until } from '../helpers/until.ts';
 
 const action: AuditedAction = {
   user: 'slack:U1',
@@ -31,13 +32,13 @@ test('the intent is stored before the work begins, and the outcome after it has 
   });
   const writer = audit((message) => broker.publish(AUDIT_TOPIC, message));
   await writer.record(action, async () => {
-    while (seen.length === 0) await new Promise((resolve) => setImmediate(resolve));
+    await until(() => seen.length > 0);
     assert.deepEqual(seen, [{ ...action, phase: 'intent', action: 'a1', error: '' }]);
   });
   const failing = writer.record(action, () => Promise.reject(new Error('out of paper')));
   await assert.rejects(failing, { message: 'out of paper' });
   await writer.note(action, 'refused', 'no operator');
-  while (seen.length < 5) await new Promise((resolve) => setImmediate(resolve));
+  await until(() => seen.length >= 5);
   assert.deepEqual(
     seen.map(({ phase, action: id, error }) => [phase, id, error]),
     [

@@ -10,6 +10,7 @@ import { startRedis } from '../helpers/redis-server.ts';
 import { missing } from '../helpers/requirements.ts';
 import { type RivuletServer, startRivulet } from '../helpers/rivulet-server.ts';
 import { type TemporaryDirectory, temporaryDirectory } from '../helpers/temporary-directory.ts';
+import { until } from '../helpers/until.ts';
 import { MICRO, micro } from './micro.ts';
 
 let server: RivuletServer;
@@ -142,9 +143,7 @@ test('a mirror between other brokers waits for a target that stands still', asyn
   const to = `rivulet://127.0.0.1:${target.port}`;
   const flags = ['mirror', '--from', place, '--to', to, '--topics', 'still', '--wait', '200ms'];
   const child = startChild(process.execPath, [MICRO, ...flags]);
-  while (Number(await client.call('EXISTS', 'still')) === 0) {
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
+  await until(async () => Number(await client.call('EXISTS', 'still')) > 0);
   target.process.kill('SIGSTOP');
   await new Promise((resolve) => setTimeout(resolve, 1000));
   assert.equal(child.exitCode, null, 'a pause is no end');
@@ -197,14 +196,11 @@ test('mirror --follow goes on with what comes, and ends with Ctrl-C', async () =
   child.stdout?.on('data', (text) => {
     stdout += text;
   });
-  const until = async (length: number) => {
-    while (Number(await to.call('XLEN', 'live')) < length) {
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
-  };
-  await until(1);
+  const arrived = (length: number) =>
+    until(async () => Number(await to.call('XLEN', 'live')) >= length);
+  await arrived(1);
   await client.call('XADD', 'live', '*', 'n', '2');
-  await until(2);
+  await arrived(2);
   child.kill('SIGINT');
   assert.equal(await ended(child), 0);
   assert.equal(JSON.parse(stdout)[0].copied, 2);
@@ -274,7 +270,7 @@ test('a backup under load holds what was acknowledged before it, and is verified
       if (acknowledged % 500 === 0) void client.call('BGSAVE').catch(() => {});
     }
   });
-  while (acknowledged < 1000) await new Promise((resolve) => setTimeout(resolve, 10));
+  await until(() => acknowledged >= 1000);
   await client.call('XREADGROUP', 'GROUP', 'g', 'ann', 'COUNT', '5', 'STREAMS', 'load', '>');
   const before = acknowledged;
   const target = join(home.path, 'backup');

@@ -12,6 +12,7 @@ import { createService, type Service } from '../../src/service/service.ts';
 import { ended, startChild } from '../helpers/children.ts';
 import { type RivuletServer, startRivulet } from '../helpers/rivulet-server.ts';
 import { temporaryDirectory } from '../helpers/temporary-directory.ts';
+import { until } from '../helpers/until.ts';
 import { MICRO, micro, shell } from './micro.ts';
 import { hasTerminal, openTerminal } from './pty.ts';
 
@@ -160,7 +161,7 @@ test('work that Ctrl-C cuts short says so in its exit code, and leaves nothing b
   await using client = await connect({ port: server.port });
   const topic = `micro.bench.${bench.pid}`;
   const exists = async () => Number(await client.call('EXISTS', topic));
-  while ((await exists()) === 0) await new Promise((resolve) => setTimeout(resolve, 20));
+  await until(async () => (await exists()) !== 0);
   bench.kill('SIGINT');
   assert.equal(await ended(bench), 130);
   assert.equal(await exists(), 0);
@@ -188,23 +189,19 @@ setInterval(() => console.log('alive', process.pid), 100);`,
   program('first');
   const child = startChild(process.execPath, [MICRO, 'run', 'slow.mjs'], { cwd: home.path });
   let stdout = '';
-  let changed = () => {};
   child.stdout?.on('data', (text) => {
     stdout += text;
-    changed();
   });
-  const until = async (text: RegExp) => {
-    while (!text.test(stdout)) {
-      await new Promise<void>((resolve) => {
-        changed = resolve;
-      });
-    }
-  };
-  await until(/first starts/);
+  const printed = (text: RegExp) =>
+    until(
+      () => text.test(stdout),
+      () => `${text} in ${stdout}`,
+    );
+  await printed(/first starts/);
   program('second');
-  await until(/changed: restarting/);
+  await printed(/changed: restarting/);
   program('third');
-  await until(/third starts \d+[\s\S]*alive[\s\S]*alive[\s\S]*alive/);
+  await printed(/third starts \d+[\s\S]*alive[\s\S]*alive[\s\S]*alive/);
   const started = [...stdout.matchAll(/starts (\d+)/g)].map(([, pid]) => Number(pid));
   child.kill('SIGINT');
   assert.equal(await ended(child), 0);

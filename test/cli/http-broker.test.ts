@@ -10,6 +10,7 @@ import { openRegistry } from '../../src/registry/open-registry.ts';
 import type { Registry } from '../../src/registry/registry.ts';
 import { ended, startChild } from '../helpers/children.ts';
 import { type RivuletServer, startRivulet } from '../helpers/rivulet-server.ts';
+import { until } from '../helpers/until.ts';
 import { MICRO, micro } from './micro.ts';
 
 const ANY_PORT = 'http://127.0.0.1:0';
@@ -37,7 +38,7 @@ test('a publish reaches the subscribers of the registry, and says where there ar
   const received = new Promise<string>((resolve) => {
     void subscribers.subscribe('orders', ({ message }) => resolve(message.text()));
   });
-  while (!(await run('list', 'topics', '-q')).stdout.includes('orders')) {}
+  await until(async () => (await run('list', 'topics', '-q')).stdout.includes('orders'));
   const sent = await run('publish', 'orders', '{"id":1}');
   assert.deepEqual([sent.code, sent.stdout], [0, 'ok\n'], sent.stderr);
   assert.equal(await received, '{"id":1}');
@@ -61,7 +62,7 @@ test('a subscription is found by publishers of other processes', async () => {
   child.stdout?.on('data', (text) => {
     output += text;
   });
-  while (!(await run('list', 'topics', '-q')).stdout.includes('news')) {}
+  await until(async () => (await run('list', 'topics', '-q')).stdout.includes('news'));
   assert.equal((await run('publish', 'news', 'hello')).code, 0);
   assert.equal(await ended(child), 0);
   assert.equal(output, 'hello\n');

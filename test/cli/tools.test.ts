@@ -7,6 +7,7 @@ import { splitLine } from '../../src/cli/commands/prompt.ts';
 import { latencyPlot, percentiles } from '../../src/cli/printing/latency.ts';
 import { ended, runTool, startChild } from '../helpers/children.ts';
 import { temporaryDirectory } from '../helpers/temporary-directory.ts';
+import { until } from '../helpers/until.ts';
 import { repositoryRoot } from '../house/source-file.ts';
 import { type BrokerFixture, brokerFixture } from './broker-fixture.ts';
 import { MICRO, micro, shell } from './micro.ts';
@@ -57,22 +58,18 @@ test('run labels the output of services, restarts one whose file changed, and en
     cwd: home.path,
   });
   let stdout = '';
-  let changed: () => void = () => {};
   child.stdout?.on('data', (text) => {
     stdout += text;
-    changed();
   });
-  const until = async (text: RegExp) => {
-    while (!text.test(stdout)) {
-      await new Promise<void>((resolve) => {
-        changed = resolve;
-      });
-    }
-  };
-  await until(/one \| one starts/);
-  await until(/two \| two starts/);
+  const printed = (text: RegExp) =>
+    until(
+      () => text.test(stdout),
+      () => `${text} in ${stdout}`,
+    );
+  await printed(/one \| one starts/);
+  await printed(/two \| two starts/);
   write('one.mjs', `console.log('one again'); ${stays}`);
-  await until(/one \| one again/);
+  await printed(/one \| one again/);
   child.kill('SIGINT');
   assert.equal(await ended(child), 0);
   const failing = await shell(`printf 'process.exit(7)' > bad.mjs && micro run --once bad.mjs`, {

@@ -4,6 +4,7 @@ import { after, before, test } from 'node:test';
 import { openBroker } from '../../src/broker/open-broker.ts';
 import type { StandardSchema } from '../../src/codec/standard-schema.ts';
 import { workflow, workflows } from '../../src/workflow/index.ts';
+import { until } from '../helpers/until.ts';
 import { type BrokerFixture, brokerFixture } from './broker-fixture.ts';
 import { micro } from './micro.ts';
 
@@ -31,8 +32,11 @@ test('an instance is started once, seen, cancelled and listed with why it ended'
   assert.equal(later.done, 'started');
   const due = await json('show', 'order', 'order-21');
   assert.deepEqual([due.position, due.records], ['due', 1]);
-  let shown = await json('show', 'order', 'order-20');
-  while (shown.state === undefined) shown = await json('show', 'order', 'order-20');
+  let shown: Awaited<ReturnType<typeof json>>;
+  await until(async () => {
+    shown = await json('show', 'order', 'order-20');
+    return shown.state !== undefined;
+  });
   assert.deepEqual(shown.state, { stage: 'paid' });
   const [first, step] = await json('history', 'order', 'order-20');
   assert.deepEqual([first.kind, first.detail.input, step.name], ['start', { sku: 'cd' }, 'charge']);
@@ -96,8 +100,11 @@ test('a schedule that is parked is among the parked ones, with the reason', asyn
   await using flows = await workflows(broker, { definitions: [report] });
   await flows.schedule('often', report, { cron: '* * * * * *', input: 1 });
   fits = false;
-  let parked = await json('parked', 'report');
-  while (parked.length === 0) parked = await json('parked', 'report');
+  let parked: Awaited<ReturnType<typeof json>>;
+  await until(async () => {
+    parked = await json('parked', 'report');
+    return parked.length > 0;
+  });
   assert.deepEqual([parked[0].id, parked[0].schedule], ['often', true]);
   assert.match(parked[0].reason, /^schedule often starts nothing: .*the form has changed/);
   const table = await run('parked', 'report');

@@ -10,6 +10,7 @@ import { optionsFromUrl } from '../../src/client/options.ts';
 import { pairsOf, type Reply, ReplyError } from '../../src/client/reply.ts';
 import { startRedis } from '../helpers/redis-server.ts';
 import { missing } from '../helpers/requirements.ts';
+import { until } from '../helpers/until.ts';
 
 const skip = missing('redis-server');
 
@@ -243,10 +244,10 @@ test('calls in flight and waiting are bounded, and an abandoned one is not sent'
   assert.equal(client.pendingCalls, 4);
   stop.abort();
   assert.equal((await calls[2]).code, 'ABORTED');
-  while (seen.join('').length < 20) await new Promise(setImmediate);
+  await until(() => seen.join('').length >= 20);
   for (const socket of server.sockets) socket.write('+1\r\n+2\r\n');
   assert.deepEqual(await Promise.all(calls.slice(0, 2)), ['1', '2']);
-  while (!seen.join('').includes('D')) await new Promise(setImmediate);
+  await until(() => seen.join('').includes('D'));
   assert.ok(!seen.join('').includes('C'), 'an abandoned call that was waiting is never sent');
   client.destroy();
   assert.equal((await calls[3]).code, 'CLOSED');

@@ -7,6 +7,7 @@ import { Validator } from '@seriousme/openapi-schema-validator';
 import { openBroker } from '../../src/broker/open-broker.ts';
 import type { Journey, WorkflowDetail } from '../../src/console/api-types.ts';
 import { signal, workflow, workflows } from '../../src/workflow/index.ts';
+import { until } from '../helpers/until.ts';
 import { openConsole } from './fixture.ts';
 
 test('a journey says of each group whether the message waits, is pending, settled or dead', async () => {
@@ -58,7 +59,10 @@ test('workflows are listed, shown as a timeline, and signalled, paused, resumed 
   const handle = await worker.start(order, { card: '4111' }, { id: 'order-17' });
   const detail = () => console.get<WorkflowDetail>('workflows/order/order-17');
   let now = await detail();
-  while (now.waitsFor === null) now = await detail();
+  await until(async () => {
+    now = await detail();
+    return now.waitsFor !== null;
+  });
   assert.deepEqual(now.events.map(({ kind }) => kind).slice(0, 1), ['start']);
   assert.ok(now.events.some(({ kind, name }) => kind === 'step' && name === 'charge'));
   assert.ok(now.verbs.includes('workflow.signal'));

@@ -10,6 +10,7 @@ import { test } from 'node:test';
 import type { LiveFrame } from '../../src/console/api-types.ts';
 import { Live, type WatchKinds } from '../../src/console/http/live.ts';
 import type { Call } from '../../src/console/http/router.ts';
+import { until } from '../helpers/until.ts';
 
 /** More than the kernel holds for both ends of a connection. */
 const LARGE = 24 * 1024 * 1024;
@@ -80,7 +81,7 @@ test('a client that reads nothing is asked and sent nothing more, then everythin
   quick.resume();
   const [slowSide] = opened.responses;
   // Ticks of another stream count the seconds.
-  while (asked.small < 4) await once(quick, 'data');
+  await until(() => asked.small >= 4);
   assert.equal(asked.large, 1, 'what cannot be sent is not asked for');
   const waiting = slowSide!.writableLength;
   assert.ok(waiting > 0 && waiting < LARGE + 512 * 1024, `${waiting} bytes wait`);

@@ -7,6 +7,7 @@ import { test } from 'node:test';
 import { connect } from '../../src/client/index.ts';
 import { freePort } from '../helpers/free-port.ts';
 import { startRivulet } from '../helpers/rivulet-server.ts';
+import { until } from '../helpers/until.ts';
 import { askAt } from './fixture.ts';
 
 const TOPICS = 20_000;
@@ -37,7 +38,10 @@ test('pages of many topics, groups and pending messages hold up no client', asyn
     return answer.json();
   };
   let page = await get('topics');
-  while (!page.complete || page.total < TOPICS + 2) page = await get('topics');
+  await until(async () => {
+    page = await get('topics');
+    return page.complete && page.total >= TOPICS + 2;
+  });
   assert.equal(page.topics.length, 100);
   for (const sort of ['name', 'rate', 'lag', 'bytes', 'length', 'oldest', 'pending']) {
     assert.equal((await get(`topics?sort=${sort}`)).topics.length, 100);

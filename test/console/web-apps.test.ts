@@ -16,6 +16,7 @@ import { MemoryRegistry } from '../../src/registry/memory.ts';
 import { contract, unary } from '../../src/rpc/contract.ts';
 import { errorType } from '../../src/rpc/service-error.ts';
 import { createService } from '../../src/service/service.ts';
+import { until } from '../helpers/until.ts';
 import { askAt } from './fixture.ts';
 
 const Teapot = errorType({ status: 418, detail: 'this is a teapot' });
@@ -170,7 +171,7 @@ test('/rpc calls with the status of the error, no digit lost, and each call is i
     (delivery) => phases.push(`${delivery.json().target} ${delivery.json().phase}`),
     { from: 'earliest' },
   );
-  while (phases.length < 10) await new Promise((resolve) => setImmediate(resolve));
+  await until(() => phases.length >= 10);
   await subscriber.unsubscribe();
   assert.deepEqual(phases.slice(0, 2), [
     'go.micro.srv.greeter Say.Hello intent',

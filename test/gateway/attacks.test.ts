@@ -124,9 +124,7 @@ async function slowService() {
     },
   });
   await service.start();
-  while (!(await ask(`${fixture.url}/_/services`)).text.includes('slow')) {
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
+  await until(async () => (await ask(`${fixture.url}/_/services`)).text.includes('slow'));
   const socket = new WebSocket(`ws://${fixture.gateway.address}/slow/slow/chat`);
   await once(socket, 'open');
   return {

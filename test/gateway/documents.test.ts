@@ -7,6 +7,7 @@ import { Validator } from '@seriousme/openapi-schema-validator';
 import { Ajv } from 'ajv';
 import { contract, unary } from '../../src/rpc/contract.ts';
 import { createService } from '../../src/service/service.ts';
+import { until } from '../helpers/until.ts';
 import { ask, gatewayFixture, post } from './fixture.ts';
 
 const require = createRequire(import.meta.url);
@@ -47,9 +48,13 @@ test('AsyncAPI 3 is valid and names the topics of subscribers and of clients', a
   reader.handle(Empty, { R: { Ping: () => undefined } });
   reader.subscribe('orders.created', () => {}, { queue: 'reader' });
   await reader.start();
-  let json: { channels: Record<string, { address: string; description: string }> };
-  do json = (await ask(`${fixture.url}/_/asyncapi.json`)).json;
-  while (Object.keys(json.channels).length < 2);
+  let json: { channels: Record<string, { address: string; description: string }> } = {
+    channels: {},
+  };
+  await until(async () => {
+    ({ json } = await ask(`${fixture.url}/_/asyncapi.json`));
+    return Object.keys(json.channels).length >= 2;
+  });
   const schema = require('@asyncapi/specs/schemas/3.0.0-without-$id.json');
   const ajv = new Ajv({ strict: false, allErrors: true, validateFormats: false });
   const validate = ajv.compile(schema);

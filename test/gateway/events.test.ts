@@ -7,6 +7,7 @@ import { openBroker } from '../../src/broker/open-broker.ts';
 import { startGateway } from '../../src/gateway/gateway.ts';
 import { MemoryRegistry } from '../../src/registry/memory.ts';
 import { startRivulet } from '../helpers/rivulet-server.ts';
+import { until } from '../helpers/until.ts';
 import { ask, type GatewayFixture, gatewayFixture, post } from './fixture.ts';
 
 const SECRET = `whsec_${Buffer.from('a secret of the sender').toString('base64')}`;
@@ -195,8 +196,7 @@ test('while the broker is away the answer is 503 with Retry-After, and nothing i
     directory: server.directory,
     args: ['--port', String(server.port)],
   });
-  let status = 0;
-  while (status !== 200) status = (await send(3)).status;
+  await until(async () => (await send(3)).status === 200);
   await using reader = await openBroker(`rivulet://127.0.0.1:${back.port}`);
   const ids: number[] = [];
   await new Promise<void>((resolve) => {

@@ -8,6 +8,7 @@ import { WebSocket } from 'ws';
 import type { GatewayOptions } from '../../src/gateway/options.ts';
 import { bidi, contract, unary } from '../../src/rpc/contract.ts';
 import { createService } from '../../src/service/service.ts';
+import { until } from '../helpers/until.ts';
 import { gatewayFixture } from './fixture.ts';
 
 const Seen = contract('go.micro.api.seen', {
@@ -74,11 +75,7 @@ async function seen(options: GatewayOptions = {}) {
   const nodes = [{ id: 'shop-1', address: `127.0.0.1:${port}`, metadata: {} }];
   const record = { version: '1', metadata: {}, endpoints: [], nodes };
   await fixture.registry.register({ name: 'go.micro.api.shop', ...record }, { ttlMs: 60_000 });
-  const deadline = AbortSignal.timeout(20_000);
-  while (!(await listed(fixture.url)).includes('seen')) {
-    deadline.throwIfAborted();
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
+  await until(async () => (await listed(fixture.url)).includes('seen'));
   return {
     fixture,
     async [Symbol.asyncDispose]() {

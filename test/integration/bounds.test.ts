@@ -11,6 +11,7 @@ import { connect } from '../../src/client/client.ts';
 import { withLatency } from '../helpers/latency-probe.ts';
 import { encodeCommand, RespSession } from '../helpers/resp-session.ts';
 import { type RivuletServer, startRivulet } from '../helpers/rivulet-server.ts';
+import { until } from '../helpers/until.ts';
 
 const MB = 2 ** 20;
 const MEMORY = { args: ['--appendonly', 'no'] };
@@ -95,7 +96,7 @@ test('a thousand idle connections cost little and delay no other client', async 
   }
   await using session = await RespSession.open(server.port);
   // A connection that the kernel has accepted waits in the listen queue until the server takes it.
-  while (!/connected_clients:1001\r\n/.test(await session.text('INFO', 'clients')));
+  await until(async () => /connected_clients:1001\r\n/.test(await session.text('INFO', 'clients')));
   const grown = residentBytes(server) - before;
   const { latency } = await withLatency(
     server.port,
@@ -107,8 +108,7 @@ test('a thousand idle connections cost little and delay no other client', async 
   assert.ok(grown < 100 * MB, `${grown} bytes`);
   assert.ok(latency.p99 < 50, `p99 ${latency.p99} ms`);
   for (const socket of sockets) socket.destroy();
-  while (!/connected_clients:1\r\n/.test(await session.text('INFO', 'clients')))
-    await new Promise(setImmediate);
+  await until(async () => /connected_clients:1\r\n/.test(await session.text('INFO', 'clients')));
 });
 
 test('declared lengths allocate nothing, and those beyond the limit end the connection', async (t) => {

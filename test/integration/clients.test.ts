@@ -13,6 +13,7 @@ import { createClient } from 'redis';
 import { runTool } from '../helpers/children.ts';
 import { missing, PYTHON } from '../helpers/requirements.ts';
 import { type RivuletServer, startRivulet } from '../helpers/rivulet-server.ts';
+import { until } from '../helpers/until.ts';
 import { repositoryRoot } from '../house/source-file.ts';
 
 describe('clients from their packages', () => {
@@ -231,8 +232,7 @@ describe('clients from their packages', () => {
     await isBlocked(() => redis.client('LIST') as Promise<string>);
     dying.disconnect();
     assert.equal(await lost, 'lost');
-    while (/ name= .*flags=b/.test((await redis.client('LIST')) as string))
-      await new Promise(setImmediate);
+    await until(async () => !/ name= .*flags=b/.test((await redis.client('LIST')) as string));
     const id = String(await redis.xadd('dying', '*', 'a', 'b'));
     const [[, [[delivered]]]] = entriesOf(
       await redis.xreadgroup('GROUP', 'g', 'alive', 'STREAMS', 'dying', '>'),

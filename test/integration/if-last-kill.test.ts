@@ -10,6 +10,7 @@ import { type Client, connect } from '../../src/client/client.ts';
 import { RivuletError } from '../../src/errors.ts';
 import { startRivulet } from '../helpers/rivulet-server.ts';
 import { temporaryDirectory } from '../helpers/temporary-directory.ts';
+import { until } from '../helpers/until.ts';
 
 const ROUNDS = process.env.RIVULET_FULL === '1' ? 60 : 6;
 const RACERS = 4;
@@ -24,7 +25,7 @@ test(`one winner for each condition, whole or not at all, in ${ROUNDS} kills`, a
     );
     const racing = Promise.allSettled(clients.map((client) => race(client, acknowledged)));
     const before = acknowledged.length;
-    while (acknowledged.length < before + 50 + 37 * round) await new Promise(setImmediate);
+    await until(() => acknowledged.length >= before + 50 + 37 * round);
     await server.stop('SIGKILL');
     for (const end of await racing) {
       if (end.status === 'rejected' && !(end.reason instanceof RivuletError)) throw end.reason;

@@ -9,6 +9,7 @@ import { freePort } from '../helpers/free-port.ts';
 import { type Argument, RespSession } from '../helpers/resp-session.ts';
 import { startRivulet } from '../helpers/rivulet-server.ts';
 import { STALL_WATCH, stallsOf } from '../helpers/stall-watch.ts';
+import { until } from '../helpers/until.ts';
 
 const MEMORY = { args: ['--appendonly', 'no'] };
 
@@ -65,7 +66,10 @@ test('CLIENT LIST of 2,000 clients, and a scrape of 50,000 streams', async () =>
     if (n % 100 === 99) await once(socket, 'connect');
   }
   await using client = await RespSession.open(server.port);
-  while (Number(/connected_clients:(\d+)/.exec(await client.text('INFO', 'clients'))?.[1]) < 2001);
+  await until(
+    async () =>
+      Number(/connected_clients:(\d+)/.exec(await client.text('INFO', 'clients'))?.[1]) >= 2001,
+  );
   assert.equal((await client.text('CLIENT', 'LIST')).match(/^id=|\nid=/g)?.length, 2001);
   await pipelined(client, 50_000, (i) => ['XADD', `s${i}`, '*', 'f', 'v']);
   const text = await (await fetch(`http://127.0.0.1:${http}/metrics`)).text();

@@ -14,6 +14,7 @@ import { missing } from '../helpers/requirements.ts';
 import { RespSession } from '../helpers/resp-session.ts';
 import { type RivuletServer, startRivulet } from '../helpers/rivulet-server.ts';
 import { temporaryDirectory } from '../helpers/temporary-directory.ts';
+import { until } from '../helpers/until.ts';
 
 const HOLDING = `
 #define _GNU_SOURCE
@@ -122,7 +123,7 @@ test('a disk that does not answer holds what shows unwritten changes, and nothin
   held.release();
   await Promise.all([written, read]);
   assert.deepEqual(answers.sort(), ['$5\r\nafter\r\n', '+OK\r\n']);
-  while (!/the disk answers again/.test(held.server.output())) await other.call('PING');
+  await until(() => /the disk answers again/.test(held.server.output()));
   assert.match(await other.text('INFO'), /db0:keys=3/);
 });
 

@@ -9,6 +9,7 @@ import { contract } from '../../src/rpc/contract.ts';
 import { grpcStruct } from '../../src/rpc/proto/grpc-definition.ts';
 import { createService } from '../../src/service/service.ts';
 import { registerGrpcResolver } from '../../src/transport/grpc/grpc-resolver.ts';
+import { until } from '../helpers/until.ts';
 import { openShop, SHOP } from './shop.ts';
 
 interface Order {
@@ -101,7 +102,7 @@ test("grpc-js gets go-micro's errors, unknown methods, deadlines, and cancels", 
   await once(watching, 'data');
   watching.on('error', () => {});
   watching.cancel();
-  while (shop.service.server.running > 0) await new Promise(setImmediate);
+  await until(() => shop.service.server.running === 0);
   raw.close();
   client.close();
 });

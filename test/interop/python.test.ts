@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { runTool } from '../helpers/children.ts';
 import { missing, PYTHON } from '../helpers/requirements.ts';
+import { until } from '../helpers/until.ts';
 import { repositoryRoot } from '../house/source-file.ts';
 import { openShop } from './shop.ts';
 
@@ -57,7 +58,7 @@ test('grpcio lists the services by reflection, calls four kinds, and sees errors
   assert.equal(seen.json, '5');
   assert.deepEqual(seen.health, [1, 1]);
   assert.equal(seen.unhealthy, 'NOT_FOUND');
-  while (shop.service.server.running > 0) await new Promise(setImmediate);
+  await until(() => shop.service.server.running === 0);
 });
 
 test('grpcio-reflection lists the services and their methods, and calls without a .proto', {

@@ -15,6 +15,7 @@ import { MucpTransport } from '../../src/transport/mucp/mucp.ts';
 import { TcpTransport } from '../../src/transport/tcp/tcp.ts';
 import { runTool } from '../helpers/children.ts';
 import { PYTHON } from '../helpers/requirements.ts';
+import { until } from '../helpers/until.ts';
 
 const NotFound = errorType<{ id: number }>({ status: 404, detail: 'there is no such order' });
 const NAME = 'go.micro.api.orderservice';
@@ -133,8 +134,8 @@ for (const [name, make] of [
     const call = orders.Slow({ name }, { address, timeoutMs: 20_000, signal: leaving.signal });
     setTimeout(() => leaving.abort(), 300);
     await assert.rejects(call);
-    while (!cancelled.includes(name)) await new Promise((resolve) => setTimeout(resolve, 10));
-    while (proxy.running > 0) await new Promise((resolve) => setTimeout(resolve, 10));
+    await until(() => cancelled.includes(name));
+    await until(() => proxy.running === 0);
     await client.close();
   });
 }

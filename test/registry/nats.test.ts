@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { after, before, describe, test } from 'node:test';
-import { setTimeout as delay } from 'node:timers/promises';
 import { type RegistryFixture, registryConformance } from '../../src/conformance/registry/suite.ts';
 import { type NatsBus, natsRegistryFrom } from '../../src/registry/nats.ts';
 import { openRegistry } from '../../src/registry/open-registry.ts';
@@ -10,6 +9,7 @@ import type { ServiceRecord } from '../../src/registry/registry.ts';
 import { VirtualScheduler } from '../../src/util/time/virtual-scheduler.ts';
 import { startNats } from '../helpers/nats-server.ts';
 import { missing } from '../helpers/requirements.ts';
+import { until } from '../helpers/until.ts';
 
 const skip = missing('nats-server');
 const runner = { describe, test, before, after };
@@ -42,7 +42,7 @@ else
         writeForeign: async (_service, bytes) => {
           const text = Buffer.from(bytes).toString('utf8');
           // It may still be on its way back after an outage.
-          while (!(await other.publish('micro.nats.watch', text).then(yes, no))) await delay(50);
+          await until(() => other.publish('micro.nats.watch', text).then(yes, no));
         },
         expirySlackMs: 1000,
         [Symbol.asyncDispose]: async () => {

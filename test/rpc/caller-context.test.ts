@@ -19,6 +19,7 @@ import type { Selector } from '../../src/selector/selector.ts';
 import { client } from '../../src/service/client.ts';
 import type { ServiceOptions } from '../../src/service/options/options.ts';
 import { createService } from '../../src/service/service.ts';
+import { until } from '../helpers/until.ts';
 
 const NAME = 'test.context';
 const tenant = new AsyncLocalStorage<string>();
@@ -233,7 +234,7 @@ test('a stream that a node refuses is opened at another for its caller', async (
   await using busy = await w.node('a-0', { maxConcurrentCalls: 1 });
   const end = new AbortController();
   const holding = w.caller.S.Hold(undefined, { signal: end.signal });
-  while (busy.server.running === 0) await new Promise((resolve) => setImmediate(resolve));
+  await until(() => busy.server.running > 0);
   // The call above was the first, and read the nodes.
   asked.length = 0;
   await tenant.run('reader', async () => {

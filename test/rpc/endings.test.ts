@@ -13,6 +13,7 @@ import { ServiceError } from '../../src/rpc/service-error.ts';
 import { type ClientOptions, openClient } from '../../src/service/client.ts';
 import { createService } from '../../src/service/service.ts';
 import { systemScheduler } from '../../src/util/time/system-scheduler.ts';
+import { until } from '../helpers/until.ts';
 
 const own = { environment: false, args: false } as const;
 const NODE = 'endings-1';
@@ -166,7 +167,7 @@ for (const transport of ['local', 'tcp', 'grpc', 'ws']) {
     const key = `test.endings\n${NODE}`;
     const fail = async () => {
       circuit.end(key, true);
-      while (circuit.state(key) !== 'half-open') await turn();
+      await until(() => circuit.state(key) === 'half-open');
     };
     await fail();
     assert.equal(await w.S.Count([1, 2, 3]), 3);
@@ -382,7 +383,7 @@ for (const transport of ['local', 'tcp', 'grpc', 'http', 'ws', 'udp']) {
     const calls = Array.from({ length: 20 }, () =>
       w.S.Hang(undefined, { signal, timeoutMs: 60_000 }).catch((error) => error.code),
     );
-    while (w.service.server.running < 20) await turn();
+    await until(() => w.service.server.running >= 20);
     assert.equal(getEventListeners(signal, 'abort').length, 1);
     controller.abort();
     assert.deepEqual(new Set(await Promise.all(calls)), new Set(['ABORTED']));

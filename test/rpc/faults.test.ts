@@ -13,6 +13,7 @@ import type { Metadata } from '../../src/rpc/metadata.ts';
 import { ServiceError } from '../../src/rpc/service-error.ts';
 import { createService } from '../../src/service/service.ts';
 import { TcpTransport } from '../../src/transport/tcp/tcp.ts';
+import { until } from '../helpers/until.ts';
 
 const aNumber: StandardSchema<unknown, number> = {
   '~standard': {
@@ -113,7 +114,7 @@ async function world(transport: string, options: Parameters<typeof createService
       const neighbour = S.Wait(undefined, { timeoutMs: 60_000 });
       neighbour.catch(() => {});
       const result = await work();
-      while (waiting.length === 0) await S.Echo(1);
+      await until(() => waiting.length > 0);
       waiting.pop()?.();
       assert.equal(await neighbour, 'waited');
       return result;
@@ -186,7 +187,7 @@ for (const transport of ['local', 'tcp', 'ws', 'grpc', 'http']) {
     await using w = await world(transport);
     const calls = [1, 2, 3].map((n) => w.S.Hang(n, { timeoutMs: 100 + n }));
     await Promise.allSettled(calls);
-    while (w.aborted.length < calls.length) await w.S.Echo(1);
+    await until(() => w.aborted.length >= calls.length);
     for (const [own, seen] of w.aborted) assert.equal(seen, own);
     assert.equal(new Set(w.aborted.map(([own]) => own)).size, calls.length);
   });

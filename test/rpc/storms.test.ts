@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { MemoryRegistry } from '../../src/registry/memory.ts';
 import { contract, serverStream, unary } from '../../src/rpc/contract.ts';
 import { createService } from '../../src/service/service.ts';
+import { until } from '../helpers/until.ts';
 
 const Storm = contract('test.storm', {
   S: {
@@ -79,7 +80,7 @@ for (const [transport, many] of [
     end.abort();
     for (const { status } of await outcomes) assert.equal(status, 'rejected');
     await allAborted;
-    while (node.server.running > 0) await turn();
+    await until(() => node.server.running === 0);
     await turn();
     const after = held();
     for (const [name, count] of Object.entries(after)) {

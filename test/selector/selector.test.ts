@@ -14,6 +14,7 @@ import {
   strategyByName,
 } from '../../src/selector/strategies.ts';
 import { VirtualScheduler } from '../../src/util/time/virtual-scheduler.ts';
+import { until } from '../helpers/until.ts';
 
 async function world(strategy: Strategy, nodes = 10, seed = 1) {
   const scheduler = new VirtualScheduler(seed);
@@ -149,10 +150,10 @@ test('a node that cannot be reached is passed over, probed once, and back when i
     selector.mark('s', node, { result: node.id === dead ? 'unreachable' : 'ok' });
     return node.id;
   };
-  while ((await call()) !== dead);
+  await until(async () => (await call()) === dead);
   for (let count = 0; count < 50; count++) assert.equal(await call(), 's-1');
   await scheduler.advance(1001);
-  while ((await call()) !== dead);
+  await until(async () => (await call()) === dead);
   await scheduler.advance(1001);
   // The second failure doubled the wait.
   for (let count = 0; count < 50; count++) assert.equal(await call(), 's-1');
@@ -185,7 +186,7 @@ test('one slow call passes no node over; three in a row do', async () => {
     return ids.size;
   };
   const slow = { id: 's-0', address: '127.0.0.1:4000', metadata: {} };
-  while ((await pick(selector)).id !== 's-0');
+  await until(async () => (await pick(selector)).id === 's-0');
   selector.mark('s', slow, { result: 'timeout' });
   assert.equal(await seen(), 2);
   selector.mark('s', slow, { result: 'timeout' });

@@ -17,6 +17,7 @@ import { ByteWriter } from '../../src/util/byte-writer.ts';
 import { Random } from '../../src/util/random.ts';
 import { systemClock } from '../../src/util/time/clock.ts';
 import { RespSession } from '../helpers/resp-session.ts';
+import { until } from '../helpers/until.ts';
 
 /** A log whose disk is as slow as the test wants. */
 class HeldJournal implements Journal {
@@ -191,7 +192,7 @@ test('a read of a key that was touched and not changed does not wait for a later
   await using client = await server.connect();
   const added = client.text('XADD', 's', '1-1', 'f', 'v');
   const { journal } = server;
-  while (journal.appended === 0) await new Promise(setImmediate);
+  await until(() => journal.appended !== 0);
   await using other = await server.connect();
   // Removes nothing and records nothing.
   const trimmed = other.text('XTRIM', 's', 'MAXLEN', '10');
@@ -213,7 +214,7 @@ test('a group reader that waits takes nothing while the log refuses writes, and 
   await client.text('XGROUP', 'CREATE', 's', 'g', '$', 'MKSTREAM');
   await using reader = await server.connect();
   const read = reader.text('XREADGROUP', 'GROUP', 'g', 'c', 'BLOCK', '0', 'STREAMS', 's', '>');
-  while (state.engine.blocked.size === 0) await client.text('PING');
+  await until(() => state.engine.blocked.size > 0);
   // The last write that there is room for.
   const added = client.text('XADD', 's', '1-1', 'f', 'v');
   const begin = journal.begin.bind(journal);

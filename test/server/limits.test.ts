@@ -6,6 +6,7 @@ import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { freemem } from 'node:os';
 import { test } from 'node:test';
+import { until } from '../helpers/until.ts';
 import { runServer } from './running-server.ts';
 
 async function open(port: number): Promise<Socket> {
@@ -50,7 +51,7 @@ test('a client that pipelines without reading is not served further, and holds a
   greedy.write('GET big\r\n'.repeat(2000));
   const [client] = [...running.server.state.connections.values()].slice(-1);
   assert.ok(client);
-  while (!client.outputSuspended) await other.call('PING');
+  await until(() => client.outputSuspended);
   for (let i = 0; i < 50; i++) await other.call('PING');
   assert.ok(client.output.pending < 40 * 1024 * 1024, `${client.output.pending} bytes`);
   assert.ok(client.commands < 100, `${client.commands} commands`);
@@ -61,7 +62,7 @@ test('a client that pipelines without reading is not served further, and holds a
   });
   greedy.resume();
   const whole = 2000 * (1024 * 1024 + '$1048576\r\n\r\n'.length);
-  while (received < whole) await once(greedy, 'data');
+  await until(() => received >= whole);
   assert.equal(received, whole);
   greedy.destroy();
 });
@@ -87,7 +88,7 @@ test('what a blocked client sends is read only up to a bound', async () => {
   await using session = await running.connect();
   const [client] = [...running.server.state.connections.values()];
   assert.ok(client);
-  while (client.inputWaiting < 1024 * 1024) await session.call('PING');
+  await until(() => client.inputWaiting >= 1024 * 1024);
   for (let i = 0; i < 50; i++) await session.call('PING');
   assert.ok(client.inputWaiting < 3 * 1024 * 1024, `${client.inputWaiting} bytes`);
   let received = 0;
@@ -95,7 +96,7 @@ test('what a blocked client sends is read only up to a bound', async () => {
     received += chunk.length;
   });
   await session.call('XADD', 's', '1-1', 'f', 'v');
-  while (received < 2_000_000 * 7) await once(socket, 'data');
+  await until(() => received >= 2_000_000 * 7);
   socket.destroy();
 });
 
@@ -104,7 +105,7 @@ test('a thousand idle connections take little memory and slow no other client do
   const sockets = await Promise.all(Array.from({ length: 1000 }, () => open(running.port)));
   await using session = await running.connect();
   // A connection that the kernel has accepted waits in the listen queue until the server takes it.
-  while (!/connected_clients:1001\r\n/.test(await session.text('INFO', 'clients')));
+  await until(async () => /connected_clients:1001\r\n/.test(await session.text('INFO', 'clients')));
   for (const client of running.server.state.connections.values()) {
     assert.ok(client.inputHeld === 0 && client.output.pending === 0);
   }

@@ -28,6 +28,7 @@ import { freePort } from '../helpers/free-port.ts';
 import { RespSession } from '../helpers/resp-session.ts';
 import { startRivulet } from '../helpers/rivulet-server.ts';
 import { temporaryDirectory } from '../helpers/temporary-directory.ts';
+import { until } from '../helpers/until.ts';
 
 async function openPorts(parameters: Record<string, string> = {}, room = Number.POSITIVE_INFINITY) {
   const config = new Config();
@@ -327,7 +328,7 @@ test('TLS ports and unix sockets reply LOADING too, and their connections are se
   // Its handshake begins when the data is loaded.
   const late = connect({ port: tlsPort, host: '127.0.0.1' });
   await once(late, 'connect');
-  while (loading.clients < 3) await new Promise((resolve) => setImmediate(resolve));
+  await until(() => loading.clients >= 3);
 
   const engine = new Engine({
     clock: systemClock,
@@ -382,7 +383,7 @@ test('while data is loaded, TLS handshakes count as clients', {
   );
   const sockets = [1, 2].map(() => connect({ port: tlsPort, host: '127.0.0.1' }));
   try {
-    while (ports.clients < 2) await new Promise((resolve) => setImmediate(resolve));
+    await until(() => ports.clients >= 2);
     const third = connect({ port: tlsPort, host: '127.0.0.1' });
     third.on('error', () => {});
     await once(third, 'close');

@@ -6,6 +6,7 @@ import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { test } from 'node:test';
 import { HTTP_CONNECTIONS, HttpListener } from '../../src/server/observability/http.ts';
+import { until } from '../helpers/until.ts';
 import { type RunningServer, runServer } from './running-server.ts';
 
 async function withHttp(): Promise<RunningServer & { http: number }> {
@@ -143,7 +144,7 @@ test('requests of many connections share the scrape that runs; connections are b
     socket.on('close', () => open.delete(socket));
     socket.resume();
   }
-  while (open.size > HTTP_CONNECTIONS) await new Promise((resolve) => setImmediate(resolve));
+  await until(() => open.size <= HTTP_CONNECTIONS);
   const answers = await Promise.all(
     [...open].map(async (socket) => {
       let text = '';

@@ -8,6 +8,7 @@ import { errorType } from '../../src/rpc/service-error.ts';
 import type { Filter } from '../../src/selector/selector.ts';
 import { createService, type Service } from '../../src/service/service.ts';
 import { startRivulet } from '../helpers/rivulet-server.ts';
+import { until } from '../helpers/until.ts';
 
 const TooBroad = errorType<{ limit: number }>({ status: 400, detail: 'the query is too broad' });
 const Users = contract('go.micro.api.userservices', {
@@ -113,7 +114,7 @@ function calls(name: string, url: () => string): void {
         users.UserSrv.Slow(undefined, { signal: controller.signal }),
         { code: 'ABORTED' },
       );
-      while (server.signals.length < 2) await new Promise(setImmediate);
+      await until(() => server.signals.length >= 2);
       controller.abort();
       await rejected;
       const second = server.signals[1] as AbortSignal;

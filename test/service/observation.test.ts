@@ -10,6 +10,7 @@ import { Statistics } from '../../src/rpc/seen/statistics.ts';
 import { createService } from '../../src/service/service.ts';
 import { createTestService } from '../../src/service/testing.ts';
 import { VirtualScheduler } from '../../src/util/time/virtual-scheduler.ts';
+import { until } from '../helpers/until.ts';
 
 const own = { environment: false, args: false } as const;
 const One = contract('one', { Hop: { Go: unary<undefined, string>(), Fail: unary() } });
@@ -214,7 +215,7 @@ test('metrics count calls, messages and failures per endpoint, over HTTP beside 
   await service.call('one', 'No.Such').catch(() => {});
   await service.call('one', 'No.Such').catch(() => {});
   await (await service.broker()).publish('work', message);
-  while (handled === 0) await new Promise(setImmediate);
+  await until(() => handled > 0);
   const get = async (path: string, method = 'GET') => {
     const response = await fetch(`http://${service.debugAddress}${path}`, { method });
     return { status: response.status, text: await response.text() };

@@ -6,6 +6,7 @@ import { MemoryRegistry } from '../../src/registry/memory.ts';
 import { bidi, clientStream, contract, serverStream, unary } from '../../src/rpc/contract.ts';
 import { errorType } from '../../src/rpc/service-error.ts';
 import { createService, type Service } from '../../src/service/service.ts';
+import { until } from '../helpers/until.ts';
 
 interface Account {
   readonly id: number;
@@ -165,7 +166,7 @@ for (const transport of ['local', 'tcp', 'grpc', 'ws']) {
     const controller = new AbortController();
     const call = users.UserSrv.Slow(undefined, { signal: controller.signal });
     const rejected = assert.rejects(call, { code: 'ABORTED' });
-    while (w.aborted.length < 2) await new Promise(setImmediate);
+    await until(() => w.aborted.length >= 2);
     controller.abort();
     await rejected;
     const second = w.aborted[1] as AbortSignal;

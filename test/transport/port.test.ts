@@ -17,6 +17,7 @@ import type { Scheduler } from '../../src/util/time/scheduler.ts';
 import { systemScheduler } from '../../src/util/time/system-scheduler.ts';
 import { makeCertificates, missingOpenssl } from '../helpers/certificates.ts';
 import { closed } from '../helpers/closed.ts';
+import { until } from '../helpers/until.ts';
 
 async function listen(more: Partial<ListenOptions> = {}, scheduler?: Scheduler) {
   const calls: IncomingCall[] = [];
@@ -222,7 +223,7 @@ test('a caller that closes its connection cancels its call, and two calls on one
   const port = await listen();
   const socket = dial(port);
   socket.write(post(['Micro-Endpoint: A.Hang']).replace('Connection: close\r\n', ''));
-  while (port.calls.length === 0) await new Promise(setImmediate);
+  await until(() => port.calls.length > 0);
   const left = new Promise((resolve) => port.calls[0]?.onCancel(resolve));
   socket.destroy();
   await left;

@@ -20,6 +20,7 @@ import {
 } from '../../src/transport/tcp/tcp-frame.ts';
 import { type IncomingCall, NO_METADATA } from '../../src/transport/transport.ts';
 import { systemScheduler } from '../../src/util/time/system-scheduler.ts';
+import { until } from '../helpers/until.ts';
 
 /** A listener that echoes unary bodies and collects the streams that reach it. */
 async function listener(token = '') {
@@ -254,7 +255,7 @@ test('a peer that is gone in the middle of a stream cancels its handler', async 
   const peer = new RawPeer(listening.address);
   peer.greet();
   peer.open(1, { kind: 3 });
-  while (listening.streams.length === 0) await new Promise(setImmediate);
+  await until(() => listening.streams.length > 0);
   const [call] = listening.streams;
   const cancelled = new Promise<{ code: string }>((resolve) => call?.onCancel(resolve));
   peer.destroy();
@@ -302,7 +303,7 @@ test('a peer that reads nothing holds a window of a stream, and the sender waits
   const peer = new RawPeer(listening.address);
   peer.greet({ window: 10_000 });
   peer.open(1, { kind: 3 });
-  while (listening.streams.length === 0) await new Promise(setImmediate);
+  await until(() => listening.streams.length > 0);
   const call = listening.streams[0] as IncomingCall;
   let sent = 0;
   const sending = (async () => {
@@ -317,7 +318,7 @@ test('a peer that reads nothing holds a window of a stream, and the sender waits
   grant.writeUInt32LE(5000);
   peer.frame(Frame.GRANT, 1, grant);
   const before = sent;
-  while (sent === before) await new Promise(setImmediate);
+  await until(() => sent !== before);
   for (let turn = 0; turn < 50; turn++) await new Promise(setImmediate);
   assert.ok(sent <= 17, `${sent} messages went out after 5,000 bytes more were granted`);
   peer.destroy();

@@ -2,7 +2,6 @@
  * What the tests of every transport share: a listener with handlers by endpoint, a channel to it, and
  * helpers that await what a transport does.
  */
-import { once } from 'node:events';
 import type { ServiceNode } from '../../src/registry/registry.ts';
 import type { TlsOptions } from '../../src/transport/tls.ts';
 import {
@@ -15,6 +14,7 @@ import {
   type ServedMethod,
   type Transport,
 } from '../../src/transport/transport.ts';
+import { until } from '../helpers/until.ts';
 
 export interface Wire extends AsyncDisposable {
   readonly listener: Listener;
@@ -76,7 +76,6 @@ const HANDLERS: Readonly<Record<string, (call: IncomingCall) => unknown>> = {
 
 export async function openWire(transport: Transport, options: WireOptions = {}): Promise<Wire> {
   const calls: IncomingCall[] = [];
-  const arrived = new EventTarget();
   const listener = await transport.listen({
     address: '127.0.0.1:0',
     nodeId: 'node-1',
@@ -88,7 +87,6 @@ export async function openWire(transport: Transport, options: WireOptions = {}):
     },
     handler(call) {
       calls.push(call);
-      arrived.dispatchEvent(new Event('call'));
       if (KIND_OF[call.endpoint] === undefined) {
         const detail = `no endpoint ${call.endpoint}`;
         const failure = { code: 'METHOD_NOT_FOUND', id: 'test', status: 404, detail } as const;
@@ -112,7 +110,7 @@ export async function openWire(transport: Transport, options: WireOptions = {}):
     calls,
     gone,
     async called(index) {
-      while (calls.length <= index) await once(arrived, 'call');
+      await until(() => calls.length > index);
       return calls[index] as IncomingCall;
     },
     async [Symbol.asyncDispose]() {

@@ -11,6 +11,7 @@ import { startRedis } from '../helpers/redis-server.ts';
 import { missing } from '../helpers/requirements.ts';
 import { startRivulet } from '../helpers/rivulet-server.ts';
 import { temporaryDirectory } from '../helpers/temporary-directory.ts';
+import { until } from '../helpers/until.ts';
 
 const go = signal<number>('go');
 const child = workflow({ name: 'child' }, async (wf, n: number) => wf.step('double', () => 2 * n));
@@ -91,9 +92,7 @@ test('redis cluster: refused with the reason and what to use, and it works with 
   const url = `redis://127.0.0.1:${server.port}`;
   const admin = await connect({ port: server.port });
   await admin.call('CLUSTER', 'ADDSLOTSRANGE', 0, 16_383);
-  while (!/cluster_state:ok/.test(String(await admin.call('CLUSTER', 'INFO')))) {
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
+  await until(async () => /cluster_state:ok/.test(String(await admin.call('CLUSTER', 'INFO'))));
   admin.destroy();
   await using broker = await openBroker(url);
   assert.equal(broker.capabilities.journal, undefined);

@@ -21,6 +21,7 @@ import { ended, startChild } from '../helpers/children.ts';
 import { freePort } from '../helpers/free-port.ts';
 import { startRivulet } from '../helpers/rivulet-server.ts';
 import { temporaryDirectory } from '../helpers/temporary-directory.ts';
+import { until } from '../helpers/until.ts';
 import { approved, definition } from './worker-child.ts';
 
 const FULL = process.env.RIVULET_FULL === '1';
@@ -192,7 +193,7 @@ test('rivulet: a worker that is stopped past its deadline finds its commit refus
   await using first = await spawnWorker(url, effects);
   const handle = await flows.start(order, { pauseMs: 500 }, { id: 'one' });
   await handle.signal(approved, { by: 'ann' });
-  while (readFileSync(effects, 'utf8') === '') await wait(5);
+  await until(() => readFileSync(effects, 'utf8') !== '');
   first.process.kill('SIGSTOP');
   await using second = await spawnWorker(url, effects);
   assert.deepEqual(await handle.result({ timeoutMs: 30_000 }), { sum: 6, by: 'ann' });

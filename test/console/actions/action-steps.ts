@@ -5,9 +5,11 @@ import assert from 'node:assert/strict';
 import type {
   ActionOutcome,
   ActionPlan,
+  Job,
   PendingPage,
   Verb,
 } from '../../../src/console/api-types.ts';
+import { until } from '../../helpers/until.ts';
 import type { Answer, Ask, OpenConsole } from '../fixture.ts';
 
 export const ROOT = { headers: { authorization: 'Bearer root' } };
@@ -33,6 +35,17 @@ export async function act(console: OpenConsole, verb: Verb, body: object, as: As
   const answer = await post(console, verb, second, as);
   assert.equal(answer.status, 200, answer.text);
   return answer.json<ActionOutcome>();
+}
+
+/** The job once it has ended. */
+export async function finished(console: OpenConsole, id: string | undefined, as: Ask = {}) {
+  const read = () => console.get<Job>(`jobs/${id}`, as);
+  let job = await read();
+  await until(async () => {
+    if (job.state === 'running') job = await read();
+    return job.state !== 'running';
+  });
+  return job;
 }
 
 export async function withPending(console: OpenConsole, count = 3): Promise<string[]> {

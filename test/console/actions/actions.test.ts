@@ -11,7 +11,7 @@ import type {
   Verb,
 } from '../../../src/console/api-types.ts';
 import { openConsole } from '../fixture.ts';
-import { act, pending, plan, post, ROOT, withPending } from './action-steps.ts';
+import { act, finished, pending, plan, post, ROOT, withPending } from './action-steps.ts';
 
 test('a dry run changes nothing, and its token touches exactly what it showed', async () => {
   await using console = await openConsole();
@@ -242,7 +242,7 @@ test('above 1000 things an action is a job, with progress, a list of failures, a
   const outcome = await act(console, 'dead.redrive', { target });
   assert.ok(outcome.job !== null);
   let job: Job = outcome.job;
-  while (job.state === 'running') job = await console.get<Job>(`jobs/${job.id}`);
+  job = await finished(console, job.id);
   assert.deepEqual([job.state, job.total, job.done, job.failed], ['done', 4000, 3996, 4]);
   assert.equal(job.failures.length, 4);
   assert.match(job.failures[0]!.why, /WRONGTYPE|wrong kind/);
@@ -253,8 +253,7 @@ test('above 1000 things an action is a job, with progress, a list of failures, a
   assert.ok(rest.job !== null);
   const stopped = await console.ask(`jobs/${rest.job.id}/stop`, { method: 'POST', body: {} });
   assert.equal(stopped.status, 200);
-  do job = await console.get<Job>(`jobs/${rest.job.id}`);
-  while (job.state === 'running');
+  job = await finished(console, rest.job.id);
   assert.ok(['stopped', 'done'].includes(job.state));
   assert.equal(Number(await console.client.call('XLEN', 'orders.dead')), 1004 - job.done);
 });
@@ -304,9 +303,7 @@ test('a job ends with its user: not one thing more is done with the rights of a 
   const started = (await post(console, 'dead.delete', body, ann)).json<ActionOutcome>();
   await console.client.call('ACL', 'DELUSER', 'ann');
   const left = await console.client.call('XLEN', 'a.dead');
-  let job: Job;
-  do job = await console.get<Job>(`jobs/${started.job?.id}`, ROOT);
-  while (job.state === 'running');
+  const job = await finished(console, started.job?.id, ROOT);
   assert.ok(Number(left) > 0, 'the user was deleted while the job ran');
   assert.equal(await console.client.call('XLEN', 'a.dead'), left);
   assert.equal(job.failed, left);

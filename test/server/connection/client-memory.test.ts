@@ -6,6 +6,7 @@ import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { test } from 'node:test';
 import { closed } from '../../helpers/closed.ts';
+import { until } from '../../helpers/until.ts';
 import { type RunningServer, runServer } from '../running-server.ts';
 
 async function open(port: number, command: string): Promise<Socket> {
@@ -99,7 +100,7 @@ test('a responder that does not read is given no more requests; they wait, bound
     received += chunk.length;
   });
   responder.resume();
-  while (received < taken * 100_000) await once(responder, 'data');
+  await until(() => received >= taken * 100_000);
   responder.destroy();
 });
 
@@ -116,18 +117,18 @@ test('MULTI, a paused command and a blocked command show in CLIENT LIST', async 
     `CLIENT SETNAME blocked\r\n${encode('XREAD', 'BLOCK', 0, 'STREAMS', big, '$')}`,
   );
   const shard = await open(running.port, 'CLIENT SETNAME shard\r\nSSUBSCRIBE c\r\n');
-  while (!((await listed(running, 'multi', 'multi-mem')) >= 1_000_000));
-  while (!((await listed(running, 'blocked', 'argv-mem')) >= 1_000_000));
+  await until(async () => (await listed(running, 'multi', 'multi-mem')) >= 1_000_000);
+  await until(async () => (await listed(running, 'blocked', 'argv-mem')) >= 1_000_000);
   assert.ok((await listed(running, 'multi', 'tot-mem')) >= 1_000_000);
   assert.ok((await listed(running, 'blocked', 'tot-mem')) >= 1_000_000);
-  while ((await listed(running, 'shard', 'ssub')) !== 1);
+  await until(async () => (await listed(running, 'shard', 'ssub')) === 1);
   assert.match(await admin.text('CLIENT', 'LIST', 'TYPE', 'pubsub'), /name=shard/);
   const info = await admin.text('INFO', 'clients');
   assert.match(info, /pubsub_clients:1/);
   assert.match(info, /total_blocking_keys:1/);
   await admin.call('CLIENT', 'PAUSE', 60_000, 'WRITE');
   const paused = await open(running.port, `CLIENT SETNAME paused\r\n${encode('SET', 'a', big)}`);
-  while (!((await listed(running, 'paused', 'argv-mem')) >= 1_000_000));
+  await until(async () => (await listed(running, 'paused', 'argv-mem')) >= 1_000_000);
   assert.match(await admin.text('INFO', 'clients'), /blocked_clients:2/);
   for (const socket of [multi, waits, shard, paused]) socket.destroy();
 });

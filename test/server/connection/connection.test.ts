@@ -7,6 +7,7 @@ import { connect } from 'node:net';
 import { test } from 'node:test';
 import { allCommands } from '../../../src/server/commands/index.ts';
 import type { RespSession } from '../../helpers/resp-session.ts';
+import { until } from '../../helpers/until.ts';
 import { runServer } from '../running-server.ts';
 
 /** Sends bytes and returns everything until the server closes the connection. */
@@ -180,12 +181,12 @@ test('a blocked client is released by its timeout, by CLIENT UNBLOCK, and forgot
   reader.call('XREAD', 'BLOCK', '0', 'STREAMS', 's', '$').catch(() => {});
   await isBlocked(other);
   await reader.close();
-  while (/blocked_clients:[1-9]/.test(await other.text('INFO', 'clients')));
+  await until(async () => !/blocked_clients:[1-9]/.test(await other.text('INFO', 'clients')));
   assert.equal(running.server.state.engine.blocked.size, 0);
 });
 
 async function isBlocked(observer: RespSession): Promise<void> {
-  while (!/blocked_clients:1/.test(await observer.text('INFO', 'clients')));
+  await until(async () => /blocked_clients:1/.test(await observer.text('INFO', 'clients')));
 }
 
 test('CLIENT REPLY OFF and SKIP silence what they should', async () => {

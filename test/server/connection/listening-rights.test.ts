@@ -11,6 +11,7 @@ import { connect as connectTls } from 'node:tls';
 import { freePort } from '../../helpers/free-port.ts';
 import type { Argument, RespSession } from '../../helpers/resp-session.ts';
 import { temporaryDirectory } from '../../helpers/temporary-directory.ts';
+import { until } from '../../helpers/until.ts';
 import { runServer } from '../running-server.ts';
 
 /** Whether the server has ended this connection by the time it answers others. */
@@ -69,7 +70,7 @@ test('a reader that waits and may not read any more is refused when there is som
       await using reader = await running.connect();
       await reader.call('AUTH', 'u', 'x');
       const read = reader.text(...command);
-      while (!/blocked_clients:1/.test(await admin.text('INFO', 'clients')));
+      await until(async () => /blocked_clients:1/.test(await admin.text('INFO', 'clients')));
       await admin.call('ACL', 'SETUSER', 'u', ...rule);
       await admin.call('XADD', 's', '*', 'f', 'secret');
       assert.match(await read, says);
@@ -124,14 +125,12 @@ test('a connection in its TLS handshake takes the place of a client', {
   const { state } = running.server;
   const silent = Array.from({ length: 20 }, () => connectSocket({ port, host: '127.0.0.1' }));
   for (const socket of silent) socket.on('error', () => {}).resume();
-  while (state.statistics.rejectedConnections < 15) {
-    await new Promise((resolve) => setImmediate(resolve));
-  }
+  await until(() => state.statistics.rejectedConnections >= 15);
   assert.equal(state.handshaking.size, 5);
   await using refused = await running.connect();
   assert.match(await refused.next().then(String, String), /max number of clients|closed/);
   for (const socket of silent) socket.destroy();
-  while (state.handshaking.size > 0) await new Promise((resolve) => setImmediate(resolve));
+  await until(() => state.handshaking.size === 0);
   const client = connectTls({ port, host: '127.0.0.1', rejectUnauthorized: false });
   client.write('PING\r\n');
   assert.equal(String((await once(client, 'data'))[0]), '+PONG\r\n');

@@ -3,6 +3,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { until } from '../../helpers/until.ts';
 import { randomClients } from '../redis-comparison/random-replies.ts';
 import { runServer } from '../running-server.ts';
 
@@ -39,7 +40,7 @@ test('CLIENT REPLY SKIP before a command that blocks leaves out the reply that c
   await using reader = await running.connect();
   await using writer = await running.connect();
   reader.socket.write('CLIENT REPLY SKIP\r\nXREAD BLOCK 0 STREAMS s $\r\nECHO next\r\n');
-  while (!/blocked_clients:1/.test(await writer.text('INFO', 'clients')));
+  await until(async () => /blocked_clients:1/.test(await writer.text('INFO', 'clients')));
   await writer.call('XADD', 's', '*', 'f', 'v');
   assert.equal(flat(await reader.next()), '$4|next|');
 });
@@ -113,7 +114,7 @@ test('an error that a blocked client is given counts in INFO errorstats', async 
   await using other = await running.connect();
   await other.call('XGROUP', 'CREATE', 's', 'g', '$', 'MKSTREAM');
   const waits = reader.text('XREADGROUP', 'GROUP', 'g', 'c', 'BLOCK', 0, 'STREAMS', 's', '>');
-  while (!/blocked_clients:1/.test(await other.text('INFO', 'clients')));
+  await until(async () => /blocked_clients:1/.test(await other.text('INFO', 'clients')));
   await other.call('XGROUP', 'DESTROY', 's', 'g');
   assert.match(await waits, /^-NOGROUP/);
   assert.match(await other.text('INFO', 'errorstats'), /errorstat_NOGROUP:count=1/);
@@ -129,7 +130,7 @@ test('a client in SAVE is not unblocked by CLIENT UNBLOCK', async () => {
   await using other = await running.connect();
   const id = (await saver.text('CLIENT', 'ID')).slice(1).trim();
   const saved = saver.text('SAVE');
-  while (!/blocked_clients:1/.test(await other.text('INFO', 'clients')));
+  await until(async () => /blocked_clients:1/.test(await other.text('INFO', 'clients')));
   assert.equal(await other.text('CLIENT', 'UNBLOCK', id), ':0\r\n');
   assert.equal(await other.text('CLIENT', 'UNBLOCK', id, 'ERROR'), ':0\r\n');
   finish();

@@ -8,6 +8,7 @@ import { startRedis } from '../../helpers/redis-server.ts';
 import { missing } from '../../helpers/requirements.ts';
 import { RespSession } from '../../helpers/resp-session.ts';
 import { startRivulet } from '../../helpers/rivulet-server.ts';
+import { until } from '../../helpers/until.ts';
 
 const skip = missing('redis-server');
 
@@ -122,7 +123,7 @@ test('an error given to a client that was blocked is counted', { skip }, async (
   await r.call('XGROUP', 'CREATE', 's', 'g', '$', 'MKSTREAM');
   const read = ['XREADGROUP', 'GROUP', 'g', 'c', 'BLOCK', 0, 'STREAMS', 's', '>'];
   const isBlocked = async (): Promise<void> => {
-    while (!/flags=\w*b/.test(await r.text('CLIENT', 'LIST', 'ID', id)));
+    await until(async () => /flags=\w*b/.test(await r.text('CLIENT', 'LIST', 'ID', id)));
   };
   let reply = waiting.text(...read);
   await isBlocked();

@@ -8,6 +8,7 @@
  * A connection that the server ends says `closed`, and is made anew by its next line.
  */
 import { RespSession } from '../../helpers/resp-session.ts';
+import { until } from '../../helpers/until.ts';
 
 export async function play(port: number, protocol: 2 | 3, lines: string): Promise<string[]> {
   const connections = new Map<string, RespSession>();
@@ -44,7 +45,7 @@ export async function play(port: number, protocol: 2 | 3, lines: string): Promis
       };
       reply.then(over, over);
       // One that does not block is over instead: the comparison will say so.
-      while (!isOver && (await blockedClients(control)) !== waiting);
+      await until(async () => isOver || (await blockedClients(control)) === waiting);
       told.push(line);
     } else if (command === '<') {
       told.push(`${line} -> ${await blocked.get(name)}`);
