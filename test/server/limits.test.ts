@@ -134,7 +134,7 @@ test('a key too long for a string is refused by name, for WATCH and in a transac
     }
     socket.write(values.map((value) => `\r\n$${value.length}\r\n${value}`).join(''));
     socket.write('\r\n');
-    while (text.split('\r\n').length === replies) await once(socket, 'data');
+    await until(() => text.split('\r\n').length !== replies);
   }
   assert.match(text, /^(-ERR a key is longer than 536869888 bytes\r\n){2}$/);
   socket.destroy();
