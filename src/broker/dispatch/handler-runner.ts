@@ -220,22 +220,26 @@ export class HandlerRunner<Raw extends RawDelivery> {
     held.inHandler = true;
     held.state = 'handed';
     held.handedOver = true;
-    let result: unknown;
+    let later: Promise<unknown> | null = null;
     try {
       this.#next = held;
-      result = this.#tracing.run(held.raw.message.headers, this.#callEach);
+      const result = this.#tracing.run(held.raw.message.headers, this.#callEach);
+      // What is not a real promise may call back twice, or throw.
+      if (typeof (result as Promise<unknown> | undefined)?.then === 'function') {
+        later = Promise.resolve(result);
+      }
     } catch (error) {
       this.#returned(held, error);
       return;
     }
-    if (typeof (result as Promise<unknown> | undefined)?.then === 'function') {
-      (result as Promise<unknown>).then(
-        () => this.#returned(held, NO_FAILURE),
-        (error) => this.#returned(held, error),
-      );
-    } else {
+    if (later === null) {
       this.#returned(held, NO_FAILURE);
+      return;
     }
+    later.then(
+      () => this.#returned(held, NO_FAILURE),
+      (error) => this.#returned(held, error),
+    );
   }
 
   /** The end of `#runOne`. */

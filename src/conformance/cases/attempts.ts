@@ -103,10 +103,13 @@ export const attempts: readonly Case[] = [
       assert.deepEqual(attemptsOf(seen, 'poison'), [1, 2]);
       for (const each of ['a', 'b', 'c', 'd', 'e', 'f']) {
         const got = attemptsOf(seen, each);
-        assert.ok(got.length > 0, `${each} was handed over`);
+        // Where the count is written first, one on its way to a free handler when the process ended has
+        // one attempt that it has not had.
+        const [first = 0] = got;
+        assert.ok(first === 1 || first === 2, `${each} was handed over`);
         assert.deepEqual(
           got,
-          got.map((_, at) => at + 1),
+          got.map((_, at) => first + at),
           each,
         );
       }

@@ -123,6 +123,47 @@ test('a handler that succeeds acknowledges; one that throws gives back with back
   assert.equal(scheduler.pendingTimers, 0);
 });
 
+test('a handler returns once, whatever its thenable does: calls back twice, throws, refuses to be read', async () => {
+  const thenables: Readonly<Record<string, object>> = {
+    twice: {
+      // biome-ignore lint/suspicious/noThenProperty: what a handler may return
+      then(done: () => void) {
+        done();
+        done();
+      },
+    },
+    throws: {
+      // biome-ignore lint/suspicious/noThenProperty: what a handler may return
+      then() {
+        throw new Error('no');
+      },
+    },
+    unreadable: {
+      // biome-ignore lint/suspicious/noThenProperty: what a handler may return
+      get then() {
+        throw new Error('no');
+      },
+    },
+  };
+  let running = 0;
+  const { push, settler, scheduler } = setUp(
+    {
+      each: ({ id }) => {
+        running++;
+        return thenables[id] ?? new Promise(() => {});
+      },
+    },
+    { concurrency: 2 },
+  );
+  for (const id of ['twice', 'throws', 'unreadable']) push(id);
+  await scheduler.settle();
+  assert.deepEqual(settler.log.toSorted(), ['ack twice', 'nack+100 throws', 'nack+100 unreadable']);
+  // The bound holds after it: a call that returned twice would leave room for a third.
+  for (const id of ['a', 'b', 'c']) push(id);
+  await scheduler.settle();
+  assert.equal(running, 3 + 2);
+});
+
 test('what succeeds in one turn is acknowledged together, and room is reported once', async () => {
   const { dispatcher, push, settler, scheduler, freed } = setUp(
     { each: ({ id }) => (id === 'later' ? Promise.resolve() : undefined) },
