@@ -74,9 +74,11 @@ export function outcomeOf(error: unknown): { code: number; text: string } {
   if (!(error instanceof RivuletError)) {
     return { code: EXIT.failed, text: error instanceof Error ? error.message : String(error) };
   }
-  const advice = ADVICE[error.code];
+  // The address is its own: nothing that it calls is missing.
+  const isListening = /\bcan(not|'t) listen on /.test(error.message);
+  const advice = isListening ? 'choose another --address' : ADVICE[error.code];
   return {
-    code: CODES[error.code] ?? EXIT.failed,
+    code: isListening ? EXIT.failed : (CODES[error.code] ?? EXIT.failed),
     text: `${error.message} (${error.code})${advice === undefined ? '' : `; ${advice}`}`,
   };
 }

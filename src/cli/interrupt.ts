@@ -1,10 +1,13 @@
-/** Ctrl-C as a signal: the first one ends the work in order, the second ends the process at once. */
+/**
+ * Ctrl-C, a terminal that closes, and SIGTERM as a signal: the first one ends the work in order, the second ends
+ * the process at once.
+ */
 
-const CODES = { SIGINT: 130, SIGTERM: 143 } as const;
+const CODES = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const;
 
 export function interrupted(): AbortSignal {
   const controller = new AbortController();
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  for (const signal of ['SIGHUP', 'SIGINT', 'SIGTERM'] as const) {
     process.on(signal, () => {
       if (controller.signal.aborted) process.exit(CODES[signal]);
       controller.abort(signal);

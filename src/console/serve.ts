@@ -96,6 +96,10 @@ export async function serveConsole(options: ServeConsoleOptions): Promise<Runnin
     console = await consoleOf(options, opened, host, bound);
   } catch (error) {
     server.close();
+    // The console, which was not made, would close them.
+    await opened.source.close();
+    opened.users.close();
+    await opened.services.close();
     await opened.close();
     throw error;
   }
@@ -224,7 +228,10 @@ async function open(options: ServeConsoleOptions): Promise<Opened> {
       { broker, registry: registry as string },
       typeof registry === 'object' && 'name' in registry ? registry.name : String(registry),
     );
-    const [source, users] = await sourceOf(broker, options);
+    const [source, users] = await sourceOf(broker, options).catch(async (error) => {
+      await services.close();
+      throw error;
+    });
     return {
       source,
       users,

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { Broker } from '../../src/broker/broker.ts';
@@ -227,4 +228,39 @@ test('Ctrl-C at the prompt reaches the command that runs, and the prompt goes on
   await terminal.until(/micro> /);
   terminal.type('quit\r');
   assert.equal(await terminal.ended, 0);
+});
+
+test('a terminal that closes ends run and the services that it has started', async () => {
+  await using home = temporaryDirectory('hangup');
+  // One that does not hear the terminal itself.
+  const program = `process.on('SIGHUP', () => {}); console.log('pid', process.pid); setInterval(() => {}, 1000);`;
+  writeFileSync(join(home.path, 'one.mjs'), program);
+  const args = [MICRO, 'run', '--no-watch', 'one.mjs'];
+  const child = startChild(process.execPath, args, { cwd: home.path });
+  let stdout = '';
+  child.stdout?.on('data', (text) => {
+    stdout += text;
+  });
+  await until(
+    () => /pid \d+\n/.test(stdout),
+    () => stdout,
+  );
+  const pid = Number(/pid (\d+)/.exec(stdout)?.[1]);
+  child.kill('SIGHUP');
+  assert.equal(await ended(child), 0);
+  assert.throws(() => process.kill(pid, 0), /ESRCH/);
+});
+
+test('a server that cannot listen says so, and advises another address', async () => {
+  const taken = createServer();
+  taken.listen(0, '127.0.0.1');
+  await once(taken, 'listening');
+  const address = `127.0.0.1:${(taken.address() as AddressInfo).port}`;
+  for (const command of ['api', 'proxy', 'web']) {
+    const args = [command, '--address', address, '--registry', 'memory', '--broker', url];
+    const { code, stderr } = await micro(args);
+    assert.deepEqual([code, command], [1, command], stderr);
+    assert.match(stderr, /can(not|'t) listen on .*; choose another --address\n$/);
+  }
+  taken.close();
 });
