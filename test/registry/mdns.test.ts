@@ -1,9 +1,9 @@
 /** The registry suite on mDNS over the loopback interface, and the bytes that Go's reader wants. */
 import assert from 'node:assert/strict';
-import { createSocket } from 'node:dgram';
-import { after, before, describe, test } from 'node:test';
+import { createSocket, Socket } from 'node:dgram';
+import { after, before, describe, type TestContext, test } from 'node:test';
 import { deflateSync, inflateSync } from 'node:zlib';
-import type { Packet } from 'dns-packet';
+import { encode, type Packet } from 'dns-packet';
 import makeMdns, { type MulticastDNS } from 'multicast-dns';
 import { registryConformance } from '../../src/conformance/registry/suite.ts';
 import { MdnsRegistry, mdnsRegistryFrom } from '../../src/registry/mdns/mdns.ts';
@@ -188,6 +188,46 @@ test('a bomb and garbage on the port end nothing', async () => {
   }
 });
 
+test('a question from port 0, to which nothing can be sent, ends nothing', async (t) => {
+  const port = await freeUdpPort();
+  const receive = whatIsBound(t);
+  await using registry = new MdnsRegistry({ interface: LOOPBACK, port });
+  await registry.register(recordOf('good', 'n'), { ttlMs: 60_000 });
+  // What a peer may write into a datagram by itself: a question whose answer it wants for itself.
+  receive(directQuestions(['good.micro']), 0);
+  const socket = await socketOn(port);
+  try {
+    assert.equal((await answerTo(socket, 'good.micro')).questions?.[0]?.name, 'good.micro');
+  } finally {
+    await ended(socket);
+  }
+});
+
+test('a packet of a thousand questions costs no more answers than a program asks for', async (t) => {
+  const port = await freeUdpPort();
+  const receive = whatIsBound(t);
+  let sent = 0;
+  // Nothing leaves: a thousand datagrams at once would be more than the system holds.
+  t.mock.method(Socket.prototype, 'send', (...args: unknown[]) => {
+    sent++;
+    (args.at(-1) as (error: Error | null) => void)(null);
+  });
+  await using registry = new MdnsRegistry({ interface: LOOPBACK, port });
+  const ids = Array.from({ length: 1000 }, (_, index) => `n${index}`);
+  const nodes = ids.map((id) => ({ id, address: '10.0.0.5:40001', metadata: {} }));
+  await registry.register(recordOf('many', '', { nodes }), { ttlMs: 60_000 });
+  // Each answer leaves twice: for all, and for the sender.
+  for (const [questions, answers] of [
+    [ids.map(() => 'n0.many.micro'), 2],
+    [ids.map((id) => `${id}.many.micro`), 32],
+  ] as const) {
+    sent = 0;
+    receive(directQuestions(questions), 1);
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.equal(sent, answers);
+  }
+});
+
 test('addresses that cannot be meant are refused', () => {
   for (const bad of ['nowhere', '127.0.0.1:0', '127.0.0.1:70000', ':']) {
     assert.throws(() => mdnsRegistryFrom(bad), { code: 'INVALID_ARGUMENT' });
@@ -202,6 +242,33 @@ function recordOf(name: string, id: string, changes: Partial<ServiceRecord> = {}
     endpoints: [],
     nodes: [{ id, address: '10.0.0.5:40001', metadata: { protocol: 'mucp' } }],
     ...changes,
+  };
+}
+
+/** Questions whose sender wants the answers for itself. */
+function directQuestions(names: readonly string[]): Buffer {
+  const bytes = encode({
+    type: 'query',
+    questions: names.map((name) => ({ name, type: 'PTR', class: 'IN' })),
+  });
+  // The class of each, with its top bit set.
+  for (let at = bytes.indexOf('\0\x0c\0\x01'); at >= 0; at = bytes.indexOf('\0\x0c\0\x01', at)) {
+    bytes[at + 2] = 0x80;
+  }
+  return bytes;
+}
+
+/** Gives a datagram to the first socket that is bound from now on, from any port of this machine. */
+function whatIsBound(t: TestContext): (bytes: Buffer, port: number) => void {
+  let bound: Socket | undefined;
+  const { bind } = Socket.prototype;
+  t.mock.method(Socket.prototype, 'bind', function (this: Socket, ...args: unknown[]) {
+    bound ??= this;
+    return (bind as (...all: unknown[]) => Socket).apply(this, args);
+  });
+  return (bytes, port) => {
+    const from = { address: LOOPBACK, family: 'IPv4', port, size: bytes.length };
+    bound?.emit('message', bytes, from);
   };
 }
 

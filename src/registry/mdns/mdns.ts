@@ -5,7 +5,7 @@
  * Invariants: a node is known for the TTL of its last answer, and a farewell removes it at once; a
  * question is asked at most once per `FRESH_MS` and service by each process; while there is a watch,
  * known services are asked for again before their TTL ends, because go-micro's do not announce
- * themselves again. Bounds: 10 000 nodes, one datagram per node. IPv4 only. A watch reports a node
+ * themselves again. Bounds: 10 000 nodes, one datagram per node, `MAX_QUESTIONS` answered of a packet. IPv4 only. A watch reports a node
  * when its first answer arrives. Cost: a question and its answers go to every process of the network.
  */
 import { setMaxListeners } from 'node:events';
@@ -58,6 +58,8 @@ const FRESH_MS = 5000;
 const REFRESH_MS = 30_000;
 const MAX_NODES = 10_000;
 const MAX_ASKED = 10_000;
+/** Questions of one packet that are answered, each once: programs ask for one service or a few. */
+const MAX_QUESTIONS = 16;
 const ANSWERED: ReadonlySet<string> = new Set(['PTR', 'SRV', 'TXT', 'ANY']);
 
 interface Own {
@@ -291,14 +293,19 @@ export class MdnsRegistry implements Registry {
 
   #answer(packet: QueryPacket, from: { address: string; port: number }): void {
     if (this.#closing.signal.aborted) return;
+    const suffix = `.${this.#domain}`;
+    /** Names that were asked for, and whether the sender alone wants the answer as well. */
+    const asked = new Map<string, boolean>();
     for (const { name, type, class: kind } of packet.questions ?? []) {
       if (!ANSWERED.has(type)) continue;
-      // The top bit of the class asks for an answer to the sender alone.
-      const isDirect = kind !== undefined && kind !== 'IN' && kind !== 'ANY';
-      const asked = name.toLowerCase();
-      const suffix = `.${this.#domain}`;
-      if (!asked.endsWith(suffix)) continue;
-      for (const answer of this.#answersTo(asked)) {
+      const lower = name.toLowerCase();
+      if (!lower.endsWith(suffix) || (asked.size >= MAX_QUESTIONS && !asked.has(lower))) continue;
+      // The top bit of the class asks for an answer to the sender alone. No answer reaches port 0.
+      const isDirect = kind !== undefined && kind !== 'IN' && kind !== 'ANY' && from.port !== 0;
+      asked.set(lower, isDirect || asked.get(lower) === true);
+    }
+    for (const [name, isDirect] of asked) {
+      for (const answer of this.#answersTo(name)) {
         this.#respond(answer).catch(() => {});
         if (isDirect) this.#reply(answer, from);
       }
@@ -306,10 +313,10 @@ export class MdnsRegistry implements Registry {
   }
 
   #reply(answer: MdnsPacket, to: { address: string; port: number }): void {
-    this.#open().then(
-      (socket) => socket.respond(answer, to),
-      () => {},
-    );
+    // What cannot be sent is lost, as on the way.
+    this.#open()
+      .then((socket) => socket.respond(answer, to))
+      .catch(() => {});
   }
 
   *#answersTo(asked: string): Iterable<MdnsPacket> {

@@ -145,6 +145,8 @@ class UdpNode {
   }
 
   #onDatagram(bytes: Buffer, from: { address: string; port: number }): void {
+    // A datagram may name port 0 as its source, to which nothing can be sent.
+    if (from.port === 0) return;
     const datagram = decodeDatagram(bytes);
     if (datagram === null || datagram.type !== TYPE.request) return;
     const { head, id } = datagram;
