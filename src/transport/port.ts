@@ -20,6 +20,7 @@ export const FIRST_BYTES_MS = 10_000;
 const LAST_BYTES_MS = 1000;
 const LOOK_MS = 10;
 export const MAX_CONNECTIONS = 10_000;
+const KEEP_ALIVE_MS = 60_000;
 /** No protocol needs more to be known by. */
 const MAX_FIRST_BYTES = 32;
 const TLS_HANDSHAKE = 0x16;
@@ -59,7 +60,9 @@ export async function listenOnPort(
   const doors = transports.map((transport) => transport.door(options));
   /** Connections that have not said what they speak. */
   const unknown = new Set<Socket>();
-  const server = createServer({ noDelay: true }, (socket) => {
+  // A peer whose machine is gone says nothing: the system asks an idle connection now and then.
+  const alive = { keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS };
+  const server = createServer({ noDelay: true, ...alive }, (socket) => {
     unknown.add(socket);
     socket.once('close', () => unknown.delete(socket));
     socket.on('error', () => socket.destroy());

@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
-import { Duplex } from 'node:stream';
+import { Duplex, duplexPair } from 'node:stream';
 import { test } from 'node:test';
 import { FramedSocket } from '../../src/transport/tcp/framed-socket.ts';
 import { TcpTransport } from '../../src/transport/tcp/tcp.ts';
@@ -18,8 +18,10 @@ import {
   MAX_FRAME,
   PREFACE,
 } from '../../src/transport/tcp/tcp-frame.ts';
+import { TcpServerConnection } from '../../src/transport/tcp/tcp-server.ts';
 import { type IncomingCall, NO_METADATA } from '../../src/transport/transport.ts';
 import { systemScheduler } from '../../src/util/time/system-scheduler.ts';
+import { VirtualScheduler } from '../../src/util/time/virtual-scheduler.ts';
 import { until } from '../helpers/until.ts';
 
 /** A listener that echoes unary bodies and collects the streams that reach it. */
@@ -439,4 +441,138 @@ test('messages of a stream that are sent in one turn leave in few writes, the fi
   send(1);
   assert.equal(writes.length, before + 1);
   frames.close();
+});
+
+/** The server's end of a connection on a virtual clock, and the frames that it answers. */
+function served(maxUnreadBytes?: number) {
+  const scheduler = new VirtualScheduler();
+  const [near, far] = duplexPair();
+  const calls: IncomingCall[] = [];
+  const answers: { type: number; stream: number; error: string }[] = [];
+  const connection = new TcpServerConnection(far, {
+    handler: (call) => calls.push(call),
+    scheduler,
+    token: '',
+    nodeId: 'node',
+    peer: 'the test',
+    onClosed() {},
+    ...(maxUnreadBytes === undefined ? {} : { maxUnreadBytes }),
+  });
+  const splitter = new FrameSplitter(new FrameReader(), (frame) => {
+    const { type, stream } = frame;
+    answers.push({ type, stream, error: type === Frame.ERROR ? readFailure(frame).code : '' });
+  });
+  near.on('data', (chunk: Buffer) => splitter.push(chunk));
+  const writer = new FrameWriter();
+  return {
+    scheduler,
+    connection,
+    calls,
+    answers,
+    writer,
+    async flush() {
+      for (const chunk of writer.take()) near.write(chunk);
+      for (let turns = 0; turns < 5; turns++) await new Promise((next) => setImmediate(next));
+    },
+    greet() {
+      writer.begin(Frame.HELLO, 0);
+      writer.u8(1);
+      writer.u32(1000);
+      writer.u32(MAX_FRAME);
+      for (const _ of ['token', 'node']) writer.text('');
+      writer.u8(0);
+      writer.end();
+    },
+    open(stream: number) {
+      writer.begin(Frame.OPEN, stream);
+      writer.u8(2);
+      writer.name('s Test.Sum');
+      writer.varint(0);
+      writer.contentType('application/json');
+      writer.headers(NO_METADATA);
+      writer.end();
+    },
+    more(stream: number, bytes: number) {
+      writer.begin(Frame.MORE, stream);
+      writer.end(Buffer.alloc(bytes));
+    },
+  };
+}
+
+test('a peer that does not greet within ten seconds loses its connection, one that does keeps it', async () => {
+  const silent = served();
+  await silent.scheduler.advance(9_999);
+  assert.equal(silent.connection.frames.isClosed, false);
+  await silent.scheduler.advance(2);
+  assert.equal(silent.connection.frames.error?.code, 'PROTOCOL');
+  const greeting = served();
+  greeting.greet();
+  await greeting.flush();
+  await greeting.scheduler.advance(3_600_000);
+  assert.equal(greeting.connection.frames.error, null);
+  assert.equal(greeting.scheduler.pendingTimers, 0);
+});
+
+test('no large frame is taken of a peer that has not greeted', async () => {
+  const s = served();
+  s.more(1, 17 * 1024);
+  await s.flush();
+  assert.match(String(s.connection.frames.error?.message), /a frame of \d+ bytes/);
+  const greeted = served();
+  greeted.greet();
+  greeted.open(1);
+  greeted.more(1, 200_000);
+  await greeted.flush();
+  assert.equal(greeted.connection.frames.error, null);
+  assert.equal(greeted.calls.length, 1);
+});
+
+test('unread messages of all streams of a connection have a bound, and what is read makes room', async () => {
+  const s = served(150_000);
+  s.greet();
+  for (const stream of [1, 3, 5]) {
+    s.open(stream);
+    s.more(stream, 60_000);
+  }
+  await s.flush();
+  const refused = s.answers.filter(({ type }) => type === Frame.ERROR);
+  assert.deepEqual(refused, [{ type: Frame.ERROR, stream: 5, error: 'LIMIT_EXCEEDED' }]);
+  const [first, second, third] = s.calls as [IncomingCall, IncomingCall, IncomingCall];
+  let cancelled = '';
+  third.onCancel((reason) => {
+    cancelled = reason.code;
+  });
+  assert.equal(cancelled, 'LIMIT_EXCEEDED');
+  await assert.rejects(third.messages.next(), { code: 'LIMIT_EXCEEDED' });
+  // One is read, one ends unread: both make room.
+  assert.equal((await first.messages.next()).value.length, 60_000);
+  const next = first.messages.next();
+  second.end(NO_METADATA);
+  for (const stream of [7, 9]) {
+    s.open(stream);
+    s.more(stream, 60_000);
+  }
+  await s.flush();
+  assert.equal(s.answers.filter(({ type }) => type === Frame.ERROR).length, 1);
+  s.connection.frames.close();
+  await assert.rejects(next);
+});
+
+test('a small message does not keep what was read together with it', () => {
+  const writer = new FrameWriter();
+  writer.begin(Frame.PONG, 0);
+  writer.end(Buffer.alloc(1024 * 1024));
+  for (const bytes of [1, 100_000]) {
+    writer.begin(Frame.MORE, 1);
+    writer.end(Buffer.alloc(bytes, 7));
+  }
+  const kept: Uint8Array[] = [];
+  const splitter = new FrameSplitter(new FrameReader(), (frame) => {
+    if (frame.type === Frame.MORE) kept.push(frame.kept());
+  });
+  splitter.push(Buffer.concat(writer.take()));
+  const [small, large] = kept as [Uint8Array, Uint8Array];
+  assert.deepEqual([small.length, small[0], large.length, large[0]], [1, 7, 100_000, 7]);
+  assert.ok(small.buffer.byteLength < 100_000);
+  assert.ok(large.buffer.byteLength > 1024 * 1024, 'a large part is not copied');
 });

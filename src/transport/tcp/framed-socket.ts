@@ -83,6 +83,11 @@ export class FramedSocket {
     return this.#error !== null;
   }
 
+  /** Refuses frames with more payload from the next one on. */
+  limitFrames(largest: number): void {
+    this.#splitter.largest = largest;
+  }
+
   get error(): RivuletError | null {
     return this.#error;
   }

@@ -414,7 +414,7 @@ class StreamCall extends ClientStream implements Call {
   onFrame(frame: FrameReader): void {
     switch (frame.type) {
       case Frame.MORE:
-        this.#onMessage(frame.rest());
+        this.#onMessage(frame.kept());
         break;
       case Frame.HEAD:
         this.#onHead({ contentType: frame.contentType(), metadata: frame.headers() });

@@ -65,6 +65,8 @@ const HEAD_BYTES = 9;
 /** Bodies from this size are written from where they are instead of copied. */
 const LARGE_BODY = 16 * 1024;
 const BUFFER_BYTES = 64 * 1024;
+/** Times its own size that a body may keep of what was read together with it. */
+const MOST_KEPT = 64;
 /** Shorter texts are written before they are measured: their length has one byte, unless they are no ASCII. */
 const SHORT_TEXT = 100;
 
@@ -346,6 +348,12 @@ export class FrameReader {
     return rest;
   }
 
+  /** As `rest` for what is kept: a small part of what was read at once must not keep all of it. */
+  kept(): Uint8Array {
+    const rest = this.rest();
+    return rest.length * MOST_KEPT < this.buffer.length ? Buffer.from(rest) : rest;
+  }
+
   #short(): never {
     protocolError('a frame ends before its contents do');
   }
@@ -355,6 +363,8 @@ export class FrameReader {
 export class FrameSplitter {
   readonly #reader: FrameReader;
   readonly #onFrame: (frame: FrameReader) => unknown;
+  /** Bytes of the largest payload that is taken. */
+  largest = MAX_FRAME;
   /** The beginning of a frame whose rest has yet to come. */
   #parts: Buffer[] = [];
   #held = 0;
@@ -383,8 +393,8 @@ export class FrameSplitter {
     this.#needed = 4;
     while (!isStopped && data.length - at >= 4) {
       const length = data.readUInt32LE(at);
-      if (length < 5 || length > MAX_FRAME + 5) {
-        protocolError(`a frame of ${length} bytes; from 5 to ${MAX_FRAME} are allowed`);
+      if (length < 5 || length > this.largest + 5) {
+        protocolError(`a frame of ${length} bytes; from 5 to ${this.largest} are allowed`);
       }
       if (data.length - at - 4 < length) {
         this.#needed = length + 4;

@@ -3,16 +3,17 @@
  *
  * Holds: the calls of this peer that have not ended. Invariants: a peer that sends what the protocol
  * does not allow (a number used again, frames after END, more than its credit) loses the connection
- * with PROTOCOL in an ERROR frame; each call is handed to the handler once and answered once; a
- * cancelled call sends nothing more. Bounds: `MAX_STREAMS` calls and `MAX_REQUEST_BYTES` of request
- * bodies a connection; what is beyond them is refused with LIMIT_EXCEEDED; a peer that does not read its
- * replies is not read either. Cost: one map entry a call.
+ * with PROTOCOL in an ERROR frame, and so does one that has not greeted after `FIRST_BYTES_MS`; each call is handed to the handler once and answered once; a
+ * cancelled call sends nothing more. Bounds: `MAX_STREAMS` calls, `MAX_REQUEST_BYTES` of request bodies
+ * and `MAX_UNREAD_BYTES` of messages that no handler has read a connection; what is beyond them is refused
+ * with LIMIT_EXCEEDED; a peer that does not read its replies is not read either. Cost: one map entry a call.
  */
 import type { Duplex } from 'node:stream';
 import { RivuletError } from '../../errors.ts';
 import { errorText } from '../../util/error-text.ts';
 import type { Scheduler } from '../../util/time/scheduler.ts';
-import { MessageQueue } from '../message-queue.ts';
+import { MESSAGE_OVERHEAD, MessageQueue } from '../message-queue.ts';
+import { FIRST_BYTES_MS } from '../port.ts';
 import { SendWindow } from '../send-window.ts';
 import {
   type CallFailure,
@@ -30,6 +31,10 @@ import { Frame, type FrameReader, KINDS, MAX_FRAME, protocolError, VERSION } fro
 
 const MAX_STREAMS = 10_000;
 const MAX_REQUEST_BYTES = 64 * 1024 * 1024;
+/** The windows of a thousand streams. */
+const MAX_UNREAD_BYTES = 256 * 1024 * 1024;
+/** A HELLO with a token and the id of a node: from one that has said no token nothing larger is taken. */
+const MAX_HELLO_BYTES = 16 * 1024;
 
 export interface TcpServerOptions {
   readonly handler: CallHandler;
@@ -39,6 +44,8 @@ export interface TcpServerOptions {
   readonly nodeId: string;
   readonly peer: string;
   readonly onClosed: (connection: TcpServerConnection) => void;
+  /** Default `MAX_UNREAD_BYTES`. */
+  readonly maxUnreadBytes?: number;
 }
 
 /** How long a caller has to close its connection after GOAWAY. */
@@ -52,6 +59,9 @@ export class TcpServerConnection implements FramedSocketOwner {
   #greeted = false;
   #leaving = false;
   #requestBytes = 0;
+  /** Messages of streams that no handler has read. */
+  #unreadBytes = 0;
+  readonly #stopGreeting: () => void;
   #peerWindow = 0;
   #whenIdle: (() => void) | null = null;
   #whenClosed: (() => void) | null = null;
@@ -59,6 +69,9 @@ export class TcpServerConnection implements FramedSocketOwner {
   constructor(socket: Duplex, options: TcpServerOptions) {
     this.#options = options;
     this.frames = new FramedSocket(socket, options.peer, this, options.scheduler, true);
+    this.frames.limitFrames(MAX_HELLO_BYTES);
+    const late = () => this.refuse(`no HELLO came within ${FIRST_BYTES_MS} ms`);
+    this.#stopGreeting = options.scheduler.after(FIRST_BYTES_MS, late, false);
   }
 
   get load(): number {
@@ -119,6 +132,7 @@ export class TcpServerConnection implements FramedSocketOwner {
     const gone = new RivuletError('ABORTED', `the caller is gone: ${error.message}`);
     for (const call of [...this.#calls.values()]) call.cancelled(gone);
     this.#calls.clear();
+    this.#stopGreeting();
     this.#options.onClosed(this);
     this.#whenIdle?.();
     this.#whenClosed?.();
@@ -128,6 +142,18 @@ export class TcpServerConnection implements FramedSocketOwner {
     if (!this.#calls.delete(id)) return;
     this.#requestBytes -= requestBytes;
     if (this.#calls.size === 0) this.#whenIdle?.();
+  }
+
+  /** False where more would be unread than may be. */
+  hold(bytes: number): boolean {
+    const { maxUnreadBytes = MAX_UNREAD_BYTES } = this.#options;
+    if (this.#unreadBytes + bytes > maxUnreadBytes) return false;
+    this.#unreadBytes += bytes;
+    return true;
+  }
+
+  release(bytes: number): void {
+    this.#unreadBytes -= bytes;
   }
 
   /** Ends the connection: its peer broke the protocol. */
@@ -156,6 +182,8 @@ export class TcpServerConnection implements FramedSocketOwner {
       return;
     }
     this.#greeted = true;
+    this.#stopGreeting();
+    this.frames.limitFrames(MAX_FRAME);
     const { writer } = this.frames;
     writer.begin(Frame.HELLO, 0);
     writer.u8(VERSION);
@@ -186,7 +214,7 @@ export class TcpServerConnection implements FramedSocketOwner {
       return;
     }
     const hasBody = kind === 'unary' || kind === 'serverStream';
-    const body = hasBody ? frame.rest() : null;
+    const body = hasBody ? frame.kept() : null;
     const bytes = body?.length ?? 0;
     const refusal = this.#refusal(bytes);
     if (refusal !== null) {
@@ -266,6 +294,8 @@ class ServerCall implements IncomingCall {
   #cancelled: RivuletError | null = null;
   #listeners: ((reason: RivuletError) => void)[] | null = null;
   #toGrant = 0;
+  /** What its unread messages count for the connection. */
+  #held = 0;
 
   constructor(connection: TcpServerConnection, id: number, opened: Opened) {
     this.#connection = connection;
@@ -366,7 +396,7 @@ class ServerCall implements IncomingCall {
     switch (frame.type) {
       case Frame.MORE:
         if (this.#peerEnded) protocolError(`MORE after the end of stream ${this.#id}`);
-        this.#queue().push(frame.rest());
+        this.#onMessage(frame.kept());
         break;
       case Frame.END:
         if (this.#peerEnded) protocolError(`END after the end of stream ${this.#id}`);
@@ -384,9 +414,30 @@ class ServerCall implements IncomingCall {
     }
   }
 
+  #onMessage(body: Uint8Array): void {
+    const cost = body.length + MESSAGE_OVERHEAD;
+    if (this.#connection.hold(cost)) {
+      this.#held += cost;
+      this.#queue().push(body);
+      return;
+    }
+    const detail = `too many messages of this connection are unread: ${this.endpoint} does not read its own`;
+    const failure = { code: 'LIMIT_EXCEEDED', id: 'go.micro.server', status: 429, detail } as const;
+    writeFailure(this.#connection.frames, this.#id, failure);
+    this.#connection.frames.flush(false);
+    this.cancelled(new RivuletError('LIMIT_EXCEEDED', detail));
+  }
+
+  #release(bytes: number): void {
+    const held = Math.min(bytes, this.#held);
+    this.#held -= held;
+    this.#connection.release(held);
+  }
+
   cancelled(reason: RivuletError): void {
     if (this.#isOver) return;
     this.#isOver = true;
+    this.#release(this.#held);
     this.#cancelled = reason;
     this.#window?.fail(reason);
     this.#messages?.abort(reason);
@@ -410,6 +461,7 @@ class ServerCall implements IncomingCall {
   }
 
   #grant(bytes: number): void {
+    this.#release(bytes);
     this.#toGrant += bytes;
     if (this.#toGrant < WINDOW / 2 || this.#isOver || this.#peerEnded) return;
     const { frames } = this.#connection;
@@ -422,6 +474,7 @@ class ServerCall implements IncomingCall {
 
   #finish(): void {
     this.#isOver = true;
+    this.#release(this.#held);
     const alone = this.#connection.load === 1;
     this.#connection.frames.flush(alone);
     this.#window?.fail(ended(this.endpoint));
