@@ -1,5 +1,6 @@
 /** gRPC's wire against peers of every kind: what is answered, and what ends the connection. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import {
   type ClientHttp2Session,
   connect as connectHttp2,
@@ -18,6 +19,7 @@ import {
   type ServedMethod,
 } from '../../src/transport/transport.ts';
 import { systemScheduler } from '../../src/util/time/system-scheduler.ts';
+import { VirtualScheduler } from '../../src/util/time/virtual-scheduler.ts';
 
 const METHODS: Readonly<Record<string, ServedMethod>> = {
   'Srv.Json': { kind: 'unary', isProto: false },
@@ -379,5 +381,54 @@ test('a peer that breaks the rules of HTTP/2 or answers nothing holds no connect
   await new Promise((resolve) => setTimeout(resolve, 600));
   assert.equal(session.destroyed, false);
   session.close();
+  await listener.close();
+});
+
+test('what is held of a message grows with the bytes that came, whatever its head says', () => {
+  const head = Buffer.alloc(6);
+  head.writeUInt32BE(4 * 1024 * 1024, 1);
+  const before = process.memoryUsage().arrayBuffers;
+  const splitters = Array.from({ length: 200 }, () => {
+    const splitter = new GrpcSplitter(4 * 1024 * 1024, 'identity', () => assert.fail('not whole'));
+    splitter.push(head);
+    assert.equal(splitter.isBetween, false);
+    return splitter;
+  });
+  const held = process.memoryUsage().arrayBuffers - before;
+  assert.ok(held < 100 * 1024 * 1024, `${splitters.length} heads hold ${held} bytes`);
+});
+
+test('a request that does not come whole ends at its deadline', async () => {
+  const scheduler = new VirtualScheduler();
+  let arrived = () => {};
+  const reached = new Promise<void>((resolve) => {
+    arrived = resolve;
+  });
+  const listener = await new GrpcTransport({ scheduler }).listen({
+    address: '127.0.0.1:0',
+    methods: (endpoint) => {
+      arrived();
+      return METHODS[endpoint] ?? null;
+    },
+    handler: () => assert.fail('the request is not whole'),
+  });
+  const session = connectHttp2(`http://${listener.address}`);
+  const closed = once(session, 'close');
+  const head = { ':method': 'POST', ':path': '/s.Srv/Json', 'content-type': 'application/grpc' };
+  const stream = session.request({ ...head, 'grpc-timeout': '300m' }, { endStream: false });
+  stream.on('error', () => {});
+  let status: unknown;
+  const answered = once(stream, 'response').then(([headers]) => {
+    status = headers['grpc-status'];
+  });
+  stream.write(Buffer.from([0, 0, 0, 0, 9, 1]));
+  await reached;
+  await scheduler.advance(299);
+  assert.equal(status, undefined);
+  await scheduler.advance(2);
+  await answered;
+  assert.equal(status, '4', 'DEADLINE_EXCEEDED');
+  session.destroy();
+  await closed;
   await listener.close();
 });

@@ -2,8 +2,9 @@
  * Messages of gRPC in a stream of bytes: u8 flag (1 = compressed), u32be length, body.
  *
  * Invariants: bodies are handed over whole and in order, whatever the chunks; a message longer than
- * the limit is refused by its head, before its bytes are kept. Cost: one copy of a message that spans
- * chunks, none of one that does not.
+ * the limit is refused by its head, before its bytes are kept; what is held of a message grows with the
+ * bytes that came, whatever its head says. Cost: a copy or two of a message that spans chunks, none of one
+ * that does not.
  */
 import { RivuletError } from '../../errors.ts';
 import { inflate } from '../inflate.ts';
@@ -22,6 +23,8 @@ export class GrpcSplitter {
   /** The body that is being gathered; null between messages. */
   #body: Buffer | null = null;
   #bodyBytes = 0;
+  /** Bytes of the whole body. */
+  #length = 0;
 
   /** `encoding` is what grpc-encoding said; `identity` where it said nothing. */
   constructor(limit: number, encoding: string, onMessage: (body: Uint8Array) => void) {
@@ -55,15 +58,27 @@ export class GrpcSplitter {
           at += length;
           continue;
         }
-        this.#body = Buffer.allocUnsafe(length);
+        this.#body = NOTHING;
         this.#bodyBytes = 0;
+        this.#length = length;
       }
-      const take = Math.min(this.#body.length - this.#bodyBytes, chunk.length - at);
-      chunk.copy(this.#body, this.#bodyBytes, at, at + take);
+      const take = Math.min(this.#length - this.#bodyBytes, chunk.length - at);
+      const body = this.#withRoom(this.#bodyBytes + take);
+      chunk.copy(body, this.#bodyBytes, at, at + take);
       this.#bodyBytes += take;
       at += take;
-      if (this.#bodyBytes === this.#body.length) this.#finish(this.#body);
+      if (this.#bodyBytes === this.#length) this.#finish(body.subarray(0, this.#length));
     }
+  }
+
+  /** The body that is being gathered, which has room for so many bytes. */
+  #withRoom(bytes: number): Buffer {
+    const body = this.#body ?? NOTHING;
+    if (body.length >= bytes) return body;
+    const grown = Buffer.allocUnsafe(Math.min(this.#length, 2 * bytes));
+    body.copy(grown, 0, 0, this.#bodyBytes);
+    this.#body = grown;
+    return grown;
   }
 
   #finish(body: Uint8Array): void {

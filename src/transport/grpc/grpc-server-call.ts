@@ -2,16 +2,17 @@
  * A call of gRPC at the server: one stream of HTTP/2.
  *
  * Invariants: the handler gets a unary call when its request has come whole, a stream of replies with
- * its request, because go-micro's clients do not end their side, and any other stream at once; the
- * call ends once, with trailers; a caller that resets its stream or is gone cancels it. Bounds: unread
- * messages are `PAUSE_BYTES` and one chunk, because reading stops and HTTP/2's window closes; unsent
- * ones are a buffer of Node's and what the window lets pass. Cost: Node's http2, and one copy of small
- * replies.
+ * its request, because go-micro's clients do not end their side, and any other stream at once; a request
+ * that has not come whole by the call's deadline, or within `REQUEST_MS`, ends it; the call ends once, with
+ * trailers; a caller that resets its stream or is gone cancels it. Bounds: unread messages are
+ * `PAUSE_BYTES` and one chunk, because reading stops and HTTP/2's window closes; unsent ones are a buffer
+ * of Node's and what the window lets pass. Cost: Node's http2, and one copy of small replies.
  */
 import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
 import { RivuletError } from '../../errors.ts';
 import { READY } from '../../flow/ready.ts';
 import type { Scheduler } from '../../util/time/scheduler.ts';
+import type { Expiring, Timeout, Timeouts } from '../../util/time/timeouts.ts';
 import { isCarried, metadataFrom, toHeaderValue } from '../headers.ts';
 import { MessageQueue } from '../message-queue.ts';
 import { OneMessage } from '../one-message.ts';
@@ -50,11 +51,16 @@ export interface GrpcCallSetup {
   readonly maxMessageBytes: number;
   readonly handler: CallHandler;
   readonly scheduler: Scheduler;
+  /** Of the session. */
+  readonly timeouts: Timeouts;
   /** The caller reset the stream, or is gone, before the call had ended. */
   readonly onReset: () => void;
 }
 
-export class GrpcServerCall implements IncomingCall {
+/** As mucp's: until a request has come whole, where its call has no deadline. */
+const REQUEST_MS = 60_000;
+
+export class GrpcServerCall implements IncomingCall, Expiring {
   readonly service: string;
   readonly endpoint: string;
   readonly kind: MethodKind | null;
@@ -67,6 +73,8 @@ export class GrpcServerCall implements IncomingCall {
   readonly #stream: ServerHttp2Stream;
   readonly #grpcType: string;
   #messages: MessageQueue | null = null;
+  /** The wait for the request. */
+  #arriving: Timeout | null = null;
   #hasHead = false;
   #hasBegun = false;
   #isOver = false;
@@ -131,7 +139,15 @@ export class GrpcServerCall implements IncomingCall {
     if (isStream) {
       this.#queue();
       this.#dispatch();
-    }
+    } else this.#arriving = this.#setup.timeouts.start(this.timeoutMs ?? REQUEST_MS, this);
+  }
+
+  /** The request has not come whole in time. */
+  expire(): void {
+    this.#arriving = null;
+    const ms = Math.round(this.timeoutMs ?? REQUEST_MS);
+    const text = `the request of ${this.endpoint} did not come whole within ${ms} ms`;
+    this.#failWith(new RivuletError('TIMEOUT', text, { sent: 'no' }));
   }
 
   get messages(): AsyncIterableIterator<Uint8Array> {
@@ -219,10 +235,17 @@ export class GrpcServerCall implements IncomingCall {
 
   #dispatch(): void {
     this.#hasBegun = true;
+    this.#arrived();
     const { headers, method, handler } = this.#setup;
     const said = textOf(headers['x-content-type']);
     this.contentType = messageTypeOf(this.#grpcType, said, method, this.body);
     handler(this);
+  }
+
+  /** Nothing is waited for any more. */
+  #arrived(): void {
+    this.#arriving?.cancel();
+    this.#arriving = null;
   }
 
   #onRequest(body: Uint8Array): void {
@@ -315,6 +338,7 @@ export class GrpcServerCall implements IncomingCall {
   }
 
   #release(): void {
+    this.#arrived();
     // An error is costly to make, and a call with one request and one reply has nothing to abort.
     if (this.#messages === null && this.#waiting.length === 0) return;
     const reason = this.#cancelled ?? this.#ended();

@@ -16,6 +16,7 @@ import {
 } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { Scheduler } from '../../util/time/scheduler.ts';
+import { Timeouts } from '../../util/time/timeouts.ts';
 import { MAX_HEADER_BYTES } from '../headers.ts';
 import type { Door } from '../port.ts';
 import { peerOf, startsWith } from '../tcp/tcp.ts';
@@ -76,13 +77,14 @@ export class GrpcDoor implements Door {
     const limits = new PeerLimits(this.#setup.scheduler, () => {
       session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
     });
+    const timeouts = new Timeouts(this.#setup.scheduler);
     this.#sessions.add(session);
     session.once('close', () => this.#sessions.delete(session));
     session.on('error', () => session.destroy());
     session.on(
       'stream',
       (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, _flags: number, raw: string[]) =>
-        this.#onStream(stream, headers, raw, { peer, limits }),
+        this.#onStream(stream, headers, raw, { peer, limits, timeouts }),
     );
     endWhenSilent(session, this.#setup.scheduler);
     session.setLocalWindowSize(SESSION_WINDOW);
@@ -114,7 +116,7 @@ export class GrpcDoor implements Door {
     stream: ServerHttp2Stream,
     headers: IncomingHttpHeaders,
     rawHeaders: readonly string[],
-    { peer, limits }: { peer: string; limits: PeerLimits },
+    { peer, limits, timeouts }: { peer: string; limits: PeerLimits; timeouts: Timeouts },
   ): void {
     const contentType = String(headers['content-type'] ?? '');
     if (headers[':method'] !== 'POST' || !isGrpcType(contentType)) {
@@ -146,6 +148,7 @@ export class GrpcDoor implements Door {
       maxMessageBytes: this.#setup.maxMessageBytes,
       handler: route?.handler ?? this.#options.handler,
       scheduler: this.#setup.scheduler,
+      timeouts,
       onReset: () => limits.onReset(),
     });
     call.begin();
