@@ -33,6 +33,8 @@ export interface Attempt {
   readonly contentType: string;
   /** Reports how it ended, once. */
   readonly done: (outcome: Outcome, error?: unknown) => void;
+  /** Reports that the node answers, where the call may last for long after it. */
+  readonly answered?: (() => void) | undefined;
 }
 
 export interface AttemptSource {

@@ -44,9 +44,14 @@ export function openStream(
   return request.method.kind === 'clientStream' ? onlyReply(stream, request.endpoint) : stream;
 }
 
+/** The reply counts when the call has ended well: a peer may send one and fail. */
 async function onlyReply(stream: Replies, endpoint: string): Promise<unknown> {
-  for await (const reply of stream) return reply;
-  const text = `${endpoint} ended without a reply`;
+  const first = await stream.next();
+  if (!first.done && (await stream.next()).done) return first.value;
+  stream.cancel();
+  const text = first.done
+    ? `${endpoint} ended without a reply`
+    : `${endpoint} gave more than one reply`;
   throw asServiceError(new RivuletError('PROTOCOL', text), null, null);
 }
 
@@ -81,11 +86,13 @@ class Replies implements ReplyStream<unknown> {
   #sentAt = Number.NEGATIVE_INFINITY;
   #stopIdle: () => void = () => {};
   readonly #now: () => number;
+  readonly #maxBytes: number;
 
   constructor(client: AttemptSource, request: StreamRequest, onEnd: (error: unknown) => void) {
     this.#request = request;
     this.#onEnd = onEnd;
     this.#now = () => client.scheduler.monotonic();
+    this.#maxBytes = client.maxMessageBytes;
     this.#opening = new Promise((resolve, reject) => {
       this.#stopOpening = reject;
       this.#open(client).then(
@@ -114,6 +121,7 @@ class Replies implements ReplyStream<unknown> {
       const body = messages instanceof ReceiveQueue ? messages.take() : undefined;
       if (body !== undefined) {
         try {
+          this.#checkSize(body, 'a reply of');
           const value = opened.codec.decode(body, response.type);
           return Promise.resolve({ done: false, value });
         } catch (error) {
@@ -139,6 +147,7 @@ class Replies implements ReplyStream<unknown> {
         return { done: true, value: undefined };
       }
       this.#hasAnswered = true;
+      this.#checkSize(value, 'a reply of');
       const decoded = codec.decode(value, method.response.type);
       const { schema } = method.response;
       const item =
@@ -180,6 +189,13 @@ class Replies implements ReplyStream<unknown> {
     return this;
   }
 
+  /** Values of calls within the process have no size. */
+  #checkSize(body: unknown, what: string): void {
+    if (!(body instanceof Uint8Array) || body.length <= this.#maxBytes) return;
+    const text = `${what} ${this.#request.endpoint} has ${body.length} bytes; at most ${this.#maxBytes} are taken (maxMessageBytes)`;
+    throw new RivuletError('BODY_TOO_LARGE', text);
+  }
+
   async #open(client: AttemptSource): Promise<Opened> {
     const { endpoint, method, failure } = this.#request;
     if (failure !== undefined) throw failure;
@@ -210,12 +226,14 @@ class Replies implements ReplyStream<unknown> {
    */
   async #begin(client: AttemptSource, attempt: Attempt, deadline: number): Promise<Opened> {
     const { service, endpoint, method, request, metadata, signal } = this.#request;
-    const { channel, codec, contentType, done } = attempt;
+    const { channel, codec, contentType, done, answered } = attempt;
     try {
       if (this.#isCancelled) {
         throw new RivuletError('ABORTED', `the caller of ${endpoint} left`, { sent: 'no' });
       }
       const isServerStream = method.kind === 'serverStream';
+      const body = isServerStream ? codec.encode(request, method.request.type) : null;
+      this.#checkSize(body, 'the request to');
       const outgoing: OutgoingCall = {
         service,
         endpoint,
@@ -224,7 +242,7 @@ class Replies implements ReplyStream<unknown> {
         metadata: metadata.toWire(),
         timeoutMs: client.left(deadline, endpoint),
         signal: signal ?? null,
-        body: isServerStream ? codec.encode(request, method.request.type) : null,
+        body,
       };
       const call = channel.call(outgoing);
       this.#call = call;
@@ -235,6 +253,7 @@ class Replies implements ReplyStream<unknown> {
       call.head.then(
         () => {
           this.#hasAnswered = true;
+          answered?.();
         },
         () => {},
       );
@@ -293,7 +312,9 @@ class Replies implements ReplyStream<unknown> {
         const { done, value } = await this.#nextRequest(iterator);
         if (this.#hasEnded || this.#isOver) return;
         if (done) break;
-        const sent = call.send(codec.encode(value, method.request.type));
+        const body = codec.encode(value, method.request.type);
+        this.#checkSize(body, 'a message to');
+        const sent = call.send(body);
         if (sent !== READY) await sent;
         this.#sentAt = this.#now();
         if (this.#hasEnded || this.#isOver) return;

@@ -307,7 +307,8 @@ export class Client implements AttemptSource {
       const contentType = this.#contentTypeOf(call, connected);
       const codec = this.#codecOf(contentType, connected);
       if (codec !== undefined) {
-        return { channel: connected.channel, codec, contentType, done: chosen.done };
+        const { done, answered } = chosen;
+        return { channel: connected.channel, codec, contentType, done, answered };
       }
     } else connected.catch(() => {});
     return this.#attemptLater(call, chosen, next, deadline);
@@ -325,7 +326,7 @@ export class Client implements AttemptSource {
       const { node, done } = chosen;
       const wasLate = this.scheduler.monotonic() >= deadline;
       try {
-        return await this.#reach(call, node, done, deadline);
+        return await this.#reach(call, chosen, deadline);
       } catch (error) {
         done(wasLate || call.signal?.aborted ? NONE : outcomeOfDial(error), error);
         failed.add(node.id);
@@ -348,8 +349,7 @@ export class Client implements AttemptSource {
 
   async #reach(
     call: CallTarget,
-    node: ServiceNode,
-    done: Attempt['done'],
+    { node, done, answered }: Chosen,
     deadline: number,
   ): Promise<Attempt> {
     const { endpoint, signal } = call;
@@ -361,7 +361,7 @@ export class Client implements AttemptSource {
         : dialled;
     const contentType = this.#contentTypeOf(call, connected);
     const codec = this.#codecOf(contentType, connected) ?? (await this.codecs.load(contentType));
-    return { channel: connected.channel, codec, contentType, done };
+    return { channel: connected.channel, codec, contentType, done, answered };
   }
 
   #contentTypeOf({ options, method }: CallTarget, { transport }: Connected): string {
@@ -406,7 +406,8 @@ export class Client implements AttemptSource {
           if (isSelected) selector.mark(service, node, outcome);
           breaker.end(key, failed(outcome, error, breaker), isProbe);
         };
-        return { node, done };
+        // A stream that probes the node has shown that it answers long before it ends.
+        return isProbe ? { node, done, answered: () => breaker.end(key, false) } : { node, done };
       }
       if (isSelected) selector.mark(service, node, NONE);
       if (refused?.has(node.id)) {
@@ -433,6 +434,7 @@ export class Client implements AttemptSource {
 interface Chosen {
   readonly node: ServiceNode;
   readonly done: Attempt['done'];
+  readonly answered?: Attempt['answered'];
 }
 
 const nothing = () => {};

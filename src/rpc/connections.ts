@@ -4,8 +4,9 @@
  * Holds: open channels and dials that have not ended. Invariants: one dial per node at a time; a channel whose
  * peer is gone is used for no new call; with `auto` the node is reached by the first transport that
  * can; one that failed, or took longer than `PATIENCE_MS` while another can, is left alone for
- * `AVOID_MS` and then tried again beside the calls that go on by the other. Bound: `maxChannels`, the
- * one used longest ago is closed first. A close ends dials too. Cost: two map look-ups per call.
+ * `AVOID_MS` and then tried again beside the calls that go on by the other. Bound: `maxChannels` that take
+ * calls, the one used longest ago is given up first; one that is given up ends with its last call, and never
+ * ends a call. A close ends dials too. Cost: two map look-ups per call.
  */
 import { RivuletError } from '../errors.ts';
 import type { ServiceNode } from '../registry/registry.ts';
@@ -15,7 +16,8 @@ import { runOutside, type Scheduler } from '../util/time/scheduler.ts';
 const AVOID_MS = 30_000;
 /** How long a dial may take before the next transport is tried. */
 const PATIENCE_MS = 200;
-const DRAIN_MS = 5000;
+/** Longer than any call that the channel's user knows of: the longest timer. */
+const AS_LONG_AS_IT_TAKES_MS = 2 ** 31 - 1;
 const IDLE_MS = 60_000;
 
 export interface ConnectionsOptions {
@@ -50,6 +52,8 @@ export class Connections {
   readonly #dialing = new Map<string, Promise<Entry>>();
   /** Node and transport, and until when it is left alone (monotonic milliseconds). */
   readonly #avoided = new Map<string, number>();
+  /** Channels that take no calls any more, until their last one has ended. */
+  readonly #leaving = new Set<Channel>();
   /** What ends the dials, by the dial. */
   readonly #dials = new Set<AbortController>();
   /** Keys of nodes by the record that they were read from: a call joins no texts. */
@@ -85,9 +89,16 @@ export class Connections {
     const dialing = [...this.#dialing.values()];
     for (const dial of this.#dials) dial.abort();
     if (dialing.length > 0) await this.#briefly(Promise.allSettled(dialing));
-    const open = [...this.#open.values()];
+    const open = [...this.#open.values()].map(({ channel }) => channel);
     this.#open.clear();
-    await Promise.all(open.map(({ channel }) => channel.close()));
+    await Promise.all([...open, ...this.#leaving].map((channel) => channel.close()));
+  }
+
+  /** Another channel takes the calls from now on; those that run here may take as long as they do. */
+  #giveUp({ channel }: Entry): void {
+    this.#leaving.add(channel);
+    const left = () => void this.#leaving.delete(channel);
+    channel.close(AS_LONG_AS_IT_TAKES_MS).then(left, left);
   }
 
   async #briefly(wait: Promise<unknown>): Promise<void> {
@@ -115,7 +126,7 @@ export class Connections {
     entry.retryAt = Number.POSITIVE_INFINITY;
     this.#begin(node, key).then(
       (better) => {
-        if (better !== entry) void entry.channel.close(DRAIN_MS);
+        if (better !== entry) this.#giveUp(entry);
       },
       () => {
         entry.retryAt = scheduler.monotonic() + AVOID_MS;
@@ -237,7 +248,7 @@ export class Connections {
     if (victim === null) return;
     const entry = this.#open.get(victim);
     this.#open.delete(victim);
-    void entry?.channel.close(DRAIN_MS);
+    if (entry !== undefined) this.#giveUp(entry);
   }
 }
 

@@ -3,7 +3,7 @@
  *
  * Invariants: the call ends once, by its reply, its error, its deadline or its caller; the handler runs
  * at most once, after the request was decoded and validated, and within the call's scope; a call that
- * has ended sends nothing more. Cost: a unary call with a plain result is this object, its context and
+ * has ended sends nothing more, and what its handler gave is returned, also while it is waited for. Cost: a unary call with a plain result is this object, its context and
  * one entry in the list of deadlines; a handler that returns a promise adds that promise's `then`.
  */
 
@@ -39,6 +39,8 @@ export interface CallHost extends ContextHost {
   readonly timeouts: Timeouts;
   readonly tracer: Tracer | null;
   readonly wrappers: readonly ServerWrapper[];
+  /** Largest message that is taken or sent. */
+  readonly maxMessageBytes: number;
   /** The call has ended; null for one that succeeded. */
   ended(call: RunningCall, error: unknown): void;
 }
@@ -60,6 +62,8 @@ export class RunningCall implements Scope, Expiring, ContextCall {
   readonly #timeoutMs: number | null;
   #timeout: Timeout | null = null;
   #isOver = false;
+  /** What the handler of a stream gave, until it has ended. */
+  #items: AsyncIterator<unknown> | null = null;
   #trace: Readonly<Record<string, string>> | null = null;
 
   constructor(
@@ -125,7 +129,32 @@ export class RunningCall implements Scope, Expiring, ContextCall {
 
   /** What the handler does at the abort belongs to its call, whatever ended that. */
   #abort(reason: RivuletError): void {
-    runInScope(this, abort, this.#context, reason);
+    runInScope(this, abort, this, reason);
+  }
+
+  /** @internal Within the scope of the call. */
+  abortWithin(reason: RivuletError): void {
+    this.#context.abort(reason);
+    this.#leaveItems().catch(() => {});
+  }
+
+  /** A source of events then ends the wait; a generator ends when what it waits for has come. */
+  async #leaveItems(): Promise<void> {
+    const items = this.#items;
+    this.#items = null;
+    await items?.return?.();
+  }
+
+  /** The handler's next message. Its iterator is not returned after it has ended or failed. */
+  async #nextItem(items: AsyncIterator<unknown>): Promise<IteratorResult<unknown>> {
+    try {
+      const result = await items.next();
+      if (result.done) this.#items = null;
+      return result;
+    } catch (error) {
+      this.#items = null;
+      throw error;
+    }
   }
 
   /** @internal Within the scope of the call. */
@@ -140,7 +169,7 @@ export class RunningCall implements Scope, Expiring, ContextCall {
           (request) => this.#handle(request),
           (error) => this.#fail(error),
         );
-      } else this.#handle(this.#codec.decode(body, method.request.type));
+      } else this.#handle(this.#decode(body));
     } catch (error) {
       this.#fail(error);
     }
@@ -180,7 +209,7 @@ export class RunningCall implements Scope, Expiring, ContextCall {
       this.incoming.reply({
         contentType: contentType === '' ? 'application/json' : contentType,
         metadata: this.#context.writtenMetadata?.toWire() ?? NO_METADATA,
-        body: this.#codec.encode(value, this.endpoint.method.response.type),
+        body: this.#encode(value),
       });
     } catch (error) {
       this.#fail(error);
@@ -199,18 +228,37 @@ export class RunningCall implements Scope, Expiring, ContextCall {
       }
       body ??= new Uint8Array(0);
     }
-    const { schema, type } = this.endpoint.method.request;
-    const value = this.#codec.decode(body, type);
+    const { schema } = this.endpoint.method.request;
+    const value = this.#decode(body);
     return schema === null
       ? value
       : await validate(schema, value, `the request of ${this.incoming.endpoint}`);
   }
 
+  #decode(body: Uint8Array): unknown {
+    this.#checkSize(body, 'a message to');
+    return this.#codec.decode(body, this.endpoint.method.request.type);
+  }
+
+  #encode(value: unknown): Uint8Array {
+    const body = this.#codec.encode(value, this.endpoint.method.response.type);
+    this.#checkSize(body, 'a message of');
+    return body;
+  }
+
+  /** Values of calls within the process have no size. */
+  #checkSize(body: Uint8Array, what: string): void {
+    const most = this.#host.maxMessageBytes;
+    if (this.incoming.carriesValues === true || !(body.length > most)) return;
+    const text = `${what} ${this.incoming.endpoint} has ${body.length} bytes; at most ${most} are taken (maxMessageBytes)`;
+    throw new RivuletError('BODY_TOO_LARGE', text);
+  }
+
   async *#messages(): AsyncGenerator<unknown, void, void> {
-    const { schema, type } = this.endpoint.method.request;
+    const { schema } = this.endpoint.method.request;
     const { messages, endpoint } = this.incoming;
     for await (const message of messages) {
-      const value = this.#codec.decode(message, type);
+      const value = this.#decode(message);
       yield schema === null ? value : await validate(schema, value, `a message to ${endpoint}`);
     }
   }
@@ -218,22 +266,27 @@ export class RunningCall implements Scope, Expiring, ContextCall {
   async #stream(result: unknown): Promise<void> {
     const call = this.incoming;
     const context = this.#context;
-    const items = iterableOf(await result, call.endpoint);
+    const items = iteratorOf(await result, call.endpoint);
+    this.#items = items;
     let isFirst = true;
     try {
-      for await (const item of items) {
-        if (context.isAborted) break;
+      while (!context.isAborted) {
+        const { done, value: item } = await this.#nextItem(items);
+        if (done || context.isAborted) break;
         if (isFirst && context.writtenMetadata !== null) {
           call.head({ contentType: call.contentType, metadata: context.writtenMetadata.toWire() });
         }
         isFirst = false;
-        const sent = call.send(this.#codec.encode(item, this.endpoint.method.response.type));
+        const sent = call.send(this.#encode(item));
         if (sent !== READY) await sent;
       }
     } catch (error) {
       // A send that failed because the caller left is no failure of the handler.
       if (context.isAborted) return;
       throw error;
+    } finally {
+      // What it says to it changes nothing any more.
+      await this.#leaveItems().catch(() => {});
     }
     if (context.isAborted) return;
     call.end(isFirst ? (context.writtenMetadata?.toWire() ?? NO_METADATA) : NO_METADATA);
@@ -257,8 +310,8 @@ function invoke(call: RunningCall): void {
   call.invoke();
 }
 
-function abort(context: ServerContext, reason: RivuletError): void {
-  context.abort(reason);
+function abort(call: RunningCall, reason: RivuletError): void {
+  call.abortWithin(reason);
 }
 
 function isPromise(value: unknown): value is PromiseLike<unknown> {
@@ -277,14 +330,18 @@ function timeoutOf(ms: number | null): number | null {
 
 const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 
-function iterableOf(result: unknown, endpoint: string): AsyncIterable<unknown> | Iterable<unknown> {
-  if (
-    typeof result === 'object' &&
-    result !== null &&
-    (Symbol.asyncIterator in result || Symbol.iterator in result)
-  ) {
-    return result as AsyncIterable<unknown>;
+function iteratorOf(result: unknown, endpoint: string): AsyncIterator<unknown> {
+  if (typeof result === 'object' && result !== null) {
+    if (Symbol.asyncIterator in result) {
+      return (result as AsyncIterable<unknown>)[Symbol.asyncIterator]();
+    }
+    if (Symbol.iterator in result) return oneByOne(result as Iterable<unknown>);
   }
   const text = `the handler of ${endpoint} must return an async iterable: write it as async *${endpoint.split('.')[1]}()`;
   throw new RivuletError('INTERNAL', text);
+}
+
+/** The items of a list or another iterable; what is a promise is awaited. */
+async function* oneByOne(items: Iterable<unknown>): AsyncGenerator<unknown, void, void> {
+  yield* items;
 }

@@ -35,6 +35,8 @@ export interface ServerOptions {
   readonly wrappers?: readonly ServerWrapper[];
   /** Calls that run at once; more are refused with LIMIT_EXCEEDED. Default 10 000. */
   readonly maxConcurrentCalls?: number;
+  /** Largest message that is taken or sent. Default: what the transport carries. */
+  readonly maxMessageBytes?: number;
   /** Called when a call of an endpoint that is not internal has ended, for statistics and the access log. */
   readonly onCall?: (call: CallRecord) => void;
   /** Makes a span of each call. Default: traces are neither read nor carried on. */
@@ -57,6 +59,7 @@ export class Server implements CallHost {
   readonly timeouts: Timeouts;
   readonly wrappers: readonly ServerWrapper[];
   readonly tracer: Tracer | null;
+  readonly maxMessageBytes: number;
   readonly #rateLimits: RateLimits;
   readonly #log: Log | ((endpoint: string, trace: string) => Log);
   readonly #max: number;
@@ -77,6 +80,7 @@ export class Server implements CallHost {
     this.#log = options.log ?? quietLog;
     this.wrappers = options.wrappers ?? [];
     this.#max = options.maxConcurrentCalls ?? 10_000;
+    this.maxMessageBytes = options.maxMessageBytes ?? Number.POSITIVE_INFINITY;
     this.#onCall = options.onCall ?? null;
     this.tracer = options.tracer ?? null;
   }

@@ -107,6 +107,7 @@ export class Service implements AsyncDisposable, Runnable {
       scheduler: this.#scheduler,
       wrappers: wrap.value?.server ?? [],
       maxConcurrentCalls: this.#settings.maxConcurrentCalls.value as number,
+      maxMessageBytes: this.#settings.maxMessageBytes.value as number,
       ...this.#observation.server,
     });
     const debug = this.#observation.debugHandlers(() => this.health().reasons);

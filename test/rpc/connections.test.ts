@@ -5,7 +5,12 @@ import { RivuletError } from '../../src/errors.ts';
 import type { ServiceNode } from '../../src/registry/registry.ts';
 import { Connections } from '../../src/rpc/connections.ts';
 import { LocalTransport } from '../../src/transport/local.ts';
-import type { Channel, DialOptions, Transport } from '../../src/transport/transport.ts';
+import {
+  type Channel,
+  type DialOptions,
+  NO_METADATA,
+  type Transport,
+} from '../../src/transport/transport.ts';
 import { VirtualScheduler } from '../../src/util/time/virtual-scheduler.ts';
 
 const NODE: ServiceNode = { id: 'connections-test', address: '127.0.0.1:1', metadata: {} };
@@ -77,5 +82,74 @@ test('a way that is late is left alone for 30 s, then tried beside the calls tha
   assert.equal(direct.dials, 3);
   await connections.close();
   await listener.close();
+  assert.equal(scheduler.pendingTimers, 0);
+});
+
+/** A stream over the channel, which its handler never ends. */
+function streamOver(channel: Channel) {
+  const call = channel.call({
+    service: 's',
+    endpoint: 'S.Watch',
+    kind: 'serverStream',
+    contentType: 'application/x-rivulet-value',
+    metadata: NO_METADATA,
+    timeoutMs: null,
+    signal: null,
+    body: new Uint8Array(1),
+  });
+  const ended = { code: '' };
+  call.trailers.catch((error) => {
+    ended.code = error.code;
+  });
+  return { call, ended };
+}
+
+test('a stream goes on over the way on which it began, however long it takes', async () => {
+  const scheduler = new VirtualScheduler();
+  const [direct, broker] = [new Way('tcp', scheduler), new Way('broker', scheduler)];
+  const listener = await direct.listen({ address: '', nodeId: NODE.id, handler() {} });
+  const options = { scheduler, dialTimeoutMs: 5000, maxChannels: 10 };
+  const connections = new Connections({ transports: [direct, broker], ...options });
+  direct.isThere = false;
+  const dialled = connections.to(NODE);
+  await scheduler.advance(300);
+  const { channel, transport } = await dialled;
+  assert.equal(transport.name, 'broker');
+  const { call, ended } = streamOver(channel);
+  direct.isThere = true;
+  await scheduler.advance(31_000);
+  await connections.to(NODE);
+  await scheduler.advance(1);
+  assert.equal((await connections.to(NODE)).transport.name, 'tcp');
+  await scheduler.advance(3_600_000);
+  assert.deepEqual([ended.code, channel.load], ['', 1]);
+  // With its last call the channel is gone.
+  call.cancel();
+  await scheduler.advance(1);
+  assert.throws(() => streamOver(channel).ended.code || assert.fail());
+  await connections.close();
+  await listener.close();
+  assert.equal(scheduler.pendingTimers, 0);
+});
+
+test('a pool that is full gives up no channel with a call, and a client that closes ends it', async () => {
+  const scheduler = new VirtualScheduler();
+  const way = new Way('tcp', scheduler);
+  const nodes = ['a', 'b'].map((id) => ({ ...NODE, id: `connections-test-${id}` }));
+  const [a, b] = nodes as [ServiceNode, ServiceNode];
+  const listeners = await Promise.all(
+    nodes.map(({ id }) => way.listen({ address: '', nodeId: id, handler() {} })),
+  );
+  const options = { scheduler, dialTimeoutMs: 5000, maxChannels: 1 };
+  const connections = new Connections({ transports: [way], ...options });
+  const { channel } = await connections.to(a);
+  const { ended } = streamOver(channel);
+  await connections.to(b);
+  await scheduler.advance(3_600_000);
+  assert.deepEqual([ended.code, channel.load], ['', 1]);
+  await connections.close();
+  await scheduler.advance(1);
+  assert.equal(ended.code, 'CLOSED');
+  for (const listener of listeners) await listener.close();
   assert.equal(scheduler.pendingTimers, 0);
 });

@@ -390,3 +390,88 @@ for (const transport of ['local', 'tcp', 'grpc', 'http', 'ws', 'udp']) {
     assert.equal(getEventListeners(signal, 'abort').length, 0);
   });
 }
+
+const Leaving = contract('test.leaving', { S: { Watch: serverStream<undefined, number>() } });
+
+for (const transport of ['local', 'tcp', 'grpc', 'ws', 'broker']) {
+  test(`what a handler waits for is returned when its caller leaves (${transport})`, async () => {
+    const registry = new MemoryRegistry();
+    const broker = await openBroker('memory:');
+    const nouns = { ...own, registry, transport, broker };
+    const service = createService({ ...nouns, name: 'test.leaving' });
+    let leave = () => {};
+    const left = new Promise<void>((resolve) => {
+      leave = resolve;
+    });
+    let given = 0;
+    service.handle(Leaving, {
+      S: {
+        // A source of events that has one, and waits for the next.
+        Watch: () => ({
+          [Symbol.asyncIterator]: () => ({
+            next: () =>
+              given++ === 0
+                ? Promise.resolve({ done: false as const, value: 1 })
+                : new Promise<never>(() => {}),
+            return() {
+              leave();
+              return Promise.resolve({ done: true as const, value: undefined });
+            },
+          }),
+        }),
+      },
+    });
+    await service.start();
+    const caller = createService({ ...nouns, name: 'test.leaver' });
+    try {
+      for await (const _ of caller.client(Leaving).S.Watch()) break;
+      await left;
+    } finally {
+      await caller.stop();
+      await service.stop();
+      await broker.disconnect();
+    }
+  });
+}
+
+test('the reply of a client stream counts when its status has come, and no stream is reset before', async () => {
+  const { createServer: createHttp2 } = await import('node:http2');
+  let resets = 0;
+  const server = createHttp2();
+  server.on('stream', (stream, headers) => {
+    stream.on('error', () => {});
+    stream.on('aborted', () => resets++);
+    stream.resume();
+    const status = String(headers['x-status']);
+    stream.respond(
+      { ':status': 200, 'content-type': 'application/grpc' },
+      { waitForTrailers: true },
+    );
+    stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': status }));
+    const reply = Buffer.from('{"n":1}');
+    const head = Buffer.from([0, 0, 0, 0, reply.length]);
+    stream.write(Buffer.concat([head, reply]));
+    // The reply is on its way for a while before the status.
+    setTimeout(() => stream.end(), 50);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as { port: number };
+  const { client, close } = openClient({
+    ...own,
+    transport: 'grpc',
+    registry: new MemoryRegistry(),
+  });
+  const { S } = client.of(
+    contract('s', { S: { Sum: clientStream<number, { readonly n: number }>() } }),
+  );
+  const ask = (status: string) =>
+    S.Sum([1], { address: `127.0.0.1:${port}`, metadata: { 'x-status': status } });
+  try {
+    assert.deepEqual(await ask('0'), { n: 1 });
+    await assert.rejects(ask('7'), { code: 'PERMISSION_DENIED' });
+    assert.equal(resets, 0);
+  } finally {
+    await close();
+    server.close();
+  }
+});

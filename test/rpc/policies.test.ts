@@ -1,12 +1,13 @@
 /** The policies by themselves, on the virtual clock: budget, breaker, bulkhead, rate limit, hedge. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { contract, unary } from '../../src/rpc/contract.ts';
+import { contract, serverStream, unary } from '../../src/rpc/contract.ts';
 import { Breaker } from '../../src/rpc/policies/breaker.ts';
 import { RetryBudget } from '../../src/rpc/policies/budget.ts';
 import { Bulkhead } from '../../src/rpc/policies/bulkhead.ts';
 import { hedged } from '../../src/rpc/policies/hedge.ts';
 import { RateLimits } from '../../src/rpc/policies/rate-limit.ts';
+import { createTestService } from '../../src/service/testing.ts';
 import { Random } from '../../src/util/random.ts';
 import { VirtualScheduler } from '../../src/util/time/virtual-scheduler.ts';
 
@@ -224,4 +225,50 @@ test('a call from before the circuit opened does not decide for the probe', asyn
   assert.equal(breaker.admit('n'), false, 'the probe still runs');
   breaker.end('n', false, true);
   assert.equal(breaker.state('n'), 'closed');
+});
+
+test('a probe that takes long keeps others away no longer than an open circuit does', async () => {
+  const clock = new VirtualScheduler();
+  const breaker = new Breaker(clock, { failures: 1 });
+  breaker.end('n', true);
+  await clock.advance(5000);
+  assert.deepEqual([breaker.admit('n'), breaker.admit('n')], [true, false]);
+  assert.equal(breaker.retryAfterMs('n'), 5000);
+  await clock.advance(5000);
+  assert.deepEqual([breaker.admit('n'), breaker.admit('n')], [true, false], 'the next probe');
+  breaker.end('n', false);
+  assert.equal(breaker.state('n'), 'closed');
+  // The first probe ends at last: one failure among those of the window.
+  breaker.end('n', null);
+  assert.equal(breaker.state('n'), 'closed');
+});
+
+test('a stream that probes a node closes the circuit with its first message', async () => {
+  const Probed = contract('probed', {
+    S: {
+      Hang: unary(),
+      Ping: unary<undefined, string>(),
+      Watch: serverStream<undefined, number>(),
+    },
+  });
+  await using t = await createTestService({ name: 'probed' });
+  t.service.handle(Probed, {
+    S: {
+      Hang: () => new Promise<never>(() => {}),
+      Ping: () => 'pong',
+      async *Watch(_, { signal }) {
+        yield 1;
+        await new Promise((resolve) => signal.addEventListener('abort', resolve));
+      },
+    },
+  });
+  await t.service.start();
+  const { S } = t.client(Probed, { breaker: { failures: 1, openMs: 5000 }, retries: 0 });
+  await assert.rejects(t.finish(S.Hang(undefined, { timeoutMs: 100 })), { code: 'TIMEOUT' });
+  await assert.rejects(t.finish(S.Ping()), { code: 'CIRCUIT_OPEN' });
+  await t.advance(5000);
+  const stream = S.Watch();
+  assert.equal((await t.finish(stream.next())).value, 1);
+  assert.equal(await t.finish(S.Ping()), 'pong', 'while the stream goes on');
+  stream.cancel();
 });

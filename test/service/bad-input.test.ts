@@ -1,6 +1,7 @@
 /** What callers, handlers and other programs may get wrong, and what is said of it. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { openBroker } from '../../src/broker/open-broker.ts';
 import { protoType } from '../../src/codec/proto/proto-types.ts';
 import { protobufjs } from '../../src/codec/proto/protobufjs.ts';
 import { MemoryRegistry } from '../../src/registry/memory.ts';
@@ -345,6 +346,56 @@ test('grpc and http take messages as large as maxMessageBytes says, and none tha
     await assert.rejects(tooLarge, /more than|larger|bytes/, transport);
   }
 });
+
+const Sized = contract('sized', {
+  S: {
+    Echo: unary<string, string>(),
+    Long: unary<undefined, string>(),
+    Down: serverStream<number, string>(),
+    Up: clientStream<string, number>(),
+  },
+});
+
+for (const transport of ['tcp', 'ws', 'grpc', 'broker']) {
+  test(`maxMessageBytes bounds each message of a stream too, at both ends (${transport})`, async () => {
+    const registry = new MemoryRegistry();
+    const broker = await openBroker('memory:');
+    const limits = { ...own, registry, transport, broker };
+    const tooLarge = { code: 'BODY_TOO_LARGE' };
+    for (const [atServer, atCaller] of [
+      [1000, 100_000],
+      [100_000, 1000],
+    ] as const) {
+      await using service = createService({ ...limits, name: 'sized', maxMessageBytes: atServer });
+      service.handle(Sized, {
+        S: {
+          Echo: (text) => text,
+          Long: () => 'x'.repeat(5000),
+          async *Down(length) {
+            yield 'x'.repeat(length);
+          },
+          async Up(texts) {
+            let length = 0;
+            for await (const text of texts) length += text.length;
+            return length;
+          },
+        },
+      });
+      await service.start();
+      await using caller = createService({ ...limits, name: 'c', maxMessageBytes: atCaller });
+      const { S } = caller.client(Sized);
+      const down = async (length: number) => (await S.Down(length).next()).value?.length;
+      assert.equal((await S.Echo('x'.repeat(900))).length, 900);
+      assert.equal(await down(900), 900);
+      assert.equal(await S.Up(['x'.repeat(900), 'x'.repeat(900)]), 1800);
+      await assert.rejects(S.Echo('x'.repeat(5000)), tooLarge);
+      await assert.rejects(S.Long(), tooLarge);
+      await assert.rejects(down(5000), tooLarge);
+      await assert.rejects(S.Up(['x'.repeat(5000)]), tooLarge);
+    }
+    await broker.disconnect();
+  });
+}
 
 test('the description of a recursive type ends at its third level', () => {
   const { root } = protobufjs().parse(

@@ -3,8 +3,8 @@
  *
  * Holds: per node the calls and failures of the last `windowMs`. Invariants: a node is cut off after
  * `failures` failures in the window when they are at least half of its calls; after `openMs` one call
- * probes it and the others stay away until that call has ended; a success of the probe closes the
- * circuit, a failure opens it again for as long. What counts is whether the node answers: an error that
+ * probes it and the others stay away until that call has ended or answered, at most for `openMs`: then
+ * another one probes it; a success of a probe closes the circuit, a failure opens it again for as long. What counts is whether the node answers: an error that
  * a handler threw is an answer. Bound: `MAX_NODES` nodes, the one used longest ago is forgotten first.
  * Cost: one map look-up per call.
  */
@@ -51,7 +51,10 @@ interface Circuit {
   step: number;
   /** Monotonic milliseconds until which no call is let through; 0 when closed. */
   openUntil: number;
-  isProbing: boolean;
+  /** Probes that have not ended. */
+  probes: number;
+  /** Monotonic milliseconds until which the newest probe keeps others away. */
+  probeUntil: number;
 }
 
 export type CircuitState = 'closed' | 'open' | 'half-open';
@@ -87,15 +90,17 @@ export class Breaker {
   admit(node: string): boolean {
     const circuit = this.#circuits.get(node);
     if (circuit === undefined || circuit.openUntil === 0) return true;
-    if (circuit.isProbing || circuit.openUntil > this.#scheduler.monotonic()) return false;
-    circuit.isProbing = true;
+    const now = this.#scheduler.monotonic();
+    if (circuit.openUntil > now || circuit.probeUntil > now) return false;
+    circuit.probes++;
+    circuit.probeUntil = now + this.#openMs;
     return true;
   }
 
   /** Milliseconds until the node may be probed; 0 when it may now. */
   retryAfterMs(node: string): number {
-    const circuit = this.#circuits.get(node);
-    return Math.max(0, (circuit?.openUntil ?? 0) - this.#scheduler.monotonic());
+    const { openUntil = 0, probeUntil = 0 } = this.#circuits.get(node) ?? {};
+    return Math.max(0, Math.max(openUntil, probeUntil) - this.#scheduler.monotonic());
   }
 
   /** Whether the call that `admit` would let through now is the probe. */
@@ -116,8 +121,9 @@ export class Breaker {
       circuit = this.#add(node);
     }
     if (circuit.openUntil !== 0) {
-      if (!circuit.isProbing || !wasProbe) return;
-      circuit.isProbing = false;
+      if (circuit.probes === 0 || !wasProbe) return;
+      circuit.probes--;
+      circuit.probeUntil = 0;
       if (isFailure === true) circuit.openUntil = this.#scheduler.monotonic() + this.#openMs;
       else if (isFailure === false) this.#circuits.delete(node);
       return;
@@ -139,7 +145,8 @@ export class Breaker {
       failures: new Array<number>(STEPS).fill(0),
       step: this.#step(),
       openUntil: 0,
-      isProbing: false,
+      probes: 0,
+      probeUntil: 0,
     };
     this.#circuits.set(node, circuit);
     if (this.#circuits.size > MAX_NODES) {

@@ -37,6 +37,8 @@ export class UdpClient implements Channel {
   readonly #timeouts: Timeouts;
   readonly #waiting = new Map<string, Waiting>();
   #isClosed = false;
+  /** The socket is closed. */
+  #hasEnded = false;
   #whenIdle: (() => void) | null = null;
 
   constructor(socket: Socket, setup: UdpClientSetup) {
@@ -104,7 +106,6 @@ export class UdpClient implements Channel {
   }
 
   async close(drainMs = 0): Promise<void> {
-    if (this.#isClosed) return;
     this.#isClosed = true;
     if (this.#waiting.size > 0 && drainMs > 0) {
       await new Promise<void>((resolve) => {
@@ -117,6 +118,8 @@ export class UdpClient implements Channel {
     }
     const closed = new RivuletError('CLOSED', 'the client closed the connection');
     for (const waiting of [...this.#waiting.values()]) waiting.reject(closed);
+    if (this.#hasEnded) return;
+    this.#hasEnded = true;
     this.#socket.close();
   }
 
