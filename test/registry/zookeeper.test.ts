@@ -82,6 +82,25 @@ describe('zookeeper', { skip }, () => {
     }
   });
 
+  test('names that no path of ZooKeeper can hold are refused, and nobody has them', async () => {
+    await using registry = await openRegistry(url());
+    for (const name of ['.', '..', 'a\u0085', 'rocket-\u{1f680}']) {
+      const wrong = { code: 'INVALID_ARGUMENT' };
+      await assert.rejects(registry.register(recordOf(name, 'n'), { ttlMs: 60_000 }), wrong, name);
+      const byId = {
+        ...recordOf('good', 'n'),
+        nodes: [{ id: name, address: '10.0.0.5:40001', metadata: {} }],
+      };
+      await assert.rejects(registry.register(byId, { ttlMs: 60_000 }), wrong, name);
+      assert.deepEqual(await registry.getService(name), []);
+      await registry.deregister(byId);
+    }
+    // Those that go-micro has, in other alphabets too, are not.
+    const record = recordOf('go.micro.srv.gr\u00fc\u00dfe', 'n');
+    await registry.register(record, { ttlMs: 60_000 });
+    assert.equal((await registry.getService(record.name)).length, 1);
+  });
+
   test('a node that go-micro wrote to stay becomes one that goes with this process', async () => {
     const client = clientOf(node.port);
     try {
@@ -271,6 +290,26 @@ test('a server that is silent for a while ends no session', async () => {
   await assert.rejects(registry.getService('any'), { code: 'REGISTRY_UNAVAILABLE' });
   await isBack;
   assert.deepEqual(sessions, [0n, 7n, 7n]);
+});
+
+test('a server that takes no session for a while, as one without a quorum, ends none', async () => {
+  const sessions: bigint[] = [];
+  let tell = () => {};
+  const isBack = new Promise<void>((resolve) => {
+    tell = resolve;
+  });
+  await using server = await PlayedServer.start((socket, session) => {
+    sessions.push(session);
+    // A session that begins, three rounds without a quorum, and the quorum is back.
+    if (sessions.length === 1) socket.end(welcome(7n, 10_000));
+    else if (sessions.length < 8) socket.end();
+    else tell();
+  });
+  await using registry = zookeeperRegistryFrom(`127.0.0.1:${server.port}`, { timeoutMs: 2000 });
+  await registry.getService('any').catch(() => {});
+  await isBack;
+  // Each round asks for the session, then for a new one, which is not given either.
+  assert.deepEqual(sessions.slice(0, 8), [0n, 7n, 0n, 7n, 0n, 7n, 0n, 7n]);
 });
 
 test('a registry that is closed while it connects ends the attempt, and its calls with CLOSED', async () => {

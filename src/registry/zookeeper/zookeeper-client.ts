@@ -186,11 +186,15 @@ export class ZookeeperClient {
         last = unavailable(error);
         // The session ended, or this server is behind the last one: open a new session.
         if (isNotTaken(error) && this.#session !== null && !signal.aborted) {
+          const [session, lastZxid] = [this.#session, this.#lastZxid];
           this.#session = null;
           this.#lastZxid = 0n;
           try {
             return await this.#open(servers[this.#server] as string, share);
           } catch (again) {
+            // A server that takes no new session either, as one without a quorum, says nothing of this one.
+            this.#session = session;
+            this.#lastZxid = lastZxid;
             last = unavailable(again);
           }
         }

@@ -27,6 +27,9 @@ const MAX_NODE_BYTES = 1024 * 1024 - 4096;
 /** Reads that run at once. */
 const SIDE_BY_SIDE = 64;
 const POLL_MS = 5000;
+/** What ZooKeeper refuses as a part of a path, in UTF-16 units. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are among them
+const UNFIT = /^\.{1,2}$|[\u0000-\u001f\u007f-\u009f\ud800-\uf8ff\ufff0-\uffff]/;
 
 export interface ZookeeperRegistryOptions {
   /** host:port of each server. Default 127.0.0.1:2181. */
@@ -97,6 +100,11 @@ export class ZookeeperRegistry extends ServerRegistry {
   }
 
   protected prepare(single: ServiceRecord, ttlMs: number): () => Promise<void> {
+    for (const name of [single.name, (single.nodes[0] as ServiceNode).id]) {
+      if (!UNFIT.test(name)) continue;
+      const text = `${JSON.stringify(name.slice(0, 64))} is no name for ZooKeeper: it takes no ".", "..", control characters and characters beyond U+D7FF`;
+      throw new RivuletError('INVALID_ARGUMENT', text);
+    }
     const value = encodeRecord(single);
     const bytes = Buffer.byteLength(value);
     if (bytes > MAX_NODE_BYTES) {
@@ -108,6 +116,7 @@ export class ZookeeperRegistry extends ServerRegistry {
   }
 
   protected async remove(service: string, nodeId: string): Promise<void> {
+    if (UNFIT.test(service) || UNFIT.test(nodeId)) return;
     const path = pathOf(service, nodeId);
     this.#held.get(path)?.cancel();
     this.#held.delete(path);
@@ -117,6 +126,7 @@ export class ZookeeperRegistry extends ServerRegistry {
   }
 
   protected async read(service: string): Promise<ServiceRecord[]> {
+    if (UNFIT.test(service)) return [];
     const records = await this.#readFolder(escaped(service));
     return mergeRecords(records.filter((record) => record.name === service));
   }
