@@ -10,5 +10,5 @@ const [seconds = '60', seed] = process.argv.slice(2);
 process.exitCode = await run(
   process.execPath,
   ['--expose-gc', '--test', '--test-reporter=spec', join(root, 'dist/test/chaos/chaos.test.js')],
-  { env: { ...process.env, CHAOS_SECONDS: seconds, ...(seed ? { CHAOS_SEED: seed } : {}) } },
+  { env: { ...process.env, CHAOS_SECONDS: seconds, ...(seed ? { RIVULET_SEED: seed } : {}) } },
 );

@@ -45,12 +45,15 @@ export const WAIT_MS = 15_000;
 
 export class CaseContext {
   readonly fixture: Fixture;
+  /** What the case draws from, where it draws. */
+  readonly seed: number;
   readonly #prefix: string;
   readonly #brokers: Broker[] = [];
   #topics = 0;
 
-  constructor(fixture: Fixture, prefix: string) {
+  constructor(fixture: Fixture, prefix: string, seed = 1) {
     this.fixture = fixture;
+    this.seed = seed;
     this.#prefix = prefix;
   }
 

@@ -53,6 +53,8 @@ export interface ConformanceSetup {
    * connections, harm the server or block the process run alone. @default 1
    */
   readonly sideBySide?: number;
+  /** What the cases that draw draw from: the same seed, the same draws. @default 1 */
+  readonly seed?: number;
 }
 
 /** Every case, by group, in the order they run: those that harm the server come last. */
@@ -82,7 +84,7 @@ export const cases: Readonly<Record<string, readonly Case[]>> = {
 const ALONE: readonly string[] = ['closing', 'outages'];
 
 export function conformance(setup: ConformanceSetup): void {
-  const { name, runner, only = '', capabilities, sideBySide = 1 } = setup;
+  const { name, runner, only = '', capabilities, sideBySide = 1, seed = 1 } = setup;
   withFixture(`${name}: conformance`, setup, (fixture) => {
     if (capabilities !== undefined) {
       runner.test('capabilities: as documented', { timeout: 60_000 }, async () => {
@@ -97,7 +99,7 @@ export function conformance(setup: ConformanceSetup): void {
         runner.test(`${group}: ${each.name}`, { timeout }, async (context) => {
           const reason = await reasonToSkip(each, fixture());
           if (reason !== null) context.skip(reason);
-          else await runCase(each, fixture());
+          else await runCase(each, fixture(), seed);
         });
       }
     };
@@ -134,8 +136,9 @@ async function reasonToSkip(each: Case, fixture: Fixture): Promise<string | null
   return missing === null ? null : `capability ${missing}`;
 }
 
-async function runCase(each: Case, fixture: Fixture): Promise<void> {
-  const context = new CaseContext(fixture, `conformance.${randomBytes(4).toString('hex')}`);
+async function runCase(each: Case, fixture: Fixture, seed: number): Promise<void> {
+  const prefix = `conformance.${randomBytes(4).toString('hex')}`;
+  const context = new CaseContext(fixture, prefix, seed);
   try {
     await each.run(context);
   } finally {

@@ -1,13 +1,13 @@
 /** Texts of a chat: their words, answers in pieces, tokens removed, and who may do what. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import { rfc1123 } from '../../src/bot/commands/built-in.ts';
 import { CommandLine, jsonText } from '../../src/bot/messages/command-line.ts';
 import { piecesOf } from '../../src/bot/messages/pieces.ts';
 import { redactedLog, redactor } from '../../src/bot/messages/redaction.ts';
 import { Permissions } from '../../src/bot/permissions.ts';
 import { WorkQueue } from '../../src/bot/work-queue.ts';
+import { fc } from '../helpers/property.ts';
 
 test('quotes hold a word with spaces only where they enclose it whole', () => {
   const words = (text: string) => new CommandLine(text).values;

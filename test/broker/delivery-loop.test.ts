@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import type { Delivery, IterableSubscriber } from '../../src/broker/broker.ts';
 import { createTestBroker } from '../../src/broker/testing.ts';
 import { Random } from '../../src/util/random.ts';
+import { seedOf } from '../helpers/seed.ts';
 
 const bodies = (count: number) => Array.from({ length: count }, (_, i) => ({ body: String(i) }));
 
@@ -113,11 +114,11 @@ interface Known {
   isSettled: boolean;
 }
 
-test('loops at random lose nothing, settle once, and count each hand-over once', async () => {
-  const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 31));
+test('loops at random lose nothing, settle once, and count each hand-over once', async (t) => {
+  const seed = seedOf(t);
   const random = new Random(seed);
   for (let round = 0; round < 30; round++) {
-    const at = `SEED=${seed}, round ${round}`;
+    const at = `seed ${seed}, round ${round}`;
     await using t = await createTestBroker({ seed: seed + round });
     const count = 1 + random.below(40);
     const known = new Map<string, Known>();

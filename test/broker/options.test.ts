@@ -1,7 +1,6 @@
 /** Options: any value of any type resolves to something usable, or is refused. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import { openBroker } from '../../src/broker/open-broker.ts';
 import {
   checkNackOptions,
@@ -17,6 +16,7 @@ import {
   resolveSubscribeOptions,
 } from '../../src/broker/options/options.ts';
 import { RivuletError } from '../../src/errors.ts';
+import { fc } from '../helpers/property.ts';
 
 const any = fc.oneof(
   fc.anything(),

@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { runInNewContext } from 'node:vm';
-import fc from 'fast-check';
 import { ownMessage } from '../../src/broker/message/message-check.ts';
 import { Received } from '../../src/broker/message/received-message.ts';
+import { fc } from '../helpers/property.ts';
 
 const origin = { topic: 'orders', id: '17-0' };
 

@@ -1,7 +1,6 @@
 /** Typed topics: values go in and come out on every path, and what does not fit is refused or buried. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import type { Broker } from '../../src/broker/broker.ts';
 import { openBroker } from '../../src/broker/open-broker.ts';
 import { createTestBroker } from '../../src/broker/testing.ts';
@@ -11,6 +10,7 @@ import {
   topic,
   type ValueCodec,
 } from '../../src/broker/topics/topic.ts';
+import { fc } from '../helpers/property.ts';
 
 interface Order {
   readonly id: number;

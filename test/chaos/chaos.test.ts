@@ -6,10 +6,11 @@ import { fileFixture, memoryFixture } from '../conformance/embedded-fixture.ts';
 import { redisFixture } from '../conformance/redis/redis-fixture.ts';
 import { remoteFixture } from '../conformance/remote-fixture.ts';
 import { missing } from '../helpers/requirements.ts';
+import { seedNamed } from '../helpers/seed.ts';
 import { chaos } from './chaos.ts';
 import { History } from './history.ts';
 
-const seed = Number(process.env.CHAOS_SEED ?? Math.floor(Math.random() * 2 ** 31));
+const seed = seedNamed('chaos');
 const seconds = Number(process.env.CHAOS_SECONDS ?? 4);
 const kinds: Record<string, () => Promise<Fixture>> = {
   memory: memoryFixture,
@@ -31,7 +32,7 @@ for (const [name, start] of Object.entries(kinds)) {
       seconds,
       countsLostReplies: name === 'redis',
     });
-    assert.deepEqual(breaches, [], `CHAOS_SEED=${seed} CHAOS_SECONDS=${seconds}`);
+    assert.deepEqual(breaches, [], `RIVULET_SEED=${seed} CHAOS_SECONDS=${seconds}`);
     assert.ok(handOvers > 100, `${handOvers} hand-overs`);
   });
 }

@@ -1,12 +1,12 @@
 /** The codecs: what goes in comes out, and any bytes at all are a value or DECODING_FAILED. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import { Codecs, mediaType } from '../../src/codec/by-content-type.ts';
 import type { Codec } from '../../src/codec/codec.ts';
 import { jsonCodec } from '../../src/codec/json.ts';
 import { copyCodec } from '../../src/codec/value.ts';
 import { RivuletError } from '../../src/errors.ts';
+import { fc } from '../helpers/property.ts';
 
 const codecs = new Codecs();
 const all = await Promise.all(

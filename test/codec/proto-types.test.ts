@@ -1,12 +1,12 @@
 /** Protobuf messages: the wire form beside fixed bytes, JSON's mapping, and what is refused. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import { createJsonCodec, jsonCodec } from '../../src/codec/json.ts';
 import { protoCodec } from '../../src/codec/proto/proto.ts';
 import { protoType } from '../../src/codec/proto/proto-types.ts';
 import { protobufjs } from '../../src/codec/proto/protobufjs.ts';
 import { copyCodec } from '../../src/codec/value.ts';
+import { fc } from '../helpers/property.ts';
 
 const { Root, parse, common } = protobufjs();
 const root = new Root();

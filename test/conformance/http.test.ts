@@ -3,9 +3,11 @@ import { after, before, describe, test } from 'node:test';
 import { LocalRegistry } from '../../src/broker/http/http-registry.ts';
 import { openBroker } from '../../src/broker/open-broker.ts';
 import { conformance } from '../../src/conformance/index.ts';
+import { seedNamed } from '../helpers/seed.ts';
 import { documented } from './documented.ts';
 
 conformance({
+  seed: seedNamed('conformance'),
   name: 'http',
   runner: { describe, test, before, after },
   factory: async () => {

@@ -2,13 +2,16 @@
 import { after, before, describe, test } from 'node:test';
 import { conformance } from '../../src/conformance/index.ts';
 import { VirtualScheduler } from '../../src/util/time/virtual-scheduler.ts';
+import { seedNamed } from '../helpers/seed.ts';
 import { memoryFixture } from './embedded-fixture.ts';
 import { playTime } from './virtual-time.ts';
 
-const seeds = process.env.CONFORMANCE_SEED ? [Number(process.env.CONFORMANCE_SEED)] : [1, 2, 3];
+const first = seedNamed('memory on a virtual clock');
+const seeds = [first, first + 1, first + 2];
 
 for (const seed of seeds) {
   conformance({
+    seed,
     name: `memory on a virtual clock, seed ${seed}`,
     runner: { describe, test, before, after },
     async factory() {

@@ -3,9 +3,9 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import { type Filtered, matches } from '../../src/console/messages/filter.ts';
 import { type Expression, parseFilter } from '../../src/console/messages/filter-parser.ts';
+import { fc } from '../helpers/property.ts';
 
 const ENTRY = entryOf({
   key: 'eu.17',

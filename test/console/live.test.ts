@@ -112,10 +112,11 @@ test('a stream whose client is gone is asked no more, and its timer ends', {
 });
 
 test('an answer that takes long holds up no other stream', { timeout: 300_000 }, async () => {
+  let drawn = 0;
   const kinds: WatchKinds = {
     find: (watch) => async () => {
       if (watch === 'never') await new Promise(() => {});
-      return { kind: 'value', value: { at: 0, number: Math.random() } };
+      return { kind: 'value', value: { at: 0, number: ++drawn } };
     },
   };
   await using opened = await open(kinds);

@@ -4,7 +4,6 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import {
   type ClaimSink,
   type Consumer,
@@ -25,6 +24,7 @@ import {
 } from '../../src/consumer-groups/index.ts';
 import { StreamId } from '../../src/stream/stream-id.ts';
 import { Random } from '../../src/util/random.ts';
+import { fc } from '../helpers/property.ts';
 import { FakeStream } from './fake-stream.ts';
 
 const NOW = 100_000;

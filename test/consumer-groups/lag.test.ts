@@ -3,10 +3,10 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import { ConsumerGroup, lagOf, UNKNOWN_READ } from '../../src/consumer-groups/index.ts';
 import { StreamId } from '../../src/stream/stream-id.ts';
 import { Random } from '../../src/util/random.ts';
+import { fc } from '../helpers/property.ts';
 import { FakeStream } from './fake-stream.ts';
 
 /** Adds, deletes, trims, reads and moves a group about; calls `check` after each step. */

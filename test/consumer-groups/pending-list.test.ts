@@ -4,10 +4,10 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import { PAGE_ENTRIES, PendingCursor, PendingList } from '../../src/consumer-groups/index.ts';
 import { StreamId } from '../../src/stream/stream-id.ts';
 import { Random } from '../../src/util/random.ts';
+import { fc } from '../helpers/property.ts';
 import { PendingTwin } from './pending-twin.ts';
 
 const CONSUMERS = ['ann', 'bob', 'cy', 'dee'];

@@ -24,6 +24,7 @@ import { StreamId } from '../../src/stream/stream-id.ts';
 import { Random } from '../../src/util/random.ts';
 import { type RedisServer, startRedis } from '../helpers/redis-server.ts';
 import { missing } from '../helpers/requirements.ts';
+import { seedsOf } from '../helpers/seed.ts';
 import { FakeStream } from './fake-stream.ts';
 
 const STEP = 1_000_000;
@@ -278,8 +279,8 @@ async function withSeed(
   }
 }
 
-test('pending lists, claims and history reads are those of redis-server', { skip }, async () => {
-  for (let seed = 1; seed <= 12; seed++) {
+test('pending lists, claims and history reads are those of redis-server', { skip }, async (t) => {
+  for (const seed of seedsOf(t, 12)) {
     await withSeed(seed, async (random, pair) => {
       let ms = 0;
       const someId = () => StreamId.of(1 + random.below(ms + 2));
@@ -304,10 +305,10 @@ test('pending lists, claims and history reads are those of redis-server', { skip
 
 test('where our lag differs from that of redis-server 7.0, it is not ours that is wrong', {
   skip,
-}, async () => {
+}, async (t) => {
   let equal = 0;
   let different = 0;
-  for (let seed = 101; seed <= 116; seed++) {
+  for (const seed of seedsOf(t, 16)) {
     await withSeed(seed, async (random, pair) => {
       let ms = 0;
       let disturbed = false;

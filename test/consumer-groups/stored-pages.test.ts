@@ -16,6 +16,7 @@ import { PendingCursor } from '../../src/consumer-groups/pending/pending-cursor.
 import { StreamId } from '../../src/stream/stream-id.ts';
 import { ByteReader, ByteWriter } from '../../src/util/byte-writer.ts';
 import { Random } from '../../src/util/random.ts';
+import { seedsOf } from '../helpers/seed.ts';
 
 const FAIL = { mode: 'FAIL', retryCount: -1, force: false } as const;
 const ENTRIES = 6 * PAGE_ENTRIES;
@@ -128,8 +129,8 @@ test('released and resting entries are found in the pages that were not read', (
   assert.equal(claimed(again, 100_000, 9, 9000).length, 1);
 });
 
-test('a restart changes nothing that claims can see, under any sequence of claims and releases', () => {
-  for (let seed = 1; seed <= 30; seed++) {
+test('a restart changes nothing that claims can see, under any sequence of claims and releases', (t) => {
+  for (const seed of seedsOf(t, 30)) {
     const random = new Random(seed);
     const warm = groupOf(() => random.below(random.chance(0.5) ? 900 : 40), 4 * PAGE_ENTRIES + 9);
     for (let i = 0; i < 40; i++) {

@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { SlotLinks } from '../../src/consumer-groups/delivery-order/slot-links.ts';
 import { type SlotKeys, TimeList } from '../../src/consumer-groups/delivery-order/time-list.ts';
 import { Random } from '../../src/util/random.ts';
+import { seedsOf } from '../helpers/seed.ts';
 
 /** Times by slot; equal ones are told apart by the slot's number. */
 class Times implements SlotKeys {
@@ -39,8 +40,8 @@ function scene() {
   return { links, keys, list, insert, slots };
 }
 
-test('the list is what sorting gives, whatever comes, goes and changes its time', () => {
-  for (let seed = 1; seed <= 20; seed++) {
+test('the list is what sorting gives, whatever comes, goes and changes its time', (t) => {
+  for (const seed of seedsOf(t, 20)) {
     const random = new Random(seed);
     const { links, keys, list, insert, slots } = scene();
     const present: number[] = [];

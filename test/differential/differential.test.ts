@@ -8,6 +8,7 @@ import { test } from 'node:test';
 import { startRedis } from '../helpers/redis-server.ts';
 import { missing } from '../helpers/requirements.ts';
 import { startRivulet } from '../helpers/rivulet-server.ts';
+import { seedOf } from '../helpers/seed.ts';
 import { Comparer } from './compare.ts';
 import { runDifferential } from './differential.ts';
 import type { Target } from './episode.ts';
@@ -19,7 +20,7 @@ const COMMANDS = process.env.RIVULET_FULL === '1' ? 1_000_000 : 20_000;
 test(`${COMMANDS} random commands get the replies that redis-server gives`, { skip }, async (t) => {
   await using redis = await startRedis();
   await using rivulet = await startRivulet({ args: ['--appendonly', 'no'] });
-  const seed = Math.floor(Math.random() * 1_000_000_000);
+  const seed = seedOf(t);
   const { report, commands, known } = await runDifferential({
     targets: [
       { name: 'redis', port: redis.port },

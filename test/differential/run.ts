@@ -4,6 +4,7 @@
  * of the machine's; its commands decide which are sent. `--keep-going` goes on after a
  * difference and reports the first of each kind, up to 20.
  */
+import { randomInt } from 'node:crypto';
 import { parseArgs } from 'node:util';
 import { startRedis } from '../helpers/redis-server.ts';
 import { startRivulet } from '../helpers/rivulet-server.ts';
@@ -18,7 +19,7 @@ const { values } = parseArgs({
   },
 });
 const total = Number(values.commands);
-let seed = values.seed === undefined ? Date.now() % 1_000_000_000 : Number(values.seed);
+let seed = Number(values.seed ?? randomInt(2 ** 31));
 const redis = await startRedis(values.reference === undefined ? {} : { program: values.reference });
 const rivulet = await startRivulet({ args: ['--appendonly', 'no'] });
 const startedAt = performance.now();

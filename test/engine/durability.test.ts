@@ -12,6 +12,7 @@ import { sectionLimits } from '../../src/stream/block/block-sections.ts';
 import { Random } from '../../src/util/random.ts';
 import { InProcessServer, type InProcessSession } from '../helpers/in-process-server.ts';
 import { MemoryCheckpoint, MemoryCheckpointStore } from '../helpers/memory-checkpoint.ts';
+import { seedsOf } from '../helpers/seed.ts';
 import { randomCommand } from './random-commands.ts';
 import { pictureOf, scheduleOf } from './state-picture.ts';
 
@@ -94,16 +95,16 @@ function assertSame(a: InProcessServer, b: InProcessServer, message: string): vo
   assert.deepEqual(scheduleOf(a.engine), scheduleOf(b.engine), message);
 }
 
-test('the records alone give the same state again', () => {
-  for (let seed = 1; seed <= 15; seed++) {
+test('the records alone give the same state again', (t) => {
+  for (const seed of seedsOf(t, 15)) {
     const world = new World(seed);
     for (let i = 0; i < 600; i++) world.command();
     assertSame(world.reopened(), world.server, `seed ${seed}`);
   }
 });
 
-test('a checkpoint taken in slices between commands, with the records after it, gives the same state', async () => {
-  for (let seed = 1; seed <= 40; seed++) {
+test('a checkpoint taken in slices between commands, with the records after it, gives the same state', async (t) => {
+  for (const seed of seedsOf(t, 40)) {
     const world = new World(seed);
     const { random, checkpointer } = world;
     for (let round = 0; round < 4; round++) {
@@ -120,8 +121,8 @@ test('a checkpoint taken in slices between commands, with the records after it, 
   }
 });
 
-test('a checkpoint that fails loses nothing: the next one has it all', async () => {
-  for (let seed = 1; seed <= 30; seed++) {
+test('a checkpoint that fails loses nothing: the next one has it all', async (t) => {
+  for (const seed of seedsOf(t, 30)) {
     const world = new World(seed);
     const { random, checkpointer, checkpoint } = world;
     for (let round = 0; round < 5; round++) {
@@ -145,8 +146,8 @@ test('a checkpoint that fails loses nothing: the next one has it all', async () 
   }
 });
 
-test('a restored engine goes on as the one that was saved, checkpoint after checkpoint', async () => {
-  for (let seed = 1; seed <= 15; seed++) {
+test('a restored engine goes on as the one that was saved, checkpoint after checkpoint', async (t) => {
+  for (const seed of seedsOf(t, 15)) {
     const world = new World(seed);
     for (let i = 0; i < 200; i++) world.command();
     world.start();

@@ -9,11 +9,12 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { test } from 'node:test';
 import { Random } from '../../src/util/random.ts';
+import { seedNamed } from '../helpers/seed.ts';
 import { until } from '../helpers/until.ts';
 import { runServer } from '../server/running-server.ts';
 
 const ROUNDS = Number(process.env.FUZZ_ROUNDS ?? 150);
-const seed = Number(process.env.SEED ?? 4_711);
+const seed = seedNamed('frames');
 
 const COMMANDS = [
   'PING',

@@ -55,7 +55,7 @@ function tell(t: TestContext, seed: number): void {
   const note = `RIVULET_SEED=${seed} repeats it`;
   const error = failure.cause ?? failure;
   if (!(error instanceof Error)) {
-    failure.cause = `${String(error)}\n${note}`;
+    failure.cause = failure.message = `${String(error)}\n${note}`;
     return;
   }
   const { message, stack } = error;

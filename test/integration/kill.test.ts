@@ -11,6 +11,7 @@ import { pairsOf, type Reply } from '../../src/client/reply.ts';
 import { RivuletError } from '../../src/errors.ts';
 import { Random } from '../../src/util/random.ts';
 import { startRivulet } from '../helpers/rivulet-server.ts';
+import { seedOf } from '../helpers/seed.ts';
 import { temporaryDirectory } from '../helpers/temporary-directory.ts';
 
 const ROUNDS = process.env.RIVULET_FULL === '1' ? 200 : 20;
@@ -32,8 +33,7 @@ class Witness {
 }
 
 test(`nothing acknowledged is lost in ${ROUNDS} kills under load`, async (t) => {
-  const seed = Math.floor(Math.random() * 2 ** 31);
-  t.diagnostic(`seed ${seed}`);
+  const seed = seedOf(t);
   const random = new Random(seed);
   await using directory = temporaryDirectory('kill');
   const witness = new Witness();

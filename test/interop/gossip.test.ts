@@ -13,6 +13,7 @@ import { SocketNetwork } from '../../src/registry/gossip/wire/network.ts';
 import type { ServiceRecord } from '../../src/registry/registry.ts';
 import { Random } from '../../src/util/random.ts';
 import { freePort } from '../helpers/free-port.ts';
+import { seedOf } from '../helpers/seed.ts';
 import { DroppingForwarder } from './dropping-forwarder.ts';
 import { missingGo } from './go/go-programs.ts';
 import { GoPeer } from './go-peer.ts';
@@ -272,8 +273,7 @@ for (const length of [16, 24, 32]) {
 test('garbage on both ports of both kinds ends nothing', { skip }, async (context) => {
   await using ring = new MixedRing();
   await ring.start(5, 3);
-  const seed = Number(process.env.SEED ?? Date.now() % 1e9);
-  context.diagnostic(`SEED=${seed}`);
+  const seed = seedOf(context);
   const random = new Random(seed);
   const addresses = [
     ...(await Promise.all(ring.ours.map(({ registry }) => registry.address()))),

@@ -1,7 +1,6 @@
 /** Records of other programs: read when they can be, refused with a reason when not, never a crash. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import { RivuletError } from '../../src/errors.ts';
 import {
   decodeRecord,
@@ -10,6 +9,7 @@ import {
   mergeRecords,
   splitAddress,
 } from '../../src/registry/record.ts';
+import { fc } from '../helpers/property.ts';
 
 test('a record as Go writes it, nil lists and maps included, is read whole', () => {
   const record = decodeRecord(

@@ -10,6 +10,7 @@ import { RateLimits } from '../../src/rpc/policies/rate-limit.ts';
 import { createTestService } from '../../src/service/testing.ts';
 import { Random } from '../../src/util/random.ts';
 import { VirtualScheduler } from '../../src/util/time/virtual-scheduler.ts';
+import { seedOf } from '../helpers/seed.ts';
 
 test('the budget gives ten repetitions a second, or a tenth of the calls of ten seconds', async () => {
   const clock = new VirtualScheduler();
@@ -30,8 +31,8 @@ test('the budget gives ten repetitions a second, or a tenth of the calls of ten 
   assert.equal(takeAll(), 10);
 });
 
-test('the budget equals a naive one that remembers every call, by seed', async () => {
-  const seed = Date.now() % 1_000_000;
+test('the budget equals a naive one that remembers every call, by seed', async (t) => {
+  const seed = seedOf(t);
   const random = new Random(seed);
   const clock = new VirtualScheduler();
   const budget = new RetryBudget(clock, { ratio: 0.2, minPerSecond: 3 });

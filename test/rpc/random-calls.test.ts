@@ -3,7 +3,7 @@
  * each call ends once and by its deadline, with what was asked for or an error, and its handler ran at
  * most as often as it may.
  *
- * Set CALLS_SEED to see a failure again, CALLS_SECONDS to run longer.
+ * Set RIVULET_SEED to see a failure again, CALLS_SECONDS to run longer.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -15,8 +15,9 @@ import { bidi, clientStream, contract, serverStream, unary } from '../../src/rpc
 import { createService, type Service } from '../../src/service/service.ts';
 import { Random } from '../../src/util/random.ts';
 import { startRivulet } from '../helpers/rivulet-server.ts';
+import { seedNamed } from '../helpers/seed.ts';
 
-const seed = Number(process.env.CALLS_SEED ?? Math.floor(Math.random() * 2 ** 31));
+const seed = seedNamed('random calls');
 const SECONDS = Number(process.env.CALLS_SECONDS ?? 3);
 const AT_ONCE = 12;
 /** How late a timer may be on a machine that does other things. */

@@ -4,15 +4,15 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { seedsOf } from '../helpers/seed.ts';
 import { noClientEvents, simulateClients } from './clients.ts';
 
 const SEEDS = process.env.RIVULET_FULL === '1' ? 5000 : 150;
 
 test(`what a client was shown survives, and every client is answered, in ${SEEDS} seeds`, async (t) => {
-  const from = 1 + Math.floor(Math.random() * 1_000_000);
   const events = noClientEvents();
-  for (let seed = from; seed < from + SEEDS; seed++) await simulateClients(seed, events);
-  t.diagnostic(`seeds from ${from}: ${JSON.stringify(events)}`);
+  for (const seed of seedsOf(t, SEEDS)) await simulateClients(seed, events);
+  t.diagnostic(JSON.stringify(events));
   // A simulation in which nothing happens proves nothing.
   for (const [name, count] of Object.entries(events)) {
     assert.ok(count > 0, `no ${name} in ${SEEDS} seeds`);

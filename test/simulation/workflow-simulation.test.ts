@@ -3,15 +3,15 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { seedsOf } from '../helpers/seed.ts';
 import { noWorkflowEvents, simulateWorkflows } from './workflow-simulation.ts';
 
 const SEEDS = process.env.RIVULET_FULL === '1' ? 1000 : 12;
 
 test(`workflows survive every loss of power, in ${SEEDS} seeds`, async (t) => {
-  const from = 1 + Math.floor(Math.random() * 1_000_000);
   const events = noWorkflowEvents();
-  for (let seed = from; seed < from + SEEDS; seed++) await simulateWorkflows(seed, events);
-  t.diagnostic(`seeds from ${from}: ${JSON.stringify(events)}`);
+  for (const seed of seedsOf(t, SEEDS)) await simulateWorkflows(seed, events);
+  t.diagnostic(JSON.stringify(events));
   const { unacknowledgedStarts, diskFailures, cleanEnds, ...certain } = events;
   // A simulation in which nothing happens proves nothing.
   for (const [name, count] of Object.entries(certain)) {

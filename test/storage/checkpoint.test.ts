@@ -14,6 +14,7 @@ import type { Checkpoint } from '../../src/storage/checkpoint.ts';
 import { LmdbCheckpoint } from '../../src/storage/lmdb/lmdb-checkpoint.ts';
 import { Random } from '../../src/util/random.ts';
 import { MemoryCheckpoint, MemoryCheckpointStore } from '../helpers/memory-checkpoint.ts';
+import { seedOf } from '../helpers/seed.ts';
 
 let root: string;
 before(async () => {
@@ -24,10 +25,12 @@ after(() => fsp.rm(root, { recursive: true }));
 const END = Buffer.alloc(20, 0xff);
 const START = Buffer.from([1]);
 
+let suites = 0;
+
 /** Two ways to open what an earlier one left. */
 const implementations: Record<string, () => { reopen: () => Promise<Checkpoint> }> = {
   LMDB: () => {
-    const directory = path.join(root, `suite-${Math.random()}`);
+    const directory = path.join(root, `suite-${++suites}`);
     return { reopen: () => LmdbCheckpoint.open(directory) };
   },
   memory: () => {
@@ -38,8 +41,8 @@ const implementations: Record<string, () => { reopen: () => Promise<Checkpoint> 
 
 for (const [name, make] of Object.entries(implementations)) {
   describe(`the checkpoint in ${name}`, () => {
-    test('holds what a naive twin holds after random transactions, aborts and reopenings', async () => {
-      const seed = 20260101;
+    test('holds what a naive twin holds after random transactions, aborts and reopenings', async (t) => {
+      const seed = seedOf(t);
       const random = new Random(seed);
       const { reopen } = make();
       let checkpoint = await reopen();

@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { StorageError } from '../../src/storage/storage-error.ts';
 import { Random } from '../../src/util/random.ts';
+import { seedsOf } from '../helpers/seed.ts';
 import { SimulatedDisk } from '../helpers/simulated-disk.ts';
 import { assertConsecutive, DIRECTORY, readBack, Writer } from './storage-helpers.ts';
 
@@ -418,8 +419,8 @@ test('without writes the next segment is filled tick by tick', async () => {
   );
 });
 
-test('what clients have received replies for survives the death of the process, under each policy', async () => {
-  for (let seed = 1; seed <= 60; seed++) {
+test('what clients have received replies for survives the death of the process, under each policy', async (t) => {
+  for (const seed of seedsOf(t, 60)) {
     const disk = new SimulatedDisk({ seed });
     const random = new Random(seed);
     const policy = random.pick(['always', 'everysec', 'no'] as const);
@@ -506,8 +507,8 @@ test('a growing frame is cut between units, never within one', async () => {
   assert.ok(positions >= 5);
 });
 
-test('what refusalFor lets pass finds room, and each record is acknowledged in the end', async () => {
-  for (let seed = 1; seed <= 80; seed++) {
+test('what refusalFor lets pass finds room, and each record is acknowledged in the end', async (t) => {
+  for (const seed of seedsOf(t, 80)) {
     const random = new Random(seed);
     const capacity = 20_000 + random.below(120_000);
     const disk = new SimulatedDisk({ seed, capacity });

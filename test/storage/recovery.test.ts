@@ -14,11 +14,11 @@ import {
 import type { SyncPolicy } from '../../src/storage/log/log.ts';
 import { recoverLog } from '../../src/storage/log/recovery.ts';
 import { Random } from '../../src/util/random.ts';
+import { seedsOf } from '../helpers/seed.ts';
 import { SimulatedDisk } from '../helpers/simulated-disk.ts';
 import { assertConsecutive, DIRECTORY, readBack, Writer } from './storage-helpers.ts';
 
 const SEEDS = Number(process.env.STORAGE_SEEDS ?? 150);
-const FIRST_SEED = Number(process.env.STORAGE_FIRST_SEED ?? 1);
 
 /** One life after another on one disk; after each crash what was acknowledged is there. */
 async function lives(
@@ -85,8 +85,8 @@ async function lives(
   assertConsecutive(records, checkpointSerial);
 }
 
-test(`after crashes at any moment every acknowledged record is there, in order, none half (${SEEDS} seeds)`, async () => {
-  for (let seed = FIRST_SEED; seed < FIRST_SEED + SEEDS; seed++) {
+test(`after crashes at any moment every acknowledged record is there, in order, none half (${SEEDS} seeds)`, async (t) => {
+  for (const seed of seedsOf(t, SEEDS)) {
     try {
       await lives(seed, ['always'], false);
       await lives(seed, ['always'], true);
@@ -121,10 +121,10 @@ async function segmentNames(disk: SimulatedDisk): Promise<string[]> {
   return names.filter((name) => name.endsWith('.rlog')).sort();
 }
 
-test('a flipped bit anywhere in acknowledged data is found, with file and offset, or harmless', async () => {
+test('a flipped bit anywhere in acknowledged data is found, with file and offset, or harmless', async (t) => {
   for (const clean of [true, false]) {
     let found = 0;
-    for (let seed = 1; seed <= 150; seed++) {
+    for (const seed of seedsOf(t, 150)) {
       const { disk, position } = await written(seed, clean);
       const random = new Random(seed);
       const name = random.pick(await segmentNames(disk));

@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import { describeInspection, inspect, salvage } from '../../src/storage/repair.ts';
 import { Random } from '../../src/util/random.ts';
 import { FaultyDisk } from '../helpers/faulty-disk.ts';
+import { seedsOf } from '../helpers/seed.ts';
 import { SimulatedDisk } from '../helpers/simulated-disk.ts';
 import { DIRECTORY, readBack, Writer } from './storage-helpers.ts';
 
@@ -44,8 +45,8 @@ test('a sound log is reported as sound, and salvaging it does nothing', async ()
   assert.equal(report.aside, null);
 });
 
-test('a flipped bit anywhere: salvage makes a log that starts, with everything before and, if asked, after', async () => {
-  for (let seed = 1; seed <= 60; seed++) {
+test('a flipped bit anywhere: salvage makes a log that starts, with everything before and, if asked, after', async (t) => {
+  for (const seed of seedsOf(t, 60)) {
     const { disk, positions } = await written(seed);
     const random = new Random(seed);
     const names = await segments(disk);
@@ -70,7 +71,8 @@ test('a flipped bit anywhere: salvage makes a log that starts, with everything b
     assert.ok(report.aside !== null, `seed ${seed}`);
     assert.deepEqual(disk.contents(`${report.aside}/${name}`), original, 'the original is kept');
     const lost = all.filter((serial) => !serials.includes(serial));
-    assert.ok(lost.length > 0);
+    // The last frame says that the log was closed, and holds no record.
+    assert.ok(lost.length > 0 || report.position === positions.at(-1), `seed ${seed}`);
     if (keepAfter) {
       // One frame of three records, some of them perhaps before the checkpoint.
       assert.ok(lost.length <= 3, `seed ${seed}: lost ${lost}`);

@@ -14,6 +14,7 @@ import { openStore, type Store, type StoreOptions } from '../../src/storage/stor
 import { Random } from '../../src/util/random.ts';
 import { ManualClock } from '../../src/util/time/clock.ts';
 import { MemoryCheckpoint, MemoryCheckpointStore } from '../helpers/memory-checkpoint.ts';
+import { seedsOf } from '../helpers/seed.ts';
 import { SimulatedDisk } from '../helpers/simulated-disk.ts';
 
 let root: string;
@@ -145,8 +146,8 @@ test('a record of a hundred megabytes passes through a real disk', async () => {
   await store.close();
 });
 
-test('checkpoint and log together: whatever a crash leaves, nothing is missing and nothing comes twice', async () => {
-  for (let seed = 1; seed <= 60; seed++) {
+test('checkpoint and log together: whatever a crash leaves, nothing is missing and nothing comes twice', async (t) => {
+  for (const seed of seedsOf(t, 60)) {
     const random = new Random(seed);
     const disk = new SimulatedDisk({ seed });
     const kept = new MemoryCheckpointStore();

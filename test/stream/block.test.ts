@@ -3,7 +3,6 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import { Block } from '../../src/stream/block/block.ts';
 import { BlockCursor } from '../../src/stream/block/block-cursor.ts';
 import { makeGrowable, writeEntry, writeFields } from '../../src/stream/block/block-writer.ts';
@@ -13,6 +12,7 @@ import { Stream } from '../../src/stream/stream.ts';
 import { StreamId } from '../../src/stream/stream-id.ts';
 import { Arguments } from '../../src/util/arguments.ts';
 import { Random } from '../../src/util/random.ts';
+import { fc } from '../helpers/property.ts';
 import { idOf, readAll } from './stream-twin.ts';
 
 const half = fc.oneof(

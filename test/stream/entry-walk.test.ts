@@ -7,11 +7,12 @@ import { Stream } from '../../src/stream/stream.ts';
 import { StreamId } from '../../src/stream/stream-id.ts';
 import { Arguments } from '../../src/util/arguments.ts';
 import { Random } from '../../src/util/random.ts';
+import { seedsOf } from '../helpers/seed.ts';
 
 const PAIR = Arguments.of('f', 'v');
 
-test('a walk finds what a search finds', () => {
-  for (let seed = 1; seed <= 100; seed++) {
+test('a walk finds what a search finds', (t) => {
+  for (const seed of seedsOf(t, 100)) {
     const random = new Random(seed);
     const stream = new Stream({ maxEntries: 1 + random.below(20), maxBytes: 4096 });
     for (let i = 1; i <= 400; i++) {

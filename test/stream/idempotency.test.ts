@@ -3,11 +3,11 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import { contentHash } from '../../src/server/commands/stream/content-hash.ts';
 import { Idempotency } from '../../src/stream/idempotency.ts';
 import { StreamId } from '../../src/stream/stream-id.ts';
 import { Arguments } from '../../src/util/arguments.ts';
+import { fc } from '../helpers/property.ts';
 
 function find(idempotency: Idempotency, pid: string, iid: string): string | null {
   return idempotency.find(pid, iid)?.id.toString() ?? null;

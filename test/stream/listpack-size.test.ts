@@ -3,12 +3,12 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import {
   int64ElementBytes,
   integerElementBytes,
   stringElementBytes,
 } from '../../src/stream/block/listpack-size.ts';
+import { fc } from '../helpers/property.ts';
 
 /** listpack.c in words: encoding and data, then as many bytes as the length of those takes. */
 function naiveBytes(text: string): number {

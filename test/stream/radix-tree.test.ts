@@ -3,9 +3,9 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import { type RadixLeaf, RadixTree } from '../../src/stream/radix-tree.ts';
 import { StreamId } from '../../src/stream/stream-id.ts';
+import { fc } from '../helpers/property.ts';
 
 function leafOf(id: StreamId): RadixLeaf {
   return { key0: id.msHi | 0, key1: id.msLo | 0, key2: id.seqHi | 0, key3: id.seqLo | 0 };

@@ -14,9 +14,10 @@ import { StreamId } from '../../src/stream/stream-id.ts';
 import { TrimRule, trim } from '../../src/stream/trim.ts';
 import { Arguments } from '../../src/util/arguments.ts';
 import { Random } from '../../src/util/random.ts';
+import { seedNamed } from '../helpers/seed.ts';
 
 const installed = spawnSync('redis-server', ['--version']).status === 0;
-const seed = Number(process.env.SEED ?? Date.now() % 1_000_000);
+const seed = seedNamed('redis layout');
 
 async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
@@ -136,7 +137,7 @@ describe('node layout beside a real redis-server', {
       'recorded-first-entry-id': stream.firstId.toString(),
     };
     for (const name of Object.keys(ours)) {
-      assert.equal(ours[name], theirs[name], `${name} after ${what} (SEED=${seed})`);
+      assert.equal(ours[name], theirs[name], `${name} after ${what} (RIVULET_SEED=${seed})`);
     }
   }
 
@@ -179,7 +180,7 @@ describe('node layout beside a real redis-server', {
             const theirs = await redis.xdel(key, ...gone);
             let ours = 0;
             for (const text of gone) if (stream.remove(StreamId.parse(text) as StreamId)) ours++;
-            assert.equal(ours, theirs, `XDEL ${gone} (SEED=${seed})`);
+            assert.equal(ours, theirs, `XDEL ${gone} (RIVULET_SEED=${seed})`);
             await compare(stream, key, 'XDEL');
           }
           if (random.chance(0.6)) {
@@ -200,7 +201,11 @@ describe('node layout beside a real redis-server', {
               text.push('LIMIT', String(rule.limit));
             }
             const theirs = await redis.call('XTRIM', key, ...text);
-            assert.equal(trim(stream, rule), theirs, `XTRIM ${text.join(' ')} (SEED=${seed})`);
+            assert.equal(
+              trim(stream, rule),
+              theirs,
+              `XTRIM ${text.join(' ')} (RIVULET_SEED=${seed})`,
+            );
             await compare(stream, key, `XTRIM ${text.join(' ')}`);
           }
         }

@@ -3,8 +3,8 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import { StreamId, writeDecimal } from '../../src/stream/stream-id.ts';
+import { fc } from '../helpers/property.ts';
 
 const U64 = 2n ** 64n;
 const EDGES = [

@@ -3,7 +3,6 @@
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import fc from 'fast-check';
 import { Block } from '../../src/stream/block/block.ts';
 import { BlockCursor } from '../../src/stream/block/block-cursor.ts';
 import { sectionLimits } from '../../src/stream/block/block-sections.ts';
@@ -13,6 +12,7 @@ import { Stream } from '../../src/stream/stream.ts';
 import { StreamId } from '../../src/stream/stream-id.ts';
 import { StreamIterator } from '../../src/stream/stream-iterator.ts';
 import { TrimRule, trim } from '../../src/stream/trim.ts';
+import { fc } from '../helpers/property.ts';
 import { idOf, readAll, readRange, TwinCheckpoint, textOf } from './stream-twin.ts';
 import { append, filled, U64_MAX, World } from './stream-world.ts';
 

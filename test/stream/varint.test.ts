@@ -3,7 +3,6 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import {
   readVarint,
   readVarint64,
@@ -13,6 +12,7 @@ import {
   writeVarint,
   writeVarint64,
 } from '../../src/stream/varint.ts';
+import { fc } from '../helpers/property.ts';
 
 const u32 = fc.oneof(
   fc.constantFrom(

@@ -3,12 +3,12 @@ import assert from 'node:assert/strict';
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { getEventListeners } from 'node:events';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import { StreamCall } from '../../src/broker/requests/stream-call.ts';
 import { pause } from '../../src/util/time/scheduler.ts';
 import { systemScheduler } from '../../src/util/time/system-scheduler.ts';
 import { Timeouts } from '../../src/util/time/timeouts.ts';
 import { VirtualScheduler } from '../../src/util/time/virtual-scheduler.ts';
+import { fc } from '../helpers/property.ts';
 
 test('durations that each differ leave nothing behind while another timeout waits', () => {
   const timeouts = new Timeouts(new VirtualScheduler());

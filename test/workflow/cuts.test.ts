@@ -10,6 +10,7 @@ import { Random } from '../../src/util/random.ts';
 import { signal, Terminal, type Workflows, workflow, workflows } from '../../src/workflow/index.ts';
 import { freePort } from '../helpers/free-port.ts';
 import { startRivulet } from '../helpers/rivulet-server.ts';
+import { seedOf } from '../helpers/seed.ts';
 import { temporaryDirectory } from '../helpers/temporary-directory.ts';
 
 const FULL = process.env.RIVULET_FULL === '1';
@@ -67,8 +68,7 @@ async function settledBy(flows: Workflows, ids: readonly string[]): Promise<void
 }
 
 test('workers behind connections that are cut, silent, half open or refused end every instance right', async (t) => {
-  const seed = Math.floor(Math.random() * 2 ** 31);
-  t.diagnostic(`seed ${seed}`);
+  const seed = seedOf(t);
   const random = new Random(seed);
   runs.clear();
   await using server = await startRivulet();

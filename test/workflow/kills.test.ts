@@ -20,6 +20,7 @@ import { workflows } from '../../src/workflow/workflows.ts';
 import { ended, startChild } from '../helpers/children.ts';
 import { freePort } from '../helpers/free-port.ts';
 import { startRivulet } from '../helpers/rivulet-server.ts';
+import { seedOf } from '../helpers/seed.ts';
 import { temporaryDirectory } from '../helpers/temporary-directory.ts';
 import { until } from '../helpers/until.ts';
 import { approved, definition } from './worker-child.ts';
@@ -85,8 +86,7 @@ async function publishedBy(broker: Broker): Promise<string[]> {
 }
 
 test('file: a process that is killed again and again loses no acknowledged start', async (t) => {
-  const seed = Math.floor(Math.random() * 2 ** 31);
-  t.diagnostic(`seed ${seed}`);
+  const seed = seedOf(t);
   const random = new Random(seed);
   await using directory = temporaryDirectory('workflow');
   const url = `file:${join(directory.path, 'data')}`;
@@ -119,8 +119,7 @@ test('file: a process that is killed again and again loses no acknowledged start
 });
 
 test('rivulet: workers and the server are killed in turn, and every instance ends right', async (t) => {
-  const seed = Math.floor(Math.random() * 2 ** 31);
-  t.diagnostic(`seed ${seed}`);
+  const seed = seedOf(t);
   const random = new Random(seed);
   await using directory = temporaryDirectory('workflow');
   const port = await freePort();

@@ -310,7 +310,7 @@ export const args: readonly Case[] = [
     timeoutMs: 90_000,
     async run(context) {
       const broker = await context.open();
-      const seed = Math.floor(Math.random() * 2 ** 31);
+      const { seed } = context;
       const random = sequence(seed);
       const values = [...NO_NUMBERS, 0, 1, 2, 3, 1.5, 10, 2 ** 31, -0, '', 'g', undefined, false];
       const pick = () => values[random(values.length)];

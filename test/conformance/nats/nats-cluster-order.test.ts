@@ -8,15 +8,16 @@ import { message, Seen, text } from '../../../src/conformance/case-context.ts';
 import { Random } from '../../../src/util/random.ts';
 import { type NatsNode, startNats } from '../../helpers/nats-server.ts';
 import { missing } from '../../helpers/requirements.ts';
+import { seedNamed } from '../../helpers/seed.ts';
 
-const seed = Number(process.env.CHAOS_SEED ?? Math.floor(Math.random() * 2 ** 31));
+const seed = seedNamed('nats cluster order');
 const ROUNDS = Number(process.env.ORDER_ROUNDS ?? 3);
 const STEPS = 8;
 /** What the adapter's README says. */
 const MOST_UNACKNOWLEDGED = 256;
 
 describe('the order of publishes in a NATS cluster', { skip: missing('nats-server') }, () => {
-  test(`a leader that dies changes no order, CHAOS_SEED=${seed}`, {
+  test(`a leader that dies changes no order, RIVULET_SEED=${seed}`, {
     timeout: 300_000,
   }, async () => {
     const random = new Random(seed);
@@ -45,7 +46,7 @@ describe('the order of publishes in a NATS cluster', { skip: missing('nats-serve
     }
   });
 
-  test(`leaders that step down change no order beyond what was unacknowledged, CHAOS_SEED=${seed}`, {
+  test(`leaders that step down change no order beyond what was unacknowledged, RIVULET_SEED=${seed}`, {
     timeout: 300_000,
   }, async () => {
     const random = new Random(seed);

@@ -6,9 +6,10 @@ import { openBroker } from '../../../src/broker/open-broker.ts';
 import { message, Seen, text } from '../../../src/conformance/case-context.ts';
 import { Random } from '../../../src/util/random.ts';
 import { missing } from '../../helpers/requirements.ts';
+import { seedNamed } from '../../helpers/seed.ts';
 import { type Node, ownerOf, startRedisCluster } from './redis-fixture.ts';
 
-const seed = Number(process.env.CHAOS_SEED ?? Math.floor(Math.random() * 2 ** 31));
+const seed = seedNamed('redis cluster order');
 const DURABLE = ['--appendonly', 'yes', '--appendfsync', 'always'];
 const LONG = { publishTimeoutMs: 90_000, maxPendingPublishes: 1_000_000 } as const;
 
@@ -27,7 +28,7 @@ describe('the order of publishes in a Redis Cluster', {
     for (const topic of topics) assert.deepEqual(await disorder(broker, topic, 20), [], topic);
   });
 
-  test(`connections that are cut, CHAOS_SEED=${seed}`, { timeout: 120_000 }, async () => {
+  test(`connections that are cut, RIVULET_SEED=${seed}`, { timeout: 120_000 }, async () => {
     const random = new Random(seed);
     await using cluster = await startRedisCluster(0);
     await using broker = await openBroker(cluster.urls, LONG);
@@ -44,7 +45,7 @@ describe('the order of publishes in a Redis Cluster', {
     assert.deepEqual(await disorder(broker, topic, load.count), []);
   });
 
-  test(`a node that dies and comes back, CHAOS_SEED=${seed}`, { timeout: 180_000 }, async () => {
+  test(`a node that dies and comes back, RIVULET_SEED=${seed}`, { timeout: 180_000 }, async () => {
     const random = new Random(seed);
     await using cluster = await startRedisCluster(0, DURABLE);
     await using broker = await openBroker(cluster.urls, LONG);
@@ -63,7 +64,7 @@ describe('the order of publishes in a Redis Cluster', {
     }
   });
 
-  test(`a node whose replica takes over, CHAOS_SEED=${seed}`, { timeout: 180_000 }, async () => {
+  test(`a node whose replica takes over, RIVULET_SEED=${seed}`, { timeout: 180_000 }, async () => {
     const random = new Random(seed);
     await using cluster = await startRedisCluster(1);
     await using broker = await openBroker(cluster.urls, LONG);

@@ -9,6 +9,7 @@ import { ByteWriter } from '../../../src/util/byte-writer.ts';
 import { writeCrc64 } from '../../../src/util/crc64.ts';
 import { Random } from '../../../src/util/random.ts';
 import { InProcessServer } from '../../helpers/in-process-server.ts';
+import { seedsOf } from '../../helpers/seed.ts';
 import { randomCommand } from '../random-commands.ts';
 import { pictureOf } from '../state-picture.ts';
 
@@ -72,8 +73,8 @@ function assertSound(server: InProcessServer): void {
   assert.equal(r.call('RESTORE', 't', 0, Buffer.from(dump as string, 'latin1')), 'OK');
 }
 
-test('what DUMP gives, RESTORE makes into the same value: streams with groups and pending too', () => {
-  for (let seed = 1; seed <= 20; seed++) {
+test('what DUMP gives, RESTORE makes into the same value: streams with groups and pending too', (t) => {
+  for (const seed of seedsOf(t, 20)) {
     const from = busy(seed);
     // What is due by now comes first, so that nothing does meanwhile.
     from.engine.tick();

@@ -5,6 +5,7 @@ import type { KeyEntry, StringValue } from '../../../src/engine/keyspace/key-ent
 import { KeyTable } from '../../../src/engine/keyspace/key-table.ts';
 import { Keyspace } from '../../../src/engine/keyspace/keyspace.ts';
 import { Random } from '../../../src/util/random.ts';
+import { seedsOf } from '../../helpers/seed.ts';
 
 const space = new Keyspace(1, new Random(1));
 const value: StringValue = { type: 'string', bytes: Buffer.from('v') };
@@ -19,8 +20,8 @@ function find(table: KeyTable, name: string): KeyEntry | undefined {
   return table.find(key, 2, key.length - 4);
 }
 
-test('a key table holds what a Map holds after any adds, removals and look-ups', () => {
-  for (let seed = 1; seed <= 20; seed++) {
+test('a key table holds what a Map holds after any adds, removals and look-ups', (t) => {
+  for (const seed of seedsOf(t, 20)) {
     const random = new Random(seed);
     const table = new KeyTable(random);
     const twin = new Map<string, KeyEntry>();
@@ -46,9 +47,9 @@ test('a key table holds what a Map holds after any adds, removals and look-ups',
   }
 });
 
-test('a scan visits every key that was there from its begin to its end, whatever is resized meanwhile', () => {
+test('a scan visits every key that was there from its begin to its end, whatever is resized meanwhile', (t) => {
   let resizedDuringScan = 0;
-  for (let seed = 1; seed <= 200; seed++) {
+  for (const seed of seedsOf(t, 200)) {
     const random = new Random(seed);
     const table = new KeyTable(random);
     const stable = new Set<string>();

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Random } from '../../../src/util/random.ts';
 import { InProcessServer } from '../../helpers/in-process-server.ts';
+import { seedsOf } from '../../helpers/seed.ts';
 
 function bytesOf(server: InProcessServer, key: string): Buffer {
   const value = server.engine.databases[0]?.peekKey(Buffer.from(key))?.value;
@@ -24,8 +25,8 @@ test('APPEND to a large string copies it once in an eighth of its size', () => {
   assert.equal(buffers.size, 1);
 });
 
-test('copies, renamed and overwritten strings go their own ways, whatever was appended before', () => {
-  for (let seed = 1; seed <= 20; seed++) {
+test('copies, renamed and overwritten strings go their own ways, whatever was appended before', (t) => {
+  for (const seed of seedsOf(t, 20)) {
     const random = new Random(seed);
     const server = new InProcessServer();
     const session = server.session();
@@ -75,8 +76,8 @@ test('SETRANGE in a large string copies it once, and records the part that it wr
     assert.ok(bytesOf(server.replayed(), key).equals(bytesOf(server, key)), key);
 });
 
-test('strings that are written over, appended to and copied are what a replay makes of them', () => {
-  for (let seed = 1; seed <= 30; seed++) {
+test('strings that are written over, appended to and copied are what a replay makes of them', (t) => {
+  for (const seed of seedsOf(t, 30)) {
     const random = new Random(seed);
     const server = new InProcessServer();
     const session = server.session();

@@ -8,6 +8,7 @@ import { Replay } from '../../../src/engine/log/replay.ts';
 import { streamReplayHandlers } from '../../../src/engine/streams/stream-replay.ts';
 import { Random } from '../../../src/util/random.ts';
 import { InProcessServer, type InProcessSession } from '../../helpers/in-process-server.ts';
+import { seedsOf } from '../../helpers/seed.ts';
 import { type RecentIds, randomCommand } from '../random-commands.ts';
 import { pictureOf } from '../state-picture.ts';
 
@@ -57,8 +58,8 @@ test('nodes end where they ended when the log was written, whatever the limits a
   }
 });
 
-test('random commands under limits that change give the same nodes after a restart', () => {
-  for (let seed = 1; seed <= 10; seed++) {
+test('random commands under limits that change give the same nodes after a restart', (t) => {
+  for (const seed of seedsOf(t, 10)) {
     const random = new Random(seed);
     const server = new InProcessServer();
     const session = server.session();

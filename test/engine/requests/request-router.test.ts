@@ -1,13 +1,14 @@
 /**
  * Streams both ways under random commands, compared with a naive twin that counts credit itself.
  *
- * RESPONDERS_SEED repeats a failure with its seed.
+ * RIVULET_SEED repeats a failure with its seed.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { RequestPeer } from '../../../src/engine/requests/request-peer.ts';
 import { MESSAGE_OVERHEAD, RequestRouter } from '../../../src/engine/requests/request-router.ts';
 import { Random } from '../../../src/util/random.ts';
+import { seedNamed } from '../../helpers/seed.ts';
 
 interface Twin {
   callerCredit: number;
@@ -17,7 +18,7 @@ interface Twin {
   over: boolean;
 }
 
-const seed = Number(process.env.RESPONDERS_SEED ?? Math.floor(Math.random() * 2 ** 31));
+const seed = seedNamed('request router');
 
 test(`credit, ends and failures of streams are those of a naive twin (seed ${seed})`, () => {
   const random = new Random(seed);

@@ -3,9 +3,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DeadlineHeap, type Timed } from '../../../src/engine/schedule/deadline-heap.ts';
 import { Random } from '../../../src/util/random.ts';
+import { seedsOf } from '../../helpers/seed.ts';
 
-test('the first is always the one whose time comes first, whatever is added, changed or removed', () => {
-  for (let seed = 1; seed <= 50; seed++) {
+test('the first is always the one whose time comes first, whatever is added, changed or removed', (t) => {
+  for (const seed of seedsOf(t, 50)) {
     const random = new Random(seed);
     const heap = new DeadlineHeap<Timed>();
     const twin = new Set<Timed>();

@@ -7,6 +7,7 @@ import {
   type InProcessSession,
   type Value,
 } from '../../helpers/in-process-server.ts';
+import { seedsOf } from '../../helpers/seed.ts';
 import { pictureOf } from '../state-picture.ts';
 
 function ids(session: InProcessSession): Set<string> {
@@ -19,8 +20,8 @@ function pendingOf(session: InProcessSession, group: string): string[] {
   return rows.map((row) => row.join(' '));
 }
 
-test('XTRIM DELREF takes the references of what it removes, and leaves all others', () => {
-  for (let seed = 1; seed <= 60; seed++) {
+test('XTRIM DELREF takes the references of what it removes, and leaves all others', (t) => {
+  for (const seed of seedsOf(t, 60)) {
     const random = new Random(seed);
     const server = new InProcessServer();
     server.engine.nodeLimits.maxEntries = 1 + random.below(12);

@@ -13,11 +13,12 @@ import { Malformed } from '../../../src/registry/gossip/wire/raw-msgpack.ts';
 import { StreamSource } from '../../../src/registry/gossip/wire/stream-source.ts';
 import { Random } from '../../../src/util/random.ts';
 import { VirtualScheduler } from '../../../src/util/time/virtual-scheduler.ts';
+import { seedNamed } from '../../helpers/seed.ts';
 import { repositoryRoot } from '../../house/source-file.ts';
 import { streamOf } from './memory-stream.ts';
 import { PlayedNetwork } from './played-network.ts';
 
-const seed = Number(process.env.SEED ?? Date.now() % 1e9);
+const seed = seedNamed('gossip bytes');
 const file = join(repositoryRoot, 'test', 'registry', 'gossip', 'go-bytes.json');
 const recorded = JSON.parse(readFileSync(file, 'utf8')) as Record<
   string,
@@ -29,7 +30,7 @@ const streams = modes.flatMap(({ streams }) => streams.map((hex) => Buffer.from(
 const from: Endpoint = { host: '127.0.0.1', port: 9 };
 
 test('random and changed bytes never throw out of the receive path, and the records stay', async (context) => {
-  context.diagnostic(`SEED=${seed}`);
+  context.diagnostic(`RIVULET_SEED=${seed}`);
   const random = new Random(seed);
   const scheduler = new VirtualScheduler(seed);
   const network = new PlayedNetwork();

@@ -4,11 +4,12 @@ import { test } from 'node:test';
 import { listMembers } from '../../../src/registry/gossip/json-lists.ts';
 import { Malformed } from '../../../src/registry/gossip/wire/raw-msgpack.ts';
 import { Random } from '../../../src/util/random.ts';
+import { seedNamed } from '../../helpers/seed.ts';
 
-const seed = Number(process.env.SEED ?? Date.now() % 1e9);
+const seed = seedNamed('gossip lists');
 
 test('every object of lists is read as JSON.parse reads it', (context) => {
-  context.diagnostic(`SEED=${seed}`);
+  context.diagnostic(`RIVULET_SEED=${seed}`);
   const random = new Random(seed);
   for (let count = 0; count < 500; count++) {
     const names = Array.from({ length: random.below(5) }, () => textOf(random));

@@ -10,6 +10,7 @@ import {
   RespParser,
 } from '../../../src/server/connection/resp-parser.ts';
 import { Random } from '../../../src/util/random.ts';
+import { seedOf } from '../../helpers/seed.ts';
 
 const LIMITS = { bulkMax: 512 * 1024 * 1024 };
 
@@ -102,8 +103,8 @@ test('before login only small commands are taken', () => {
   assert.deepEqual(one('*1\r\n$4\r\nPING\r\n', true), ['PING']);
 });
 
-test('however the bytes are split, the commands are the same', () => {
-  const seed = Number(process.env.SEED ?? 20_260_801);
+test('however the bytes are split, the commands are the same', (t) => {
+  const seed = seedOf(t);
   const random = new Random(seed);
   for (let round = 0; round < 300; round++) {
     const pieces: Buffer[] = [];

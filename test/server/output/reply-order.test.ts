@@ -3,6 +3,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { seedsOf } from '../../helpers/seed.ts';
 import { until } from '../../helpers/until.ts';
 import { randomClients } from '../redis-comparison/random-replies.ts';
 import { runServer } from '../running-server.ts';
@@ -137,10 +138,9 @@ test('a client in SAVE is not unblocked by CLIENT UNBLOCK', async () => {
   assert.equal(await saved, '+OK\r\n');
 });
 
-test('random commands of several clients, blocked, unblocked, paused and silent: every reply is that of its command', async () => {
+test('random commands of several clients, blocked, unblocked, paused and silent: every reply is that of its command', async (t) => {
   const rounds = process.env.RIVULET_FULL === '1' ? 40 : 2;
-  for (let round = 0; round < rounds; round++) {
-    const seed = Number(process.env.RIVULET_SEED ?? 1 + round);
+  for (const seed of seedsOf(t, rounds)) {
     await using running = await runServer();
     const clients = await randomClients(running.port, seed);
     for (let step = 0; step < 40; step++) {

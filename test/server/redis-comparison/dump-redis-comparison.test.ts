@@ -12,8 +12,9 @@ import { startRedis } from '../../helpers/redis-server.ts';
 import { references } from '../../helpers/references.ts';
 import { RespSession } from '../../helpers/resp-session.ts';
 import { startRivulet } from '../../helpers/rivulet-server.ts';
+import { seedNamed } from '../../helpers/seed.ts';
 
-const SEED = Number(process.env.STREAM_SEED ?? Math.floor(Math.random() * 1e9));
+const SEED = seedNamed('dump beside redis');
 
 /** Fills key `s` with a stream of random shape, its groups and pending entries; on any version. */
 async function fill(r: RespSession, random: Random): Promise<void> {
@@ -82,7 +83,7 @@ for (const { program, label, skip } of references()) {
     await using rivulet = await startRivulet({ args: ['--appendonly', 'no'] });
     await using theirs = await RespSession.open(redis.port);
     await using ours = await RespSession.open(rivulet.port);
-    t.diagnostic(`seed ${SEED}`);
+    t.diagnostic(`RIVULET_SEED=${SEED}`);
     for (let round = 0; round < 30; round++) {
       await fill(theirs, new Random(SEED + round));
       const expected = await pictureOf(theirs, 's', true);

@@ -12,8 +12,9 @@ import { type Argument, InProcessServer } from '../../helpers/in-process-server.
 import { startRedis } from '../../helpers/redis-server.ts';
 import { missing } from '../../helpers/requirements.ts';
 import { RespSession } from '../../helpers/resp-session.ts';
+import { seedNamed } from '../../helpers/seed.ts';
 
-const SEED = Number(process.env.KEYS_SEED ?? 7);
+const SEED = seedNamed('keys beside redis');
 const COMMANDS = Number(process.env.KEYS_COMMANDS ?? 6000);
 const KEYS = ['a', 'b', 'c', 'stream'];
 const FUTURE = 4_000_000_000;

@@ -17,9 +17,10 @@ import {
 import { startRedis } from '../../helpers/redis-server.ts';
 import { missing } from '../../helpers/requirements.ts';
 import { RespSession } from '../../helpers/resp-session.ts';
+import { seedNamed } from '../../helpers/seed.ts';
 
 const DAY = 86_400_000;
-const SEED = Number(process.env.STREAM_SEED ?? 20);
+const SEED = seedNamed('stream beside redis');
 const COMMANDS = Number(process.env.STREAM_COMMANDS ?? 4000);
 const KEYS = ['s', 't', 'none', 'str'];
 const GROUPS = ['g', 'h', 'none'];

@@ -10,8 +10,9 @@ import { startRedis } from '../../helpers/redis-server.ts';
 import { references } from '../../helpers/references.ts';
 import { RespSession } from '../../helpers/resp-session.ts';
 import { startRivulet } from '../../helpers/rivulet-server.ts';
+import { seedNamed } from '../../helpers/seed.ts';
 
-const SEED = Number(process.env.STREAM_SEED ?? Math.floor(Math.random() * 1e9));
+const SEED = seedNamed('strings beside redis');
 const KEYS = ['a', 'b', 'none', 's'];
 
 /** Numbers that round, overflow, are none. */
@@ -53,7 +54,7 @@ for (const { program, label, skip } of references()) {
   test(`parts, floats and LCS answer as ${label} does`, { skip }, async (t) => {
     await using redis = await startRedis({ program });
     await using rivulet = await startRivulet({ args: ['--appendonly', 'no'] });
-    t.diagnostic(`seed ${SEED}`);
+    t.diagnostic(`RIVULET_SEED=${SEED}`);
     const random = new Random(SEED);
     for (const protocol of [2, 3] as const) {
       await using theirs = await RespSession.open(redis.port, { protocol });

@@ -11,6 +11,7 @@ import { InProcessServer, parseReply } from '../../helpers/in-process-server.ts'
 import { startRedis } from '../../helpers/redis-server.ts';
 import { missing } from '../../helpers/requirements.ts';
 import { RespSession } from '../../helpers/resp-session.ts';
+import { seedOf } from '../../helpers/seed.ts';
 import { runServer } from '../running-server.ts';
 
 test('XADD IFLAST adds where the last id is the one given, and answers null elsewhere', () => {
@@ -148,8 +149,7 @@ return replies`;
 test('random conditional commands do what a script does on redis-server', {
   skip: missing('redis-server'),
 }, async (t) => {
-  const seed = Math.floor(Math.random() * 2 ** 31);
-  t.diagnostic(`seed ${seed}`);
+  const seed = seedOf(t);
   const random = new Random(seed);
   await using redis = await startRedis();
   await using running = await runServer();

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Random } from '../../../src/util/random.ts';
 import { InProcessServer, type Value } from '../../helpers/in-process-server.ts';
+import { seedsOf } from '../../helpers/seed.ts';
 
 function world() {
   const server = new InProcessServer();
@@ -27,8 +28,8 @@ test('an entry comes at its time, not before, and wakes readers that wait', () =
   assert.equal(server.engine.nextDeadline(), Number.POSITIVE_INFINITY);
 });
 
-test('entries come in order of their time, equal ones in the order they were given', () => {
-  for (let seed = 1; seed <= 10; seed++) {
+test('entries come in order of their time, equal ones in the order they were given', (t) => {
+  for (const seed of seedsOf(t, 10)) {
     const { server, call, values } = world();
     const random = new Random(seed);
     const expected: { due: number; order: number }[] = [];

@@ -10,6 +10,7 @@ import type { JournalStore } from '../../../src/broker/journal.ts';
 import { Random } from '../../../src/util/random.ts';
 import { signal, workflow } from '../../../src/workflow/index.ts';
 import { createTestWorkflows, type TestWorld } from '../../../src/workflow/testing.ts';
+import { seedOf } from '../../helpers/seed.ts';
 import { repositoryRoot } from '../../house/source-file.ts';
 
 type Row = readonly [promise: string, file: string, title: string];
@@ -373,8 +374,7 @@ const HOUR = 3_600_000;
 const go = signal<number>('go');
 
 test('an unfinished instance is in exactly one place, and what brings it on is there', async (t) => {
-  const seed = Math.floor(Math.random() * 2 ** 31);
-  t.diagnostic(`seed ${seed}`);
+  const seed = seedOf(t);
   const random = new Random(seed);
   let work = (_ms: number): Promise<void> => Promise.resolve();
   const make = (second: string) =>

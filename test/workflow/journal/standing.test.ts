@@ -11,6 +11,7 @@ import { signal, workflow } from '../../../src/workflow/index.ts';
 import { effective, phaseOf } from '../../../src/workflow/journal/phase.ts';
 import { readRecords } from '../../../src/workflow/journal/records.ts';
 import { createTestWorkflows, type TestWorld } from '../../../src/workflow/testing.ts';
+import { seedOf } from '../../helpers/seed.ts';
 
 const HOUR = 3_600_000;
 const go = signal<number>('go');
@@ -93,8 +94,7 @@ test('info, state and result take a few reads after 5000 steps and 5000 signals'
 });
 
 test('whatever happens to an instance, its newest records say what all of them say', async (t) => {
-  const seed = Math.floor(Math.random() * 2 ** 31);
-  t.diagnostic(`seed ${seed}`);
+  const seed = seedOf(t);
   const random = new Random(seed);
   const child = workflow({ name: 'child' }, async (wf, ms: number) => wf.sleep(ms));
   let isUp = false;
