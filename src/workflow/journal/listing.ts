@@ -70,6 +70,9 @@ export interface WorkflowCounts {
 }
 
 const PAGE = 500;
+/** Entries that a search for one instance reads first, and at most at once. */
+const NEAREST = 8;
+const SEARCHED = 256;
 const MOST_LOOKED_AT = 10_000;
 const LISTS = ['running', 'parked', 'done'] as const;
 
@@ -258,10 +261,12 @@ export async function findListed(
   const text = JSON.stringify(id);
   for (const from of [`${near}-0`, '0-1']) {
     let after: string | undefined;
+    // It is mostly among the first of its millisecond: whole pages would be read for one entry.
+    let limit = NEAREST;
     for (;;) {
       const page = await store.read(key, {
         ...(after === undefined ? { from } : { after }),
-        limit: 200,
+        limit,
       });
       for (const { id: entry, fields } of page) {
         if (fields.d?.includes(text) !== true) continue;
@@ -269,9 +274,10 @@ export async function findListed(
         if (listed?.id === id && (listed.s === 1) === (what === 'schedule')) return entry;
       }
       after = page.at(-1)?.id;
-      if (page.length < 200 || after === undefined) break;
+      if (page.length < limit || after === undefined) break;
       // The clock was set back in between, or the entry is not there.
       if (from !== '0-1' && Number(after.split('-')[0]) > near + 60_000) break;
+      limit = Math.min(SEARCHED, limit * 4);
     }
   }
   return null;
