@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { getEventListeners } from 'node:events';
 import { test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import type { JournalStore } from '../../src/broker/journal.ts';
 import { openBroker } from '../../src/broker/open-broker.ts';
 import type { VirtualScheduler } from '../../src/util/time/virtual-scheduler.ts';
@@ -645,6 +646,25 @@ test('a lazy record rides with the next one, and the step runs again when that i
   });
   assert.deepEqual(report.outcome, [0, 1, 2, 3, 4]);
   assert.ok(report.positions <= 3, `${report.positions} commits`);
+});
+
+test('the code has the same time after a lazy step when it is replayed', async () => {
+  await using broker = await openBroker('memory:');
+  const times = new Set<string>();
+  const flow = workflow({ name: 'a' }, async (wf) => {
+    await wf.step('first', () => pause(50));
+    await wf.step('lazy', () => pause(100), { lazy: true });
+    const after = wf.now();
+    const later = wf.sleepUntil(after + 60).then(() => 'sleep');
+    const step = wf.step('next', () => pause(100)).then(() => 'step');
+    const winner = await Promise.race([later, step]);
+    times.add(`${after} ${winner}`);
+    // Long enough to be away, so that what is above is replayed.
+    await wf.sleep(1500);
+  });
+  await using flows = await workflows(broker, { definitions: [flow] });
+  await (await flows.start(flow)).result({ timeoutMs: 20_000 });
+  assert.equal(times.size, 1, [...times].join(', '));
 });
 
 test('memory: a real clock, many at once', async () => {

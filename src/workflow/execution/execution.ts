@@ -312,8 +312,10 @@ export class Execution {
     // What the code has asked for until here is noted with this record: on replay it comes first.
     const o = this.#flow.notes.splice(0);
     const data = o.length === 0 ? item.data : { ...(item.data as object), o };
-    this.#queue.applied(item, data);
-    await this.#flow.apply(recordOf(this.#journal.last, '', item.kind, data, this.#flow.now));
+    // No time passes for the code: the commit, whose time it would be, is still to come.
+    const at = this.#flow.now;
+    this.#queue.applied(item, data, at);
+    await this.#flow.apply(recordOf(this.#journal.last, '', item.kind, data, at));
   }
 
   #queueState(op: Operation): void {

@@ -53,6 +53,8 @@ export interface Item {
   /** It may be applied before it is committed; and it was. */
   readonly lazy?: boolean;
   readonly applied?: boolean;
+  /** The time of the code when it was applied before its commit, Unix ms: a replay takes it again. */
+  readonly at?: number;
 }
 
 /** Another worker has the instance. */

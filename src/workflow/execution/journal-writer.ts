@@ -112,7 +112,7 @@ export class JournalWriter {
       const reply = await store.commit({
         key: this.#key,
         last: this.#last,
-        records: wanted.map((item, i) => fieldsOf(item.kind, withNotes(item, i) as never)),
+        records: wanted.map((item, i) => fieldsOf(item.kind, withNotes(item, i) as never, item.at)),
         token,
         ...(restart ? { restart } : {}),
         ...(also.length === 0 ? {} : { also }),

@@ -54,8 +54,8 @@ export class RecordQueue {
     return next?.lazy === true ? next : undefined;
   }
 
-  /** A lazy record is applied, with what the code had asked for until then. */
-  applied(item: Item, data: unknown): void {
-    this.#items[this.#items.indexOf(item)] = { ...item, data, applied: true };
+  /** A lazy record is applied at the code's time `at`, with what the code had asked for until then. */
+  applied(item: Item, data: unknown, at: number): void {
+    this.#items[this.#items.indexOf(item)] = { ...item, data, at, applied: true };
   }
 }

@@ -260,8 +260,14 @@ export function timerOf(records: readonly JournalRecord[]): TimerMark | null {
   return timer;
 }
 
-export function fieldsOf<K extends RecordKind>(kind: K, data: Records[K]): JournalFields {
-  return { t: kind, d: JSON.stringify(data) };
+/** `at`: the record's time, Unix ms, where that is not the time of its id. */
+export function fieldsOf<K extends RecordKind>(
+  kind: K,
+  data: Records[K],
+  at?: number,
+): JournalFields {
+  const fields = { t: kind, d: JSON.stringify(data) };
+  return at === undefined ? fields : { ...fields, at: String(at) };
 }
 
 /** As fields of an `add` effect. */
@@ -280,7 +286,7 @@ export function readRecord({ id, fields }: JournalEntry): JournalRecord | null {
   try {
     const data: unknown = JSON.parse(d);
     if (typeof data !== 'object' || data === null) return null;
-    // A copied record (fork) keeps its time.
+    // A copied record (fork) keeps its time, a lazy one that of the code when it went on.
     const at = fields.at === undefined ? millisecondsOf(id) : Number(fields.at);
     return { id, at, token: fields[TOKEN] ?? '', kind: t, data } as JournalRecord;
   } catch {
