@@ -17,20 +17,44 @@ export const STALL_WATCH: readonly string[] = ['--import', import.meta.url];
 const LONGEST_TURN_MS = 100;
 const EVERY_MS = 10;
 
-/**
- * Where a test is about something else: beside other work the same turn takes up to twice as much
- * processor time, and a slower machine takes twice that (a turn of 110 ms here took 203 ms in CI).
- */
+/** Where a test is about something else: beside other work the same turn takes up to twice as much. */
 export const BESIDE_OTHERS_MS = 400;
 
-/** Turns of the loop that took longer than so many ms since the server was ready. */
+/** What `fixedWork` takes where the limits were set, ms. */
+const WORK_MS = 8;
+
+/** How many times as much processor time this machine takes now; at least 1. */
+function slowness(): number {
+  let least = Number.POSITIVE_INFINITY;
+  for (let round = 0; round < 3; round++) {
+    const from = process.cpuUsage();
+    fixedWork();
+    const { user, system } = process.cpuUsage(from);
+    least = Math.min(least, (user + system) / 1000);
+  }
+  return Math.max(1, least / WORK_MS);
+}
+
+function fixedWork(): number {
+  const cells = new Int32Array(4096);
+  let state = 1;
+  for (let n = 0; n < 4_000_000; n++) {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) | 0;
+    cells[state >>> 20] = cells[n & 4095]! + state;
+  }
+  return state;
+}
+
+/** Turns of the loop that took longer than so many ms, on a fast machine, since the server was ready. */
 export function stallsOf(server: RivuletServer, longerThan = LONGEST_TURN_MS): number[] {
   const stalls: number[] = [];
   for (const line of server.output().split('\n')) {
     const [, ms, from] = /^stall: (\d+) ms from (\d+)$/.exec(line) ?? [];
     if (Number(ms) > longerThan && Number(from) > server.readyAt) stalls.push(Number(ms));
   }
-  return stalls;
+  if (stalls.length === 0) return stalls;
+  const limit = longerThan * slowness();
+  return stalls.filter((ms) => ms > limit);
 }
 
 /** Processor time of the main thread, ms; null where the system does not tell. */

@@ -82,8 +82,8 @@ for (const { transport, killedMs } of [
   describe(`over ${transport}`, () => {
     test(`a node that is killed in a call is known to be lost within ${killedMs} ms`, async () => {
       const times: number[] = [];
-      // A machine that is busy elsewhere delays one, not each of three.
-      for (let round = 0; round < 3; round++) {
+      // A machine that is busy elsewhere delays one, not each of ten.
+      for (let round = 0; round < 10; round++) {
         await using one = await node();
         await using setup = await caller(transport, [one.record]);
         const call = setup.client.client(Failing).Srv.Hang(undefined, { timeoutMs: 30_000 });
@@ -124,7 +124,7 @@ for (const { transport, killedMs } of [
       const time = await took(() =>
         assert.rejects(Who({}, { timeoutMs: 400 }), { code: 'TIMEOUT', sent: 'maybe' }),
       );
-      assert.ok(time >= 390 && time < 2000, `${time} ms`);
+      assert.ok(time >= 390 && time < 10_000, `${time} ms`);
       one.signal('SIGCONT');
       assert.equal((await Who({}, { timeoutMs: 20_000 })).pid, one.pid);
     });
@@ -214,8 +214,10 @@ describe('ways that go', () => {
     const { Srv } = setup.client.client(Failing);
     const first = await took(() => Srv.Who({}));
     assert.ok(first >= 190 && first < 1500, `${first} ms`);
-    const second = await took(() => Srv.Who({}));
-    assert.ok(second < 190, `${second} ms: the dial was waited for again`);
+    const next: number[] = [];
+    // A machine that is busy elsewhere delays one, not each of five.
+    for (let n = 0; n < 5; n++) next.push(await took(() => Srv.Who({})));
+    assert.ok(Math.min(...next) < 190, `${next} ms: the dial was waited for again`);
   });
 
   test('the broker is killed: calls over the direct way do not notice', async () => {

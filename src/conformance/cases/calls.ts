@@ -257,7 +257,7 @@ export const calls: readonly Case[] = [
       const began = performance.now();
       peer.kill();
       await outcome;
-      assert.ok(performance.now() - began < 5000, `${performance.now() - began} ms`);
+      assert.ok(performance.now() - began < 20_000, `${performance.now() - began} ms`);
       await assert.rejects(call.send({ body: 'x' }));
     },
   },

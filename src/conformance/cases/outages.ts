@@ -46,7 +46,7 @@ export const outages: readonly Case[] = [
         { group: 'g', ackWaitMs: 1000, concurrency: 5 },
       );
       assert.deepEqual(sorted(await seen.count(20)), numbers(0, 20));
-      assert.ok(performance.now() - began < 4000);
+      assert.ok(performance.now() - began < 12_000);
       assert.ok(attempts.every((attempt) => attempt === 2));
     },
   },

@@ -128,14 +128,14 @@ export const requests: readonly Case[] = [
     async run(context) {
       const broker = await context.open();
       const topic = context.topic();
-      const ask = () => broker.request(topic, message('x'), { timeoutMs: 10_000 });
+      const ask = () => broker.request(topic, message('x'), { timeoutMs: 50_000 });
       const began = performance.now();
       await assert.rejects(ask(), { code: 'NO_RESPONDERS' });
       const responder = await broker.respond(topic, (request) => request);
       await ask();
       await responder.unsubscribe();
       await assert.rejects(ask(), { code: 'NO_RESPONDERS' });
-      assert.ok(performance.now() - began < 3000);
+      assert.ok(performance.now() - began < 20_000);
     },
   },
   {
