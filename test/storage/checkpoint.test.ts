@@ -13,6 +13,7 @@ import { open } from 'lmdb';
 import type { Checkpoint } from '../../src/storage/checkpoint.ts';
 import { LmdbCheckpoint } from '../../src/storage/lmdb/lmdb-checkpoint.ts';
 import { Random } from '../../src/util/random.ts';
+import { runTool } from '../helpers/children.ts';
 import { MemoryCheckpoint, MemoryCheckpointStore } from '../helpers/memory-checkpoint.ts';
 import { seedOf } from '../helpers/seed.ts';
 
@@ -211,22 +212,72 @@ test('a process killed between slices leaves the last commit', async () => {
   await checkpoint.close();
 });
 
-test('an open checkpoint, its thread started or not, does not keep the process alive', async () => {
+/** Runs a program that has opened a checkpoint, and gives the code that it ends with. */
+async function endOf(name: string, body: string): Promise<number | string> {
   const moduleUrl = new URL('../../src/storage/lmdb/lmdb-checkpoint.js', import.meta.url).href;
   const program = `
     const { LmdbCheckpoint } = await import(${JSON.stringify(moduleUrl)});
-    const checkpoint = await LmdbCheckpoint.open(${JSON.stringify(path.join(root, 'exit'))});
-    checkpoint.begin();
+    const checkpoint = await LmdbCheckpoint.open(${JSON.stringify(path.join(root, name))});
+    const put = (megabytes) => {
+      for (let i = 0; i < megabytes * 10; i++) checkpoint.put(Buffer.from('k' + i), Buffer.alloc(100_000));
+    };
+    ${body}`;
+  const args = ['--input-type=module', '-e', program];
+  const { code } = await runTool(process.execPath, args, { timeoutMs: 120_000 });
+  return code;
+}
+
+test('an open checkpoint, its thread started or not, does not keep the process alive', async () => {
+  const code = await endOf(
+    'exit',
+    `checkpoint.begin();
     checkpoint.put(Buffer.from('a'), Buffer.from('old'));
     await checkpoint.commit(5);
     checkpoint.begin();
     checkpoint.put(Buffer.from('a'), Buffer.alloc(2_000_000));
-    checkpoint.abort();`;
-  const child = spawn(process.execPath, ['--input-type=module', '-e', program], {
-    stdio: 'inherit',
-  });
-  const [code] = await once(child, 'exit');
+    checkpoint.abort();`,
+  );
   assert.equal(code, 0);
+});
+
+test('a process that ends within a transaction ends, and leaves the last commit', async () => {
+  const code = await endOf(
+    'mid-way',
+    `checkpoint.begin();
+    put(1);
+    await checkpoint.commit(7);
+    checkpoint.begin();
+    put(20);
+    // The thread is within its transaction when it has taken some of that.
+    await checkpoint.drained();
+    process.exit(3);`,
+  );
+  assert.equal(code, 3);
+  const checkpoint = await LmdbCheckpoint.open(path.join(root, 'mid-way'));
+  assert.equal(checkpoint.position, 7);
+  assert.equal([...checkpoint.entries(START, END)].length, 10);
+  await checkpoint.close();
+});
+
+test('what follows an aborted transaction keeps the process alive to its end', async () => {
+  const code = await endOf(
+    'after-abort',
+    `for (let round = 0; round < 10; round++) {
+      checkpoint.begin();
+      put(20);
+      checkpoint.abort();
+      checkpoint.begin();
+      put(40);
+      await checkpoint.drained();
+      await checkpoint.commit(round + 1);
+    }
+    checkpoint.begin();
+    put(20);
+    // Closing aborts.
+    await checkpoint.close();
+    process.exitCode = checkpoint.position;`,
+  );
+  assert.equal(code, 10);
 });
 
 test('a flipped bit in a value is found when the value is read', async () => {

@@ -26,6 +26,7 @@ import {
   isSound,
   openEnvironment,
   readPosition,
+  SIGNAL,
 } from './lmdb-format.ts';
 import type { Answer, Order, WorkerData } from './lmdb-worker.ts';
 import { ValueSlab } from './value-slab.ts';
@@ -38,6 +39,8 @@ const SLICE_BUFFER = SLICE + SLICE / 8;
 /** Buffers kept for the next slices; the others go. */
 const SPARE_BUFFERS = 2;
 const SATURATED = 16 * SLICE;
+/** How long the end of the process waits for a transaction that is being committed. */
+const ENDS_WITHIN_MS = 30_000;
 /** A commit that failed with so little room left failed for want of it. */
 const FULL_BELOW = 16 * SLICE;
 const FIRST_USER_KEY = Buffer.from([1]);
@@ -322,9 +325,11 @@ class Writer {
   /** Buffers of slices that were written. */
   readonly spares: Buffer[] = [];
   readonly #worker: Worker;
-  readonly #signal = new Int32Array(new SharedArrayBuffer(4));
+  readonly #signal = new Int32Array(new SharedArrayBuffer(SIGNAL.places * 4));
   #failure: Error | null = null;
   #started = false;
+  /** Between `begin` and `commit` or `abort`, and from `close` on: somebody waits for the thread. */
+  #isNeeded = false;
   #ended = false;
   /** It could not commit: it has closed the environment and ends. */
   #broken = false;
@@ -342,8 +347,10 @@ class Writer {
     this.#worker.unref();
     this.#worker.on('message', (answer: Answer) => this.#answered(answer));
     this.#worker.on('error', (error) => this.#fail(error as Error));
+    whenProcessEnds(this);
     this.#worker.on('exit', () => {
       this.#ended = true;
+      forgetWriter(this);
       this.#fail(new Error('the checkpoint thread has ended'));
     });
   }
@@ -356,6 +363,7 @@ class Writer {
   begin(): void {
     this.#failure = null;
     this.#started = false;
+    this.#isNeeded = true;
     this.#worker.ref();
   }
 
@@ -367,13 +375,28 @@ class Writer {
   }
 
   commit(position: number): Promise<void> {
+    this.#isNeeded = false;
     if (this.#ended) return Promise.reject(this.#failure ?? new Error('the thread has ended'));
     return this.#end({ kind: 'commit', position });
   }
 
   abort(): void {
+    this.#isNeeded = false;
     if (!this.#ended && this.#started) this.#end({ kind: 'abort' }).catch(() => {});
-    else this.#worker.unref();
+    else this.#rest();
+  }
+
+  /** The process may end: LMDB's clean-up of a transaction that is open would never come back. */
+  endTransaction(): void {
+    Atomics.store(this.#signal, SIGNAL.ending, 1);
+    Atomics.add(this.#signal, SIGNAL.messages, 1);
+    Atomics.notify(this.#signal, SIGNAL.messages);
+    Atomics.wait(this.#signal, SIGNAL.inTransaction, 1, ENDS_WITHIN_MS);
+  }
+
+  /** The thread keeps the process alive only while there is something to do. */
+  #rest(): void {
+    if (!this.#isNeeded && this.#ends.length === 0) this.#worker.unref();
   }
 
   drained(): Promise<void> {
@@ -383,6 +406,7 @@ class Writer {
 
   async close(): Promise<void> {
     if (this.#ended) return;
+    this.#isNeeded = true;
     this.#worker.ref();
     const exited = new Promise<void>((resolve) => this.#worker.once('exit', () => resolve()));
     this.#post({ kind: 'close' });
@@ -398,8 +422,8 @@ class Writer {
 
   #post(order: Order, transfer: ArrayBuffer[] = []): void {
     this.#worker.postMessage(order, transfer);
-    Atomics.add(this.#signal, 0, 1);
-    Atomics.notify(this.#signal, 0);
+    Atomics.add(this.#signal, SIGNAL.messages, 1);
+    Atomics.notify(this.#signal, SIGNAL.messages);
   }
 
   #answered(answer: Answer): void {
@@ -410,7 +434,7 @@ class Writer {
       return;
     }
     const end = this.#ends.shift();
-    if (this.#ends.length === 0) this.#worker.unref();
+    this.#rest();
     if (answer.kind === 'failed') this.#broken = true;
     if (answer.kind === 'failed') end?.reject(workerError(answer.message, answer.code));
     else end?.resolve();
@@ -431,6 +455,23 @@ class Writer {
   #wake(): void {
     for (const resolve of this.#waiting.splice(0)) resolve();
   }
+}
+
+/** Those whose thread lives. */
+const writers = new Set<Writer>();
+
+function whenProcessEnds(writer: Writer): void {
+  if (writers.size === 0) process.on('exit', endTransactions);
+  writers.add(writer);
+}
+
+function forgetWriter(writer: Writer): void {
+  writers.delete(writer);
+  if (writers.size === 0) process.off('exit', endTransactions);
+}
+
+function endTransactions(): void {
+  for (const writer of writers) writer.endTransaction();
 }
 
 /** LMDB's own complaints about a damaged tree, in our words. */

@@ -22,6 +22,17 @@ export const POSITION_KEY = Buffer.from([0, 0x70]);
 
 export type Environment = RootDatabase<Buffer, Buffer>;
 
+/** Places in the memory that the two threads share. */
+export const SIGNAL = {
+  /** Counted up and notified with every message, so that the worker can sleep on it. */
+  messages: 0,
+  /** 1 while the worker is within a transaction; notified when it is not any more. */
+  inTransaction: 1,
+  /** 1 when the process ends: the transaction that is open is given up, and none is begun. */
+  ending: 2,
+  places: 3,
+} as const;
+
 /**
  * The map is reserved once, far larger than any disk here: address space costs nothing, and growing
  * it while another thread reads would move the ground under that thread. Where the address space is

@@ -7,6 +7,7 @@
  * commit.
  * Slices go back to the main thread once they are written: kept here they would be garbage of a thread
  * that rarely collects any, tens of megabytes that no setting bounds.
+ * A process ends while no transaction is open: LMDB's own clean-up would wait for its lock for ever.
  * Invariant: after a failure everything up to that transaction's commit or abort is passed over, the
  * environment is closed and the thread ends: once LMDB could not write its meta page it refuses every
  * later transaction, until all users of the environment in this process have closed it.
@@ -25,13 +26,14 @@ import {
   FORMAT_KEY,
   openEnvironment,
   POSITION_KEY,
+  SIGNAL,
   sealedValue,
   sealValue,
 } from './lmdb-format.ts';
 
 export interface WorkerData {
   readonly directory: string;
-  /** [0] is counted up and notified with every message, so that the worker can sleep on it. */
+  /** What both threads see, each at its place of SIGNAL. */
   readonly signal: Int32Array;
 }
 
@@ -85,7 +87,9 @@ port.on('message', (order: Order) => {
     return;
   }
   let last: Order = order;
+  Atomics.store(signal, SIGNAL.inTransaction, 1);
   try {
+    if (Atomics.load(signal, SIGNAL.ending) === 1) return;
     environment.transactionSync(() => {
       for (; last.kind === 'slice'; last = nextOrder()) apply(last.bytes);
       if (last.kind !== 'commit') return ABORT;
@@ -104,6 +108,9 @@ port.on('message', (order: Order) => {
     hasFailed = true;
     environment.close();
     answer({ kind: 'failed', message: String(message ?? error), code: String(code ?? '') });
+  } finally {
+    Atomics.store(signal, SIGNAL.inTransaction, 0);
+    Atomics.notify(signal, SIGNAL.inTransaction);
   }
   if (last.kind === 'close') environment.close().then(() => port.close());
   else if (hasFailed) port.close();
@@ -122,10 +129,11 @@ function giveBack(bytes: Uint8Array): void {
 /** Sleeps until the main thread has sent something. */
 function nextOrder(): Order {
   for (;;) {
-    const seen = Atomics.load(signal, 0);
+    const seen = Atomics.load(signal, SIGNAL.messages);
+    if (Atomics.load(signal, SIGNAL.ending) === 1) return { kind: 'abort' };
     const received = receiveMessageOnPort(port) as { message: Order } | undefined;
     if (received !== undefined) return received.message;
-    Atomics.wait(signal, 0, seen);
+    Atomics.wait(signal, SIGNAL.messages, seen);
   }
 }
 
