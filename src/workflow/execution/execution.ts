@@ -24,7 +24,6 @@ import {
   type JournalRecord,
   type Outcome,
   type Records,
-  readRecords,
   type TimerMark,
   taskFields,
   taskName,
@@ -37,7 +36,7 @@ import type { AnyWorkflow } from '../workflow.ts';
 import { contextOf, type PublishRequest, type SpawnRequest } from './context.ts';
 import { cancelEffects, outcomeOf, parentEffects } from './endings.ts';
 import { Flow, Mismatch, type Operation } from './flow.ts';
-import { Again, type ExecutionHost, Fenced, Gone, type Item, Lost, type Stopped } from './host.ts';
+import { type ExecutionHost, Fenced, Gone, type Item, Lost, type Stopped } from './host.ts';
 import { type CommitOptions, JournalWriter, recordOf } from './journal-writer.ts';
 import { parkLost } from './lost-instance.ts';
 import { RecordQueue } from './record-queue.ts';
@@ -71,7 +70,7 @@ export class Execution {
   readonly #startAt: number;
   /** About when its entry in the list of running ones was added, unix ms. */
   readonly #listedAt: number;
-  #flow: Flow;
+  readonly #flow: Flow;
   #records: readonly JournalRecord[];
   readonly #queue = new RecordQueue();
   /** Operations whose record is being made. */
@@ -134,15 +133,7 @@ export class Execution {
   async run(): Promise<Stopped> {
     let as: Stopped = 'failed';
     try {
-      for (;;) {
-        try {
-          as = await this.#drive();
-          break;
-        } catch (error) {
-          if (!(error instanceof Again)) throw error;
-          await this.#reload();
-        }
-      }
+      as = await this.#drive();
     } catch (error) {
       as = await this.#stoppedBy(error);
     }
@@ -181,20 +172,6 @@ export class Execution {
       this.#steps.abort(error);
     };
     return flow;
-  }
-
-  async #reload(): Promise<void> {
-    this.#flow.drop();
-    this.#steps.drop();
-    this.#queue.drop();
-    const entries = await this.#host.store.read(this.key);
-    const records = readRecords(entries);
-    if (records.length === 0) throw new Lost();
-    if (records.some((record) => this.#journal.isAnothers(record))) throw new Fenced();
-    this.#records = effective(records);
-    this.#timer = timerOf(records);
-    this.#journal.learned((entries.at(-1) as { id: string }).id);
-    this.#flow = this.#newFlow();
   }
 
   async #replay(): Promise<void> {
@@ -314,8 +291,10 @@ export class Execution {
     const data = o.length === 0 ? item.data : { ...(item.data as object), o };
     // No time passes for the code: the commit, whose time it would be, is still to come.
     const at = this.#flow.now;
-    this.#queue.applied(item, data, at);
-    await this.#flow.apply(recordOf(this.#journal.last, '', item.kind, data, at));
+    const { last } = this.#journal;
+    this.#queue.applied(item, data, at, last);
+    // The code may change what it is given, and the record is written later.
+    await this.#flow.apply(recordOf(last, '', item.kind, structuredClone(data), at));
   }
 
   #queueState(op: Operation): void {
@@ -504,12 +483,12 @@ export class Execution {
         ...this.#dropTimer(),
         { kind: 'add', key: this.#queueKey, fields: taskFields({ id: this.id, k: 'timer' }), at },
       ];
-      this.#timer = null;
-      const reply = await this.#journal.commit([{ kind: 'timer', data: { at }, effects }], {
-        reconsider: this.#requeue,
-      });
+      // What is queued was applied before: without it the notes of this record would have a gap.
+      const items = [...this.#queue.take(), { kind: 'timer', data: { at }, effects } as const];
+      const reply = await this.#journal.commit(items, { reconsider: this.#requeue });
       if (reply === null) return false;
-      const name = reply.added[0] ?? null;
+      // The timer's is the last one.
+      const name = reply.added.at(-1) ?? null;
       // An id in place of a name: it was due at once.
       this.#timer = { name: name?.startsWith('s') === true ? name : null, at };
       if (flow.nextDeadline !== at || flow.fresh.size > 0 || this.#news) return false;

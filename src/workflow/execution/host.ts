@@ -55,6 +55,8 @@ export interface Item {
   readonly applied?: boolean;
   /** The time of the code when it was applied before its commit, Unix ms: a replay takes it again. */
   readonly at?: number;
+  /** The newest record that the code had seen then: a replay applies it right after that one. */
+  readonly after?: string;
 }
 
 /** Another worker has the instance. */
@@ -63,5 +65,3 @@ export class Fenced extends Error {}
 export class Lost extends Error {}
 /** This process gives up without a record: its broker is closed. */
 export class Gone extends Error {}
-/** A lazy record could not be committed in its place: replay from the journal. */
-export class Again extends Error {}

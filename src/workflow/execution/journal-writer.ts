@@ -2,14 +2,16 @@
  * The writing side of one instance's journal: conditional commits on the last id seen.
  *
  * Invariants: one commit at a time; a refused commit takes in what others have written before it is tried
- * again; a record of another worker is Fenced, a journal that is gone Lost. Cost: one exchange with the
- * broker for each commit, one read after a refusal.
+ * again; a record of another worker is Fenced, a journal that is gone Lost. A record that was applied before
+ * others wrote names the record that it follows. Cost: one exchange with the broker for each commit, one
+ * read after a refusal.
  */
 import type { JournalReply } from '../../broker/journal.ts';
 import { RivuletError } from '../../errors.ts';
 import { damaged, Refusals, recordOfError } from '../errors.ts';
 import { journalKey } from '../journal/keys.ts';
 import {
+  compareIds,
   fieldsOf,
   isWorkers,
   type JournalRecord,
@@ -21,7 +23,7 @@ import {
 } from '../journal/records.ts';
 import type { AnyWorkflow } from '../workflow.ts';
 import type { Flow } from './flow.ts';
-import { Again, type ExecutionHost, Fenced, Gone, type Item, Lost } from './host.ts';
+import { type ExecutionHost, Fenced, Gone, type Item, Lost } from './host.ts';
 
 export interface JournalWriterSetup {
   readonly host: ExecutionHost;
@@ -97,8 +99,9 @@ export class JournalWriter {
       // What the code no longer waits for is not done.
       if (!blind) wanted = wanted.filter((item) => this.#isWanted(item));
       if (wanted.length === 0) return null;
-      const notes = blind || restart ? [] : [...flow.notes];
       const noted = wanted.findIndex(({ applied }) => applied !== true);
+      // What was asked for after the last of them goes with a record that is applied after it.
+      const notes = blind || restart || noted < 0 ? [] : [...flow.notes];
       const withNotes = ({ data }: Item, i: number) => ({
         ...(data as object),
         ...(i === noted && notes.length > 0 ? { o: notes } : {}),
@@ -112,7 +115,11 @@ export class JournalWriter {
       const reply = await store.commit({
         key: this.#key,
         last: this.#last,
-        records: wanted.map((item, i) => fieldsOf(item.kind, withNotes(item, i) as never, item.at)),
+        records: wanted.map((item, i) => {
+          const fields = fieldsOf(item.kind, withNotes(item, i) as never, item.at);
+          const { after } = item;
+          return after === undefined || after === this.#last ? fields : { ...fields, after };
+        }),
         token,
         ...(restart ? { restart } : {}),
         ...(also.length === 0 ? {} : { also }),
@@ -131,7 +138,6 @@ export class JournalWriter {
         }
         return reply;
       }
-      if (wanted.some(({ applied }) => applied === true)) throw new Again();
       if (!(await this.readTail(blind))) {
         if (refusals.isHopeless(this.#last)) throw new Lost(damaged(this.#key, this.#last).message);
         if (also.length > 0) wanted = await this.#resolveSpawns(wanted);
@@ -249,11 +255,4 @@ export function recordOf(
   at = millisecondsOf(id),
 ): JournalRecord {
   return { id, at, token, kind, data } as JournalRecord;
-}
-
-/** Below 0 where `a` is the earlier one. */
-function compareIds(a: string, b: string): number {
-  const [ams = '0', aseq = '0'] = a.split('-');
-  const [bms = '0', bseq = '0'] = b.split('-');
-  return Number(ams) - Number(bms) || Number(aseq) - Number(bseq);
 }

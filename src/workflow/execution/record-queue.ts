@@ -27,10 +27,6 @@ export class RecordQueue {
     return this.#items.splice(0);
   }
 
-  drop(): void {
-    this.#items = [];
-  }
-
   /** The code asks for them again. */
   dropStates(): void {
     this.#items = this.#items.filter(({ kind }) => kind !== 'state');
@@ -54,8 +50,11 @@ export class RecordQueue {
     return next?.lazy === true ? next : undefined;
   }
 
-  /** A lazy record is applied at the code's time `at`, with what the code had asked for until then. */
-  applied(item: Item, data: unknown, at: number): void {
-    this.#items[this.#items.indexOf(item)] = { ...item, data, at, applied: true };
+  /**
+   * A lazy record is applied at the code's time `at`, right after the record `after`, with what the code had
+   * asked for until then.
+   */
+  applied(item: Item, data: unknown, at: number, after: string): void {
+    this.#items[this.#items.indexOf(item)] = { ...item, data, at, after, applied: true };
   }
 }

@@ -76,12 +76,6 @@ export class StepRunner {
     }
   }
 
-  /** Aborts what runs, and takes no result of it. */
-  drop(): void {
-    for (const controller of this.#running.values()) controller.abort();
-    this.#running.clear();
-  }
-
   async #run(op: Operation): Promise<void> {
     const { host, definition, id } = this.#setup;
     const { scheduler } = host;
@@ -117,7 +111,6 @@ export class StepRunner {
       result = { failure };
     }
     cancelTimer();
-    if (this.#running.get(op) !== controller) return;
     this.#running.delete(op);
     if (this.#setup.isDead()) return;
     const ms = Math.round(scheduler.monotonic() - from);

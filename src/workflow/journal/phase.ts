@@ -3,7 +3,7 @@
  * still count after it was retried.
  */
 import type { JournalRecord, Marks, Note, Records, Since } from './records.ts';
-import { isWorkers } from './records.ts';
+import { compareIds, isWorkers } from './records.ts';
 
 export type WorkflowStatus = 'running' | 'paused' | 'parked' | 'completed' | 'failed' | 'cancelled';
 
@@ -123,14 +123,34 @@ export function phaseOf(records: readonly JournalRecord[], since: Since | null =
   return phase;
 }
 
-/** The records that count: what a retry has made void is left out. */
+/** The records that count, in the order in which the code saw them: what a retry has made void is left out. */
 export function effective(records: readonly JournalRecord[]): JournalRecord[] {
   let kept: JournalRecord[] = [];
-  for (const record of records) {
+  for (const record of asSeen(records)) {
     if (record.kind === 'again') kept = cutAt(kept, record.data.from);
     else kept.push(record);
   }
   return kept;
+}
+
+/** A lazy record was applied before those that others wrote until it was stored. */
+function asSeen(records: readonly JournalRecord[]): readonly JournalRecord[] {
+  if (!records.some(({ after }) => after !== undefined)) return records;
+  const seen: JournalRecord[] = [];
+  for (const record of records) {
+    const { after } = record;
+    let at = seen.length;
+    if (after !== undefined) {
+      // Those that were applied before this one, and stored with it, stay before it.
+      while (at > 0 && isUnseen(seen[at - 1] as JournalRecord, after)) at--;
+    }
+    seen.splice(at, 0, record);
+  }
+  return seen;
+}
+
+function isUnseen(record: JournalRecord, after: string): boolean {
+  return record.after === undefined && compareIds(record.id, after) > 0;
 }
 
 /** Without results of operations from `from` on, and without the end that they led to. */

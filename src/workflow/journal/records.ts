@@ -1,8 +1,9 @@
 /**
  * The records of a journal: what each kind holds, and how it is written.
  *
- * A record has two fields: `t`, its kind, and `d`, JSON. Names inside are short because a journal is
- * mostly names. Invariant: a kind is never given another meaning; a reader passes over what it does not
+ * A record has two fields: `t`, its kind, and `d`, JSON. Where its time is not that of its id, `at` is; where
+ * the code saw it before records that stand before it, `after` is the id that it followed. Names inside are
+ * short because a journal is mostly names. Invariant: a kind is never given another meaning; a reader passes over what it does not
  * know.
  */
 import type { JournalEntry, JournalFields } from '../../broker/journal.ts';
@@ -178,6 +179,8 @@ export type JournalRecord = {
     readonly token: string;
     readonly kind: K;
     readonly data: Records[K];
+    /** The record that the code had seen last when this one was applied, where others stand between them. */
+    readonly after?: string;
   };
 }[RecordKind];
 
@@ -288,7 +291,9 @@ export function readRecord({ id, fields }: JournalEntry): JournalRecord | null {
     if (typeof data !== 'object' || data === null) return null;
     // A copied record (fork) keeps its time, a lazy one that of the code when it went on.
     const at = fields.at === undefined ? millisecondsOf(id) : Number(fields.at);
-    return { id, at, token: fields[TOKEN] ?? '', kind: t, data } as JournalRecord;
+    const { after } = fields;
+    const more = after === undefined ? {} : { after };
+    return { id, at, token: fields[TOKEN] ?? '', kind: t, data, ...more } as JournalRecord;
   } catch {
     return null;
   }
@@ -296,6 +301,13 @@ export function readRecord({ id, fields }: JournalEntry): JournalRecord | null {
 
 export function readRecords(entries: readonly JournalEntry[]): JournalRecord[] {
   return entries.map(readRecord).filter((record) => record !== null);
+}
+
+/** Below 0 where `a` is the earlier one. */
+export function compareIds(a: string, b: string): number {
+  const [ams = '0', aseq = '0'] = a.split('-');
+  const [bms = '0', bseq = '0'] = b.split('-');
+  return Number(ams) - Number(bms) || Number(aseq) - Number(bseq);
 }
 
 export function millisecondsOf(id: string): number {
