@@ -34,6 +34,7 @@ import {
 import {
   type Cause,
   fieldsOf,
+  isWorkers,
   type JournalRecord,
   type Marks,
   type Note,
@@ -288,18 +289,24 @@ export class WorkflowHandle<Output = unknown> {
     };
     const { startAt: _startAt, listed: _listed, ...now } = start;
     // What its workers held is theirs: timers, claims and suspensions are not copied.
-    const skipped = new Set(['claim', 'timer', 'suspend', 'start', 'move', 'pause', 'resume']);
-    const copied = cutAt(kept, from).map((record) =>
-      skipped.has(record.kind) && record.kind !== 'start'
+    const skipped = new Set(['claim', 'timer', 'suspend', 'move', 'pause', 'resume']);
+    const before = cutAt(kept, from);
+    const awaited = childrenAwaited(before);
+    const copied = before.map((record) =>
+      skipped.has(record.kind) || awaited.has(record)
         ? ({ ...record, kind: 'tick', data: notesOf(record) } as JournalRecord)
         : record,
     );
+    // Its code has begun at the time that it waited for.
+    const begunAt = kept.some(({ kind }) => isWorkers(kind))
+      ? Math.max(first.at, first.data.startAt ?? 0)
+      : first.at;
     const records = copied.map((record) => ({
       ...fieldsOf(
         record.kind as 'start',
         (record.kind === 'start' ? now : unmarked(record.data)) as never,
       ),
-      at: String(record.at),
+      at: String(record.kind === 'start' ? begunAt : record.at),
     }));
     const state = copied.findLastIndex(({ kind }) => kind === 'state');
     const marks = state < 0 ? {} : { st: copied.length - state };
@@ -478,6 +485,26 @@ export function startOf(records: readonly JournalRecord[]): JournalRecord & { ki
 function unmarked(data: object): object {
   const { st, p, ver, since, ...rest } = data as Marks & { since?: Since };
   return rest;
+}
+
+/** Starts of children that have not ended: those tell the parent that started them, and no fork of it. */
+function childrenAwaited(records: readonly JournalRecord[]): Set<JournalRecord> {
+  const run = startOf(records).data.run ?? 0;
+  const ended = new Set<number>();
+  const children = new Set<number>();
+  for (const { kind, data } of records) {
+    // One of a run before had the same number.
+    if (kind === 'child' && (data.run ?? 0) === run) ended.add(data.n);
+    for (const [n, asked] of (data as { o?: readonly Note[] }).o ?? []) {
+      if (asked === 'child') children.add(n);
+    }
+  }
+  return new Set(
+    records.filter(
+      ({ kind, data }) =>
+        kind === 'spawn' && data.e === undefined && children.has(data.n) && !ended.has(data.n),
+    ),
+  );
 }
 
 function notesOf(record: JournalRecord): { o?: readonly Note[] } {

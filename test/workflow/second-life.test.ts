@@ -246,6 +246,9 @@ test('an instance that was paused before it was parked is not paused after a ret
   isOpen = true;
   await handle.retry();
   await t.advance(HOUR);
+  assert.equal(await handle.status(), 'cancelled');
+  await handle.retry({ from: 'hold' });
+  await t.advance(HOUR);
   assert.deepEqual([await handle.status(), (await handle.info()).position], ['running', 'waiting']);
   await handle.signal(go, 1);
   await t.advance(HOUR);
@@ -475,4 +478,89 @@ test('a retry goes on at the first operation whose failure ended the instance, n
   await handle.retry();
   await t.advance(1000);
   assert.deepEqual([await handle.result(), runs], ['done', ['optional', 'a', 'b', 'a', 'b']]);
+});
+
+test('what was cancelled stays so when it is retried after its compensation had failed', async () => {
+  const did: string[] = [];
+  let isUp = false;
+  await using t = await createTestWorkflows({
+    definitions: [
+      workflow({ name: 'flow' }, async (wf) => {
+        const step = (name: string) =>
+          wf.step(name, () => did.push(name), {
+            compensate: () => {
+              if (name === 'charge' && !isUp) throw new Error('the bank is down');
+              did.push(`-${name}`);
+            },
+          });
+        await step('charge');
+        await step('reserve');
+        await wf.sleep(DAY);
+        await step('ship');
+      }),
+    ],
+  });
+  const handle = await t.start('flow', undefined, { id: 'x' });
+  await t.advance(1000);
+  await handle.cancel('enough');
+  await t.advance(12 * HOUR);
+  assert.equal((await handle.info()).code, 'COMPENSATION_FAILED');
+  isUp = true;
+  await handle.retry();
+  assert.match((await failureOf(t.finish(handle.result()))).message, /enough/);
+  assert.equal(await handle.status(), 'cancelled');
+  assert.deepEqual(did, ['charge', 'reserve', '-reserve', '-charge']);
+  // From an operation that is named it begins again from there, and is cancelled no more.
+  await handle.retry({ from: 'reserve' });
+  await t.finish(handle.result());
+  assert.deepEqual(did.slice(4), ['reserve', 'ship']);
+});
+
+// ---- Forks
+
+test('the code of a fork has the times that it had, also where the start was delayed', async () => {
+  const seen = new Set<string>();
+  await using t = await createTestWorkflows({
+    definitions: [
+      workflow({ name: 'flow', timeoutMs: 2 * HOUR }, async (wf) => {
+        const at = wf.now();
+        const sleep = wf.sleep(1000).then(() => 'sleep');
+        const step = wf.step('short', () => t.pause(100)).then(() => 'step');
+        seen.add(`${at} ${await Promise.race([sleep, step])}`);
+        return wf.wait(go);
+      }),
+    ],
+  });
+  const startAt = new Date(t.now().getTime() + DAY);
+  const handle = await t.start('flow', undefined, { id: 'x', startAt });
+  await t.advance(DAY + MINUTE);
+  const fork = await handle.fork({ id: 'y' });
+  await fork.signal(go, 5);
+  assert.equal(await t.finish(fork.result()), 5);
+  assert.deepEqual([...seen], [`${startAt.getTime()} step`]);
+});
+
+test('a fork starts the child that it waits for itself, and takes results that there are', async () => {
+  const ran: string[] = [];
+  const child = workflow({ name: 'child' }, async (wf, ms: number) => {
+    ran.push(wf.id);
+    if (ms > 0) await wf.sleep(ms);
+    return wf.id;
+  });
+  await using t = await createTestWorkflows({
+    definitions: [
+      child,
+      workflow({ name: 'flow' }, async (wf) => {
+        const loose = await wf.start(child, 0);
+        return [loose.id, await wf.child(child, 0), await wf.child(child, MINUTE)];
+      }),
+    ],
+    verify: 0,
+  });
+  const handle = await t.start('flow', undefined, { id: 'x' });
+  await t.advance(1000);
+  const fork = await handle.fork({ id: 'y' });
+  assert.deepEqual(await t.finish(handle.result()), ['x.1', 'x.2', 'x.3']);
+  assert.deepEqual(await t.finish(fork.result()), ['x.1', 'x.2', 'y.3']);
+  assert.deepEqual([...new Set(ran)].sort(), ['x.1', 'x.2', 'x.3', 'y.3']);
 });

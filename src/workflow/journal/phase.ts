@@ -92,7 +92,8 @@ export function phaseOf(records: readonly JournalRecord[], since: Since | null =
         phase.end = null;
         phase.asleep = true;
         phase.news = true;
-        phase.cancelled = false;
+        // Parked in its compensations, it goes on with them.
+        phase.cancelled &&= record.data.from === undefined;
         if (record.data.ver !== undefined) phase.version = record.data.ver;
         break;
       case 'move':
@@ -160,8 +161,9 @@ export function cutAt(
 ): JournalRecord[] {
   const ends = new Set(['end', 'parked', 'cancel', 'pause', 'resume']);
   if (from === undefined) {
-    // Parked: everything counts but the parking, and the compensation that failed for good.
-    const kept = records.filter(({ kind }) => !ends.has(kind));
+    // Parked: everything counts but the parking, and the compensation that failed for good. What was cancelled
+    // stays so: some of it may be undone already.
+    const kept = records.filter(({ kind }) => kind === 'cancel' || !ends.has(kind));
     const at = kept.findLastIndex(({ kind, data }) => {
       const { n = 0, e } = data as { n?: number; e?: unknown };
       return kind === 'step' && n < 0 && e !== undefined;
