@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { JournalStore } from '../../src/broker/journal.ts';
+import { openBroker } from '../../src/broker/open-broker.ts';
 import type { VirtualScheduler } from '../../src/util/time/virtual-scheduler.ts';
 import { signal, Terminal, workflow, workflows } from '../../src/workflow/index.ts';
 import { createTestWorkflows } from '../../src/workflow/testing.ts';
@@ -516,51 +517,39 @@ test('what was cancelled stays so when it is retried after its compensation had 
   assert.deepEqual(did.slice(4), ['reserve', 'ship']);
 });
 
-// ---- Forks
-
-test('the code of a fork has the times that it had, also where the start was delayed', async () => {
-  const seen = new Set<string>();
-  await using t = await createTestWorkflows({
-    definitions: [
-      workflow({ name: 'flow', timeoutMs: 2 * HOUR }, async (wf) => {
-        const at = wf.now();
-        const sleep = wf.sleep(1000).then(() => 'sleep');
-        const step = wf.step('short', () => t.pause(100)).then(() => 'step');
-        seen.add(`${at} ${await Promise.race([sleep, step])}`);
-        return wf.wait(go);
-      }),
-    ],
-  });
-  const startAt = new Date(t.now().getTime() + DAY);
-  const handle = await t.start('flow', undefined, { id: 'x', startAt });
-  await t.advance(DAY + MINUTE);
-  const fork = await handle.fork({ id: 'y' });
-  await fork.signal(go, 5);
-  assert.equal(await t.finish(fork.result()), 5);
-  assert.deepEqual([...seen], [`${startAt.getTime()} step`]);
-});
-
-test('a fork starts the child that it waits for itself, and takes results that there are', async () => {
-  const ran: string[] = [];
-  const child = workflow({ name: 'child' }, async (wf, ms: number) => {
-    ran.push(wf.id);
-    if (ms > 0) await wf.sleep(ms);
-    return wf.id;
-  });
-  await using t = await createTestWorkflows({
-    definitions: [
-      child,
-      workflow({ name: 'flow' }, async (wf) => {
-        const loose = await wf.start(child, 0);
-        return [loose.id, await wf.child(child, 0), await wf.child(child, MINUTE)];
-      }),
-    ],
-    verify: 0,
-  });
-  const handle = await t.start('flow', undefined, { id: 'x' });
-  await t.advance(1000);
-  const fork = await handle.fork({ id: 'y' });
-  assert.deepEqual(await t.finish(handle.result()), ['x.1', 'x.2', 'x.3']);
-  assert.deepEqual(await t.finish(fork.result()), ['x.1', 'x.2', 'y.3']);
-  assert.deepEqual([...new Set(ran)].sort(), ['x.1', 'x.2', 'x.3', 'y.3']);
+test('a step that must not happen twice is not taken for interrupted where it was not begun yet', async () => {
+  for (const how of ['pause', 'close'] as const) {
+    await using broker = await openBroker('memory:');
+    const ran: string[] = [];
+    const flow = workflow({ name: 'flow' }, async (wf) => {
+      await wf.step('first', () => ran.push('first'));
+      await wf.step('once', () => ran.push('once'), { interrupted: 'throw' });
+      return 'done';
+    });
+    let closed: Promise<void> | null = null;
+    const first = await workflows(
+      broker,
+      { definitions: [flow] },
+      {
+        // Between the code's question and the record of the beginning.
+        onCommit: async (moment, kinds) => {
+          if (moment !== 'before' || !kinds.includes('begin') || closed !== null) return;
+          closed = how === 'close' ? first.close() : Promise.resolve();
+          if (how === 'pause') await handle.pause();
+        },
+      },
+    );
+    const handle = first.get(flow, 'x');
+    await first.start(flow, undefined, { id: 'x' });
+    const until = performance.now() + 60_000;
+    while ((await broker.journal?.read('wf:{flow}:j:x'))?.at(-1)?.fields.t !== 'suspend') {
+      assert.ok(performance.now() < until, 'it is not suspended');
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await closed;
+    await using _ = how === 'close' ? await workflows(broker, { definitions: [flow] }) : first;
+    if (how === 'pause') await handle.resume();
+    assert.equal(await handle.result({ timeoutMs: 60_000 }), 'done');
+    assert.deepEqual(ran, ['first', 'once']);
+  }
 });

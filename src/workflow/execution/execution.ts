@@ -494,9 +494,12 @@ export class Execution {
       if (flow.nextDeadline !== at || flow.fresh.size > 0 || this.#news) return false;
     }
     const timer = wantsTimer && this.#timer !== null ? this.#timer : null;
+    // Nothing runs: a pause or the end of this worker came before they did.
+    const unrun = flow.begun;
     const data: Records['suspend'] = {
       v: this.#definition.version,
       task: taskName(this.task),
+      ...(unrun.length === 0 ? {} : { unrun }),
       ...(timer === null ? {} : { at: timer.at }),
       ...(timer?.name == null ? {} : { timer: timer.name }),
       ...(why === undefined ? {} : { why }),

@@ -176,6 +176,12 @@ export class Flow {
       case 'begin':
         this.#begun(record.data.n, record.token);
         break;
+      case 'suspend':
+        for (const n of record.data.unrun ?? []) {
+          const op = this.pending.get(n);
+          if (op !== undefined) op.begunBy = undefined;
+        }
+        break;
       case 'step':
         this.#stepDone(record.data);
         break;
@@ -233,6 +239,13 @@ export class Flow {
       if (kind === 'wait' || kind === 'child') return true;
     }
     return false;
+  }
+
+  /** Operations whose beginning is recorded, and which have no record of an end. */
+  get begun(): number[] {
+    const begun: number[] = [];
+    for (const { n, begunBy } of this.pending.values()) if (begunBy !== undefined) begun.push(n);
+    return begun;
   }
 
   /** Compensations that are still to run, newest first. */

@@ -148,6 +148,8 @@ export interface Records {
     readonly why?: 'paused' | 'leaving';
     /** The task that this commit has acknowledged. */
     readonly task?: string;
+    /** Operations whose beginning is recorded, and that have not been run. */
+    readonly unrun?: readonly number[];
   } & Noted;
   end: Outcome & Noted & { readonly s?: never };
   parked: { readonly why: string; readonly code: string; readonly n?: number } & Marks;
