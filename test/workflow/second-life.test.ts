@@ -553,3 +553,34 @@ test('a step that must not happen twice is not taken for interrupted where it wa
     assert.deepEqual(ran, ['first', 'once']);
   }
 });
+
+test('no step begins, or is tried again, once the function has failed and is being undone', async () => {
+  const did: string[] = [];
+  const wait = { backoff: { minMs: MINUTE, maxMs: MINUTE } };
+  await using t = await createTestWorkflows({
+    definitions: [
+      workflow({ name: 'flow' }, async (wf) => {
+        const compensate = (_: unknown, { attempt }: { attempt: number }) => {
+          did.push(`undo ${attempt}`);
+          if (attempt < 4) throw new Error('the bank is down');
+        };
+        await wf.step('charge', () => did.push('charge'), { compensate, retry: wait });
+        const run = ({ signal: end }: { signal: AbortSignal }) =>
+          new Promise((_, reject) => {
+            did.push('slow');
+            end.addEventListener('abort', () => reject(new Error('aborted')));
+          });
+        const soon = { attempts: 5, backoff: { minMs: 1000, maxMs: 1000 } };
+        const slow = wf.step('slow', run, { retry: soon });
+        const later = wf.sleep(90_000).then(() => wf.step('later', () => did.push('later')));
+        const failing = wf.step('failing', () => {
+          throw new Terminal('no');
+        });
+        await Promise.all([slow, later, failing]);
+      }),
+    ],
+  });
+  const handle = await t.start('flow', undefined, { id: 'x' });
+  assert.equal((await failureOf(t.finish(handle.result()))).message, 'no');
+  assert.deepEqual(did, ['charge', 'slow', 'undo 1', 'undo 2', 'undo 3', 'undo 4']);
+});

@@ -254,8 +254,8 @@ export class Execution {
   #begin(): void {
     const flow = this.#flow;
     for (const op of [...flow.fresh]) {
-      if (op.kind !== 'undo' && flow.outcome !== null && flow.outcome.kind !== 'threw') {
-        // Nothing waits for it any more.
+      if (op.kind !== 'undo' && flow.outcome !== null) {
+        // Nothing waits for it any more, and what has failed is being undone.
         if (op.kind !== 'state' && op.kind !== 'start' && op.kind !== 'publish') {
           flow.fresh.delete(op);
           continue;
