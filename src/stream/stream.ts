@@ -390,7 +390,7 @@ export class Stream {
 
   /**
    * @internal Gives back what deleted entries of a block take, when that is much and the block is
-   * resident: the bytes of a cold one are not counted here, and nobody keeps them.
+   * resident: the stream neither counts nor keeps the bytes of a cold one.
    */
   compact(block: Block): void {
     if (block === this.#tail || !isSparse(block) || !this.index.isResident(block)) return;

@@ -1,4 +1,4 @@
-/** A gateway as a process of its own, so that its memory is that of its clients: told what to do by messages. */
+/** A gateway as a process of its own, so that its memory is that of its clients. Its parent sends it what to do. */
 import { openBroker } from '../../src/broker/open-broker.ts';
 import { startGateway } from '../../src/gateway/gateway.ts';
 import { MemoryRegistry } from '../../src/registry/memory.ts';

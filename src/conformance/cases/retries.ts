@@ -1,6 +1,6 @@
 /** Retries: unsettled messages are redelivered, at the right time. */
 import assert from 'node:assert/strict';
-import type { Delivery } from '../../broker/broker.ts';
+import type { Broker, Delivery } from '../../broker/broker.ts';
 import {
   assertPassed,
   assertWithin,
@@ -20,6 +20,21 @@ import {
 } from '../case-context.ts';
 
 const FAST = { attempts: 10, backoff: { minMs: 20, maxMs: 50, jitter: false } };
+
+const needsTrimReports: NonNullable<Case['needs']> = ({ trimmedPending }) =>
+  trimmedPending === 'reported' || trimmedPending === 'own'
+    ? null
+    : `trimmedPending: ${trimmedPending}`;
+
+/** What the broker warns of messages that are lost, as it comes. */
+function reportsOfLost(broker: Pick<Broker, 'on'>): Seen<string> {
+  const reported = new Seen<string>();
+  broker.on('warning', ({ error }) => {
+    const { code } = error as { code?: string };
+    if (code === 'DELIVERY_LOST') reported.add(error.message);
+  });
+  return reported;
+}
 
 export const retries: readonly Case[] = [
   {
@@ -299,18 +314,11 @@ export const retries: readonly Case[] = [
   },
   {
     name: 'a message that is trimmed while it waits for its retry is reported once and not delivered',
-    needs: (claimed) =>
-      claimed.trimmedPending === 'reported' || claimed.trimmedPending === 'own'
-        ? null
-        : `trimmedPending: ${claimed.trimmedPending}`,
+    needs: needsTrimReports,
     async run(context) {
       const broker = await context.open();
       const topic = context.topic();
-      const reported = new Seen<string>();
-      broker.on('warning', ({ error }) => {
-        const { code } = error as { code?: string };
-        if (code === 'DELIVERY_LOST') reported.add(error.message);
-      });
+      const reported = reportsOfLost(broker);
       const seen = new Seen<string>();
       await broker.subscribe(
         topic,
@@ -340,18 +348,11 @@ export const retries: readonly Case[] = [
   },
   {
     name: 'a message that is trimmed while its handler has it is reported once when the handler fails, and not delivered again',
-    needs: (claimed) =>
-      claimed.trimmedPending === 'reported' || claimed.trimmedPending === 'own'
-        ? null
-        : `trimmedPending: ${claimed.trimmedPending}`,
+    needs: needsTrimReports,
     async run(context) {
       const broker = await context.open();
       const topic = context.topic();
-      const reported = new Seen<string>();
-      broker.on('warning', ({ error }) => {
-        const { code } = error as { code?: string };
-        if (code === 'DELIVERY_LOST') reported.add(error.message);
-      });
+      const reported = reportsOfLost(broker);
       const seen = new Seen<string>();
       let fail = () => {};
       const trimmed = new Promise<void>((_, reject) => {

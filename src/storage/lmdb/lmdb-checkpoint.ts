@@ -328,7 +328,7 @@ class Writer {
   readonly #signal = new Int32Array(new SharedArrayBuffer(SIGNAL.places * 4));
   #failure: Error | null = null;
   #started = false;
-  /** Between `begin` and `commit` or `abort`, and from `close` on: somebody waits for the thread. */
+  /** A caller waits for the thread: between `begin` and `commit` or `abort`, and from `close` on. */
   #isNeeded = false;
   #ended = false;
   /** It could not commit: it has closed the environment and ends. */

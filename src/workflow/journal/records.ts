@@ -292,7 +292,8 @@ export function readRecord({ id, fields }: JournalEntry): JournalRecord | null {
     const data: unknown = JSON.parse(d);
     if (typeof data !== 'object' || data === null) return null;
     // A copied record (fork) keeps its time, a lazy one that of the code when it went on.
-    const at = fields.at === undefined ? millisecondsOf(id) : Number(fields.at);
+    const kept = Number(fields.at);
+    const at = Number.isFinite(kept) ? kept : millisecondsOf(id);
     const { after } = fields;
     const more = after === undefined ? {} : { after };
     return { id, at, token: fields[TOKEN] ?? '', kind: t, data, ...more } as JournalRecord;
