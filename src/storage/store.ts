@@ -143,7 +143,6 @@ export class Store {
   }
 }
 
-/** A directory above ours may be one that this user cannot open. */
 /** Every directory that the path names above `directory`, the nearest first. */
 function directoriesAbove(directory: string): string[] {
   const above: string[] = [];
@@ -151,6 +150,7 @@ function directoriesAbove(directory: string): string[] {
   return above;
 }
 
+/** A directory above ours may be one that this user cannot open. */
 function ignoreRefusal(error: unknown): void {
   if (!['EACCES', 'EPERM', 'EINVAL', 'EROFS'].includes(systemCode(error))) throw error;
 }

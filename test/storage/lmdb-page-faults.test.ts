@@ -101,11 +101,15 @@ test('a sound tree has no damage, nor has one whose pages are full to the last b
 });
 
 test('an empty checkpoint has no damage; entries without a root page are damage', async () => {
+  const directory = join(place.path, 'empty');
+  await (await LmdbCheckpoint.open(directory)).close();
+  assert.equal(damageOf(readFileSync(join(directory, 'data.mdb'))), null);
   const empty = Buffer.from(sound);
   empty.writeBigUInt64LE(0xffff_ffff_ffff_ffffn, meta + 136);
   assert.equal(damageOf(empty), `${u64(sound, meta + 128)} entries and no root page`);
+  // A commit always has the log position: only what was never committed is empty.
   empty.writeBigUInt64LE(0n, meta + 128);
-  assert.equal(damageOf(empty), null);
+  assert.equal(damageOf(empty), '0 entries and no root page');
 });
 
 const FAULTS: [string, (bytes: Buffer) => string | RegExp][] = [
@@ -248,6 +252,20 @@ const FAULTS: [string, (bytes: Buffer) => string | RegExp][] = [
     (bytes) => {
       bytes.writeBigUInt64LE(4n, PAGE - meta + 152);
       return 'the meta pages are of the transactions 4 and 1';
+    },
+  ],
+  [
+    'an older meta page, of no entries, that says it is the newer one',
+    (bytes) => {
+      bytes.writeBigUInt64LE(2n, PAGE - meta + 152);
+      return '0 entries and no root page';
+    },
+  ],
+  [
+    'a meta page that says it is of no transaction',
+    (bytes) => {
+      bytes.writeBigUInt64LE(0n, meta + 152);
+      return 'the meta pages are of no transaction, and the file has pages';
     },
   ],
   [
@@ -403,6 +421,33 @@ test('large values and free pages: each page is used once, or free once, or the 
   const unborn = Buffer.from(bytes);
   unborn.writeBigUInt64LE(77n, list - 8);
   assert.match(String(damageOf(unborn)), /lists free pages of a transaction that has not been$/);
+});
+
+test('an older meta page that says it is the newer one: its root page does not say so', async () => {
+  const { bytes } = await busyTree();
+  assert.deepEqual([u64(bytes, 152), u64(bytes, PAGE + 152)], [2, 3]);
+  bytes.writeBigUInt64LE(4n, 152);
+  const old = u64(bytes, 136);
+  assert.equal(damageOf(bytes), `page ${old}, the root, is of the transaction 2, not 4`);
+});
+
+test('a long list of free pages in a page of another name: found and named', async () => {
+  const entries = Array.from({ length: 400 }, (_, i): [string, number] => [`key ${i}`, 5000]);
+  const bytes = await treeOf('long list', entries, 2);
+  assert.equal(damageOf(bytes), null);
+  const leaf = u64(bytes, 88);
+  const nodes = Array.from({ length: bytes.readUInt16LE(leaf * PAGE + 20) / 2 }, (_, i) =>
+    node(bytes, leaf, i),
+  );
+  const long = nodes.find((each) => (bytes.readUInt16LE(each + 4) & BIG) !== 0);
+  assert.ok(long !== undefined, 'a list that is a large value');
+  const first = u64(bytes, long + 16);
+  // Its number, its transaction, how many pages it has.
+  for (const at of [0, 8, 20]) {
+    const damaged = Buffer.from(bytes);
+    damaged[first * PAGE + at] ^= 1;
+    assert.equal(damageOf(damaged), `page ${first} says that it is another one`);
+  }
 });
 
 test('a log position that is wrong or missing is damage, and one without a checksum is read', async () => {

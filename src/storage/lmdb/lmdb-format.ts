@@ -14,6 +14,7 @@ import { open, type RootDatabase } from 'lmdb';
 import { crc32Within } from '../../util/crc32.ts';
 import { CHECKSUM_BYTES } from '../checkpoint-changes.ts';
 import { StorageError } from '../storage-error.ts';
+import { LargeValues } from './large-values.ts';
 import { findTreeDamage } from './lmdb-tree.ts';
 
 export const CHECKPOINT_FORMAT = 1;
@@ -115,6 +116,17 @@ export function extendEnvironmentFile(directory: string): void {
     const shape = readShape(fd);
     if (shape !== null && fs.fstatSync(fd).size < shape.bytes) fs.ftruncateSync(fd, shape.bytes);
   });
+}
+
+/** For the thread that writes; the environment is open. */
+export function openLargeValues(directory: string): LargeValues {
+  const fd = fs.openSync(`${directory}/data.mdb`, 'r+');
+  const shape = readShape(fd);
+  if (shape === null) {
+    fs.closeSync(fd);
+    throw damagedCheckpoint(directory, "its file does not begin as LMDB's files do");
+  }
+  return new LargeValues(fd, shape.pageSize);
 }
 
 function withFile(path: string, use: (fd: number) => void): void {

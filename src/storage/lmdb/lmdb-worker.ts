@@ -7,6 +7,7 @@
  * commit.
  * Slices go back to the main thread once they are written: kept here they would be garbage of a thread
  * that rarely collects any, tens of megabytes that no setting bounds.
+ * LMDB reads nothing that was not checked: of a value that goes, the header (large-values.ts).
  * A process ends while no transaction is open: LMDB's own clean-up would wait for its lock for ever.
  * Invariant: after a failure everything up to that transaction's commit or abort is passed over, the
  * environment is closed and the thread ends: once LMDB could not write its meta page it refuses every
@@ -25,6 +26,7 @@ import {
   extendEnvironmentFile,
   FORMAT_KEY,
   openEnvironment,
+  openLargeValues,
   POSITION_KEY,
   SIGNAL,
   sealedValue,
@@ -52,6 +54,7 @@ export type Answer =
 const port = parentPort as MessagePort;
 const { directory, signal } = workerData as WorkerData;
 const environment = openEnvironment(directory);
+const largeValues = openLargeValues(directory);
 
 /** Keys of a range that are in memory at a time. */
 const REMOVED_AT_ONCE = 1000;
@@ -59,9 +62,11 @@ const REMOVED_AT_ONCE = 1000;
 const target: ChangeTarget = {
   put(key, slot) {
     sealValue(key, slot);
+    largeValues.ensure(key);
     environment.putSync(key, slot);
   },
   remove(key) {
+    largeValues.ensure(key);
     environment.removeSync(key);
   },
   removeRange(from, to) {
@@ -69,7 +74,7 @@ const target: ChangeTarget = {
     for (;;) {
       const range = { start: from, end: to, limit: REMOVED_AT_ONCE };
       const keys = [...environment.getKeys(range)];
-      for (const key of keys) environment.removeSync(key);
+      for (const key of keys) target.remove(key);
       if (keys.length < REMOVED_AT_ONCE) return;
     }
   },
@@ -79,7 +84,7 @@ let hasFailed = false;
 
 port.on('message', (order: Order) => {
   if (order.kind === 'close') {
-    environment.close().then(() => port.close());
+    close().then(() => port.close());
     return;
   }
   if (order.kind === 'abort') {
@@ -91,6 +96,7 @@ port.on('message', (order: Order) => {
   try {
     if (Atomics.load(signal, SIGNAL.ending) === 1) return;
     environment.transactionSync(() => {
+      largeValues.begin();
       for (; last.kind === 'slice'; last = nextOrder()) apply(last.bytes);
       if (last.kind !== 'commit') return ABORT;
       environment.putSync(FORMAT_KEY, sealedValue(FORMAT_KEY, u32(CHECKPOINT_FORMAT)));
@@ -106,15 +112,20 @@ port.on('message', (order: Order) => {
     }
     const { message, code } = error as { message?: string; code?: unknown };
     hasFailed = true;
-    environment.close();
+    close();
     answer({ kind: 'failed', message: String(message ?? error), code: String(code ?? '') });
   } finally {
     Atomics.store(signal, SIGNAL.inTransaction, 0);
     Atomics.notify(signal, SIGNAL.inTransaction);
   }
-  if (last.kind === 'close') environment.close().then(() => port.close());
+  if (last.kind === 'close') close().then(() => port.close());
   else if (hasFailed) port.close();
 });
+
+function close(): Promise<void> {
+  largeValues.close();
+  return environment.close();
+}
 
 function apply(bytes: Uint8Array): void {
   applyChanges(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length), target);
