@@ -28,6 +28,7 @@ import {
   cutAt,
   effective,
   failedOperation,
+  firstUndone,
   phaseOf,
   type WorkflowStatus,
 } from './journal/phase.ts';
@@ -256,7 +257,7 @@ export class WorkflowHandle<Output = unknown> {
 
   /**
    * A new instance with the history of this one before operation `from`, for example to try other code on
-   * it. This one is left as it is.
+   * it. Default: all of it, or what comes before the first operation that was undone. This one is left as it is.
    */
   async fork(
     options: {
@@ -276,8 +277,11 @@ export class WorkflowHandle<Output = unknown> {
     const { store, token, scheduler } = this.#setup;
     const kept = effective(await this.#records());
     const first = startOf(kept);
+    // What was undone is no result any more: a fork that had it would go on as if it were one.
     const from =
-      options.from === undefined ? Number.MAX_SAFE_INTEGER : operationNumber(kept, options.from);
+      options.from === undefined
+        ? (firstUndone(kept) ?? Number.MAX_SAFE_INTEGER)
+        : operationNumber(kept, options.from);
     const id = options.id ?? `${this.id}-fork-${scheduler.uniqueName().slice(0, 8)}`;
     const { parent: _, ...given } = first.data;
     const start: Records['start'] = {

@@ -112,6 +112,7 @@ export class Execution {
       base: last,
       flow,
       isDead,
+      putBack: (items) => this.#requeue(items),
       onForeign: (record) => {
         this.#timer = timerAfter(record, this.#timer);
       },

@@ -521,7 +521,12 @@ export class Flow {
 
   /** The number of the next operation; 0 when the code does not follow the journal. */
   #next(kind: OperationKind, name: string): number {
-    if (this.#mismatch !== null || this.#ended) return 0;
+    if (this.#mismatch !== null || this.#ended) {
+      // A loop that does not even await what it asks for ends no other way.
+      if (++this.#atOnce > 2 * MOST_AT_ONCE)
+        throw this.#mismatch ?? new Mismatch(0, 'it has ended');
+      return 0;
+    }
     const n = ++this.#count;
     if (++this.#atOnce > MOST_AT_ONCE) {
       const text = `at ${n}: the code has asked for ${MOST_AT_ONCE} operations and waits for none of them: a loop without a wait${placeOf(new Error().stack)}`;

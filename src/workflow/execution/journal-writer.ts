@@ -17,12 +17,13 @@ import {
   type JournalRecord,
   type Marks,
   millisecondsOf,
+  type Note,
   type RecordKind,
   type Records,
   readRecords,
 } from '../journal/records.ts';
 import type { AnyWorkflow } from '../workflow.ts';
-import type { Flow } from './flow.ts';
+import { type Flow, Mismatch } from './flow.ts';
 import { type ExecutionHost, Fenced, Gone, type Item, Lost } from './host.ts';
 
 export interface JournalWriterSetup {
@@ -35,6 +36,8 @@ export interface JournalWriterSetup {
   readonly base: string;
   readonly flow: () => Flow;
   readonly isDead: () => boolean;
+  /** Receives what is left of a commit that was refused, where the code does not follow what others have written. */
+  readonly putBack: (items: readonly Item[]) => void;
   /** Called with each record that others have written. */
   readonly onForeign: (record: JournalRecord) => void;
 }
@@ -97,14 +100,14 @@ export class JournalWriter {
     let wanted = eachStartedOnce(statesLast(items));
     for (const refusals = new Refusals(); ; ) {
       // What the code no longer waits for is not done.
-      if (!blind) wanted = wanted.filter((item) => this.#isWanted(item));
+      wanted = wanted.filter((item) => this.#isWanted(item));
       if (wanted.length === 0) return null;
       const noted = wanted.findIndex(({ applied }) => applied !== true);
       // What was asked for after the last of them goes with a record that is applied after it.
-      const notes = blind || restart || noted < 0 ? [] : [...flow.notes];
+      const { notes, cut } = restart || noted < 0 ? NO_NOTES : notesFor(wanted, flow.notes, blind);
       const withNotes = ({ data }: Item, i: number) => ({
         ...(data as object),
-        ...(i === noted && notes.length > 0 ? { o: notes } : {}),
+        ...(i === noted && notes.length > 0 ? { o: notes, ...cut } : {}),
         ...(restart ? {} : this.#marks(wanted, i)),
       });
       const token = this.token();
@@ -138,7 +141,11 @@ export class JournalWriter {
         }
         return reply;
       }
-      if (!(await this.readTail(blind))) {
+      const isChanged = await this.readTail(blind).catch((error) => {
+        if (error instanceof Mismatch) this.#setup.putBack(wanted);
+        throw error;
+      });
+      if (!isChanged) {
         if (refusals.isHopeless(this.#last)) throw new Lost(damaged(this.#key, this.#last).message);
         if (also.length > 0) wanted = await this.#resolveSpawns(wanted);
       }
@@ -221,6 +228,30 @@ export class JournalWriter {
       }),
     );
   }
+}
+
+interface Notes {
+  readonly notes: readonly Note[];
+  /** Operations from this number on are not among them, though the code may have asked for them. */
+  readonly cut?: { readonly cut: number };
+}
+
+const NO_NOTES: Notes = { notes: [] };
+
+/**
+ * What the first record of a commit notes. Where the code goes no further (`blind`), that is what it had asked for
+ * until the last of the operations that have a record: what it asked for later may be wrong.
+ */
+function notesFor(items: readonly Item[], asked: readonly Note[], blind: boolean): Notes {
+  if (!blind) return { notes: [...asked] };
+  const numbers = items.map(({ kind, data }) => (kind === 'parked' ? 0 : numberIn(data)));
+  const newest = Math.max(...numbers);
+  const notes = asked.filter(([n]) => n <= newest);
+  return notes.length === asked.length ? { notes } : { notes, cut: { cut: newest + 1 } };
+}
+
+function numberIn(data: unknown): number {
+  return (data as { n?: number }).n ?? 0;
 }
 
 /** So that no record of the commit has to name one whose id is not known yet. */

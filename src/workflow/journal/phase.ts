@@ -161,14 +161,21 @@ export function cutAt(
 ): JournalRecord[] {
   const ends = new Set(['end', 'parked', 'cancel', 'pause', 'resume']);
   if (from === undefined) {
-    // Parked: everything counts but the parking, and the compensation that failed for good. What was cancelled
-    // stays so: some of it may be undone already.
+    // Parked: everything counts but the parking, and the attempts of the compensation that failed for good. What
+    // was cancelled stays so: some of it may be undone already.
     const kept = records.filter(({ kind }) => kind === 'cancel' || !ends.has(kind));
-    const at = kept.findLastIndex(({ kind, data }) => {
+    const failed = kept.findLast(({ kind, data }) => {
       const { n = 0, e } = data as { n?: number; e?: unknown };
       return kind === 'step' && n < 0 && e !== undefined;
     });
-    return at < 0 ? kept : kept.filter((_, i) => i !== at);
+    if (failed === undefined) return kept;
+    const { n: again } = failed.data as { n: number };
+    return kept.flatMap((record) => {
+      const { n, o } = record.data as { n?: number; o?: readonly Note[] };
+      if (n !== again) return [record];
+      // It may contain the notes of operations that count.
+      return o === undefined ? [] : [{ ...record, kind: 'tick', data: { o } } as JournalRecord];
+    });
   }
   return records.flatMap((record) => {
     const { kind } = record;
@@ -188,12 +195,17 @@ export function cutAt(
   });
 }
 
+/** The first operation that a compensation has undone, or has begun to undo; undefined where there is none. */
+export function firstUndone(records: readonly JournalRecord[]): number | undefined {
+  const undone = records.map(({ data }) => -((data as { n?: number }).n ?? 0)).filter((n) => n > 0);
+  return undone.length === 0 ? undefined : undone.reduce((a, b) => Math.min(a, b));
+}
+
 /**
  * The default of `retry`: the first operation whose failure the function did not go on after, or the
  * first one that was undone.
  */
 export function failedOperation(records: readonly JournalRecord[]): number | undefined {
-  let undone: number | undefined;
   let failed: number[] = [];
   let last: number | undefined;
   for (const { kind, data } of records) {
@@ -204,11 +216,10 @@ export function failedOperation(records: readonly JournalRecord[]): number | und
     const hasFailed =
       ((kind === 'step' || kind === 'spawn') && e !== undefined) ||
       (kind === 'child' && (data as Records['child']).outcome.status !== 'completed');
-    if (kind === 'step' && n < 0) undone = Math.min(undone ?? -n, -n);
-    else if (hasFailed) {
+    if (n > 0 && hasFailed) {
       failed.push(n);
       last = n;
     }
   }
-  return undone ?? (failed.length > 0 ? Math.min(...failed) : last);
+  return firstUndone(records) ?? (failed.length > 0 ? Math.min(...failed) : last);
 }
