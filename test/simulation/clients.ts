@@ -3,18 +3,20 @@
  * disk: what they were shown survives what the disk does next, and each of them is answered.
  *
  * Only the sockets are not real. The oracle knows nothing of barriers: it notes where the log stood when
- * a key was last changed, and so what a reply to a read of that key has shown.
+ * a key was last changed, and so what a reply to a read of that key has shown; and each value that is
+ * written is another one, so that a reply says itself which writes it has shown, also one that came
+ * later than its command.
  */
 import assert from 'node:assert/strict';
-import { EventEmitter } from 'node:events';
-import type { Socket } from 'node:net';
 import { runnersOf } from '../../src/server/command/command.ts';
 import { allCommands } from '../../src/server/commands/index.ts';
 import { Config } from '../../src/server/config/config.ts';
 import { Listeners } from '../../src/server/connection/listener.ts';
 import { silentLogger } from '../../src/server/observability/logger.ts';
 import { NoPersistence, type Persistence } from '../../src/server/persistence.ts';
-import { type ConnectedClient, ServerState } from '../../src/server/server-state.ts';
+import { ServerState } from '../../src/server/server-state.ts';
+import { aCommand, aRead, KEYS, keysOf, kindsOf, mayBlock } from './client-commands.ts';
+import { type Sent, SimulatedClient } from './simulated-client.ts';
 import { type Life, World } from './world.ts';
 
 export interface ClientEvents {
@@ -23,6 +25,15 @@ export interface ClientEvents {
   /** Replies that came while the disk completed nothing. */
   repliesInStalls: number;
   refusals: number;
+  /** Blocked commands that were given entries. */
+  served: number;
+  /** Blocked commands whose time was up. */
+  timedOut: number;
+  /** Transactions that ran, and that did not because a watched key had changed. */
+  transactions: number;
+  conflicts: number;
+  /** Connections that ended. */
+  left: number;
   powerLosses: number;
   kills: number;
   diskFailures: number;
@@ -35,6 +46,11 @@ export function noClientEvents(): ClientEvents {
     replies: 0,
     repliesInStalls: 0,
     refusals: 0,
+    served: 0,
+    timedOut: 0,
+    transactions: 0,
+    conflicts: 0,
+    left: 0,
     powerLosses: 0,
     kills: 0,
     diskFailures: 0,
@@ -43,88 +59,12 @@ export function noClientEvents(): ClientEvents {
 }
 
 const CLIENTS = 5;
-const KEYS = ['a', 'b', 'c', 'd'] as const;
 /** Turns of the loop within which a reply that waits for nothing has to come. */
 const SOON = 10;
-
-/** A command on its way. */
-interface Sent {
-  readonly args: readonly string[];
-  /** The position behind everything that its reply may show. */
-  readonly shows: number;
-}
-
-class SimulatedSocket extends EventEmitter {
-  readonly remoteAddress = '10.0.0.1';
-  readonly remotePort = 1000;
-  readonly writableLength = 0;
-  destroyed = false;
-  received = '';
-
-  write(bytes: Buffer, done?: () => void): boolean {
-    this.received += bytes.toString('latin1');
-    if (done !== undefined) setImmediate(done);
-    return true;
-  }
-
-  destroy(): void {
-    this.destroyed = true;
-  }
-
-  destroySoon(): void {
-    this.destroyed = true;
-  }
-
-  cork(): void {}
-  uncork(): void {}
-  pause(): void {}
-  resume(): void {}
-}
-
-class SimulatedClient {
-  readonly socket = new SimulatedSocket();
-  readonly waiting: Sent[] = [];
-  readonly #connection: ConnectedClient;
-
-  constructor(server: ServerState) {
-    this.#connection = server.connect(this.socket as unknown as Socket, null);
-    server.connections.set(this.#connection.id, this.#connection);
-  }
-
-  send(args: readonly string[]): void {
-    const parts = args.map((arg) => `$${arg.length}\r\n${arg}\r\n`).join('');
-    const bytes = Buffer.from(`*${args.length}\r\n${parts}`, 'latin1');
-    this.#connection.receive(bytes, bytes.length);
-  }
-
-  /** The replies that have come since the last call, each with its command. */
-  *take(): Generator<{ reply: string; sent: Sent }> {
-    for (;;) {
-      const { received } = this.socket;
-      const end = endOfReply(received, 0);
-      if (end === -1) return;
-      const sent = this.waiting.shift();
-      assert.ok(sent !== undefined, `a reply to nothing: ${JSON.stringify(received)}`);
-      this.socket.received = received.slice(end);
-      yield { reply: received.slice(0, end), sent };
-    }
-  }
-}
-
-/** Where the reply ends that begins at `at`; -1 = it is not there whole. */
-function endOfReply(text: string, at: number): number {
-  const line = text.indexOf('\r\n', at);
-  if (line === -1) return -1;
-  const count = Number(text.slice(at + 1, line));
-  if (text[at] === '$') {
-    const end = count < 0 ? line + 2 : line + 2 + count + 2;
-    return end <= text.length ? end : -1;
-  }
-  if (text[at] !== '*') return line + 2;
-  let end = line + 2;
-  for (let i = 0; i < count && end !== -1; i++) end = endOfReply(text, end);
-  return end;
-}
+/** Ids of delivered entries that are remembered. */
+const IDS = 20;
+const EXPECTED_ERROR =
+  /^-(MISCONF|NOGROUP|BUSYGROUP|UNBLOCKED|EXECABORT|ERR no such key|ERR The XGROUP subcommand)/;
 
 /** Runs one seed; rejects with what went wrong. */
 export async function simulateClients(seed: number, events: ClientEvents): Promise<void> {
@@ -145,6 +85,12 @@ export async function simulateClients(seed: number, events: ClientEvents): Promi
   }
 }
 
+/** Clients that wait for entries of a stream: one of them is served next. */
+interface Awaiting {
+  readonly stream: string;
+  readonly clients: readonly SimulatedClient[];
+}
+
 class ServedLife {
   readonly #world: World;
   readonly #life: Life;
@@ -157,6 +103,12 @@ class ServedLife {
   #removedAt: number;
   /** Up to where clients have been shown the log. */
   #shown: number;
+  /** Where the log stood after the write of a value. */
+  readonly #writtenAt = new Map<string, number>();
+  /** Of entries that were delivered to groups, the last ones. */
+  readonly #ids: string[] = [];
+  /** Where the log stood when it was last looked at. */
+  #noted: number;
   #value = 0;
   #isStalled = false;
 
@@ -164,7 +116,7 @@ class ServedLife {
     this.#world = world;
     this.#life = life;
     this.#events = events;
-    this.#shown = this.#allChangedAt = this.#removedAt = recovered;
+    this.#shown = this.#allChangedAt = this.#removedAt = this.#noted = recovered;
     const { log, engine } = life;
     const none = new NoPersistence(0);
     const persistence: Persistence = {
@@ -208,12 +160,22 @@ class ServedLife {
       } else if (choice < 98) {
         await this.#world.squeeze(random.chance(0.6) ? random.below(30_000) : undefined);
         this.#events.fullDisks++;
-      } else await this.#allAnswered();
+      } else if (random.chance(0.5)) this.#leave();
+      else await this.#allAnswered();
       await new Promise(setImmediate);
       this.#read();
     }
     if (!life.hasFailed && random.chance(0.5)) await this.#allAnswered();
     return this.#end();
+  }
+
+  /** A client is gone, whatever it waits for, and another one comes. */
+  #leave(): void {
+    this.#read();
+    const i = this.#world.random.below(this.#clients.length);
+    this.#clients[i]!.leave();
+    this.#clients[i] = new SimulatedClient(this.#server);
+    this.#events.left++;
   }
 
   async #end(): Promise<number> {
@@ -257,69 +219,130 @@ class ServedLife {
   async #stall(): Promise<void> {
     const { log } = this.#life;
     this.#isStalled = true;
-    const free = this.#clients.filter(({ waiting }) => waiting.length === 0);
+    this.#noteOthers();
+    const isFree = ({ waiting, unit }: SimulatedClient) => waiting.length === 0 && unit === null;
+    const free = this.#clients.filter(isFree);
+    const expired = new Set<SimulatedClient>();
     for (const client of free) {
       const key = this.#world.random.pick(KEYS);
       const safeKey = this.#showsOf([key]) <= log.safe && this.#removedAt <= log.safe;
       const args = safeKey ? ['GET', key] : this.#world.random.pick([['PING'], ['INFO', 'server']]);
+      const { appended } = log;
       this.#send(client, args);
+      // The key had expired: its removal has to be on disk first.
+      if (log.appended !== appended) expired.add(client);
     }
     for (let turns = 0; turns < SOON; turns++) await new Promise(setImmediate);
     this.#read();
-    const left = free.flatMap(({ waiting }) => waiting.map(({ args }) => args.join(' ')));
+    const due = free.filter((client) => !expired.has(client));
+    const left = due.flatMap(({ waiting }) => waiting.map(({ args }) => args.join(' ')));
     assert.deepEqual(left, [], 'not answered, though it shows nothing that the disk has not taken');
     this.#isStalled = false;
   }
 
-  #send(client = this.#world.random.pick(this.#clients), args = this.#command()): void {
+  #send(client = this.#world.random.pick(this.#clients), args = this.#next(client)): void {
     const { log } = this.#life;
+    this.#noteOthers();
     const before = log.appended;
+    const { unit } = client;
+    const name = args[0] as string;
+    const isQueued = unit !== null && name !== 'EXEC' && name !== 'DISCARD';
+    const blocks = !isQueued && mayBlock(args);
+    const kinds = isQueued ? '+' : kindsOf(name);
     // The reply may be written within the call.
-    const index = client.waiting.push({ args, shows: 0 }) - 1;
+    const readers = name === 'XADD' && !isQueued ? this.#readersOf(args[1] as string) : [];
+    const index = client.waiting.push({ args, shows: 0, kinds, blocks }) - 1;
     client.send(args);
-    client.waiting[index] = { args, shows: this.#note(args, before, log.appended) };
+    let shows = 0;
+    if (isQueued) unit.push(args);
+    else if (name === 'EXEC') shows = this.#noteUnit(unit ?? [], before, log.appended);
+    else shows = this.#note(args, before, log.appended);
+    client.waiting[index] = { args, shows, kinds, blocks };
+    if (log.appended > before) this.#mustBeServed(readers);
+    if (name === 'MULTI') client.unit = [];
+    else if (!isQueued && unit !== null) client.unit = null;
+    this.#noted = log.appended;
     this.#events.commands++;
   }
 
-  #command(): string[] {
+  /** The clients that an entry of this stream wakes: each XREAD, and one of the group's. */
+  #readersOf(stream: string): Awaiting[] {
+    const readers = this.#clients.filter((client) => client.blockedOn(stream) === 'XREAD');
+    const members = this.#clients.filter((client) => client.blockedOn(stream) === 'XREADGROUP');
+    const each = readers.map((client) => ({ stream, clients: [client] }));
+    return members.length === 0 ? each : [...each, { stream, clients: members }];
+  }
+
+  #mustBeServed(readers: readonly Awaiting[]): void {
+    for (const { stream, clients } of readers) {
+      const isServed = clients.some((client) => client.blockedOn(stream) === null);
+      // A delivery is a write too: it waits while the log takes none.
+      const mayWait = clients[0]!.blockedOn(stream) === 'XREADGROUP' && !this.#life.acceptsWrites;
+      assert.ok(isServed || mayWait, `an entry of ${stream} has come, and its readers wait`);
+    }
+  }
+
+  /** What this client sends next. */
+  #next(client: SimulatedClient): string[] {
     const { random } = this.#world;
-    const key = random.pick(KEYS);
-    const value = `v${++this.#value}${'x'.repeat(random.chance(0.1) ? 3000 : random.below(20))}`;
-    return random.pick([
-      ['SET', key, value],
-      ['SET', key, value],
-      ['APPEND', key, value],
-      ['GET', key],
-      ['GET', key],
-      ['EXISTS', key],
-      ['MGET', key, random.pick(KEYS)],
-      ['STRLEN', key],
-      ['DEL', key],
-      ['RENAME', key, random.pick(KEYS)],
-      ['XADD', `s${key}`, '*', 'f', value],
-      ['XLEN', `s${key}`],
-      ['XREVRANGE', `s${key}`, '+', '-', 'COUNT', '2'],
-      ['XTRIM', `s${key}`, 'MAXLEN', '3'],
-      ['SWAPDB', '0', '1'],
-      ['FLUSHDB'],
-      ['DBSIZE'],
-      ['PING'],
-    ]);
+    if (client.mayBeBlocked) return aRead(random);
+    if (client.unit === null) {
+      if (random.chance(0.06)) return ['MULTI'];
+      if (random.chance(0.04)) return ['WATCH', random.pick(KEYS)];
+      if (random.chance(0.03)) return this.#unblock();
+    } else if (random.chance(0.3)) {
+      return [random.chance(0.8) ? 'EXEC' : 'DISCARD'];
+    }
+    const value = `v${++this.#value}.${'x'.repeat(random.chance(0.1) ? 3000 : random.below(20))}`;
+    return aCommand(random, value, this.#ids);
+  }
+
+  #unblock(): string[] {
+    const { random } = this.#world;
+    const how = random.pick(['ERROR', 'TIMEOUT']);
+    return ['CLIENT', 'UNBLOCK', String(random.pick(this.#clients).id), how];
+  }
+
+  /** Changes that no command has noted: what was expired, and what blocked commands were given. */
+  #noteOthers(): void {
+    const { appended } = this.#life.log;
+    if (appended === this.#noted) return;
+    this.#removedAt = this.#noted = appended;
   }
 
   /** Notes what a command has changed; returns the position behind what its reply shows. */
   #note(args: readonly string[], before: number, after: number): number {
-    const [name, ...rest] = args;
-    const keys = name === 'MGET' || name === 'RENAME' ? rest : rest.slice(0, 1);
-    if (name === 'PING' || name === 'INFO') return 0;
+    const name = args[0] as string;
+    const keys = keysOf(args);
+    if (['PING', 'INFO', 'MULTI', 'DISCARD', 'WATCH', 'CLIENT'].includes(name)) return 0;
     if (name === 'DBSIZE') return before;
     if (after > before) {
+      this.#noteValues(args, after);
       if (name === 'SWAPDB' || name === 'FLUSHDB') this.#allChangedAt = after;
-      else for (const key of keys) this.#changedAt.set(key as string, after);
+      else for (const key of keys) this.#changedAt.set(key, after);
       if (name !== 'SET' && name !== 'APPEND' && name !== 'XADD') this.#removedAt = after;
       return after;
     }
-    return this.#showsOf(keys as string[]);
+    return this.#showsOf(keys);
+  }
+
+  /** The same for a transaction: of its commands only some are sure to have changed something. */
+  #noteUnit(unit: readonly (readonly string[])[], before: number, after: number): number {
+    if (after === before)
+      return Math.max(0, ...unit.map((args) => this.#note(args, before, after)));
+    this.#removedAt = after;
+    for (const args of unit) {
+      const name = args[0] as string;
+      if (name === 'SWAPDB' || name === 'FLUSHDB') this.#allChangedAt = after;
+      if (name !== 'SET' && name !== 'APPEND' && name !== 'XADD') continue;
+      this.#noteValues(args, after);
+      this.#changedAt.set(args[1] as string, after);
+    }
+    return after;
+  }
+
+  #noteValues(args: readonly string[], position: number): void {
+    for (const arg of args) for (const value of valuesIn(arg)) this.#writtenAt.set(value, position);
   }
 
   #showsOf(keys: readonly string[]): number {
@@ -331,9 +354,32 @@ class ServedLife {
       for (const { reply, sent } of client.take()) {
         this.#events.replies++;
         if (this.#isStalled) this.#events.repliesInStalls++;
+        const isError = reply.startsWith('-');
+        const fits = isError ? EXPECTED_ERROR.test(reply) : sent.kinds.includes(reply[0] as string);
+        assert.ok(fits, `${sent.args.join(' ').slice(0, 200)} is answered ${reply.slice(0, 200)}`);
         if (reply.startsWith('-MISCONF')) this.#events.refusals++;
-        else if (!reply.startsWith('-')) this.#shown = Math.max(this.#shown, sent.shows);
+        if (isError) continue;
+        this.#shown = Math.max(this.#shown, sent.shows);
+        // INFO names versions that look like a value of ours.
+        for (const value of sent.args[0] === 'INFO' ? [] : valuesIn(reply)) {
+          this.#shown = Math.max(this.#shown, this.#writtenAt.get(value) ?? 0);
+        }
+        this.#count(sent, reply);
       }
     }
   }
+
+  #count({ args, blocks }: Sent, reply: string): void {
+    const isNothing = reply === '*-1\r\n';
+    if (blocks) this.#events[isNothing ? 'timedOut' : 'served']++;
+    if (args[0] === 'EXEC') this.#events[isNothing ? 'conflicts' : 'transactions']++;
+    if (args[0] !== 'XREADGROUP') return;
+    for (const [id] of reply.matchAll(/\d+-\d+/g)) this.#ids.push(id);
+    this.#ids.splice(0, this.#ids.length - IDS);
+  }
+}
+
+/** The values of ours in a text. */
+function* valuesIn(text: string): Generator<string> {
+  for (const [value] of text.matchAll(/v\d+\./g)) yield value;
 }
