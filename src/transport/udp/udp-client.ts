@@ -11,7 +11,6 @@ import { RivuletError } from '../../errors.ts';
 import { onAbort } from '../../util/time/on-abort.ts';
 import type { Scheduler } from '../../util/time/scheduler.ts';
 import { Timeouts } from '../../util/time/timeouts.ts';
-import { asErrorCode } from '../micro-error.ts';
 import { refusedCall } from '../refused-call.ts';
 import { type Call, CallError, type Channel, type OutgoingCall, type Reply } from '../transport.ts';
 import { decodeDatagram, encodeDatagram, MAX_DATAGRAM, TYPE } from './udp-datagram.ts';
@@ -152,18 +151,9 @@ export class UdpClient implements Channel {
     if (type === TYPE.reply) {
       const { contentType = waiting.call.contentType, metadata = {} } = head;
       waiting.resolve({ contentType, metadata, body });
-    } else if (type === TYPE.failure && typeof head.failure === 'object') {
-      const { failure } = head;
-      waiting.reject(
-        new CallError({
-          ...failure,
-          code: asErrorCode(String(failure.code)) ?? 'RESPONDER_FAILED',
-          id: String(failure.id),
-          status: Number(failure.status) || 500,
-          detail: String(failure.detail),
-          ...(body.length === 0 ? {} : { body }),
-        }),
-      );
+    } else if (type === TYPE.failure && head.failure !== undefined) {
+      const data = body.length === 0 ? {} : { body };
+      waiting.reject(new CallError({ ...head.failure, ...data }));
     }
   }
 }

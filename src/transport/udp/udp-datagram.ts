@@ -4,6 +4,7 @@
  * Invariant: bytes that are no datagram of ours, or are cut off, are null and never an exception; names
  * with a meaning for JavaScript's objects are data. Cost: one JSON head each.
  */
+import { asErrorCode } from '../micro-error.ts';
 import type { CallFailure, Metadata } from '../transport.ts';
 
 export const MAX_DATAGRAM = 60 * 1024;
@@ -73,7 +74,30 @@ function headFrom(text: string): DatagramHead | null {
   const isTimeout = typeof timeoutMs === 'number' && timeoutMs > 0 && timeoutMs < 2 ** 31;
   if (timeoutMs !== undefined && timeoutMs !== null && !isTimeout) return null;
   const metadata = metadataFrom(head.metadata);
-  return metadata === null ? null : ({ ...head, metadata } as DatagramHead);
+  if (metadata === null) return null;
+  const { failure: said, ...rest } = head;
+  const failure = said === undefined ? {} : { failure: failureFrom(said) };
+  return { ...rest, ...failure, metadata } as DatagramHead;
+}
+
+/** What a peer said of a failure: whatever it wrote is a failure. */
+function failureFrom(json: unknown): Omit<CallFailure, 'body'> {
+  const said = (typeof json === 'object' ? (json ?? {}) : {}) as Record<string, unknown>;
+  const { status } = said;
+  const known = Number.isInteger(status) && (status as number) >= 0 && (status as number) < 2 ** 31;
+  return {
+    code: asErrorCode(textOf(said.code) ?? '') ?? 'RESPONDER_FAILED',
+    id: textOf(said.id) ?? '',
+    status: known ? (status as number) : 500,
+    detail: textOf(said.detail) ?? 'the peer gave no reason',
+    name: textOf(said.name),
+    contentType: textOf(said.contentType),
+    sent: said.sent === 'no' ? 'no' : 'maybe',
+  };
+}
+
+function textOf(value: unknown): string | undefined {
+  return typeof value === 'string' ? value : undefined;
 }
 
 function metadataFrom(json: unknown): Metadata | null {
