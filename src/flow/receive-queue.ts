@@ -53,6 +53,11 @@ export class ReceiveQueue<T> implements AsyncIterableIterator<T> {
     return this.#items.length - this.#next;
   }
 
+  /** A reader waits: what comes next is its own at once. */
+  protected get isAwaited(): boolean {
+    return this.#reader !== null;
+  }
+
   /** `cost` is in bytes, overhead included. Throws PROTOCOL when more came than the limit allows. */
   push(item: T, cost: number): void {
     if (this.#ended) {
@@ -128,6 +133,10 @@ export class ReceiveQueue<T> implements AsyncIterableIterator<T> {
       this.#settle();
     }
     if (early) this.#options.onLeave();
+    // What it left unread is not held any more: the sender may go on until it learns of it.
+    const left = this.#bytes;
+    this.#bytes = 0;
+    if (left > 0) this.#options.onConsumed(left);
     return Promise.resolve({ done: true, value: undefined });
   }
 

@@ -12,14 +12,18 @@ import { test } from 'node:test';
 import { deflateSync, gzipSync } from 'node:zlib';
 import { GrpcTransport } from '../../src/transport/grpc/grpc.ts';
 import { frameOf, GrpcSplitter } from '../../src/transport/grpc/grpc-framing.ts';
+import { GrpcDoor } from '../../src/transport/grpc/grpc-server.ts';
 import { percentDecode, percentEncode } from '../../src/transport/grpc/grpc-status.ts';
+import { listenOnPort } from '../../src/transport/port.ts';
 import {
   type IncomingCall,
+  type ListenOptions,
   NO_METADATA,
   type ServedMethod,
 } from '../../src/transport/transport.ts';
 import { systemScheduler } from '../../src/util/time/system-scheduler.ts';
 import { VirtualScheduler } from '../../src/util/time/virtual-scheduler.ts';
+import { until } from '../helpers/until.ts';
 
 const METHODS: Readonly<Record<string, ServedMethod>> = {
   'Srv.Json': { kind: 'unary', isProto: false },
@@ -431,4 +435,107 @@ test('a request that does not come whole ends at its deadline', async () => {
   session.destroy();
   await closed;
   await listener.close();
+});
+
+/** A listener whose sessions may hold `maxHeldBytes`; its handlers read nothing by themselves. */
+async function holding(maxHeldBytes: number) {
+  const calls: IncomingCall[] = [];
+  const cancelled: string[] = [];
+  const listener = await listenOnPort(
+    [
+      Object.assign(new GrpcTransport(), {
+        door: (options: ListenOptions) =>
+          new GrpcDoor(options, {
+            scheduler: systemScheduler,
+            maxMessageBytes: 100_000,
+            maxHeldBytes,
+            routes: () => null,
+          }),
+      }),
+    ],
+    {
+      address: '127.0.0.1:0',
+      methods: (endpoint) => ({
+        kind: endpoint === 'Srv.Sum' ? 'unary' : 'bidi',
+        isProto: false,
+      }),
+      handler(call) {
+        calls.push(call);
+        call.onCancel((reason) => cancelled.push(reason.code));
+      },
+    },
+    systemScheduler,
+  );
+  const session = connectHttp2(`http://${listener.address}`);
+  session.on('error', () => {});
+  const statuses: unknown[] = [];
+  return {
+    calls,
+    cancelled,
+    statuses,
+    /** A call that has sent `bytes` of a message of `whole` bytes. */
+    open(endpoint: string, bytes: number, whole = bytes) {
+      const stream = session.request(
+        {
+          ':method': 'POST',
+          ':path': `/s.Srv/${endpoint}`,
+          'content-type': 'application/grpc',
+        },
+        { endStream: false },
+      );
+      stream.on('error', () => {});
+      stream.on('response', (headers) => statuses.push(headers['grpc-status']));
+      const message = Buffer.alloc(5 + bytes);
+      message.writeUInt32BE(whole, 1);
+      stream.write(message);
+      return stream;
+    },
+    async close() {
+      const closed = once(session, 'close');
+      session.destroy();
+      await closed;
+      await listener.close();
+    },
+  };
+}
+
+test('unread messages of all calls of a session have a bound, and what is read makes room', async () => {
+  const s = await holding(300_000);
+  for (let n = 0; n < 6; n++) s.open('Chat', 60_000);
+  await until(() => s.cancelled.length === 2 && s.statuses.length === 2);
+  assert.deepEqual(s.cancelled, ['LIMIT_EXCEEDED', 'LIMIT_EXCEEDED']);
+  assert.deepEqual(s.statuses, ['8', '8'], 'RESOURCE_EXHAUSTED');
+  assert.equal(s.calls.length, 6);
+  // What is read makes room, and so does a call that ends unread.
+  const [first, second] = s.calls as [IncomingCall, IncomingCall];
+  assert.equal((await first.messages.next()).value.length, 60_000);
+  const next = assert.rejects(first.messages.next());
+  second.end(NO_METADATA);
+  for (let n = 0; n < 2; n++) s.open('Chat', 60_000);
+  await until(() => s.calls.length === 8);
+  const last = s.calls[7] as IncomingCall;
+  assert.equal((await last.messages.next()).value.length, 60_000);
+  assert.equal(s.cancelled.length, 2);
+  await s.close();
+  await next;
+});
+
+test('requests that do not come whole count for their session too', async () => {
+  const s = await holding(300_000);
+  for (let n = 0; n < 6; n++) s.open('Sum', 60_000, 90_000);
+  await until(() => s.statuses.length >= 2);
+  assert.ok(s.statuses.every((status) => status === '8'));
+  assert.equal(s.calls.length, 0);
+  await s.close();
+});
+
+test('a stream that cannot be read on cancels its handler', async () => {
+  const s = await holding(300_000);
+  const stream = s.open('Chat', 10);
+  await until(() => s.calls.length === 1);
+  // Compressed, without a word of how.
+  stream.write(Buffer.from([1, 0, 0, 0, 1, 1]));
+  await until(() => s.cancelled.length === 1);
+  assert.deepEqual(s.cancelled, ['PROTOCOL']);
+  await s.close();
 });

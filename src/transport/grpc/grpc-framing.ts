@@ -38,6 +38,11 @@ export class GrpcSplitter {
     return this.#body === null && this.#headBytes === 0;
   }
 
+  /** Bytes of memory that the beginning of a message takes. */
+  get held(): number {
+    return this.#body?.length ?? 0;
+  }
+
   /** Throws BODY_TOO_LARGE, DECODING_FAILED or UNSUPPORTED, after which nothing more can be read. */
   push(chunk: Buffer): void {
     let at = 0;

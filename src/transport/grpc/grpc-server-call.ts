@@ -4,9 +4,11 @@
  * Invariants: the handler gets a unary call when its request has come whole, a stream of replies with
  * its request, because go-micro's clients do not end their side, and any other stream at once; a request
  * that has not come whole by the call's deadline, or within `REQUEST_MS`, ends it; the call ends once, with
- * trailers; a caller that resets its stream or is gone cancels it. Bounds: unread messages are
- * `PAUSE_BYTES` and one chunk, because reading stops and HTTP/2's window closes; unsent ones are a buffer
- * of Node's and what the window lets pass. Cost: Node's http2, and one copy of small replies.
+ * trailers; a caller that resets its stream, is gone, or sends what cannot be read cancels it. Bounds: unread
+ * messages are `PAUSE_BYTES` and one chunk, because reading stops and HTTP/2's window closes; they, requests
+ * and their beginnings count for the session, and a call that takes more than it may is refused with
+ * LIMIT_EXCEEDED; unsent messages are a buffer of Node's and what the window lets pass. Cost: Node's http2,
+ * and one copy of small replies.
  */
 import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
 import { RivuletError } from '../../errors.ts';
@@ -14,6 +16,7 @@ import { READY } from '../../flow/ready.ts';
 import type { Scheduler } from '../../util/time/scheduler.ts';
 import type { Expiring, Timeout, Timeouts } from '../../util/time/timeouts.ts';
 import { isCarried, metadataFrom, toHeaderValue } from '../headers.ts';
+import { type HeldBytes, keptOf } from '../held-bytes.ts';
 import { MessageQueue } from '../message-queue.ts';
 import { OneMessage } from '../one-message.ts';
 import {
@@ -53,6 +56,7 @@ export interface GrpcCallSetup {
   readonly scheduler: Scheduler;
   /** Of the session. */
   readonly timeouts: Timeouts;
+  readonly held: HeldBytes;
   /** The caller reset the stream, or is gone, before the call had ended. */
   readonly onReset: () => void;
 }
@@ -73,6 +77,9 @@ export class GrpcServerCall implements IncomingCall, Expiring {
   readonly #stream: ServerHttp2Stream;
   readonly #grpcType: string;
   #messages: MessageQueue | null = null;
+  #splitter: GrpcSplitter | null = null;
+  /** What it counts for the session. */
+  #held = 0;
   /** The wait for the request. */
   #arriving: Timeout | null = null;
   #hasHead = false;
@@ -115,12 +122,14 @@ export class GrpcServerCall implements IncomingCall, Expiring {
     const splitter = new GrpcSplitter(maxMessageBytes, encoding, (body) =>
       isStream ? this.#onMessage(body) : this.#onRequest(body),
     );
+    this.#splitter = splitter;
     stream.on('data', (chunk: Buffer) => {
       if (this.#isOver) return;
       try {
         splitter.push(chunk);
+        if (!this.#count()) throw this.#tooMuch();
       } catch (error) {
-        this.#failWith(error);
+        this.#break(error);
       }
     });
     stream.once('end', () => {
@@ -129,7 +138,7 @@ export class GrpcServerCall implements IncomingCall, Expiring {
       if (splitter.isBetween && this.#hasBegun && !isStream) return;
       if (!splitter.isBetween) {
         const text = 'the request ended within a message';
-        this.#failWith(new RivuletError('PROTOCOL', text, { sent: 'no' }));
+        this.#break(new RivuletError('PROTOCOL', text, { sent: 'no' }));
       } else if (isStream) this.#queue().end();
       else if (this.body === null && this.kind !== null) {
         const text = `${this.endpoint} takes one request, and none came`;
@@ -233,6 +242,31 @@ export class GrpcServerCall implements IncomingCall, Expiring {
     });
   }
 
+  /** Counts what it holds now; false where the session may not hold so much. */
+  #count(): boolean {
+    const unread = this.#messages?.bytes ?? 0;
+    const whole = (this.#splitter?.held ?? 0) + (this.body?.length ?? 0) + unread;
+    const held = this.#isOver ? 0 : whole;
+    if (!this.#setup.held.change(held - this.#held)) return false;
+    this.#held = held;
+    return true;
+  }
+
+  #tooMuch(): RivuletError {
+    const text = `requests and unread messages of this connection take more memory than one may: ${this.endpoint} was not read`;
+    const sent = this.#hasBegun ? 'maybe' : 'no';
+    return new RivuletError('LIMIT_EXCEEDED', text, { sent });
+  }
+
+  /** What the caller sent cannot be read on: the call ends, and its handler learns of it. */
+  #break(error: unknown): void {
+    const known = error instanceof RivuletError ? error : null;
+    const reason = known ?? new RivuletError('INTERNAL', String(error), { cause: error });
+    this.#cancelled = reason;
+    this.#failWith(reason);
+    for (const listener of this.#listeners.splice(0)) listener(reason);
+  }
+
   #dispatch(): void {
     this.#hasBegun = true;
     this.#arrived();
@@ -250,7 +284,7 @@ export class GrpcServerCall implements IncomingCall, Expiring {
 
   #onRequest(body: Uint8Array): void {
     if (this.body === null) {
-      this.body = body;
+      this.body = keptOf(body);
       if (this.kind === null || this.kind === 'serverStream') this.#dispatch();
     } else if (this.kind !== null) {
       const text = `${this.endpoint} takes one request, and a second one came`;
@@ -269,6 +303,7 @@ export class GrpcServerCall implements IncomingCall, Expiring {
       // HTTP/2's window is the limit: reading stops at PAUSE_BYTES.
       limit: Number.POSITIVE_INFINITY,
       onConsumed: () => {
+        this.#count();
         if ((this.#messages?.bytes ?? 0) < PAUSE_BYTES / 2) this.#stream.resume();
       },
       onLeave: () => {},
@@ -339,6 +374,7 @@ export class GrpcServerCall implements IncomingCall, Expiring {
 
   #release(): void {
     this.#arrived();
+    this.#count();
     // An error is costly to make, and a call with one request and one reply has nothing to abort.
     if (this.#messages === null && this.#waiting.length === 0) return;
     const reason = this.#cancelled ?? this.#ended();

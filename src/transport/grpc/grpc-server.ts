@@ -3,7 +3,7 @@
  *
  * Holds: the sessions of one listener. Invariants: any path whose last dotted part and method are an
  * endpoint reaches it; gRPC's own services (health, reflection) are known by their whole path. Bounds:
- * `MAX_STREAMS` calls and 64 KiB of headers a session; a peer that resets streams, repeats SETTINGS or
+ * `MAX_STREAMS` calls, `MAX_HELD_BYTES` of requests and unread messages, and 64 KiB of headers a session; a peer that resets streams, repeats SETTINGS or
  * sends frames without end loses its connection, and so does one that answers no PING. Cost: Node's
  * http2, and a PING for each session every `PING_MS`.
  */
@@ -18,6 +18,7 @@ import type { Socket } from 'node:net';
 import type { Scheduler } from '../../util/time/scheduler.ts';
 import { Timeouts } from '../../util/time/timeouts.ts';
 import { MAX_HEADER_BYTES } from '../headers.ts';
+import { HeldBytes } from '../held-bytes.ts';
 import type { Door } from '../port.ts';
 import { peerOf, startsWith } from '../tcp/tcp.ts';
 import type { CallHandler, ListenOptions, ServedMethod } from '../transport.ts';
@@ -32,6 +33,8 @@ const KNOWN_BY = PREFACE.slice(0, 14);
 const MAX_STREAMS = 10_000;
 /** A peer that has not answered a PING by the next one is gone. */
 const PING_MS = 30_000;
+/** As tcp's, or two messages where one may be larger. */
+const MAX_HELD_BYTES = 256 * 1024 * 1024;
 /** Bytes that all calls of a session may have sent and we have not read. */
 const SESSION_WINDOW = 8 * 1024 * 1024;
 
@@ -44,8 +47,17 @@ export interface GrpcRoute {
 export interface GrpcDoorSetup {
   readonly scheduler: Scheduler;
   readonly maxMessageBytes: number;
+  /** Of a session; default `MAX_HELD_BYTES`. */
+  readonly maxHeldBytes?: number;
   /** By path, `/grpc.health.v1.Health/Check`. */
   readonly routes: (path: string) => GrpcRoute | null;
+}
+
+interface SessionParts {
+  readonly peer: string;
+  readonly limits: PeerLimits;
+  readonly timeouts: Timeouts;
+  readonly held: HeldBytes;
 }
 
 export class GrpcDoor implements Door {
@@ -78,13 +90,15 @@ export class GrpcDoor implements Door {
       session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
     });
     const timeouts = new Timeouts(this.#setup.scheduler);
+    const { maxMessageBytes, maxHeldBytes = MAX_HELD_BYTES } = this.#setup;
+    const held = new HeldBytes(Math.max(maxHeldBytes, 2 * maxMessageBytes));
     this.#sessions.add(session);
     session.once('close', () => this.#sessions.delete(session));
     session.on('error', () => session.destroy());
     session.on(
       'stream',
       (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, _flags: number, raw: string[]) =>
-        this.#onStream(stream, headers, raw, { peer, limits, timeouts }),
+        this.#onStream(stream, headers, raw, { peer, limits, timeouts, held }),
     );
     endWhenSilent(session, this.#setup.scheduler);
     session.setLocalWindowSize(SESSION_WINDOW);
@@ -116,7 +130,7 @@ export class GrpcDoor implements Door {
     stream: ServerHttp2Stream,
     headers: IncomingHttpHeaders,
     rawHeaders: readonly string[],
-    { peer, limits, timeouts }: { peer: string; limits: PeerLimits; timeouts: Timeouts },
+    { peer, limits, timeouts, held }: SessionParts,
   ): void {
     const contentType = String(headers['content-type'] ?? '');
     if (headers[':method'] !== 'POST' || !isGrpcType(contentType)) {
@@ -149,6 +163,7 @@ export class GrpcDoor implements Door {
       handler: route?.handler ?? this.#options.handler,
       scheduler: this.#setup.scheduler,
       timeouts,
+      held,
       onReset: () => limits.onReset(),
     });
     call.begin();

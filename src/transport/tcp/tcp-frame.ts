@@ -23,6 +23,7 @@
  */
 import { RivuletError } from '../../errors.ts';
 import { Fields } from '../fields.ts';
+import { keptOf } from '../held-bytes.ts';
 import { type Metadata, NO_METADATA } from '../transport.ts';
 
 export const PREFACE = 'RVL1';
@@ -65,8 +66,6 @@ const HEAD_BYTES = 9;
 /** Bodies from this size are written from where they are instead of copied. */
 const LARGE_BODY = 16 * 1024;
 const BUFFER_BYTES = 64 * 1024;
-/** Times its own size that a body may keep of what was read together with it. */
-const MOST_KEPT = 64;
 /** Shorter texts are written before they are measured: their length has one byte, unless they are no ASCII. */
 const SHORT_TEXT = 100;
 
@@ -350,8 +349,7 @@ export class FrameReader {
 
   /** As `rest` for what is kept: a small part of what was read at once must not keep all of it. */
   kept(): Uint8Array {
-    const rest = this.rest();
-    return rest.length * MOST_KEPT < this.buffer.length ? Buffer.from(rest) : rest;
+    return keptOf(this.rest());
   }
 
   #short(): never {
