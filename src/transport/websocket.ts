@@ -2,8 +2,10 @@
  * The ws transport: our framing in the messages of a WebSocket, for where only HTTP gets through.
  *
  * Invariants: as tcp's; what the two sides speak is agreed by the subprotocol `rivulet.1`; a browser's
- * page is refused, because its user's other pages could call a service on this machine. Cost: tcp's and
- * four to fourteen bytes for each write.
+ * page is refused, because its user's other pages could call a service on this machine; a large frame is
+ * sent in several messages, because a message is read when it has come whole, and a peer of which nothing
+ * is read is taken for lost. Bound: `MAX_PAYLOAD` of a message. Cost: tcp's and four to fourteen bytes for
+ * each write.
  */
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import type { Socket } from 'node:net';
@@ -25,13 +27,14 @@ import {
   type TransportSetup,
 } from './tcp/tcp.ts';
 import { TcpClient } from './tcp/tcp-client.ts';
-import { MAX_FRAME } from './tcp/tcp-frame.ts';
 import { connectTo, TLS_NODE, type TlsOptions } from './tls.ts';
 import type { Channel, DialOptions, Listener, ListenOptions } from './transport.ts';
 
 const SUBPROTOCOL = 'rivulet.1';
-/** A frame and what gathers beside it in one write. */
-const MAX_PAYLOAD = MAX_FRAME + 1024 * 1024;
+/** A peer that sends 22 KiB a second is heard of within the three seconds after which it would be lost. */
+const LARGEST_WRITE = 64 * 1024;
+/** Of a message that comes. Before the peer has greeted too, so no more than a few of ours. */
+const MAX_PAYLOAD = 16 * LARGEST_WRITE;
 const loading = () => import('ws');
 
 export class WebSocketTransport implements PortTransport {
@@ -73,6 +76,7 @@ export class WebSocketTransport implements PortTransport {
       nodeId: node.id,
       peer: node.address,
       preface: '',
+      largestWrite: LARGEST_WRITE,
       onGone: options.onGone ?? (() => {}),
     });
     await client.greet(timeoutMs);
@@ -121,7 +125,7 @@ class WebSocketDoor implements Door {
 
   constructor(options: ListenOptions, scheduler: Scheduler) {
     this.#options = options;
-    this.#connections = new FramedConnections(options, scheduler);
+    this.#connections = new FramedConnections(options, scheduler, LARGEST_WRITE);
     this.#http = createServer(
       {
         maxHeaderSize: MAX_HEADER_BYTES,

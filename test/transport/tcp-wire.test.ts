@@ -4,9 +4,11 @@
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { connect, type Socket } from 'node:net';
+import { connect } from 'node:net';
 import { Duplex, duplexPair } from 'node:stream';
 import { test } from 'node:test';
+import { READY } from '../../src/flow/ready.ts';
+import { MessageQueue } from '../../src/transport/message-queue.ts';
 import { FramedSocket } from '../../src/transport/tcp/framed-socket.ts';
 import { TcpTransport } from '../../src/transport/tcp/tcp.ts';
 import { readFailure } from '../../src/transport/tcp/tcp-client.ts';
@@ -23,6 +25,7 @@ import { type IncomingCall, NO_METADATA } from '../../src/transport/transport.ts
 import { systemScheduler } from '../../src/util/time/system-scheduler.ts';
 import { VirtualScheduler } from '../../src/util/time/virtual-scheduler.ts';
 import { until } from '../helpers/until.ts';
+import { RawPeer } from './raw-peer.ts';
 
 /** A listener that echoes unary bodies and collects the streams that reach it. */
 async function listener(token = '') {
@@ -38,99 +41,6 @@ async function listener(token = '') {
     },
   });
   return { ...listening, streams };
-}
-
-/** A peer that writes what it likes and keeps the frames that come back. */
-class RawPeer {
-  readonly writer = new FrameWriter();
-  readonly #socket: Socket;
-  readonly #frames: { type: number; stream: number; error?: string }[] = [];
-  #wake: (() => void) | null = null;
-  #isClosed = false;
-
-  constructor(address: string) {
-    const [host = '', port] = address.split(':');
-    this.#socket = connect(Number(port), host);
-    const splitter = new FrameSplitter(new FrameReader(), (frame) => {
-      const { type, stream } = frame;
-      const error = type === Frame.ERROR ? { error: readFailure(frame).message } : {};
-      this.#frames.push({ type, stream, ...error });
-      this.#wake?.();
-    });
-    this.#socket.on('data', (chunk: Buffer) => splitter.push(chunk));
-    this.#socket.on('error', () => {});
-    this.#socket.on('close', () => {
-      this.#isClosed = true;
-      this.#wake?.();
-    });
-  }
-
-  /** Whether it reads what comes. */
-  reads(on: boolean): void {
-    if (on) this.#socket.resume();
-    else this.#socket.pause();
-  }
-
-  raw(bytes: string | Uint8Array): void {
-    this.#socket.write(bytes);
-  }
-
-  flush(): void {
-    for (const chunk of this.writer.take()) this.#socket.write(chunk);
-  }
-
-  greet({ token = '', version = 1, window = 1000 } = {}): void {
-    this.raw(PREFACE);
-    this.writer.begin(Frame.HELLO, 0);
-    this.writer.u8(version);
-    this.writer.u32(window);
-    this.writer.u32(MAX_FRAME);
-    this.writer.text(token);
-    this.writer.text('peer');
-    this.writer.u8(0);
-    this.writer.end();
-    this.flush();
-  }
-
-  open(stream: number, { kind = 0, name = 'svc A.B', body = Buffer.from('x') } = {}): void {
-    this.writer.begin(Frame.OPEN, stream);
-    this.writer.u8(kind);
-    this.writer.name(name);
-    this.writer.varint(0);
-    this.writer.contentType('application/json');
-    this.writer.headers(NO_METADATA);
-    this.writer.end(kind < 2 ? body : null);
-    this.flush();
-  }
-
-  frame(type: number, stream: number, body: Uint8Array | null = null): void {
-    this.writer.begin(type, stream);
-    this.writer.end(body);
-    this.flush();
-  }
-
-  async next(type: number) {
-    for (;;) {
-      const at = this.#frames.findIndex((frame) => frame.type === type);
-      if (at >= 0) return this.#frames.splice(at, 1)[0];
-      if (this.#isClosed) assert.fail(`closed without a frame of type ${type}`);
-      await this.#wait();
-    }
-  }
-
-  async closed(): Promise<void> {
-    while (!this.#isClosed) await this.#wait();
-  }
-
-  destroy(): void {
-    this.#socket.destroy();
-  }
-
-  #wait(): Promise<void> {
-    return new Promise((resolve) => {
-      this.#wake = resolve;
-    });
-  }
 }
 
 const END_BODY = Buffer.from([0]);
@@ -562,7 +472,7 @@ test('a small message does not keep what was read together with it', () => {
   const writer = new FrameWriter();
   writer.begin(Frame.PONG, 0);
   writer.end(Buffer.alloc(1024 * 1024));
-  for (const bytes of [1, 100_000]) {
+  for (const bytes of [1, 600_000]) {
     writer.begin(Frame.MORE, 1);
     writer.end(Buffer.alloc(bytes, 7));
   }
@@ -572,7 +482,66 @@ test('a small message does not keep what was read together with it', () => {
   });
   splitter.push(Buffer.concat(writer.take()));
   const [small, large] = kept as [Uint8Array, Uint8Array];
-  assert.deepEqual([small.length, small[0], large.length, large[0]], [1, 7, 100_000, 7]);
+  assert.deepEqual([small.length, small[0], large.length, large[0]], [1, 7, 600_000, 7]);
   assert.ok(small.buffer.byteLength < 100_000);
   assert.ok(large.buffer.byteLength > 1024 * 1024, 'a large part is not copied');
+});
+
+test('what waits in a stream keeps no more memory than a few times its own size', async () => {
+  for (const bytes of [1, 100, 1000, 5000]) {
+    const queue = new MessageQueue({
+      limit: 1024 * 1024,
+      onConsumed: () => {},
+      onLeave: () => {},
+    });
+    const count = 100;
+    for (let n = 0; n < count; n++) {
+      // Each came together with a chunk of messages that others have read.
+      queue.push(
+        Buffer.allocUnsafeSlow(64 * 1024)
+          .fill(n)
+          .subarray(0, bytes),
+      );
+    }
+    const buffers = new Set<ArrayBufferLike>();
+    for (let n = 0; n < count; n++) {
+      const { value } = await queue.next();
+      assert.deepEqual([value.length, value[0], value[bytes - 1]], [bytes, n, n]);
+      buffers.add(value.buffer);
+    }
+    let kept = 0;
+    for (const { byteLength } of buffers) kept += byteLength;
+    assert.ok(kept <= 2 * bytes * count + 8 * 1024, `${kept} bytes of ${count} times ${bytes}`);
+  }
+});
+
+test('a stream waits while its peer reads nothing, whatever that peer has granted', async () => {
+  const listening = await listener();
+  const peer = new RawPeer(listening.address);
+  peer.greet({ window: 0xffff_ffff });
+  await peer.next(Frame.HELLO);
+  peer.reads(false);
+  peer.open(1, { kind: 3 });
+  await until(() => listening.streams.length > 0);
+  const call = listening.streams[0] as IncomingCall;
+  const most = 100 * 1024 * 1024;
+  let sent = 0;
+  let isWaiting = false;
+  const sending = (async () => {
+    while (sent < most) {
+      const message = call.send(Buffer.alloc(64 * 1024));
+      sent += 64 * 1024;
+      isWaiting = message !== READY;
+      await message;
+      isWaiting = false;
+    }
+  })();
+  await until(() => isWaiting || sent >= most);
+  // What the buffers of both sockets take has left by then.
+  for (let turn = 0; turn < 200; turn++) await new Promise(setImmediate);
+  assert.ok(isWaiting && sent < most / 2, `${sent} bytes were sent to a peer that reads none`);
+  peer.reads(true);
+  await sending;
+  peer.destroy();
+  await listening.close();
 });

@@ -47,6 +47,8 @@ export class MucpDoor implements Door {
   readonly #scheduler: Scheduler;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
+  /** The connections of requests that are not answered yet, and how many of each. */
+  readonly #busy = new Map<Socket, number>();
   #running = 0;
   readonly #maxBytes: number;
   #isLeaving = false;
@@ -107,7 +109,8 @@ export class MucpDoor implements Door {
         this.#whenGone = resolve;
       });
     }
-    this.#server.closeIdleConnections();
+    // Node takes a connection for idle whose answer was made and has not left.
+    for (const socket of this.#sockets) if (!this.#busy.has(socket)) socket.destroySoon();
     if (this.#running > 0) {
       await this.#atMost(drainMs - graceMs, (resolve) => {
         this.#whenIdle = resolve;
@@ -136,8 +139,13 @@ export class MucpDoor implements Door {
       response.end('mucp calls are POST requests\n');
       return;
     }
+    const { socket } = request;
     this.#running++;
+    this.#busy.set(socket, (this.#busy.get(socket) ?? 0) + 1);
     response.once('close', () => {
+      const left = (this.#busy.get(socket) ?? 1) - 1;
+      if (left > 0) this.#busy.set(socket, left);
+      else this.#busy.delete(socket);
       if (--this.#running === 0) this.#whenIdle?.();
     });
     const read = (name: string) => {

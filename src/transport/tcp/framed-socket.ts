@@ -35,6 +35,16 @@ export interface FramedSocketOwner {
   readonly load: number;
 }
 
+export interface FramedSocketOptions {
+  /**
+   * Of two ends only one may pause: each would wait for the other. A client asks for answers and always
+   * reads them; a server pauses.
+   */
+  readonly pausesWhenFull?: boolean;
+  /** Bytes that are written at once, where the carrier gives its reader each write whole. Default: any. */
+  readonly largestWrite?: number | undefined;
+}
+
 export class FramedSocket {
   readonly writer = new FrameWriter();
   readonly peer: string;
@@ -50,23 +60,27 @@ export class FramedSocket {
   #error: RivuletError | null = null;
   #whenDrained: (() => void)[] = [];
   readonly #pausesWhenFull: boolean;
+  readonly #largestWrite: number;
   #isPaused = false;
+  /** Bytes written, and those of them that the peer has surely read: it answers a PING when it has read it. */
+  #written = 0;
+  #surelyRead = 0;
+  /** Of each PING that has no answer yet: the bytes written until then, and what waits for it. */
+  #pings: { readonly written: number; readonly callback: (() => void) | null }[] = [];
   /** Bytes that waited in the paused socket at the last look, and the milliseconds since fewer did. */
   #unsent = 0;
   #stalledFor = 0;
 
-  /**
-   * `peer` is how errors name the other end. Of two ends only one may pause: each would wait for the
-   * other. A client asks for answers and always reads them; a server pauses.
-   */
+  /** `peer` is how errors name the other end. */
   constructor(
     socket: Duplex,
     peer: string,
     owner: FramedSocketOwner,
     scheduler: Scheduler,
-    pausesWhenFull = false,
+    { pausesWhenFull = false, largestWrite = Number.POSITIVE_INFINITY }: FramedSocketOptions = {},
   ) {
     this.#pausesWhenFull = pausesWhenFull;
+    this.#largestWrite = largestWrite;
     this.#socket = socket;
     this.#owner = owner;
     this.#scheduler = scheduler;
@@ -100,6 +114,26 @@ export class FramedSocket {
   drained(callback: () => void): void {
     if (this.isFull && !this.isClosed) this.#whenDrained.push(callback);
     else callback();
+  }
+
+  /** As `sent`, and no sooner than the socket has room. */
+  whenRoom(sent: Promise<void>): Promise<void> {
+    if (!this.isFull) return sent;
+    return sent.then(() => new Promise((resolve) => this.drained(resolve)));
+  }
+
+  /** Bytes of which it is not known that the peer has read them. */
+  get perhapsUnread(): number {
+    return this.#written + this.writer.pending - this.#surelyRead;
+  }
+
+  /** Calls back when the peer has read everything that was written so far, or the connection has ended. */
+  answered(callback: () => void): void {
+    if (this.isClosed) {
+      callback();
+      return;
+    }
+    this.#ping(callback);
   }
 
   /** Writes what has gathered: now when `alone`, else when what came is read, or the loop's turn ends. */
@@ -163,15 +197,27 @@ export class FramedSocket {
 
   #write(): void {
     if (this.writer.pending === 0) return;
+    this.#written += this.writer.pending;
     const chunks = this.writer.take();
     if (this.isClosed || this.#socket.destroyed) return;
     if (chunks.length === 1) {
-      this.#socket.write(chunks[0] as Uint8Array);
+      this.#writeChunk(chunks[0] as Uint8Array);
       return;
     }
     this.#socket.cork();
-    for (const chunk of chunks) this.#socket.write(chunk);
+    for (const chunk of chunks) this.#writeChunk(chunk);
     this.#socket.uncork();
+  }
+
+  #writeChunk(chunk: Uint8Array): void {
+    const most = this.#largestWrite;
+    if (chunk.length <= most) {
+      this.#socket.write(chunk);
+      return;
+    }
+    for (let at = 0; at < chunk.length; at += most) {
+      this.#socket.write(chunk.subarray(at, at + most));
+    }
   }
 
   #onData(chunk: Buffer): void {
@@ -221,8 +267,23 @@ export class FramedSocket {
       this.writer.begin(Frame.PONG, 0);
       this.writer.end();
       this.flush(true);
-    } else if (frame.type !== Frame.PONG) this.#owner.onFrame(frame);
+    } else if (frame.type === Frame.PONG) this.#onPong();
+    else this.#owner.onFrame(frame);
     return !(this.#pausesWhenFull && this.isFull);
+  }
+
+  #ping(callback: (() => void) | null = null): void {
+    this.writer.begin(Frame.PING, 0);
+    this.writer.end();
+    this.#pings.push({ written: this.#written + this.writer.pending, callback });
+    this.flush(true);
+  }
+
+  #onPong(): void {
+    const answered = this.#pings.shift();
+    if (answered === undefined) return;
+    this.#surelyRead = answered.written;
+    answered.callback?.();
   }
 
   #onDrain(): void {
@@ -245,11 +306,7 @@ export class FramedSocket {
         return;
       }
       this.#silentFor += PING_EVERY_MS;
-      if (this.#silentFor > PING_EVERY_MS) {
-        this.writer.begin(Frame.PING, 0);
-        this.writer.end();
-        this.flush(true);
-      }
+      if (this.#silentFor > PING_EVERY_MS) this.#ping();
       this.#schedulePing();
     });
   }
@@ -275,6 +332,7 @@ export class FramedSocket {
     this.#stopPing?.();
     this.#stopPing = null;
     for (const callback of this.#whenDrained.splice(0)) callback();
+    for (const { callback } of this.#pings.splice(0)) callback?.();
     this.#owner.onClosed(error);
   }
 }

@@ -44,6 +44,8 @@ export interface TcpClientOptions {
   readonly peer: string;
   /** The first bytes of the connection, where the carrier does not say what it carries. */
   readonly preface: string;
+  /** As of FramedSocket. */
+  readonly largestWrite?: number | undefined;
   readonly onGone: () => void;
 }
 
@@ -61,7 +63,8 @@ export class TcpClient implements Channel, FramedSocketOwner {
   constructor(socket: Duplex, options: TcpClientOptions) {
     this.#options = options;
     this.#timeouts = new Timeouts(options.scheduler);
-    this.#frames = new FramedSocket(socket, options.peer, this, options.scheduler);
+    const { peer, scheduler, largestWrite } = options;
+    this.#frames = new FramedSocket(socket, peer, this, scheduler, { largestWrite });
     if (options.preface !== '') socket.write(options.preface);
   }
 
@@ -189,6 +192,11 @@ export class TcpClient implements Channel, FramedSocketOwner {
     this.#frames.writer.begin(Frame.MORE, id);
     this.#frames.writer.end(body);
     this.#frames.flushMessage();
+  }
+
+  /** As `sent`, and no sooner than the socket has room: the peer's window may be larger than what it reads. */
+  whenRoom(sent: Promise<void>): Promise<void> {
+    return this.#frames.whenRoom(sent);
   }
 
   endOf(id: number): void {
@@ -397,7 +405,8 @@ class StreamCall extends ClientStream implements Call {
       const text = `a message of ${body.length} bytes; at most ${MAX_FRAME} can be sent at once`;
       return Promise.reject(new RivuletError('BODY_TOO_LARGE', text));
     }
-    return this.#window.send(body, () => tooManyUnsent(this.call.endpoint));
+    const sent = this.#window.send(body, () => tooManyUnsent(this.call.endpoint));
+    return this.client.whenRoom(sent);
   }
 
   end(): void {
@@ -414,7 +423,7 @@ class StreamCall extends ClientStream implements Call {
   onFrame(frame: FrameReader): void {
     switch (frame.type) {
       case Frame.MORE:
-        this.#onMessage(frame.kept());
+        this.#onMessage(frame.rest());
         break;
       case Frame.HEAD:
         this.#onHead({ contentType: frame.contentType(), metadata: frame.headers() });

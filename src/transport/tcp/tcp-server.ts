@@ -3,10 +3,12 @@
  *
  * Holds: the calls of this peer that have not ended. Invariants: a peer that sends what the protocol
  * does not allow (a number used again, frames after END, more than its credit) loses the connection
- * with PROTOCOL in an ERROR frame, and so does one that has not greeted after `FIRST_BYTES_MS`; each call is handed to the handler once and answered once; a
- * cancelled call sends nothing more. Bounds: `MAX_STREAMS` calls, `MAX_REQUEST_BYTES` of request bodies
- * and `MAX_UNREAD_BYTES` of messages that no handler has read a connection; what is beyond them is refused
- * with LIMIT_EXCEEDED; a peer that does not read its replies is not read either. Cost: one map entry a call.
+ * with PROTOCOL in an ERROR frame, and so does one that has not greeted after `FIRST_BYTES_MS`; each call is
+ * handed to the handler once and answered once; a cancelled call sends nothing more; what was answered before
+ * a close has been read by its caller, or the drain's time is over. Bounds: `MAX_STREAMS` calls,
+ * `MAX_REQUEST_BYTES` of request bodies and `MAX_UNREAD_BYTES` of messages that no handler has read a
+ * connection; what is beyond them is refused with LIMIT_EXCEEDED; a peer that does not read its replies is
+ * not read either, and its streams wait whatever it granted. Cost: one map entry a call.
  */
 import type { Duplex } from 'node:stream';
 import { RivuletError } from '../../errors.ts';
@@ -44,12 +46,16 @@ export interface TcpServerOptions {
   readonly nodeId: string;
   readonly peer: string;
   readonly onClosed: (connection: TcpServerConnection) => void;
+  /** As of FramedSocket. */
+  readonly largestWrite?: number | undefined;
   /** Default `MAX_UNREAD_BYTES`. */
   readonly maxUnreadBytes?: number;
 }
 
 /** How long a caller has to close its connection after GOAWAY. */
 const LINGER_MS = 1000;
+/** A caller that was sent more than this since it last answered a PING may still be reading. */
+const SURELY_READ_BYTES = 64 * 1024;
 
 export class TcpServerConnection implements FramedSocketOwner {
   readonly frames: FramedSocket;
@@ -68,7 +74,9 @@ export class TcpServerConnection implements FramedSocketOwner {
 
   constructor(socket: Duplex, options: TcpServerOptions) {
     this.#options = options;
-    this.frames = new FramedSocket(socket, options.peer, this, options.scheduler, true);
+    const { peer, scheduler, largestWrite } = options;
+    const writing = { pausesWhenFull: true, largestWrite };
+    this.frames = new FramedSocket(socket, peer, this, scheduler, writing);
     this.frames.limitFrames(MAX_HELLO_BYTES);
     const late = () => this.refuse(`no HELLO came within ${FIRST_BYTES_MS} ms`);
     this.#stopGreeting = options.scheduler.after(FIRST_BYTES_MS, late, false);
@@ -87,27 +95,34 @@ export class TcpServerConnection implements FramedSocketOwner {
    * have ended: one that is on its way is then refused, and not lost.
    */
   async close(drainMs: number): Promise<void> {
+    const { scheduler } = this.#options;
+    const end = scheduler.monotonic() + drainMs;
     this.#leaving = true;
     this.#say(Frame.GOAWAY, 0);
-    if (this.#calls.size > 0 && drainMs > 0) {
-      await new Promise<void>((resolve) => {
-        const stop = this.#options.scheduler.after(drainMs, resolve);
-        this.#whenIdle = () => {
-          stop();
-          resolve();
-        };
+    if (this.#calls.size > 0) {
+      await this.#atMost(drainMs, (resolve) => {
+        this.#whenIdle = resolve;
       });
     }
-    if (drainMs > 0 && this.frames.error === null) {
-      await new Promise<void>((resolve) => {
-        const stop = this.#options.scheduler.after(Math.min(drainMs, LINGER_MS), resolve);
-        this.#whenClosed = () => {
-          stop();
-          resolve();
-        };
-      });
+    if (this.frames.perhapsUnread > SURELY_READ_BYTES) {
+      await this.#atMost(end - scheduler.monotonic(), (resolve) => this.frames.answered(resolve));
     }
+    await this.#atMost(Math.min(drainMs, LINGER_MS), (resolve) => {
+      this.#whenClosed = resolve;
+    });
     this.frames.close(new RivuletError('CLOSED', 'the server is closed'));
+  }
+
+  /** Waits until `watch` calls back; not on a connection that is gone. */
+  async #atMost(ms: number, watch: (resolve: () => void) => void): Promise<void> {
+    if (!(ms > 0) || this.frames.isClosed) return;
+    await new Promise<void>((resolve) => {
+      const stop = this.#options.scheduler.after(ms, resolve);
+      watch(() => {
+        stop();
+        resolve();
+      });
+    });
   }
 
   onFrame(frame: FrameReader): void {
@@ -364,7 +379,8 @@ class ServerCall implements IncomingCall {
       frames.writer.end(message);
       frames.flushMessage();
     });
-    return this.#window.send(body, () => tooManyUnsent(this.endpoint));
+    const sent = this.#window.send(body, () => tooManyUnsent(this.endpoint));
+    return this.#connection.frames.whenRoom(sent);
   }
 
   end(trailers: Metadata): void {
@@ -396,7 +412,7 @@ class ServerCall implements IncomingCall {
     switch (frame.type) {
       case Frame.MORE:
         if (this.#peerEnded) protocolError(`MORE after the end of stream ${this.#id}`);
-        this.#onMessage(frame.kept());
+        this.#onMessage(frame.rest());
         break;
       case Frame.END:
         if (this.#peerEnded) protocolError(`END after the end of stream ${this.#id}`);

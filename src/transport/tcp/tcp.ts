@@ -85,10 +85,13 @@ export class FramedConnections {
   readonly #options: ListenOptions;
   readonly #scheduler: Scheduler;
   readonly #connections = new Set<TcpServerConnection>();
+  readonly #largestWrite: number | undefined;
 
-  constructor(options: ListenOptions, scheduler: Scheduler) {
+  /** `largestWrite`: as of FramedSocket. */
+  constructor(options: ListenOptions, scheduler: Scheduler, largestWrite?: number) {
     this.#options = options;
     this.#scheduler = scheduler;
+    this.#largestWrite = largestWrite;
   }
 
   /** Takes over a stream whose preface has been read. */
@@ -99,6 +102,7 @@ export class FramedConnections {
       token: this.#options.token ?? '',
       nodeId: this.#options.nodeId ?? '',
       peer,
+      largestWrite: this.#largestWrite,
       onClosed: (closed) => this.#connections.delete(closed),
     });
     this.#connections.add(connection);
