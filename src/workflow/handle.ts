@@ -24,6 +24,7 @@ import { type HistoryEvent, historyOf } from './history.ts';
 import { type InstanceInfo, readInfo } from './instance-info.ts';
 import { checkId, checkName, checkVersion, journalKey, listKey, queueKey } from './journal/keys.ts';
 import { findListed, listedAt, stoppedAt } from './journal/listing.ts';
+import { noteVersion } from './journal/names.ts';
 import {
   cutAt,
   effective,
@@ -320,6 +321,7 @@ export class WorkflowHandle<Output = unknown> {
       at: String(copied.at(-1)?.at ?? first.at),
     });
     const key = journalKey(this.name, id);
+    await noteVersion(this.#setup, this.name, now.v);
     const effects = startEffects(this.name, id, now).map((effect) =>
       effect.kind === 'add' && effect.key === queueKey(this.name, now.v)
         ? { ...effect, fields: taskFields({ id, k: 'again' }) }
@@ -359,6 +361,7 @@ export class WorkflowHandle<Output = unknown> {
       { kind: 'add', key: list, fields },
       ...(isParked ? [] : [this.#task(version, 'again')]),
     ];
+    await noteVersion(this.#setup, this.name, version);
     const moved = [fieldsOf('move', { to: version, ...sinceOf(records) })];
     const commit = { key: this.#key, last, records: moved, effects, token: token() };
     return (await store.commit(commit)) !== null;

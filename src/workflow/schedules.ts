@@ -19,6 +19,7 @@ import { pause, type Scheduler } from '../util/time/scheduler.ts';
 import { messageOf, recordOfError } from './errors.ts';
 import { checkName, journalKey, listKey, queueKey, scheduleKey, WORKERS } from './journal/keys.ts';
 import { findListed } from './journal/listing.ts';
+import { noteVersion } from './journal/names.ts';
 import { millisecondsOf, taskFields } from './journal/records.ts';
 import { standingOf } from './journal/standing.ts';
 import { firstRecord, listFields, startAsEffects } from './journal/starting.ts';
@@ -107,6 +108,7 @@ export async function setSchedule(
     v: definition.version,
   };
   clockOf(fixed);
+  await noteVersion({ store, scheduler, token }, definition.name, definition.version);
   for (let tries = 0; ; tries++) {
     await apart(scheduler, tries);
     const present = await read(store, key);

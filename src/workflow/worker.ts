@@ -20,6 +20,7 @@ import type { ExecutionHost, Stopped } from './execution/host.ts';
 import { parkLost } from './execution/lost-instance.ts';
 import { journalKey, listKey, queueKey, WORKERS } from './journal/keys.ts';
 import { findListed, listedAt } from './journal/listing.ts';
+import { noteVersion } from './journal/names.ts';
 import { effective, NOT_NAMED, phaseOf } from './journal/phase.ts';
 import {
   fieldsOf,
@@ -109,10 +110,12 @@ export class Worker {
   }
 
   async #consume(definitions: readonly AnyWorkflow[]): Promise<void> {
-    const { store, ackWaitMs } = this.#setup;
+    const { store, scheduler, ackWaitMs } = this.#setup;
     for (const definition of definitions) {
       const { concurrency } = definition.options;
       const key = queueKey(definition.name, definition.version);
+      const token = () => `d-${this.#setup.name}.${this.#lives++}`;
+      await noteVersion({ store, scheduler, token }, definition.name, definition.version);
       const subscriber = await store.consume(key, (task) => this.#onTask(definition, task), {
         group: WORKERS,
         ack: 'manual',

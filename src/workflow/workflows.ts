@@ -23,6 +23,7 @@ import {
   quickCountsOf,
   type WorkflowCounts,
 } from './journal/listing.ts';
+import { noteVersion } from './journal/names.ts';
 import { firstRecord, startCommit } from './journal/starting.ts';
 import { Metrics, type WorkflowMetrics } from './metrics.ts';
 import { workflowMetricsText } from './metrics-text.ts';
@@ -52,7 +53,7 @@ import {
   workflowsTable,
 } from './workflows-options.ts';
 
-/** How long the newest version of a workflow is remembered: to find it reads the names of all keys. */
+/** How long the newest version of a workflow is remembered. */
 const NAMED_FRESH_MS = 5000;
 const MOST_NAMED = 1000;
 /** How long counts of the broker's lists are shown after they were read. */
@@ -225,6 +226,7 @@ export class Workflows implements AsyncDisposable {
       },
       this.#mostBytes,
     );
+    await noteVersion(this.#setup(), name, definition.version);
     const started = await this.#store.commit(startCommit(name, id, record, this.#token()));
     if (started === null && options?.onExisting === 'reject') {
       throw new RivuletError('ALREADY_EXISTS', `there is an instance ${name}/${id} already`);

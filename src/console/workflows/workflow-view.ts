@@ -3,8 +3,8 @@
  *
  * Invariants: nothing is opened before the first question, and nothing that is opened takes a task; a page
  * of a timeline reads 500 records, a page of instances begins where the one before ended; what an instance
- * is now is computed again only after its journal grew. Which workflows there are takes the names of all
- * keys: they are read again once twenty times as long has passed as reading them took.
+ * is now is computed again only after its journal grew. Which workflows there are is read again once twenty
+ * times as long has passed as reading it took.
  */
 import type { Broker } from '../../broker/broker.ts';
 import type { JournalStore } from '../../broker/journal.ts';
@@ -12,12 +12,8 @@ import { RivuletError } from '../../errors.ts';
 import { type HistoryEvent, historyOf } from '../../workflow/history.ts';
 import type { InstanceInfo } from '../../workflow/instance-info.ts';
 import { checkId, checkName, journalKey } from '../../workflow/journal/keys.ts';
-import {
-  countsOfVersions,
-  type ListedRun,
-  pageOfRuns,
-  versionsOf,
-} from '../../workflow/journal/listing.ts';
+import { countsOfVersions, type ListedRun, pageOfRuns } from '../../workflow/journal/listing.ts';
+import { versionsOf } from '../../workflow/journal/names.ts';
 import { phaseOf } from '../../workflow/journal/phase.ts';
 import { readRecords } from '../../workflow/journal/records.ts';
 import { type Workflows, workflows } from '../../workflow/workflows.ts';

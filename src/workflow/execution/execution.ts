@@ -18,6 +18,7 @@ import { RivuletError } from '../../errors.ts';
 import { recordOfError } from '../errors.ts';
 import { journalKey, listKey, queueKey, WORKERS } from '../journal/keys.ts';
 import { findListed, listedAt } from '../journal/listing.ts';
+import { noteVersion } from '../journal/names.ts';
 import { effective } from '../journal/phase.ts';
 import { captured } from '../journal/publishing.ts';
 import {
@@ -337,6 +338,9 @@ export class Execution {
     const parent = run === undefined ? of : { ...of, run };
     const more = { parent, cause: { id: this.key } };
     const record = await firstRecord({ definition, id, input, more }, this.#host.mostBytes);
+    const token = () => this.#journal.token();
+    const { store, scheduler } = this.#host;
+    await noteVersion({ store, scheduler, token }, definition.name, definition.version);
     const key = journalKey(definition.name, id);
     return {
       kind: 'spawn',

@@ -17,9 +17,20 @@ export const listKey = (name: string, list: 'running' | 'parked' | 'done'): stri
   `wf:{${name}}:${list}`;
 export const scheduleKey = (name: string, schedule: string): string => `wf:{${name}}:s:${schedule}`;
 
+/** One entry a version of the workflow: names.ts. */
+export const versionsKey = (name: string): string => `wf:{${name}}:versions`;
+/** One entry a workflow. No workflow has the name of nothing. */
+export const namesKey = 'wf:{}:names';
+export const LISTS = ['running', 'parked', 'done'] as const;
+
 /** The name in a key of a list, or null. */
 export function nameInKey(key: string): string | null {
   return /^wf:\{([^{}]+)\}:/.exec(key)?.[1] ?? null;
+}
+
+/** As part of a pattern of keys. */
+export function escaped(text: string): string {
+  return text.replace(/[\\*?[\]]/g, '\\$&');
 }
 
 export function checkName(name: unknown, what = 'a workflow'): asserts name is string {

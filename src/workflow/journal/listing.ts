@@ -11,7 +11,8 @@ import {
   type OptionTable,
   shown,
 } from '../../client/option-table.ts';
-import { checkName, listKey, nameInKey, queueKey, WORKERS } from './keys.ts';
+import { checkName, LISTS, listKey, queueKey, WORKERS } from './keys.ts';
+import { versionsOf, workflowNames } from './names.ts';
 import type { WorkflowStatus } from './phase.ts';
 import { type JournalRecord, millisecondsOf } from './records.ts';
 import type { Listed } from './starting.ts';
@@ -74,7 +75,6 @@ const PAGE = 500;
 const NEAREST = 8;
 const SEARCHED = 256;
 const MOST_LOOKED_AT = 10_000;
-const LISTS = ['running', 'parked', 'done'] as const;
 
 export async function* listRuns(
   store: JournalStore,
@@ -143,40 +143,11 @@ async function* placedRuns(
   }
 }
 
-/** Every workflow of which there is an instance. Reads the names of all keys. */
-async function workflowNames(store: JournalStore): Promise<string[]> {
-  const names = new Set<string>();
-  for (const key of await store.keys('wf:{*}:[rpd]*')) {
-    const name = nameInKey(key);
-    if (name === null) continue;
-    if (LISTS.some((list) => key === listKey(name, list))) names.add(name);
-  }
-  return [...names].sort();
-}
-
-/** Of one workflow, or of each. Reads the names of all keys, once; `quickCountsOf` does not. */
+/** Of one workflow, or of each. */
 export async function allCounts(store: JournalStore, name?: string): Promise<WorkflowCounts[]> {
-  return countsOfVersions(store, await versionsOf(store, name), name !== undefined);
-}
-
-/** By name the versions of which there is a queue. Reads the names of all keys. */
-export async function versionsOf(
-  store: JournalStore,
-  name?: string,
-): Promise<Map<string, number[]>> {
-  const pattern = name === undefined ? 'wf:{*}:[rpdv]*' : `wf:{${escaped(name)}}:v*`;
-  const versions = new Map<string, number[]>(name === undefined ? [] : [[name, []]]);
-  for (const key of await store.keys(pattern)) {
-    const of = nameInKey(key);
-    if (of === null) continue;
-    const isList = LISTS.some((list) => key === listKey(of, list));
-    const version = Number(/:v(\d+)$/.exec(key)?.[1] ?? 0);
-    const isQueue = version > 0 && key === queueKey(of, version);
-    if (!isList && !isQueue) continue;
-    const known = versions.get(of) ?? [];
-    versions.set(of, isQueue ? [...known, version] : known);
-  }
-  return versions;
+  const versions = await versionsOf(store, name);
+  if (name === undefined) return countsOfVersions(store, versions);
+  return [await quickCountsOf(store, name, versions.get(name) ?? [])];
 }
 
 /** `empty`: also those of which there has been no instance: a queue alone is a worker that waits for one. */
@@ -241,13 +212,11 @@ async function waitingIn(store: JournalStore, key: string): Promise<number> {
 
 /** The newest version whose tasks a worker takes or has taken; null where there is none. */
 export async function newestVersion(store: JournalStore, name: string): Promise<number | null> {
-  let newest: number | null = null;
-  for (const key of await store.keys(`wf:{${escaped(name)}}:v*`)) {
-    const version = Number(/:v(\d+)$/.exec(key)?.[1]);
-    if (!(version > (newest ?? 0))) continue;
-    if ((await store.queue(key, WORKERS)) !== null) newest = version;
+  const versions = (await versionsOf(store, name)).get(name) ?? [];
+  for (const version of versions.sort((a, b) => b - a)) {
+    if ((await store.queue(queueKey(name, version), WORKERS)) !== null) return version;
   }
-  return newest;
+  return null;
 }
 
 /** The entry of an instance in a list; `near` is about the time at which it was added, Unix ms. */
@@ -348,10 +317,6 @@ function readListed(text: string | undefined): Listed | null {
   } catch {
     return null;
   }
-}
-
-function escaped(text: string): string {
-  return text.replace(/[\\*?[\]]/g, '\\$&');
 }
 
 const listTable: OptionTable = {
