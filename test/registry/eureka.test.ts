@@ -7,7 +7,9 @@ import { after, before, describe, test } from 'node:test';
 import { registryConformance } from '../../src/conformance/registry/suite.ts';
 import { EurekaRegistry, eurekaRegistryFrom } from '../../src/registry/eureka/eureka.ts';
 import { openRegistry } from '../../src/registry/open-registry.ts';
-import type { ServiceRecord } from '../../src/registry/registry.ts';
+import type { RegistryEvent, ServiceRecord } from '../../src/registry/registry.ts';
+import { systemScheduler } from '../../src/util/time/system-scheduler.ts';
+import { until } from '../helpers/until.ts';
 import { EurekaModel } from './models/eureka-model.ts';
 
 const runner = { describe, test, before, after };
@@ -129,6 +131,61 @@ describe('eureka', () => {
       const { value } = await watch.next();
       assert.deepEqual([value?.action, value?.service.name], ['create', 'missed']);
     }));
+
+  /** What one instance is replaced by, while deltas leave it out: as many are there as before. */
+  const replace = (model: EurekaModel, id: string) => {
+    model.forgetsChanges = true;
+    model.empty();
+    const metadata = { version: 'latest', instanceId: id };
+    model.put({ app: 'swapped', instanceId: id, ipAddr: '10.0.0.5:40001', metadata });
+    model.forgetsChanges = false;
+  };
+  const nextId = async (events: AsyncIterator<RegistryEvent>) => {
+    const { value } = await events.next();
+    return `${value?.action} ${value?.service.nodes[0]?.id}`;
+  };
+
+  test('a process that was stopped for longer than Eureka keeps its changes reads everything', async () => {
+    for (const clock of ['monotonic', 'now'] as const) {
+      await withModel(async (model) => {
+        let passedMs = 0;
+        const scheduler = {
+          ...systemScheduler,
+          [clock]: () => systemScheduler[clock]() + passedMs,
+        };
+        replace(model, 'old');
+        await using registry = eurekaRegistryFrom(model.url, { ...quiet, scheduler });
+        const events = registry.watch('swapped')[Symbol.asyncIterator]();
+        await registry.listServices();
+        replace(model, 'new');
+        const before = model.requests.length;
+        const deltas = () => model.requests.slice(before).filter((each) => each.endsWith('delta'));
+        await until(() => deltas().length >= 2);
+        passedMs = 4 * 60_000;
+        assert.deepEqual(
+          [await nextId(events), await nextId(events)],
+          ['delete old', 'create new'],
+        );
+      });
+    }
+  });
+
+  test('another server that answers is read as a whole: the two may disagree', () =>
+    withModel((first) =>
+      withModel(async (second) => {
+        replace(first, 'old');
+        replace(second, 'new');
+        await using registry = eurekaRegistryFrom(`${first.url},${second.url}`, quiet);
+        const events = registry.watch('swapped')[Symbol.asyncIterator]();
+        await registry.listServices();
+        await until(() => first.requests.some((each) => each.endsWith('delta')));
+        await first.stop();
+        assert.deepEqual(
+          [await nextId(events), await nextId(events)],
+          ['delete old', 'create new'],
+        );
+      }),
+    ));
 
   test('a server that is down is passed over, and a password is not shown', () =>
     withModel(async (model) => {

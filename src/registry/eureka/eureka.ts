@@ -4,7 +4,8 @@
  * Invariants: registrations of one node run one after the other; a heartbeat that finds the node gone
  * registers it again; of several servers the next one is asked when one does not answer; the watch
  * applies what changed every `POLL_MS` and reads everything again when Eureka's own hash says that
- * something was missed. Eureka itself decides when a node that died is gone: with its defaults later
+ * something was missed, when the last read is older than Eureka surely keeps its changes, and when another
+ * server answers: the hash counts instances, and knows none. Eureka itself decides when a node that died is gone: with its defaults later
  * than the TTL. Cost: a renewal is one small request; a watch keeps all instances in memory.
  */
 import { RivuletError } from '../../errors.ts';
@@ -35,6 +36,8 @@ import {
 const DEFAULT_PORT = 8080;
 const DEFAULT_PATH = '/eureka/v2';
 const POLL_MS = 5000;
+/** A third of the time for which Eureka keeps its changes. */
+const MAX_DELTA_AGE_MS = 60_000;
 
 export interface EurekaRegistryOptions {
   /** `http://host:port/eureka/v2` of each server; of Spring's `http://host:8761/eureka`. */
@@ -67,6 +70,9 @@ export class EurekaRegistry extends ServerRegistry {
   readonly #held = new Map<string, string>();
   /** For the watch: every instance, by application and id; null = everything has to be read. */
   #seen: Map<string, Seen> | null = null;
+  /** When everything in #seen was known last, by both clocks, and which server said so. */
+  #seenAt = { monotonic: 0, now: 0, server: 0 };
+  readonly #scheduler: Scheduler;
 
   constructor(options: EurekaRegistryOptions = {}) {
     super('eureka', options.onWarning);
@@ -76,6 +82,7 @@ export class EurekaRegistry extends ServerRegistry {
       throw new RivuletError('INVALID_ARGUMENT', text);
     }
     const scheduler = options.scheduler ?? systemScheduler;
+    this.#scheduler = scheduler;
     const credentials = Buffer.from(`${username}:${password}`).toString('base64');
     this.#form = options.form ?? 'micro';
     this.#http = new RegistryHttp({
@@ -172,22 +179,36 @@ export class EurekaRegistry extends ServerRegistry {
   }
 
   async #readChanges(signal: AbortSignal): Promise<Snapshot<null>> {
-    const before = this.#seen;
+    const before = this.#isFresh() ? this.#seen : null;
+    const monotonic = this.#scheduler.monotonic();
+    const now = this.#scheduler.now();
     // Until all went well, the next read is of everything.
     this.#seen = null;
     let seen = before;
     if (seen !== null) {
       const delta = await this.#answer('/apps/delta', signal);
       this.#apply(seen, listFrom(delta.application));
-      if (delta.apps__hashcode !== hashOf(seen)) seen = null;
+      const isOther = this.#http.active !== this.#seenAt.server;
+      if (isOther || delta.apps__hashcode !== hashOf(seen)) seen = null;
     }
     if (seen === null) {
       seen = new Map();
       this.#apply(seen, await this.#applications('/apps', signal));
     }
     this.#seen = seen;
+    this.#seenAt = { monotonic, now, server: this.#http.active };
     const records = [...seen.values()].map(({ record }) => record);
     return { records: mergeRecords(records.filter((record) => record !== null)), mark: null };
+  }
+
+  /**
+   * Whether a delta holds all that changed since the last read. A process that was stopped, or its machine
+   * asleep, may have missed any number of them; each of the two clocks runs on in one of these.
+   */
+  #isFresh(): boolean {
+    const { monotonic, now } = this.#seenAt;
+    const passed = [this.#scheduler.monotonic() - monotonic, this.#scheduler.now() - now];
+    return passed.every((ms) => ms >= 0 && ms < MAX_DELTA_AGE_MS);
   }
 
   #apply(seen: Map<string, Seen>, applications: readonly unknown[]): void {

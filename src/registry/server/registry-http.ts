@@ -58,6 +58,11 @@ export class RegistryHttp {
     });
   }
 
+  /** Which of the servers answered last, or is asked next. */
+  get active(): number {
+    return this.#active;
+  }
+
   /** The reply, whatever its status below 500, but for 401 and 403; with `takesErrors` beyond 499 too. */
   async send(method: 'GET' | 'PUT' | 'POST' | 'DELETE', path: string, options: HttpRequest = {}) {
     const { servers, title } = this.#options;
