@@ -45,6 +45,29 @@ for (const { name, make } of CARRIERS) {
     assert.ok((call?.timeoutMs ?? 0) > 9000 && (call?.timeoutMs ?? 0) <= 10_000);
   });
 
+  if (name !== 'http') {
+    test(`${name}: what a handler leaves unread of a stream does not hold its caller`, async () => {
+      await using wire = await openWire(make());
+      const call = wire.channel.call(outgoing('Test.Deaf', null));
+      let sent = 0;
+      const most = 40;
+      const sending = (async () => {
+        for (; sent < most; sent++) await call.send(Buffer.alloc(64 * 1024));
+      })();
+      const { messages } = await wire.called(0);
+      await messages.next();
+      // The window is full: nothing is sent in a while.
+      for (let before = -1; before !== sent; ) {
+        before = sent;
+        for (let turn = 0; turn < 50; turn++) await new Promise(setImmediate);
+      }
+      assert.ok(sent < most, 'the handler reads one message');
+      await messages.return?.();
+      await sending;
+      call.cancel();
+    });
+  }
+
   test(`${name}: a failure arrives with code, id, status, detail, name and data`, async () => {
     await using wire = await openWire(make());
     const failing = wire.channel.request(outgoing('Test.Hang', 'x'));
