@@ -28,8 +28,11 @@ export interface Fixture extends AsyncDisposable {
   /** Kills the server with SIGKILL; `start` starts it again on its durable data. */
   kill?(): Promise<void>;
   start?(): Promise<void>;
-  /** Kills the cluster node that stores the topic; resolves when the cluster works without it. */
-  killNodeOf?(topic: string): Promise<void>;
+  /**
+   * Kills the cluster node that stores the topic; resolves when the cluster works without it, to a function
+   * that starts the node again where delayed messages and retries may wait for it.
+   */
+  killNodeOf?(topic: string): Promise<(() => Promise<void>) | undefined>;
   /** Deletes all data, groups too, as a flush or a failover to an empty node does. */
   flush?(): Promise<void>;
   /**

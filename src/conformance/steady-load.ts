@@ -5,6 +5,7 @@
  */
 import assert from 'node:assert/strict';
 import type { Broker } from '../broker/broker.ts';
+import type { PublishOptions } from '../broker/options/options.ts';
 import { eventually, message, quiet, Seen, text } from './case-context.ts';
 
 /** How long clients may take to recover from an outage. */
@@ -14,7 +15,12 @@ export const RECOVERY_MS = 30_000;
  * Publishes until it is stopped, and records what was acknowledged. Uses a `dedupId` where the broker
  * supports it: then a publish that is sent again is stored once.
  */
-export function publishSteadily(broker: Broker, topic: string) {
+export function publishSteadily(
+  broker: Broker,
+  topic: string,
+  pauseMs = 2,
+  optionsOf: (number: number) => PublishOptions = () => ({}),
+) {
   const hasIds = broker.capabilities.dedup !== null;
   const acknowledged: string[] = [];
   const failures: unknown[] = [];
@@ -22,15 +28,17 @@ export function publishSteadily(broker: Broker, topic: string) {
   let number = 0;
   const worker = async () => {
     while (!stopped) {
-      const each = String(number++);
+      const next = number++;
+      const each = String(next);
+      const options = { ...optionsOf(next), ...(hasIds ? { dedupId: each } : {}) };
       try {
-        await broker.publish(topic, message(each), hasIds ? { dedupId: each } : {});
+        await broker.publish(topic, message(each), options);
         acknowledged.push(each);
       } catch (error) {
         if ((error as { code?: string }).code === 'CLOSED') return;
         failures.push(error);
       }
-      await quiet(2);
+      await quiet(pauseMs);
     }
   };
   const workers = Array.from({ length: 10 }, worker);

@@ -4,7 +4,7 @@
  * Every node keeps its ports and its data over a kill; all end with the test.
  */
 import type { ChildProcess } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { ended, startChild } from './children.ts';
@@ -24,6 +24,7 @@ export class NatsNode {
   readonly port: number;
   readonly #monitor: number;
   readonly #config: string;
+  readonly #store: string;
   #child: ChildProcess | null = null;
 
   constructor(name: string, directory: string, ports: Ports, config: readonly string[]) {
@@ -31,12 +32,13 @@ export class NatsNode {
     this.port = ports.client;
     this.#monitor = ports.monitor;
     this.#config = join(directory, `${name}.conf`);
+    this.#store = join(directory, name);
     const lines = [
       `server_name: ${name}`,
       `listen: "127.0.0.1:${ports.client}"`,
       `http: "127.0.0.1:${ports.monitor}"`,
       'max_payload: 16777216',
-      `jetstream { store_dir: "${join(directory, name)}", max_mem: 256MB, max_file: 4GB }`,
+      `jetstream { store_dir: "${this.#store}", max_mem: 256MB, max_file: 4GB }`,
     ];
     writeFileSync(this.#config, [...lines, ...config].join('\n'));
   }
@@ -70,6 +72,20 @@ export class NatsNode {
   async connections(): Promise<number> {
     const reply = await fetch(`http://127.0.0.1:${this.#monitor}/connz`);
     return ((await reply.json()) as { num_connections: number }).num_connections;
+  }
+
+  /**
+   * The directories of streams that this node has, those of streams that it is deleting included. A new
+   * directory of the same name is another text.
+   */
+  streamDirectories(): readonly string[] {
+    const streams = join(this.#store, 'jetstream', '$G', 'streams');
+    const names = existsSync(streams) ? readdirSync(streams) : [];
+    return names.flatMap((name) => {
+      const path = join(streams, name);
+      const facts = statSync(path, { throwIfNoEntry: false });
+      return facts === undefined ? [] : [`${path} ${facts.ino} ${facts.birthtimeMs}`];
+    });
   }
 
   /** Whether JetStream answers: in a cluster only once it has a leader. */

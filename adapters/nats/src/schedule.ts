@@ -42,6 +42,8 @@ const LONGEST_DELAY_MS = 60 * 60_000;
 /** Messages that are due within this time are kept in memory, in order. */
 const NEAR_MS = 100;
 const RETRY_MS = 250;
+/** The longest time that stopping waits for what is being stored or given back. */
+const STOP_MS = 2000;
 
 export const scheduleHeaders = {
   /** Milliseconds after the server stored it. */
@@ -76,6 +78,8 @@ export class Schedule {
   #puller: Puller | null = null;
   #starting: Promise<void> | null = null;
   #busy = 0;
+  /** What is done with messages that this client has received, until each is stored or given back. */
+  readonly #handling = new Set<Promise<void>>();
   /** Messages that are due soon. */
   #near: Near[] = [];
   #cancelNear: (() => void) | null = null;
@@ -91,12 +95,23 @@ export class Schedule {
     });
   }
 
+  /**
+   * Gives back every message that is not stored: the server would redeliver one that is kept only after
+   * `ACK_WAIT_MS`, which is as late as it would come.
+   */
   async stop(): Promise<void> {
     this.#stop.abort();
     await this.#starting;
     await this.#puller?.stop();
     this.#cancelNear?.();
     for (const { message } of this.#near.splice(0)) this.#giveBack(message, 0);
+    const { scheduler } = this.#setup;
+    const ended = new AbortController();
+    await Promise.race([
+      Promise.allSettled(this.#handling),
+      pause(scheduler, STOP_MS, ended.signal).catch(() => {}),
+    ]);
+    ended.abort();
   }
 
   async #begin(): Promise<void> {
@@ -112,7 +127,7 @@ export class Schedule {
           consumer: CONSUMER,
           scheduler,
           room: () => BATCH - this.#busy,
-          onMessage: (message) => void this.#receive(message),
+          onMessage: (message) => this.#handle(this.#receive(message)),
           onGone: () => this.#restart(),
         });
         this.#puller.start();
@@ -155,6 +170,11 @@ export class Schedule {
     }
   }
 
+  #handle(work: Promise<void>): void {
+    this.#handling.add(work);
+    void work.finally(() => this.#handling.delete(work));
+  }
+
   async #receive(message: Msg): Promise<void> {
     this.#busy++;
     try {
@@ -166,6 +186,11 @@ export class Schedule {
         return;
       }
       const left = wanted.dueAt - (await this.#setup.clock.now());
+      if (this.#stop.signal.aborted) {
+        this.#giveBack(message, 0);
+        this.#done();
+        return;
+      }
       if (left > NEAR_MS) {
         this.#giveBack(message, left - NEAR_MS / 2);
         this.#done();
@@ -210,6 +235,7 @@ export class Schedule {
           ? this.#storeOne(each)
           : before.then(() => this.#storeOne(each));
       topics.set(each.topic, stored);
+      this.#handle(stored);
     }
   }
 

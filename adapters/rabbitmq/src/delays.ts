@@ -38,6 +38,8 @@ const DECLARE_EVERY_MS = 10 * 60_000;
 const NEAR_MS = 5;
 /** A delayed publish that failed is tried again after this. */
 const RETRY_MS = 1000;
+/** How often a client to which nothing comes looks whether messages wait in `rivulet.due`. */
+const WATCH_EVERY_MS = 2500;
 
 /** The shortest step that is not below `ms`. */
 function stepUp(ms: number): number {
@@ -75,7 +77,11 @@ export class Delays {
   /** When each wait queue was last declared. */
   #declared = new Map<string, { at: number; done: Promise<void> }>();
   #open: LinkChannel<Channel> | null = null;
-  #running: Promise<void> | null = null;
+  #running: Promise<unknown> | null = null;
+  /** Messages of `rivulet.due` that came since the last look. */
+  #received = 0;
+  /** Messages of `rivulet.due` that this client publishes now. */
+  #forwarding = 0;
   readonly #stop = new AbortController();
 
   constructor(setup: DelaysSetup) {
@@ -121,7 +127,7 @@ export class Delays {
 
   /** Begins to publish what is due. */
   start(): void {
-    this.#running = this.#run();
+    this.#running = Promise.all([this.#run(), this.#watch()]);
   }
 
   async stop(): Promise<void> {
@@ -202,13 +208,42 @@ export class Delays {
         void open.close();
         return;
       }
+      this.#received++;
+      this.#forwarding++;
       this.#forward(message)
+        .finally(() => this.#forwarding--)
         .catch((error) => this.#postpone(message, error))
         .then(
           () => open.open && open.channel.ack(message),
           () => open.open && open.channel.reject(message, true),
         );
     });
+  }
+
+  /** Consumes again when messages wait and none comes: RabbitMQ may leave a consumer without any. */
+  async #watch(): Promise<void> {
+    const { link, topology, scheduler, events } = this.#setup;
+    const { signal } = this.#stop;
+    for (let silent = 0; ; ) {
+      this.#received = 0;
+      await pause(scheduler, WATCH_EVERY_MS, signal).catch(() => {});
+      if (signal.aborted) return;
+      const open = this.#open;
+      const isIdle = this.#received === 0 && this.#forwarding === 0;
+      const ready =
+        isIdle && open?.open && link.connected ? await topology.depth(DUE).catch(() => 0) : 0;
+      if (ready === null) {
+        // It was deleted, and RabbitMQ 3.10 has not cancelled the consumer on this node.
+        topology.forget();
+        continue;
+      }
+      silent = ready > 0 && this.#received === 0 ? silent + 1 : 0;
+      if (silent < 2) continue;
+      silent = 0;
+      const text = `this client received none of the ${ready} delayed messages that are due for 5 s: consuming again`;
+      events.emit('warning', { error: new RivuletError('GROUP_LOST', text) });
+      await open?.close();
+    }
   }
 
   /** Publishes a message of `rivulet.due`: to its topic, or to wait for the rest. */

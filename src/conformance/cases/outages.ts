@@ -5,8 +5,10 @@
  * delivered again; subscribers recover by themselves within a bound.
  */
 import assert from 'node:assert/strict';
+import type { Broker } from '../../broker/broker.ts';
 import {
   type Case,
+  type CaseContext,
   collect,
   eventually,
   message,
@@ -114,7 +116,7 @@ export const outages: readonly Case[] = [
     name: 'the node of the topic is killed under load: the other nodes continue',
     needs: need('persistent'),
     uses: ['killNodeOf'],
-    timeoutMs: 120_000,
+    timeoutMs: 240_000,
     async run(context) {
       const topic = context.topic();
       const [publisher, subscriber] = await Promise.all([
@@ -126,17 +128,41 @@ export const outages: readonly Case[] = [
         concurrency: 5,
         ackWaitMs: 2000,
       });
+      const later = await retriedLater(context, publisher, subscriber);
       const load = publishSteadily(publisher, topic);
       await seen.count(100);
-      await context.fixture.killNodeOf?.(topic);
+      const startAgain = await context.fixture.killNodeOf?.(topic);
       const before = seen.length;
       await seen.until((items) => items.length > before + 100, 'traffic again', 60_000);
-      await load.stop();
-      assert.deepEqual(load.failures, []);
+      await Promise.all([load.stop(), later.load.stop()]);
+      assert.deepEqual([...load.failures, ...later.load.failures], []);
       // Only `quorum` durability promises that the loss of a node loses nothing.
       if (publisher.capabilities.durability.startsWith('quorum')) {
         await allArrive(load.acknowledged, seen);
+        await startAgain?.();
+        await allArrive(later.load.acknowledged, later.seen);
       }
     },
   },
 ];
+
+/** Messages that are published with delays, where the broker can, and handled at their second attempt. */
+async function retriedLater(context: CaseContext, publisher: Broker, subscriber: Broker) {
+  const topic = context.topic();
+  const seen = new Seen<string>();
+  const { delayedNack, delayedPublish } = subscriber.capabilities;
+  await subscriber.subscribe(
+    topic,
+    (delivery) => {
+      const nackMs = 50 + (Number(text(delivery)) % 7) * 50;
+      if (delivery.attempt === 1 && delayedNack !== 'none')
+        return delivery.nack({ delayMs: nackMs });
+      seen.add(text(delivery));
+    },
+    { group: 'g', concurrency: 5, ackWaitMs: 2000, retry: { attempts: 100 } },
+  );
+  const optionsOf = (number: number) =>
+    delayedPublish === 'none' ? {} : { delayMs: 50 + (number % 13) * 70 };
+  const load = publishSteadily(publisher, topic, 100, optionsOf);
+  return { seen, load };
+}

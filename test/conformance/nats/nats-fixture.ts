@@ -5,6 +5,7 @@ import { openBroker } from '../../../src/broker/open-broker.ts';
 import type { BrokerOptions } from '../../../src/broker/options/options.ts';
 import { FaultyProxy, type Fixture } from '../../../src/conformance/index.ts';
 import { type NatsNode, startNats } from '../../helpers/nats-server.ts';
+import { until } from '../../helpers/until.ts';
 
 export async function natsFixture(): Promise<Fixture> {
   const server = await startNats();
@@ -20,7 +21,7 @@ export async function natsFixture(): Promise<Fixture> {
     },
     kill: () => node.kill(),
     start: () => node.start(),
-    flush: () => managing(node, removeAll),
+    flush: () => removeAll([node]),
     occupy: (topic) => occupy(node, topic),
     connections: () => node.connections(),
     [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
@@ -43,8 +44,9 @@ export async function natsClusterFixture(): Promise<Fixture> {
       const node = server.nodes.find(({ name }) => name === leader) as NatsNode;
       alive.delete(node);
       await node.kill();
+      return undefined;
     },
-    flush: () => managing(one(), removeAll),
+    flush: () => removeAll([...alive]),
     occupy: (topic) => occupy(one(), topic),
     [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
   };
@@ -76,6 +78,20 @@ async function occupy(node: NatsNode, topic: string): Promise<() => Promise<void
     });
 }
 
-async function removeAll(manager: JetStreamManager): Promise<void> {
-  for await (const name of manager.streams.names()) await manager.streams.delete(name);
+/**
+ * NATS 2.9 removes the files of a stream after it has confirmed the deletion. A stream of the same name
+ * that is made before that loses its files, so this waits until they are gone.
+ */
+async function removeAll(nodes: readonly NatsNode[]): Promise<void> {
+  const [node] = nodes as [NatsNode];
+  const directories = () => nodes.flatMap((each) => each.streamDirectories());
+  const removed = new Set(directories());
+  await managing(node, async (manager) => {
+    for await (const name of manager.streams.names()) await manager.streams.delete(name);
+  });
+  const left = () => directories().filter((directory) => removed.has(directory));
+  await until(
+    () => left().length === 0,
+    () => `NATS has removed its directories: ${left()}`,
+  );
 }

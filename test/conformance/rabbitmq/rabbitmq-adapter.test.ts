@@ -68,6 +68,23 @@ describe('the rabbitmq adapter', { skip: missing('rabbitmq-server') }, () => {
     await seen.count(1);
   });
 
+  test('delayed messages come although the server has dropped their consumer without a word', async () => {
+    await using broker = await openBroker(node.url);
+    const warnings: string[] = [];
+    broker.on('warning', ({ error }) => warnings.push(error.message));
+    const seen = new Seen<string>();
+    await broker.subscribe('deaf', (delivery) => seen.add(text(delivery)), { group: 'g' });
+    await broker.publish('deaf', message('before'), { delayMs: 20 });
+    await seen.count(1);
+    const dropped = await node.evaluate(
+      `Due = {'%2F_rivulet.due', node()}, {ok, {_, All}, _} = ra:local_query(Due, fun rabbit_fifo:query_consumers/1), [ra:process_command(Due, rabbit_fifo:make_checkout(Id, cancel, #{})) || Id <- maps:keys(All)], maps:size(All).`,
+    );
+    assert.equal(dropped, '1');
+    await broker.publish('deaf', message('after'), { delayMs: 20 });
+    await seen.count(2, 60_000);
+    assert.match(warnings.join(), /none of the 1 delayed messages that are due for 5 s/);
+  });
+
   test('a channel on which the broker refuses everything is replaced', async () => {
     const { rabbitMqBroker } = (await import(ADAPTER)) as Adapter;
     let channels = 0;

@@ -177,6 +177,7 @@ export async function redisClusterFixture(): Promise<Fixture> {
       const node = await ownerOf(topic, [...alive][0] as Node, nodes);
       alive.delete(node);
       await node.kill();
+      return undefined;
     },
     async occupy(topic) {
       // Nodes that do not have the key refuse.

@@ -121,7 +121,7 @@ export class Puller {
       await new Promise<void>((resolve) => {
         this.#whenAnswered = resolve;
         const { scheduler } = this.#setup;
-        const cancel = scheduler.after(LONGEST_MS + PAUSE_MS, resolve);
+        const cancel = scheduler.after(SILENT_MS, resolve);
         this.#cancelLinger = cancel;
       });
       this.#cancelLinger();
