@@ -9,7 +9,7 @@ export type { WorkflowStatus } from './journal/phase.ts';
 export type { Cause } from './journal/records.ts';
 export type { Times, WorkflowMetrics } from './metrics.ts';
 export type { MoveOptions, MoveReport } from './moving.ts';
-export type { ScheduleInfo, ScheduleOptions } from './schedules.ts';
+export type { ScheduleInfo, ScheduleOptions } from './schedules/schedules.ts';
 export {
   type AnyWorkflow,
   type CallOptions as WorkflowCallOptions,

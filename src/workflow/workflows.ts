@@ -35,7 +35,7 @@ import {
   type ScheduleInfo,
   type ScheduleOptions,
   setSchedule,
-} from './schedules.ts';
+} from './schedules/schedules.ts';
 import { Worker } from './worker.ts';
 import {
   type AnyWorkflow,

@@ -4,27 +4,26 @@
  * A schedule is a journal of one record, its state, and one timer, the next tick. A tick is one commit on
  * that state: the instance, the next state and the next timer, or nothing; so with any number of workers a
  * tick starts one instance. The broker's clock decides what is due; what was missed is caught up with, at
- * most `catchUp` runs of it. Daylight saving is croner's: a time that does not exist moves, one that is
- * there twice happens once.
+ * most `catchUp` runs of it. cron-clock.ts says when that is where clocks change.
  * A schedule that cannot start its run (the input does not fit the schema any more, the zone is not known)
  * is parked: no timer is set, and it is in the list of parked ones with the reason until it is set again or
  * removed.
  */
-import { Cron } from 'croner';
-import type { JournalEffect, JournalStore, JournalTask } from '../broker/journal.ts';
-import { NO_RECORD } from '../broker/journal.ts';
-import { checkOptions, count, invalid, type OptionTable, shown } from '../client/option-table.ts';
-import { RivuletError } from '../errors.ts';
-import { pause, type Scheduler } from '../util/time/scheduler.ts';
-import { messageOf, recordOfError } from './errors.ts';
-import { checkName, journalKey, listKey, queueKey, scheduleKey, WORKERS } from './journal/keys.ts';
-import { findListed } from './journal/listing.ts';
-import { noteVersion } from './journal/names.ts';
-import { millisecondsOf, taskFields } from './journal/records.ts';
-import { standingOf } from './journal/standing.ts';
-import { firstRecord, listFields, startAsEffects } from './journal/starting.ts';
-import { stored } from './journal/values.ts';
-import type { AnyWorkflow } from './workflow.ts';
+import type { JournalEffect, JournalStore, JournalTask } from '../../broker/journal.ts';
+import { NO_RECORD } from '../../broker/journal.ts';
+import { checkOptions, count, invalid, type OptionTable } from '../../client/option-table.ts';
+import { RivuletError } from '../../errors.ts';
+import { pause, type Scheduler } from '../../util/time/scheduler.ts';
+import { recordOfError } from '../errors.ts';
+import { checkName, journalKey, listKey, queueKey, scheduleKey, WORKERS } from '../journal/keys.ts';
+import { findListed } from '../journal/listing.ts';
+import { noteVersion } from '../journal/names.ts';
+import { millisecondsOf, taskFields } from '../journal/records.ts';
+import { standingOf } from '../journal/standing.ts';
+import { firstRecord, listFields, startAsEffects } from '../journal/starting.ts';
+import { stored } from '../journal/values.ts';
+import type { AnyWorkflow } from '../workflow.ts';
+import { CronClock } from './cron-clock.ts';
 
 export interface ScheduleOptions<Input> {
   /** Five fields, or six with seconds first: `0 3 * * *`. */
@@ -120,7 +119,7 @@ export async function setSchedule(
     const asked = await commit(store, key, last, token(), asking);
     if (asked === null) continue;
     const now = millisecondsOf(asked);
-    const next = nextAfter(fixed, now);
+    const next = clockOf(fixed).next(now);
     if (next === null) throw invalid(`schedule ${name}: ${cron} has no time that is to come`);
     const kept = before?.last === undefined ? {} : { last: before.last };
     const state: State = { ...fixed, ...kept, next, skipped: before?.skipped ?? 0 };
@@ -221,7 +220,7 @@ export async function onTick(
     let next: number | null;
     try {
       due = dueTimes(state, now);
-      next = nextAfter(state, now);
+      next = clockOf(state).next(now);
     } catch (error) {
       if (await park(error)) break;
       continue;
@@ -279,13 +278,7 @@ async function apart(scheduler: Scheduler, tries: number): Promise<void> {
 
 /** The times that have come since the state's next one, as many as are made up for; the oldest first. */
 function dueTimes(state: State, now: number): number[] {
-  // The newest, and those that may be made up for: never all that were missed.
-  const wanted = state.catchUp + 1;
-  const times = clockOf(state)
-    .previousRuns(wanted, new Date(now + 1000))
-    .map((time) => time.getTime())
-    .filter((at) => at >= state.next && at <= now)
-    .sort((a, b) => a - b);
+  const times = clockOf(state).newest(state.next, now, state.catchUp + 1);
   if (times.length === 0) times.push(state.next);
   const last = times.at(-1) as number;
   if (now - last <= LATE_MS) {
@@ -383,19 +376,8 @@ function infoOf(name: string, of: { name: string; version: number }, state: Stat
   };
 }
 
-function clockOf({ cron, timeZone }: { cron: string; timeZone: string }): Cron {
-  try {
-    // It says what is wrong with the zone; Cron would, with its first time.
-    new Intl.DateTimeFormat('en', { timeZone });
-    return new Cron(cron, { timezone: timeZone, paused: true });
-  } catch (error) {
-    throw invalid(`${shown(cron)} in ${shown(timeZone)} is no schedule: ${messageOf(error)}`);
-  }
-}
-
-/** Unix ms of the first time after; null where there is none. */
-function nextAfter(state: { cron: string; timeZone: string }, after: number): number | null {
-  return clockOf(state).nextRun(new Date(after))?.getTime() ?? null;
+function clockOf({ cron, timeZone }: { cron: string; timeZone: string }): CronClock {
+  return new CronClock(cron, timeZone);
 }
 
 const scheduleTable: OptionTable = {
