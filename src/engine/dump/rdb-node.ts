@@ -17,13 +17,18 @@ import { StreamId } from '../../stream/stream-id.ts';
 import { readVarint, varintEnd } from '../../stream/varint.ts';
 import { Arguments } from '../../util/arguments.ts';
 import { ByteWriter } from '../../util/byte-writer.ts';
+import { scratch } from '../../util/scratch.ts';
 import { ListpackReader, ListpackWriter } from './listpack.ts';
 
 const DELETED = 1;
 const SAME_FIELDS = 2;
 /** Flags, the two differences. */
 const ENTRY_ELEMENTS = 3;
+/** Room for an entry's overhead behind the last one. */
+const SPARE = 32;
 const TWO_32 = 0x1_0000_0000;
+/** Numbers whose upper half is below it are exact as doubles. */
+const SMALL_HALF = 2 ** 21;
 const U64 = 2n ** 64n - 1n;
 
 /** Appends the node's listpack to `writer`; the block must have an entry. */
@@ -92,7 +97,7 @@ export function readNode(name: StreamId, bytes: Buffer, last: StreamId): Block |
   const deleted = pack.nextCount(bytes.length);
   const fields = pack.nextCount(pack.left);
   if (fields === 0) throw damaged('no field names');
-  const texts = new Texts();
+  texts.clear();
   for (let i = 0; i < fields; i++) texts.add(pack);
   pack.nextCount(0);
   let block: Block | null = null;
@@ -101,8 +106,8 @@ export function readNode(name: StreamId, bytes: Buffer, last: StreamId): Block |
     setShifted(name, pack.nextInteger(), pack.nextInteger());
     if (id.compare(last) <= 0) throw damaged('ids do not ascend');
     last.copy(id);
-    readPairs(pack, texts, fields, (flags & SAME_FIELDS) !== 0);
-    block ??= emptyBlock(texts, fields);
+    readPairs(pack, fields, (flags & SAME_FIELDS) !== 0);
+    block ??= emptyBlock(fields, bytes.length);
     const headerAt = block.start + block.length;
     writeEntry(block, id, pairs, 0, pairs.count);
     if ((flags & DELETED) !== 0) block.markDeleted(headerAt, block.start + block.length - headerAt);
@@ -114,7 +119,7 @@ export function readNode(name: StreamId, bytes: Buffer, last: StreamId): Block |
 }
 
 /** Reads an entry's elements after its id into `pairs`. */
-function readPairs(pack: ListpackReader, texts: Texts, fields: number, same: boolean): void {
+function readPairs(pack: ListpackReader, fields: number, same: boolean): void {
   const before = pack.elements;
   const count = same ? fields : pack.nextCount(pack.left);
   if (count === 0) throw damaged('an entry without fields');
@@ -129,9 +134,13 @@ function readPairs(pack: ListpackReader, texts: Texts, fields: number, same: boo
   }
 }
 
-/** A block named by `id`, with the first `fields` texts as its field names. */
-function emptyBlock(texts: Texts, fields: number): Block {
+/**
+ * A block named by `id`, with the first `fields` texts as its field names. `size`: of the listpack, which
+ * takes more bytes than the block as a rule.
+ */
+function emptyBlock(fields: number, size: number): Block {
   const block = new Block(id);
+  block.bytes = new Uint8Array(size + SPARE);
   names.clear(texts.buffer);
   for (let i = 0; i < fields; i++) {
     texts.push(names, i);
@@ -145,6 +154,16 @@ function emptyBlock(texts: Texts, fields: number): Block {
 class Texts {
   readonly #writer = new ByteWriter(1024);
   readonly #ends: number[] = [];
+
+  clear(): void {
+    this.#writer.clear();
+    this.#ends.length = 0;
+  }
+
+  /** Gives back what a large node took. */
+  release(): void {
+    this.#writer.release();
+  }
 
   get buffer(): Buffer {
     return this.#writer.buffer;
@@ -175,15 +194,28 @@ class Texts {
 
 /** Sets `id` to `from` moved by these differences, modulo 2^64. */
 function setShifted(from: StreamId, ms: number | bigint, seq: number | bigint): void {
-  id.copy(from);
-  const newMs = sum(from.msHi, from.msLo, ms);
-  const newSeq = sum(from.seqHi, from.seqLo, seq);
+  const { msHi, msLo, seqHi, seqLo } = from;
+  const isSmall = msHi < SMALL_HALF && seqHi < SMALL_HALF;
+  if (isSmall && typeof ms === 'number' && typeof seq === 'number') {
+    const newMs = msHi * TWO_32 + msLo + ms;
+    const newSeq = seqHi * TWO_32 + seqLo + seq;
+    if (isExact(newMs) && isExact(newSeq)) {
+      id.set(Math.floor(newMs / TWO_32), newMs >>> 0, Math.floor(newSeq / TWO_32), newSeq >>> 0);
+      return;
+    }
+  }
+  const newMs = sum(msHi, msLo, ms);
+  const newSeq = sum(seqHi, seqLo, seq);
   id.set(
     Number(newMs >> 32n),
     Number(newMs & 0xffff_ffffn),
     Number(newSeq >> 32n),
     Number(newSeq & 0xffff_ffffn),
   );
+}
+
+function isExact(sum: number): boolean {
+  return sum >= 0 && sum <= Number.MAX_SAFE_INTEGER;
 }
 
 function sum(high: number, low: number, difference: number | bigint): bigint {
@@ -197,5 +229,6 @@ function damaged(what: string): RangeError {
 const cursor = new BlockCursor();
 const master = new StreamId();
 const id = new StreamId();
-const pairs = new Arguments();
-const names = new Arguments();
+const pairs = scratch(new Arguments());
+const names = scratch(new Arguments());
+const texts = scratch(new Texts());

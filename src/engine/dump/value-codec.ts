@@ -28,7 +28,7 @@ const STRING = 1;
 const STREAM = 2;
 
 export function encodeValue(value: Value): Buffer {
-  const writer = new ByteWriter(value.type === 'string' ? value.bytes.length + 1 : 4096);
+  const writer = new ByteWriter(capacityFor(value));
   if (value.type === 'string') {
     writer.u8(STRING);
     writer.raw(value.bytes, 0, value.bytes.length);
@@ -36,7 +36,12 @@ export function encodeValue(value: Value): Buffer {
     writer.u8(STREAM);
     encodeStream(value, writer);
   }
-  return writer.toBuffer();
+  return writer.buffer.subarray(0, writer.length);
+}
+
+/** Room for nearly all of it at once: what grows is copied several times. */
+function capacityFor(value: Value): number {
+  return value.type === 'string' ? value.bytes.length + 1 : value.stream.nodeBytes + 4096;
 }
 
 /** Throws RangeError where the bytes are no value. */
@@ -69,7 +74,10 @@ function encodeStream(value: StreamValue, writer: ByteWriter): void {
   const { stream } = value;
   writer.bytes(stream.export());
   writer.varint(stream.radixTreeKeys);
-  for (const block of stream.blocks()) writer.bytes(block.export());
+  for (const block of stream.blocks()) {
+    writer.varint(block.exportedBytes);
+    block.encode(writer);
+  }
   writer.bytes(value.idempotency?.export() ?? NOTHING);
   const kept = new ByteWriter(24);
   if (value.retention !== null) encodeRetention(value.retention, kept);

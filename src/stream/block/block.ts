@@ -146,9 +146,14 @@ export class Block implements RadixLeaf {
 
   /** Header and entries as one new Buffer, versioned. */
   export(): Buffer {
-    const writer = new ByteWriter(HEADER_BYTES + this.length);
+    const writer = new ByteWriter(this.exportedBytes);
     this.encode(writer);
     return writer.buffer;
+  }
+
+  /** How many bytes `export` returns. */
+  get exportedBytes(): number {
+    return HEADER_BYTES + this.length;
   }
 
   /** Writes what `export` returns. */

@@ -73,6 +73,30 @@ function assertSound(server: InProcessServer): void {
   assert.equal(r.call('RESTORE', 't', 0, Buffer.from(dump as string, 'latin1')), 'OK');
 }
 
+test('ids at every limit of a double and of 64 bits come back, also next to each other', () => {
+  const limits = [0n, 1n, 2n ** 32n, 2n ** 52n, 2n ** 53n, 2n ** 63n, 2n ** 64n].flatMap((limit) =>
+    [limit - 1n, limit, limit + 1n].filter((number) => number >= 0n && number < 2n ** 64n),
+  );
+  const numbers = [...new Set(limits)].sort((a, b) => (a < b ? -1 : 1));
+  const ids = numbers.flatMap((ms) => numbers.map((seq) => `${ms}-${seq}`)).slice(1);
+  // A node for all, then one that each later node is named by.
+  for (const maxEntries of [1000, 2, 3]) {
+    const server = new InProcessServer();
+    const session = server.session();
+    server.engine.nodeLimits.maxEntries = maxEntries;
+    for (const id of ids) session.call('XADD', 's', id, 'f', 'v');
+    const value = server.engine.databases[0]?.peekKey(Buffer.from('s'))?.value;
+    assert.ok(value !== undefined);
+    const { server: other, reply } = restore(openDump(dumpValue(server.engine, value)) as Buffer);
+    assert.equal(reply, 'OK');
+    const entries = other.session().call('XRANGE', 's', '-', '+') as [string, unknown][];
+    assert.deepEqual(
+      entries.map(([id]) => id),
+      ids,
+    );
+  }
+});
+
 test('what DUMP gives, RESTORE makes into the same value: streams with groups and pending too', (t) => {
   for (const seed of seedsOf(t, 20)) {
     const from = busy(seed);
