@@ -2,8 +2,8 @@
  * One HTTP request on its way through the gateway: what is known of it, and its body when it is read.
  *
  * Invariants: a body of more than `maxBodyBytes` is refused before more of it is kept; a body that does
- * not come within `bodyTimeoutMs` is given up; `signal` aborts when the client leaves before its
- * answer. Cost: one object.
+ * not come within `bodyTimeoutMs` is given up, and takes little more memory than its bytes, in however small
+ * pieces it comes; `signal` aborts when the client leaves before its answer. Cost: one object.
  */
 import { isUtf8 } from 'node:buffer';
 import type { IncomingMessage } from 'node:http';
@@ -48,7 +48,7 @@ export function readBody(
   const declared = Number(request.headers['content-length'] ?? 0);
   if (declared > maxBytes) return Promise.reject(tooLarge(maxBytes));
   return new Promise((resolve, reject) => {
-    const chunks: Buffer[] = [];
+    const pieces = new Pieces();
     let size = 0;
     const late = () => {
       end();
@@ -61,11 +61,11 @@ export function readBody(
       if (size > maxBytes) {
         end();
         reject(tooLarge(maxBytes));
-      } else chunks.push(chunk);
+      } else pieces.add(chunk);
     };
     const onEnd = () => {
       end();
-      resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks));
+      resolve(pieces.whole());
     };
     const onGone = () => {
       end();
@@ -85,6 +85,44 @@ export function readBody(
     request.on('data', onData).once('end', onEnd).once('error', onGone).once('close', onGone);
   });
 }
+
+/** The pieces of a body. Each is an object of Node's: many small ones are copied together. */
+class Pieces {
+  readonly #pieces: Buffer[] = [];
+  #shared: Buffer = Buffer.alloc(0);
+  /** What of the shared memory is in use and not among the pieces yet. */
+  #from = 0;
+  #to = 0;
+
+  add(piece: Buffer): void {
+    if (this.#pieces.length < FEW_PIECES || piece.length >= LARGE_PIECE) {
+      this.#endShared();
+      this.#pieces.push(piece);
+      return;
+    }
+    if (this.#to + piece.length > this.#shared.length) {
+      this.#endShared();
+      this.#shared = Buffer.allocUnsafeSlow(SHARED_BYTES);
+      this.#from = 0;
+      this.#to = 0;
+    }
+    this.#to += piece.copy(this.#shared, this.#to);
+  }
+
+  whole(): Buffer {
+    this.#endShared();
+    return this.#pieces.length === 1 ? (this.#pieces[0] as Buffer) : Buffer.concat(this.#pieces);
+  }
+
+  #endShared(): void {
+    if (this.#to > this.#from) this.#pieces.push(this.#shared.subarray(this.#from, this.#to));
+    this.#from = this.#to;
+  }
+}
+
+const FEW_PIECES = 16;
+const LARGE_PIECE = 1024;
+const SHARED_BYTES = 64 * 1024;
 
 /** What no transport carries in one message is not read. */
 const MAX_CALL_BYTES = MAX_FRAME;

@@ -43,7 +43,7 @@ import { addOwnPages } from './pages/own-pages.ts';
 import { Pages } from './pages/pages.ts';
 import { Directory } from './routing/directory.ts';
 import { Dispatcher } from './routing/dispatcher.ts';
-import { mustBeTaken } from './stalled.ts';
+import { endConnection, mustBeTaken } from './stalled.ts';
 import { TopicHub } from './topics/topic-hub.ts';
 import { TopicStreams } from './topics/topic-streams.ts';
 
@@ -74,6 +74,8 @@ export class Gateway implements AsyncDisposable {
   readonly #dispatcher: Dispatcher;
   readonly #observer: Observer;
   readonly #sockets: WebSocketServer;
+  /** Connections that the HTTP server has given away. */
+  readonly #upgraded = new Set<Duplex>();
   readonly #log: Log;
   /** Aborts when `stop` begins: streams that would never end by themselves end then. */
   readonly #stopping = new AbortController();
@@ -120,7 +122,9 @@ export class Gateway implements AsyncDisposable {
     this.#hub = new TopicHub(() => this.#nouns.broker(), {
       maxReaders: limits.maxSubscriptions,
       maxRecent: limits.maxRecentMessages,
+      maxRecentBytes: limits.maxRecentBytes,
       maxQueued: limits.maxQueuedMessages,
+      maxQueuedBytes: limits.maxQueuedBytes,
       maxPast: limits.maxPastReaders,
       slowMs: limits.slowReaderMs,
       resumeWaitMs: limits.resumeWaitMs,
@@ -201,6 +205,8 @@ export class Gateway implements AsyncDisposable {
       );
       const { server } = this.#http;
       server.on('upgrade', (request, socket, head) => {
+        this.#upgraded.add(socket);
+        socket.once('close', () => this.#upgraded.delete(socket));
         if (wantsHttp2(request)) answerAsHttp1(server, request, socket);
         else void this.#upgrade(request, socket, head);
       });
@@ -235,7 +241,7 @@ export class Gateway implements AsyncDisposable {
       const cancel = scheduler.after(drainTimeoutMs, () => {
         http.server.closeAllConnections();
         this.#proxy.cut();
-        for (const socket of this.#sockets.clients) socket.terminate();
+        for (const socket of this.#upgraded) socket.destroy();
       });
       for (const socket of this.#sockets.clients) socket.close(1001, 'the gateway is stopping');
       await this.#closePort(http.server, Math.min(IDLE_MS * 2, drainTimeoutMs), scheduler);
@@ -338,10 +344,9 @@ export class Gateway implements AsyncDisposable {
         'content-length': String(Buffer.byteLength(body)),
         connection: 'close',
       }).map(([name, value]) => `${name}: ${value}\r\n`);
-      if (socket.writable)
-        socket.end(
-          `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\n${lines.join('')}\r\n${body}`,
-        );
+      const head = `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\n${lines.join('')}`;
+      if (socket.writable) endConnection(socket, `${head}\r\n${body}`);
+      else socket.destroy();
       this.#note(request, 'socket', status, startedAt, exchange);
     } finally {
       this.#running--;
@@ -398,7 +403,9 @@ function answerAsHttp1(server: HttpServer, request: IncomingMessage, socket: Dup
   // Node's parser has left this connection.
   response.shouldKeepAlive = false;
   response.assignSocket(socket as Socket);
-  response.once('finish', () => socket.end());
+  response.once('finish', () => endConnection(socket));
   socket.on('error', () => socket.destroy());
+  // As Node's server does: a client that ends its side has left.
+  socket.once('end', () => socket.destroy()).resume();
   server.emit('request', request, response);
 }

@@ -4,8 +4,8 @@
  * Requests of the methods that the gateway serves go to its dispatcher as they come; fastify answers what
  * it does not serve, and listens and closes. Invariants: Node's strict parser refuses what two servers could
  * read differently (two lengths, a length beside chunks, bare line ends); headers must come within
- * `headersTimeoutMs` and `maxHeaderBytes`; no body is read here, so that a proxied one flows. Cost: one object
- * a request.
+ * `headersTimeoutMs` and `maxHeaderBytes`, and none of them is left out; no body is read here, so that a
+ * proxied one flows. Cost: one object a request.
  */
 import { readFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type RequestListener, type Server } from 'node:http';
@@ -69,6 +69,8 @@ export function openHttpServer(
     },
   } as FastifyServerOptions) as FastifyInstance;
   app.server.maxConnections = limits.maxConnections;
+  // Node drops those beyond 2000 in silence, the last ones first: what a proxy in front adds. Bytes bound them.
+  app.server.maxHeadersCount = 0;
   app.setNotFoundHandler((_request, reply) => {
     const allow = [...METHODS].join(', ');
     const { status, headers, body } = httpFailure(

@@ -47,6 +47,16 @@ export const GATEWAY_LIMITS = {
     1000,
     'messages that wait for a client that does not read',
   ),
+  maxRecentBytes: limit(
+    count(0, MOST, 'bytes'),
+    16_777_216,
+    'bytes of such messages, for each topic; the newest is kept in any case',
+  ),
+  maxQueuedBytes: limit(
+    count(1, MOST, 'bytes'),
+    67_108_864,
+    'bytes of messages that wait for such a client; one is sent in any case',
+  ),
   maxPastReaders: limit(count(0, 1_000_000), 1000, 'subscriptions of the broker for the past'),
   slowReaderMs: limit(timeout(1), 5000, 'how long a client may hold up others in the past'),
   resumeWaitMs: limit(timeout(1), 5000, 'until a position without any message is called a gap'),

@@ -90,6 +90,10 @@ export interface GatewayOptions {
   readonly maxRecentMessages?: number;
   /** Messages that wait for a client that does not read, before it is disconnected. Default 1000. */
   readonly maxQueuedMessages?: number;
+  /** Bytes of such messages, for each topic; the newest is kept in any case. Default 16 777 216. */
+  readonly maxRecentBytes?: number;
+  /** Bytes of messages that wait for such a client; one is sent in any case. Default 67 108 864. */
+  readonly maxQueuedBytes?: number;
   /** Subscriptions of the broker for ids from which clients resume. Default 1000. */
   readonly maxPastReaders?: number;
   /** How long a client may hold up others that read the past of a topic. Default 5000. */

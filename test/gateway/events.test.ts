@@ -232,8 +232,41 @@ for (const codec of ['json', 'protobuf'] as const) {
     assert.equal((await send(first.url, '1\n2\n', lines)).status, 200);
     assert.equal((await send(third.url, '1\n3\n', lines)).status, 422);
     assert.equal((await send(second.url, '1\n2\n', lines)).status, 200);
+    // A gateway that refused a wrong body takes the right one.
+    assert.equal((await send(third.url, '1\n2\n', lines)).status, 200);
+    const key = { 'idempotency-key': 'k-name' };
+    const of = (url: string, name: string) => ask(`${url}/paid/${name}`, post('{}', key));
+    assert.equal((await of(first.url, 'order')).status, 200);
+    assert.equal((await of(second.url, 'refund')).status, 422, 'the event has another name');
+    const one = { 'idempotency-key': 'k-lines' };
+    const text = (url: string, body: string, type: string) =>
+      ask(`${url}/paid/x`, { method: 'POST', body, headers: { ...one, 'content-type': type } });
+    assert.equal((await text(first.url, '1\n2', lines)).status, 200);
+    assert.equal((await text(second.url, '1\n2', 'text/plain')).status, 422, 'one event, not two');
   });
 }
+
+test('another event under a used key is refused, whichever part of it is another one', async () => {
+  const key = (value: string) => ({ 'idempotency-key': value });
+  const get = (path: string) => ask(at(path), { headers: key('k-get') });
+  assert.equal((await get('/clicks/a?page=1')).status, 200);
+  assert.equal((await get('/clicks/a?page=2')).status, 422, 'of a GET the query is the data');
+  assert.equal((await get('/clicks/a?page=1')).headers.get('idempotency-replayed'), 'true');
+  assert.equal((await ask(at('/clicks/login'), post('{}', key('k-name')))).status, 200);
+  assert.equal((await ask(at('/clicks/logout'), post('{}', key('k-name')))).status, 422);
+  const names = (await stored('go.micro.evt.clicks')).map((delivery) => eventOf(delivery).name);
+  assert.deepEqual(names, ['a', 'login']);
+});
+
+test('a key whose event was not stored is free for another body', async () => {
+  await using broker = await openBroker('memory:', { maxBodyBytes: 2000 });
+  await using own = await gatewayFixture({ handler: 'event', broker });
+  const send = (body: string) =>
+    ask(`${own.url}/paid/order`, post(body, { 'idempotency-key': 'k' }));
+  assert.equal((await send('x'.repeat(3000))).status, 413);
+  assert.equal((await send('{}')).status, 200);
+  assert.equal((await send('x')).status, 422);
+});
 
 test('a webhook that is repeated with a changed body is the same event', async () => {
   const send = (body: string) => {

@@ -5,6 +5,7 @@ import { createServer, get } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { test } from 'node:test';
 import { WebSocket } from 'ws';
+import { readBody } from '../../src/gateway/exchange.ts';
 import { startGateway } from '../../src/gateway/gateway.ts';
 import { Directory } from '../../src/gateway/routing/directory.ts';
 import { compilePath } from '../../src/gateway/routing/path-template.ts';
@@ -205,6 +206,44 @@ test('nested and long JSON is merged in one pass', async () => {
   );
   assert.deepEqual(kept.json.request, { q: 1, a: { c: 2, e: [1] }, d: {} });
   assert.equal((await ask(`${at}&${'a.'.repeat(500)}a=1`, post({}))).status, 400);
+});
+
+test('a body in pieces of one byte takes little more memory than its bytes', async () => {
+  const pieces = 200_000;
+  let received = 0;
+  let body: Promise<Buffer> | null = null;
+  const server = createServer((request, response) => {
+    body = readBody(request, 2 * pieces, 60_000);
+    request.on('data', () => received++);
+    void body.then(() => response.end());
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const socket = connect((server.address() as AddressInfo).port, '127.0.0.1');
+  socket.write('POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n');
+  const some = Array.from({ length: 1000 }, (_, i) => `1\r\n${i % 10}\r\n`).join('');
+  for (let sent = 0; sent < pieces; sent += 1000) {
+    await new Promise((resolve) => socket.write(some, resolve));
+    if (sent === 0) globalThis.gc?.();
+  }
+  const before = process.memoryUsage().heapUsed;
+  await until(() => received === pieces);
+  globalThis.gc?.();
+  const grown = process.memoryUsage().heapUsed - before;
+  assert.ok(grown < 5_000_000, `${grown} bytes`);
+  socket.write(`400\r\n${'y'.repeat(1024)}\r\n0\r\n\r\n`);
+  await once(socket, 'data');
+  const text = String(await body);
+  assert.equal(text, '0123456789'.repeat(pieces / 10) + 'y'.repeat(1024));
+  socket.destroy();
+  server.close();
+});
+
+test('no header is left out, however many come before it', async () => {
+  await using fixture = await gatewayFixture();
+  const many = 'a:\r\n'.repeat(2500);
+  const head = `GET /learning/hi HTTP/1.1\r\nHost: x\r\n${many}X-Tenant: blue\r\nConnection: close\r\n\r\n`;
+  assert.match(await exchange(fixture, head), /"tenant":"blue"/);
 });
 
 test('a topic beyond ASCII is stored and answered', async () => {

@@ -112,3 +112,20 @@ test('a body of very many members is not merged with a query', async () => {
   assert.equal(reply.status, 400);
   assert.match(reply.json.detail, /more than 500000 members/);
 });
+
+test('a body of very many values is read by no page of the gateway, and takes few objects', async () => {
+  await using fixture = await gatewayFixture({ enableRpc: true, mcp: true, workflows: ['orders'] });
+  const { url } = fixture;
+  const many = `[${'0,'.repeat(500_000)}0]`;
+  const status = async (path: string, body: string) =>
+    (await ask(url + path, post(body, { accept: 'application/json, text/event-stream' }))).status;
+  const call = (request: string) =>
+    `{"service":"go.micro.api.learning","endpoint":"Learning.Hi","request":${request}}`;
+  assert.equal(await status('/rpc', call(many)), 400);
+  assert.equal(await status('/rpc', call(JSON.stringify(`["${',['.repeat(300_000)}"]`))), 200);
+  assert.equal(await status('/rpc', call('"[1"')), 400);
+  assert.equal(await status('/_/workflows/orders', many), 400);
+  assert.equal(await status('/_/workflows/orders/1/signals/paid', many), 400);
+  const list = `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"x":${many}}}`;
+  assert.equal(await status('/_/mcp', list), 400);
+});

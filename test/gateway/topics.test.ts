@@ -7,6 +7,7 @@ import { WebSocket } from 'ws';
 import type { Delivery, Handler, Subscriber } from '../../src/broker/broker.ts';
 import { openBroker } from '../../src/broker/open-broker.ts';
 import { FaultyProxy } from '../../src/conformance/faulty-proxy.ts';
+import { TopicReader } from '../../src/gateway/topics/topic-reader.ts';
 import { startRivulet } from '../helpers/rivulet-server.ts';
 import { inbox, until } from '../helpers/until.ts';
 import { ask, type GatewayFixture, gatewayFixture } from './fixture.ts';
@@ -331,6 +332,39 @@ test('what is trimmed while the broker is away is a gap to clients that are ther
   assert.deepEqual(told(late.text()), told(trimmed.text()).slice(1));
   assert.doesNotMatch(trimmed.text(), /lost 0\n/);
   for (const { socket } of [trimmed, empty, whole, late]) socket.destroy();
+});
+
+test('long messages are kept for clients and wait for them up to a number of bytes', async () => {
+  await using server = await startRivulet({ args: ['--appendonly', 'no'] });
+  await using broker = await openBroker(`rivulet://127.0.0.1:${server.port}`);
+  const own = { maxRecentBytes: 1_000_000, maxQueuedBytes: 2_000_000 };
+  await using long = await gatewayFixture({ topics: ['long.>'], broker, ...own });
+  const reader = events('/_/topics/long.news', '', long.gateway.address);
+  await reader.open();
+  globalThis.gc?.();
+  const before = process.memoryUsage().arrayBuffers;
+  for (let i = 0; i < 40; i++) {
+    const body = `${i} ${'x'.repeat(1_000_000)}`;
+    await broker.publish('long.news', { body });
+    await reader.until(`data: ${i} `);
+  }
+  reader.socket.destroy();
+  await until(() => {
+    globalThis.gc?.();
+    return process.memoryUsage().arrayBuffers - before < 10_000_000;
+  }, 'the gateway keeps one message');
+});
+
+test('a client is ended when too many bytes wait for it, but not because of one message', () => {
+  const message = (bytes: number) => ({
+    ...{ topic: 'news', id: '1-1', publishedAt: new Date(0), key: null, headers: {} },
+    body: Buffer.alloc(bytes),
+  });
+  const reader = new TopicReader(async () => {}, { maxQueued: 10, maxQueuedBytes: 1000 });
+  reader.push(message(5000));
+  assert.equal(reader.isOver, false);
+  reader.push(message(0));
+  assert.equal(reader.isOver, true);
 });
 
 test('a message that the broker delivers again comes once', async (t) => {

@@ -40,6 +40,55 @@ test('a call that offers h2c reaches its service and is counted as answered', as
   assert.equal(fixture.gateway.running, 0);
 });
 
+const HANDSHAKE =
+  'Host: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEA==\r\n\r\n';
+
+test('a refused upgrade ends its connection, whether its client ends its side or not', async () => {
+  await using fixture = await gatewayFixture();
+  const { hostname, port } = new URL(fixture.url);
+  for (const lines of [
+    `GET /_/nothing HTTP/1.1\r\n${HANDSHAKE}`,
+    `GET /learning/hi HTTP/1.1\r\n${HANDSHAKE}`,
+    'GET /_/healthz HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n',
+  ]) {
+    const socket = connect({ port: Number(port), host: hostname, allowHalfOpen: true });
+    let text = '';
+    socket
+      .on('error', () => {})
+      .on('data', (chunk) => {
+        text += chunk;
+      });
+    socket.write(lines);
+    await once(socket, 'end');
+    assert.match(text, /^HTTP\/1\.1 [24]00 |^HTTP\/1\.1 404 /);
+    // A connection that the gateway has closed answers with a reset.
+    const writing = setInterval(() => socket.write('x'), 50);
+    await until(() => socket.closed, 'the connection is closed');
+    clearInterval(writing);
+  }
+});
+
+test('a client that reads nothing of its replies is disconnected, also where it goes on to send', async () => {
+  await using fixture = await gatewayFixture({ stalledMs: 300 });
+  const { hostname, port } = new URL(fixture.url);
+  const socket = connect(Number(port), hostname).on('error', () => {});
+  socket.write(`GET /learning/chat HTTP/1.1\r\n${HANDSHAKE}`);
+  await once(socket, 'readable');
+  assert.match(String(socket.read()), /^HTTP\/1\.1 101 /);
+  const send = (text: string) => {
+    const head = Buffer.from([0x81, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    head.writeUInt32BE(text.length, 6);
+    socket.write(Buffer.concat([head, Buffer.from(text)]));
+  };
+  // More than both systems keep of a connection: each is a reply.
+  for (let i = 0; i < 24; i++) send(`"${'x'.repeat(1_000_000)}"`);
+  const sending = setInterval(() => send('{}'), 50);
+  await until(() => fixture.gateway.running === 1);
+  await until(() => fixture.gateway.running === 0, 'the call ends');
+  clearInterval(sending);
+  socket.destroy();
+});
+
 test('a WebSocket client that answers no ping is disconnected, one that does stays', async () => {
   await using fixture = await gatewayFixture({ topics: ['news'], pingMs: 500 });
   const url = `${fixture.url.replace('http', 'ws')}/_/topics/news`;

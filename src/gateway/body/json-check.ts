@@ -9,6 +9,7 @@ import { RivuletError } from '../../errors.ts';
 
 /** A body up to this length is explained in the words of `JSON.parse`. */
 const SHORT_BYTES = 4096;
+const MAX_VALUES = 500_000;
 const OBJECT = 1;
 const ARRAY = 2;
 
@@ -25,6 +26,23 @@ export function mustBeJson(body: Buffer): void {
     }
   }
   throw new RivuletError('DECODING_FAILED', `the body is not JSON: ${why}`);
+}
+
+/**
+ * To be called before `JSON.parse` of what a client sent. Throws INVALID_ARGUMENT for more than MAX_VALUES values,
+ * of which the objects would keep this process from everything else for seconds.
+ */
+export function mustBeSmall(json: Uint8Array): void {
+  let values = 1;
+  let isText = false;
+  for (let at = 0; at < json.length; at++) {
+    const byte = json[at];
+    if (byte === 0x22) isText = !isText;
+    else if (byte === 0x5c) at++;
+    else if (!isText && (byte === 0x2c || byte === 0x7b || byte === 0x5b)) values++;
+  }
+  if (values <= MAX_VALUES) return;
+  throw new RivuletError('INVALID_ARGUMENT', `the body has more than ${MAX_VALUES} JSON values`);
 }
 
 /** Below 0 where the bytes are JSON, else the place that is not. */

@@ -3,9 +3,9 @@
  *
  * go-micro's Event (id, name, timestamp in seconds, header, data), as JSON or as go.api.Event in
  * protobuf. Invariants: the answer is a success only after the broker has the event; a broker that
- * cannot be reached is 503 with Retry-After; requests of one Idempotency-Key are one event, and another
- * body under a used key is 422, at another gateway or after a restart too, where the broker's messages can
- * be read by their ids; a batch is one publish. Credentials of the request are in no event.
+ * cannot be reached is 503 with Retry-After; requests of one Idempotency-Key are one event, and an event of
+ * another name or data under a used key is 422, at another gateway or after a restart too, where the broker's
+ * messages can be read by their ids; a batch is one publish. Credentials of the request are in no event.
  */
 import { randomUUID } from 'node:crypto';
 import type { Broker, Receipt } from '../../broker/broker.ts';
@@ -18,7 +18,7 @@ import { type Exchange, headerOf, mustBeText, readBody } from '../exchange.ts';
 import { canonical, Fields, headersOfClient, pairsOf } from '../forwarding.ts';
 import { HttpError } from '../http-error.ts';
 import { type EventNames, eventRoute, segmentsOf } from '../routing/names.ts';
-import { dataOf, encodeEvent, type GatewayEvent } from './event-message.ts';
+import { contentOf, encodeEvent, type GatewayEvent } from './event-message.ts';
 import { readOne } from './read-one.ts';
 import { digest, reused, UsedKeys } from './used-keys.ts';
 
@@ -67,8 +67,12 @@ export class EventHandler {
     const bodies = isBatch ? this.#lines(body) : [this.#dataOf(exchange, body)];
     // A sender of webhooks signs the id with the body, and may send another body with it: Stripe counts
     // the deliveries that are left in it.
-    const isKnown =
-      webhooks.length > 0 || (given !== null && this.#checkReuse(`${topic} ${given}`, body));
+    const taken =
+      given === null || webhooks.length > 0
+        ? null
+        : { name: `${topic} ${given}`, content: contentDigest(name, isBatch, bodies) };
+    const isKnown = taken === null || this.#keys.isStored(taken.name, taken.content);
+    if (taken !== null) this.#keys.add(taken.name, taken.content, false);
     // One walk for the events and their messages.
     const headers = [...headersOfClient(exchange)];
     const header = pairsOf(headers, false);
@@ -79,7 +83,13 @@ export class EventHandler {
       header,
       data,
     }));
-    await this.#publish(exchange, topic, headers, events, given, isKnown);
+    try {
+      await this.#publish(exchange, topic, headers, events, given, isKnown);
+      if (taken !== null) this.#keys.add(taken.name, taken.content, true);
+    } catch (error) {
+      if (taken !== null && isUnstored(error)) this.#keys.giveBack(taken.name, taken.content);
+      throw unavailable(error);
+    }
   }
 
   async #publish(
@@ -96,45 +106,41 @@ export class EventHandler {
       headers['Micro-Id'] = event.id;
       return encodeEvent(event, codec, headers);
     });
-    const dedup = key === null ? {} : { dedupId: digest(`${topic}\n${key}`) };
-    try {
-      const broker = await this.#options.broker();
-      const [first] = messages;
-      const receipts =
-        messages.length === 1
-          ? [await broker.publish(topic, first as Message, dedup)]
-          : await this.#publishBatch(broker, topic, messages, key);
-      const isReplay = receipts.every(({ duplicate }) => duplicate);
-      // Another process may have taken the key with another body: that event must not be lost in silence.
-      if (!isKnown) {
-        await mustBeTheSame(broker, topic, receipts, messages, this.#options.lookupMs);
-      }
-      const { reply } = exchange;
-      // The event is stored: a name that a header cannot carry must not make it fail.
-      const name = topic.replace(/[^\x21-\x7e]+/g, encodeURIComponent);
-      reply.header('micro-topic', name).header('micro-message-id', receipts.at(-1)?.id ?? '');
-      if (isReplay && key !== null) reply.header('idempotency-replayed', 'true');
-      if (!headerOf(exchange.request, 'accept').includes('application/json')) {
-        reply.code(200).send('');
-        return;
-      }
-      const ids = receipts.map(({ id, duplicate }, i) => ({ id, event: events[i]?.id, duplicate }));
-      reply.code(200).send({ topic, name: events[0]?.name ?? '', messages: ids });
-    } catch (error) {
-      throw unavailable(error);
+    const broker = await this.#options.broker();
+    const receipts = await this.#store(broker, topic, messages, key);
+    const isReplay = receipts.every(({ duplicate }) => duplicate);
+    // Another process may have taken the key with another body: that event must not be lost in silence.
+    if (!isKnown) {
+      await mustBeTheSame(broker, topic, receipts, messages, this.#options.lookupMs);
     }
+    const { reply } = exchange;
+    // The event is stored: a name that a header cannot carry must not make it fail.
+    const name = topic.replace(/[^\x21-\x7e]+/g, encodeURIComponent);
+    reply.header('micro-topic', name).header('micro-message-id', receipts.at(-1)?.id ?? '');
+    if (isReplay && key !== null) reply.header('idempotency-replayed', 'true');
+    if (!headerOf(exchange.request, 'accept').includes('application/json')) {
+      reply.code(200).send('');
+      return;
+    }
+    const ids = receipts.map(({ id, duplicate }, i) => ({ id, event: events[i]?.id, duplicate }));
+    reply.code(200).send({ topic, name: events[0]?.name ?? '', messages: ids });
   }
 
-  /** One publish for all; with a key each has its own id, so that a repetition adds nothing. */
-  async #publishBatch(
-    broker: Broker,
-    topic: string,
-    messages: readonly Message[],
-    key: string | null,
-  ) {
-    if (key === null) return broker.publishBatch(topic, messages);
-    const publish = (message: Message, index: number) =>
-      broker.publish(topic, message, { dedupId: digest(`${topic}\n${key}\n${index}`) });
+  /**
+   * One publish for all; with a key each has its own id, so that a repetition adds nothing. The first event of a
+   * batch has the id of a single one, so that neither takes the key of the other.
+   */
+  async #store(broker: Broker, topic: string, messages: readonly Message[], key: string | null) {
+    const [first] = messages;
+    if (key === null) {
+      return messages.length === 1
+        ? [await broker.publish(topic, first as Message)]
+        : broker.publishBatch(topic, messages);
+    }
+    const publish = (message: Message, index: number) => {
+      const id = index === 0 ? `${topic}\n${key}` : `${topic}\n${key}\n${index}`;
+      return broker.publish(topic, message, { dedupId: digest(id) });
+    };
     return Promise.all(messages.map(publish));
   }
 
@@ -161,13 +167,6 @@ export class EventHandler {
       );
     }
     return lines;
-  }
-
-  /** Whether this process took the key before, with this body. Throws 422 for another one. */
-  #checkReuse(key: string, body: Buffer): boolean {
-    const isKnown = this.#keys.isKnown(key, body);
-    this.#keys.add(key, body);
-    return isKnown;
   }
 }
 
@@ -197,6 +196,11 @@ function idempotencyKey({ request, identity }: Exchange): string | null {
   return identity.name === '' ? key : `${JSON.stringify(identity.name)} ${key}`;
 }
 
+/** Of what the requests of one key must have in common. No line of a batch holds a line end. */
+function contentDigest(name: string, isBatch: boolean, bodies: readonly string[]): string {
+  return digest(`${JSON.stringify(name)} ${isBatch}\n`, bodies.join('\n'));
+}
+
 /** Throws 422 where what was stored under the keys of duplicates is another event. */
 async function mustBeTheSame(
   broker: Broker,
@@ -208,10 +212,16 @@ async function mustBeTheSame(
   for (const [index, { id, duplicate }] of receipts.entries()) {
     if (!duplicate) continue;
     const stored = await readOne(broker, topic, id, lookupMs);
-    if (stored !== null && dataOf(stored) !== dataOf((messages[index] as Message).body)) {
-      throw reused();
-    }
+    if (stored === null) continue;
+    const [before, now] = [contentOf(stored), contentOf((messages[index] as Message).body)];
+    if (before?.name !== now?.name || before?.data !== now?.data) throw reused();
   }
+}
+
+/** Whether nothing of the request can be stored, so that another body may come with its key. */
+function isUnstored(error: unknown): boolean {
+  if (error instanceof RivuletError) return error.sent === 'no' || !error.retryable;
+  return error instanceof HttpError;
 }
 
 /** What the client can do nothing about, and may try again. */

@@ -28,20 +28,25 @@ export function encodeEvent(
   };
 }
 
-/** The data of an event that was encoded here, in either form; null for what is no such event. */
-export function dataOf(body: Uint8Array | string): string | null {
+/** Name and data of an event that was encoded here, in either form; null for what is no such event. */
+export function contentOf(body: Uint8Array | string): Pick<GatewayEvent, 'name' | 'data'> | null {
   const bytes = Buffer.from(body as Uint8Array);
   try {
-    if (bytes[0] === BRACE) return (JSON.parse(bytes.toString()) as GatewayEvent).data;
-    // The last field: what comes before it is name, id, time and headers.
+    if (bytes[0] === BRACE) {
+      const { name, data } = JSON.parse(bytes.toString()) as GatewayEvent;
+      return { name, data };
+    }
+    let name = '';
     for (let at = 0; at < bytes.length; ) {
       const [tag, next] = readVarint(bytes, at);
       const [length, from] = readVarint(bytes, next);
+      const field = tag >> 3;
       if ((tag & 7) === 0) at = from;
-      else if (tag >> 3 === 5) return bytes.toString('utf8', from, from + length);
+      else if (field === 5) return { name, data: bytes.toString('utf8', from, from + length) };
       else at = from + length;
+      if (field === 1) name = bytes.toString('utf8', from, from + length);
     }
-    return '';
+    return { name, data: '' };
   } catch {
     return null;
   }

@@ -8,6 +8,7 @@
  * undici's for requests, two sockets and no copy for upgrades.
  */
 import { type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { Agent } from 'undici';
@@ -18,6 +19,7 @@ import { readBody } from '../exchange.ts';
 import { endToEnd, forwardedFor, headersOfClient } from '../forwarding.ts';
 import { HttpError } from '../http-error.ts';
 import { GATEWAY_LIMITS, type GatewayLimits, resolveLimits } from '../limits.ts';
+import { endConnection } from '../stalled.ts';
 import { addressOf, connectTo, lookUp } from './backend-address.ts';
 import { BackendAnswer } from './backend-answer.ts';
 import { type Forwarded, filtered } from './forwarded.ts';
@@ -159,7 +161,11 @@ export class ProxyHandler {
       if (upstream === null) {
         const kept = filtered(endToEnd(response), exchange.toClient);
         socket.write(headOf(response, [...plain(kept), ['Connection', 'close']]));
-        await pipeline(response, socket).catch(() => socket.destroy());
+        (socket as Socket).setTimeout(this.#stalledMs, () => socket.destroy());
+        await pipeline(response, socket, { end: false }).then(
+          () => endConnection(socket),
+          () => socket.destroy(),
+        );
         return;
       }
       if (response.statusCode !== 101 || socket.destroyed) {

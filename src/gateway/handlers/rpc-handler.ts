@@ -7,6 +7,7 @@
  * fails in its middle ends with an event or line that says so. Cost: nothing is decoded.
  */
 import { RivuletError } from '../../errors.ts';
+import { mustBeJson, mustBeSmall } from '../body/json-check.ts';
 import { type CallBody, callBody, formOf } from '../body/request-fields.ts';
 import { bodyOf, type Exchange, headerOf } from '../exchange.ts';
 import { callMetadata } from '../forwarding.ts';
@@ -143,14 +144,15 @@ export function rpcEnvelope(
   if (typeof service !== 'string' || service === '' || typeof name !== 'string' || name === '') {
     throw new RivuletError('INVALID_ARGUMENT', 'service and endpoint must be given');
   }
-  const text =
-    typeof request === 'string' && request !== '' ? request : JSON.stringify(request ?? {});
-  jsonObject(Buffer.from(`{"request":${text}}`));
+  const isText = typeof request === 'string' && request !== '';
+  const text = isText ? request : JSON.stringify(request ?? {});
+  if (isText) mustBeJson(Buffer.from(text));
   return { service, endpoint: name, address: address === '' ? undefined : address, request: text };
 }
 
 function jsonObject(body: Buffer): Record<string, unknown> {
   let value: unknown;
+  mustBeSmall(body);
   try {
     value = JSON.parse(body.toString() || '{}');
   } catch (cause) {

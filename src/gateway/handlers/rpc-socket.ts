@@ -3,7 +3,7 @@
  *
  * Invariants: a client that ends its socket cancels the call; the end of the stream closes the socket
  * with 1000, an error with 1011 after a message `{"error": ...}`; a message beyond the rule's `maxBodyBytes`
- * ends it with 1009; requests that the service does not take yet hold the socket back (`maxQueued`
+ * ends it with 1009; a client that reads nothing of a reply for `stalledMs` is disconnected; requests that the service does not take yet hold the socket back (`maxQueued`
  * messages wait at most). A text `{"end":true}` or an empty
  * message ends the requests and leaves the replies coming.
  */
@@ -11,6 +11,7 @@ import type { WebSocket } from 'ws';
 import type { CallOptions } from '../../rpc/handlers.ts';
 import { httpFailure } from '../http-error.ts';
 import type { Target } from '../routing/names.ts';
+import { sendTo } from '../stalled.ts';
 import type { CallClient } from './call-client.ts';
 
 export interface SocketCall {
@@ -19,12 +20,14 @@ export interface SocketCall {
   readonly maxBodyBytes: number;
   /** Messages that wait for the service. */
   readonly maxQueued: number;
+  /** How long the client may read nothing of a reply. */
+  readonly stalledMs: number;
 }
 
 export async function serveCall(
   socket: WebSocket,
   { service, endpoint }: Target,
-  { kind, maxBodyBytes, maxQueued }: SocketCall,
+  { kind, maxBodyBytes, maxQueued, stalledMs }: SocketCall,
   client: CallClient,
   options: CallOptions,
 ): Promise<void> {
@@ -38,10 +41,8 @@ export async function serveCall(
     const request = kind === 'serverStream' ? await messages.first() : messages;
     const all = { ...options, signal: gone.signal };
     for await (const reply of client.stream(kind, service, endpoint, request, all)) {
-      await new Promise<void>((resolve) => {
-        const text = Buffer.from(reply.buffer, reply.byteOffset, reply.byteLength);
-        socket.send(text, { binary: false }, () => resolve());
-      });
+      const text = Buffer.from(reply.buffer, reply.byteOffset, reply.byteLength);
+      await sendTo(socket, text, stalledMs);
     }
     socket.close(1000);
   } catch (error) {

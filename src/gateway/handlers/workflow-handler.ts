@@ -16,10 +16,11 @@ import type { RivuletError } from '../../errors.ts';
 import type { WorkflowHandle } from '../../workflow/handle.ts';
 import { type AnyWorkflow, isWorkflow } from '../../workflow/workflow.ts';
 import { type Workflows, workflows } from '../../workflow/workflows.ts';
+import { mustBeSmall } from '../body/json-check.ts';
 import { bodyOf, type Exchange, headerOf, mustBeText } from '../exchange.ts';
 import { HttpError } from '../http-error.ts';
 import { plainSegments } from '../routing/names.ts';
-import { reused, UsedKeys } from './used-keys.ts';
+import { digest, reused, UsedKeys } from './used-keys.ts';
 
 export const WORKFLOWS = '/_/workflows/';
 
@@ -79,7 +80,7 @@ export class WorkflowHandler {
     }
     const flows = await this.#open();
     const used = `${name} ${key}`;
-    if (key !== '') this.#keys.isKnown(used, body);
+    if (key !== '') this.#keys.isStored(used, digest(body));
     const options = key === '' ? {} : { id: key, onExisting: 'reject' as const };
     const definition = this.#definitions.get(name);
     const starting: Promise<WorkflowHandle> =
@@ -92,7 +93,7 @@ export class WorkflowHandler {
       if (!(await started.hasBegunWith(input))) throw reused();
       return started;
     });
-    if (key !== '') this.#keys.add(used, body);
+    if (key !== '') this.#keys.add(used, digest(body), true);
     const place = `${WORKFLOWS}${encodeURIComponent(name)}/${encodeURIComponent(handle.id)}`;
     exchange.reply.header('location', place);
     if (await this.#waited(exchange, handle)) {
@@ -108,9 +109,9 @@ export class WorkflowHandler {
     const { body, value } = await jsonBody(exchange);
     const key = headerOf(exchange.request, 'idempotency-key');
     const used = `${handle.name} ${handle.id} ${signal} ${key}`;
-    if (key !== '') this.#keys.isKnown(used, body);
+    if (key !== '') this.#keys.isStored(used, digest(body));
     await handle.signal(signal, value as never, key === '' ? {} : { id: key });
-    if (key !== '') this.#keys.add(used, body);
+    if (key !== '') this.#keys.add(used, digest(body), true);
     exchange.reply.code(202).send({ workflow: handle.name, id: handle.id, signal });
   }
 
@@ -165,6 +166,7 @@ async function jsonBody(exchange: Exchange): Promise<{ body: Buffer; value: unkn
     throw new HttpError(415, 'send JSON, with content-type: application/json');
   }
   mustBeText(exchange, body);
+  mustBeSmall(body);
   try {
     return { body, value: JSON.parse(body.toString()) };
   } catch (error) {

@@ -9,6 +9,7 @@ import { createMcpHandler, Server } from '@modelcontextprotocol/server';
 import { RivuletError } from '../../errors.ts';
 import { RIVULET_VERSION } from '../../server/version.ts';
 import { onAbort } from '../../util/time/on-abort.ts';
+import { mustBeSmall } from '../body/json-check.ts';
 import { bodyOf, type Exchange } from '../exchange.ts';
 import { callMetadata } from '../forwarding.ts';
 import { HttpError, httpFailure } from '../http-error.ts';
@@ -34,6 +35,7 @@ export async function serveTools(exchange: Exchange, setup: OwnPagesSetup): Prom
     if (typeof value === 'string') headers.set(name, value);
   }
   const body = method === 'POST' ? new Uint8Array(await bodyOf(exchange)) : null;
+  if (body !== null) mustBeSmall(body);
   const host = URL.canParse(`http://${exchange.host}`) ? exchange.host : 'localhost';
   const url = `http://${host}${exchange.path}`;
   const gone = new AbortController();

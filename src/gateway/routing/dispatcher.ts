@@ -252,7 +252,8 @@ export class Dispatcher {
     const contentType = 'application/json';
     const metadata = callMetadata(exchange);
     const { maxBodyBytes } = exchange.rule;
-    const socketCall = { kind, maxBodyBytes, maxQueued: limits.maxQueuedRequests };
+    const { maxQueuedRequests: maxQueued, stalledMs } = limits;
+    const socketCall = { kind, maxBodyBytes, maxQueued, stalledMs };
     await serveCall(accepted, found, socketCall, client, { metadata, contentType });
     return 'rpc';
   }

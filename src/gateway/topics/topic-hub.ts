@@ -2,7 +2,7 @@
  * Messages of topics for many clients, over few subscriptions of the broker.
  *
  * Holds: per topic one feed of what comes, and one for each id from which clients resume; each feed has one
- * subscription, its clients, and the last `maxRecent` messages. Invariants: a client gets every message after
+ * subscription, its clients, and the last `maxRecent` messages, at most `maxRecentBytes` of them. Invariants: a client gets every message after
  * its id once, in order, and receives a gap where the topic may have lost some: before the first of them, and
  * after an outage of the broker; clients that resume from the same id share a feed, so that all clients of a gateway
  * that was restarted need one subscription; a feed that has reached what comes gives its clients to that
@@ -15,15 +15,21 @@ import { checkTopic } from '../../broker/topics/topics.ts';
 import { idBefore } from '../handlers/read-one.ts';
 import { HttpError } from '../http-error.ts';
 import { mayHaveLost } from './resume.ts';
-import { type TopicGap, type TopicMessage, TopicReader } from './topic-reader.ts';
+import {
+  type ReaderLimits,
+  sizeOf,
+  type TopicGap,
+  type TopicMessage,
+  TopicReader,
+} from './topic-reader.ts';
 
-export interface HubLimits {
+export interface HubLimits extends ReaderLimits {
   /** Clients. */
   readonly maxReaders: number;
   /** Messages of a feed that are kept. */
   readonly maxRecent: number;
-  /** Messages that wait for a client. */
-  readonly maxQueued: number;
+  /** Bytes of them; the newest is kept in any case. */
+  readonly maxRecentBytes: number;
   /** Feeds that read the past of topics. */
   readonly maxPast: number;
   /** How long a client may hold up others that read the past. */
@@ -39,6 +45,7 @@ interface Feed {
   readonly clients: Set<TopicReader>;
   /** The last messages, and the gaps among them. */
   readonly recent: (TopicMessage | TopicGap)[];
+  recentBytes: number;
   /** Whether `recent` holds everything since it began. */
   isWhole: boolean;
   /** The position of its clients: the id of the last message, or where they began; null where no id says it. */
@@ -90,7 +97,7 @@ export class TopicHub {
       const text = `the gateway serves ${this.#limits.maxReaders} subscriptions, which is its limit`;
       throw new HttpError(503, text, { 'retry-after': '5' });
     }
-    const reader = new TopicReader(() => this.#leave(topic, reader), this.#limits.maxQueued);
+    const reader = new TopicReader(() => this.#leave(topic, reader), this.#limits);
     this.#readers.add(reader);
     try {
       const since = from === 'new' ? null : from === 'earliest' ? from : from.id;
@@ -143,6 +150,7 @@ export class TopicHub {
       since,
       clients: new Set(reader === undefined ? [] : [reader]),
       recent: [],
+      recentBytes: 0,
       isWhole: true,
       last: since === 'earliest' ? null : since,
       openedAt: Date.now(),
@@ -280,9 +288,12 @@ export class TopicHub {
   }
 
   #keep(feed: Feed, item: TopicMessage | TopicGap): void {
-    feed.recent.push(item);
-    if (feed.recent.length > this.#limits.maxRecent) {
-      feed.recent.shift();
+    const { recent } = feed;
+    const { maxRecent, maxRecentBytes } = this.#limits;
+    recent.push(item);
+    feed.recentBytes += sizeOf(item);
+    while (recent.length > maxRecent || (recent.length > 1 && feed.recentBytes > maxRecentBytes)) {
+      feed.recentBytes -= sizeOf(recent.shift() as TopicMessage | TopicGap);
       feed.isWhole = false;
     }
     for (const client of feed.clients) client.push(item);

@@ -1,8 +1,8 @@
 /**
  * The messages of one client of a topic, in order.
  *
- * Invariants: what is pushed is read once, in order; a reader for which more than `maxQueued` messages wait
- * is ended. Cost: one queue entry per message.
+ * Invariants: what is pushed is read once, in order; a reader for which more than `maxQueued` messages or
+ * `maxQueuedBytes` wait is ended, but not because of one message. Cost: one queue entry per message.
  */
 
 export interface TopicMessage {
@@ -21,7 +21,18 @@ export interface TopicGap {
   readonly gap: { readonly after: string | null };
 }
 
-/** The part of `maxQueued` that may wait while the past of the topic is read for a client. */
+export interface ReaderLimits {
+  /** Messages that wait. */
+  readonly maxQueued: number;
+  readonly maxQueuedBytes: number;
+}
+
+/** The bytes that an item holds, its body above all. */
+export function sizeOf(item: TopicMessage | TopicGap): number {
+  return 'gap' in item ? 0 : item.body.length;
+}
+
+/** The part of the limits that may wait while the past of the topic is read for a client. */
 const PAST_SHARE = 0.1;
 
 /** Iterate it; `end` when the client leaves. */
@@ -30,15 +41,16 @@ export class TopicReader implements AsyncIterable<TopicMessage | TopicGap> {
   onSlow: () => void = () => {};
   readonly #queue: (TopicMessage | TopicGap)[] = [];
   readonly #onLeave: () => Promise<void>;
-  readonly #maxQueued: number;
+  readonly #limits: ReaderLimits;
+  #bytes = 0;
   #wake: (() => void) | null = null;
   #room: (() => void)[] = [];
   #isOver = false;
   #isSlow = false;
 
-  constructor(onLeave: () => Promise<void>, maxQueued: number) {
+  constructor(onLeave: () => Promise<void>, limits: ReaderLimits) {
     this.#onLeave = onLeave;
-    this.#maxQueued = maxQueued;
+    this.#limits = limits;
   }
 
   get isOver(): boolean {
@@ -48,13 +60,20 @@ export class TopicReader implements AsyncIterable<TopicMessage | TopicGap> {
   push(message: TopicMessage | TopicGap): void {
     if (this.#isOver) return;
     this.#queue.push(message);
+    this.#bytes += sizeOf(message);
     this.#wake?.();
-    if (this.#queue.length > this.#maxQueued) this.endSlow();
+    if (this.#isOver || this.#queue.length < 2) return;
+    const { maxQueued, maxQueuedBytes } = this.#limits;
+    if (this.#queue.length > maxQueued || this.#bytes > maxQueuedBytes) this.endSlow();
   }
 
   /** Null where there is room for more of the past, else what resolves when there is. */
   room(): Promise<void> | null {
-    if (this.#isOver || this.#queue.length < Math.ceil(this.#maxQueued * PAST_SHARE)) return null;
+    const { maxQueued, maxQueuedBytes } = this.#limits;
+    const hasRoom =
+      this.#queue.length < Math.ceil(maxQueued * PAST_SHARE) &&
+      this.#bytes < Math.ceil(maxQueuedBytes * PAST_SHARE);
+    if (this.#isOver || hasRoom) return null;
     return new Promise((resolve) => {
       this.#room.push(resolve);
     });
@@ -80,6 +99,7 @@ export class TopicReader implements AsyncIterable<TopicMessage | TopicGap> {
     try {
       for (;;) {
         const message = this.#queue.shift();
+        if (message !== undefined) this.#bytes -= sizeOf(message);
         for (const resolve of this.#room.splice(0)) resolve();
         if (message !== undefined) yield message;
         else if (this.#isOver) return;

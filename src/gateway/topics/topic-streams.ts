@@ -14,7 +14,7 @@ import { type Exchange, headerOf } from '../exchange.ts';
 import { sseEvent, startEventStream } from '../handlers/server-sent-events.ts';
 import { HttpError } from '../http-error.ts';
 import type { GatewayLimits } from '../limits.ts';
-import { drained } from '../stalled.ts';
+import { drained, sendTo } from '../stalled.ts';
 import type { TopicHub } from './topic-hub.ts';
 import type { TopicMessage, TopicReader } from './topic-reader.ts';
 
@@ -74,10 +74,8 @@ export class TopicStreams {
     socket.on('error', () => reader.end());
     for await (const message of reader) {
       // Resolves when it is with the operating system, so that a slow client fills its own queue.
-      await new Promise<void>((resolve) => {
-        const text = 'gap' in message ? JSON.stringify(message) : socketMessage(message);
-        socket.send(text, () => resolve());
-      });
+      const text = 'gap' in message ? JSON.stringify(message) : socketMessage(message);
+      await sendTo(socket, text, this.#limits.stalledMs);
     }
     socket.close(1001, 'the gateway is stopping');
   }
