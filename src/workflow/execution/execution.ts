@@ -52,8 +52,12 @@ const WATCH_AFTER_MS = 200;
 const FOREIGN_MS = 60_000;
 /** Meanwhile it is looked at this often, at the least. */
 const FOREIGN_LOOK_MS = 100;
-/** After a tick that came too early by the broker's clock. */
+/**
+ * After a tick that came too early by the broker's clock; twice as long after each further one, because that clock
+ * may have been set back by hours.
+ */
 const TICK_AGAIN_MS = 5;
+const LONGEST_TICK_MS = 10_000;
 
 export class Execution {
   readonly name: string;
@@ -82,6 +86,8 @@ export class Execution {
   #timer: TimerMark | null;
   #unwatch: (() => void) | null = null;
   #watching = false;
+  /** The time of the code at the last tick, Unix ms, and how long the next one is kept back if that is still so. */
+  #ticked = { at: Number.NEGATIVE_INFINITY, waitMs: TICK_AGAIN_MS };
 
   constructor(
     host: ExecutionHost,
@@ -571,10 +577,14 @@ export class Execution {
 
   /** Until something happens, or the broker's clock should have reached `deadline`: then a tick. */
   async #event(deadline: number): Promise<void> {
-    const wait = Math.max(TICK_AGAIN_MS, Math.ceil(deadline - this.#journal.now));
+    const { now } = this.#flow;
+    const kept = this.#ticked.at === now ? this.#ticked.waitMs : TICK_AGAIN_MS;
+    const wait = Math.max(kept, Math.ceil(deadline - this.#journal.now));
     const isOver = await this.#wake.next(wait);
     const isLate = isOver && deadline <= this.#journal.now + TICK_AGAIN_MS;
-    if (isLate && !this.#dead) this.#queue.put({ kind: 'tick', data: {} });
+    if (!isLate || this.#dead) return;
+    this.#ticked = { at: now, waitMs: Math.min(LONGEST_TICK_MS, 2 * kept) };
+    this.#queue.put({ kind: 'tick', data: {} });
   }
 
   /** The function has asked for nothing and has not ended: it awaits what is no operation. */
