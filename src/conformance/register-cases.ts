@@ -96,7 +96,7 @@ export function registerInContext<
   whyNot: (each: Case) => string | null = () => null,
 ): void {
   for (const each of cases) {
-    runner.test(each.name, { timeout: each.timeoutMs ?? 60_000 }, async (test) => {
+    runner.test(each.name, { timeout: each.timeoutMs ?? 120_000 }, async (test) => {
       const missing = (each.uses ?? []).find((use) => fixture()[use] === undefined);
       const lacks = missing === undefined ? null : `the fixture has no ${String(missing)}`;
       const reason = whyNot(each) ?? lacks;
