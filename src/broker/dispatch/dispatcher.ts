@@ -598,6 +598,7 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
   #settlementEnded(count = 1): void {
     this.#activity.settling -= count;
     this.#activity.check();
+    if (this.#runner.suspects > 0) this.#runner.pump();
   }
 
   async #quietly(work: Promise<void>): Promise<void> {

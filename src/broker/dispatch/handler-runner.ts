@@ -4,7 +4,7 @@
  * Invariants: at most `concurrency` calls run; deliveries of one key run one after the other; a batch
  * has at most `batch.size` deliveries and waits at most `batch.waitMs` for more. A suspect (its last
  * consumer did not settle it) runs alone: nothing starts beside it, and it starts when no other handler
- * runs that is within its deadline.
+ * runs that is within its deadline and every settlement is answered.
  * Cost: a handler that returns no promise costs none here; a batch costs one microtask.
  */
 import type { Scheduler } from '../../util/time/scheduler.ts';
@@ -157,11 +157,16 @@ export class HandlerRunner<Raw extends RawDelivery> {
     return this.#isClosed || this.#retries.pausesAll;
   }
 
-  /** While a suspect runs, and before a suspect runs until the other handlers have returned. */
+  /**
+   * While a suspect runs, and before a suspect runs until the other handlers have returned. While
+   * suspects are held nothing starts before the broker has answered every settlement: the next handler
+   * may end the process, and what was handled before it would be delivered again.
+   */
   #mustWait(): boolean {
-    if (this.suspects === 0) return this.#alone;
-    const { running } = this.#activity;
-    return this.#alone || (this.#queue.peek()?.suspect === true && running > this.#overdue.count);
+    if (this.#alone || this.suspects === 0) return this.#alone;
+    const { running, settling } = this.#activity;
+    if (settling > 0) return true;
+    return this.#queue.peek()?.suspect === true && running > this.#overdue.count;
   }
 
   #pumpBatches(): void {

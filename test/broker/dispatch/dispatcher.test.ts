@@ -565,6 +565,33 @@ test('a suspect is counted first and handed over alone; what waits behind it wai
   assert.ok(dispatcher.free > 0);
 });
 
+test('a suspect waits until what was handled before it is acknowledged, and nothing runs before it is', async () => {
+  class Slow extends NowRecorder {
+    answer = () => {};
+    override ackMany(raws: readonly RawDelivery[]): Promise<void> {
+      return new Promise((resolve) => {
+        this.answer = () => resolve(super.ackMany(raws));
+      });
+    }
+  }
+  const settler = new Slow();
+  const calls: string[] = [];
+  const each = ({ id }: Delivery) => void calls.push(id);
+  const { push, scheduler } = setUp({ each }, { concurrency: 3 }, 'always', settler);
+  push('before');
+  await scheduler.settle();
+  push('suspect', undefined, 2, {}, { counted: false, suspect: true });
+  push('behind');
+  await scheduler.settle();
+  assert.deepEqual(calls, ['before'], 'the suspect may end the process');
+  settler.answer();
+  await scheduler.settle();
+  assert.deepEqual(calls, ['before', 'suspect'], 'what is behind may end it too');
+  settler.answer();
+  await scheduler.settle();
+  assert.deepEqual(calls, ['before', 'suspect', 'behind']);
+});
+
 test('a suspect that cannot be counted is not handed over', async () => {
   const { each, running } = gate();
   const { push, dispatcher, scheduler, settler } = setUp({ each });
