@@ -44,6 +44,34 @@ describe('the nats adapter among others', { skip: missing('nats-server') }, () =
     await server?.[Symbol.asyncDispose]();
   });
 
+  test('a batch with a message that is too large stores nothing, also when the connection is cut meanwhile', async () => {
+    await using small = await startNats(1, ['max_payload: 1048576']);
+    const [only] = small.nodes as [NatsNode];
+    await using proxy = await FaultyProxy.start(only.port);
+    await using broker = await openBroker(`nats://127.0.0.1:${proxy.port}`);
+    const unhandled: unknown[] = [];
+    const note = (error: unknown) => unhandled.push(error);
+    process.on('unhandledRejection', note);
+    try {
+      const seen = new Seen<string>();
+      await broker.subscribe('batch', (delivery) => seen.add(text(delivery)), EARLIEST);
+      await broker.publish('batch', message('first'));
+      const body = Buffer.alloc(broker.capabilities.maxBodyBytes - 10);
+      const large = { body, headers: { x: 'x'.repeat(60_000) } };
+      proxy.latencyMs = 200;
+      const refused = broker.publishBatch('batch', [message('before'), large, message('after')]);
+      await assert.rejects(refused, { code: 'BODY_TOO_LARGE' });
+      proxy.cut();
+      proxy.latencyMs = 0;
+      await broker.publish('batch', message('last'));
+      await seen.count(2);
+      assert.deepEqual(seen.items, ['first', 'last']);
+      assert.deepEqual(unhandled, []);
+    } finally {
+      process.off('unhandledRejection', note);
+    }
+  });
+
   test('headers of ours that another program has written wrongly are handed over as they are', async () => {
     await using broker = await openBroker(url);
     const topic = 'foreign.headers';

@@ -115,11 +115,13 @@ export class MessageStore {
     if (plan.dedupId !== null) this.#checkWindow(facts, topic);
     const isLater = plan.deliverAt !== null || plan.delayMs !== null;
     const ids = plan.dedupId === null ? this.#idsOf(messages, plan) : [ownId(topic, plan.dedupId)];
-    const sent = messages.map((message, index) => {
+    // All of them before the first is sent: a batch with a message that is too large stores nothing.
+    const encoded = messages.map((message) => this.#encode(topic, message));
+    const sent = encoded.map(({ payload, headers }, index) => {
       const id = ids[index] as string;
       return isLater
-        ? this.#storeLater(facts, topic, message, id, plan)
-        : this.#storeOne(topic, message, id);
+        ? this.#storeLater(facts, topic, payload, headers, id, plan)
+        : this.#send(topic, payload, headers, id);
     });
     return this.#receipts(sent, topic, plan);
   }
@@ -142,10 +144,10 @@ export class MessageStore {
     throw new RivuletError('UNSUPPORTED', text);
   }
 
-  #storeOne(topic: string, message: RawMessage, id: string): Promise<Receipt> {
+  #encode(topic: string, message: RawMessage): { payload: Uint8Array; headers: MsgHdrs } {
     const { payload, headers } = this.#setup.codec.encode(message, topic);
     this.#checkSize(topic, payload, headers);
-    return this.#send(topic, payload, headers, id);
+    return { payload, headers };
   }
 
   /**
@@ -193,12 +195,11 @@ export class MessageStore {
   async #storeLater(
     { origin }: StreamFacts,
     topic: string,
-    message: RawMessage,
+    payload: Uint8Array,
+    headers: MsgHdrs,
     id: string,
     { dedupId: own, delayMs, deliverAt }: PublishPlan,
   ): Promise<Receipt> {
-    const { payload, headers } = this.#setup.codec.encode(message, topic);
-    this.#checkSize(topic, payload, headers);
     if (deliverAt === null) headers.append(scheduleHeaders.delay, String(delayMs));
     else headers.append(scheduleHeaders.dueAt, String(deliverAt));
     headers.append(scheduleHeaders.topic, encodeURIComponent(topic));
