@@ -35,6 +35,7 @@ import type { RawDelivery } from '../dispatch/delivery.ts';
 import type { Dispatcher } from '../dispatch/dispatcher.ts';
 import { decodeMessage } from '../message/entry.ts';
 import type { EngineHost, GroupMember } from './engine-host.ts';
+import { HandOverMarks } from './hand-over-marks.ts';
 import { keptName } from './kept-name.ts';
 
 const NEVER = Number.POSITIVE_INFINITY;
@@ -225,7 +226,8 @@ export class EmbeddedReader implements BlockedReader, GroupMember {
     turn.consumer = this.#consumerOf(entry, group);
     turn.consumer.seenTime = engine.steady;
     taken.length = 0;
-    budget.left = this.#setup.dispatcher.idle;
+    // With marks a hand-over is counted when it happens.
+    budget.left = this.#setup.host.marks === null ? this.#setup.dispatcher.idle : 0;
     if (this.#takeOverAfter !== null) this.#takeOver(room);
     if (this.#takeOverAfter === null) {
       const ackWait = group.policy?.ackWait ?? NEVER;
@@ -282,7 +284,8 @@ export class EmbeddedReader implements BlockedReader, GroupMember {
       const { count, consumer: owner } = cursor;
       const isOwn = owner === consumer.index;
       const suspect = !isOwn && owner !== UNOWNED && owner !== DELAYED;
-      const attempt = isOwn ? Math.max(1, count) : count + 1;
+      const isCounted = isOwn && this.#setup.host.marks === null;
+      const attempt = isCounted ? Math.max(1, count) : count + 1;
       taken.push(this.#read(iterator, attempt, count === attempt, suspect));
       assignEntry(turn, cursor.id, engine.steady, count);
     }
@@ -402,18 +405,23 @@ function releaseAll(
   });
 }
 
-/** Makes due what an ended consumer left unsettled. The entries keep their owner, so they are suspects. */
+/**
+ * Makes due what a consumer of an ended process left unsettled. The entries keep their owner, so they are
+ * suspects. Hand-overs that the log does not hold are counted.
+ */
 export function expireAll(
-  database: Database,
+  { database, marks }: EngineHost,
   entry: KeyEntry,
   group: ConsumerGroup,
   consumer: Consumer,
 ): void {
   if (consumer.pendingCount === 0 || entry.value.type !== 'stream') return;
   const left: { readonly id: StreamId; readonly count: number }[] = [];
+  const key = HandOverMarks.keyOf(entry.key.toString(), group.name.toString('latin1'));
   let more = group.pending.seekConsumer(consumer.index, FIRST_ID, cursor);
   for (; more; more = cursor.nextOf(consumer.index)) {
-    left.push({ id: cursor.id.clone(), count: cursor.count });
+    const { id, time, count } = cursor;
+    left.push({ id: id.clone(), count: marks?.attemptOf(key, id, time, count) ?? count });
   }
   const place = { database, entry, value: entry.value, group, consumer };
   for (const { id, count } of left) assignEntry(place, id, 0, count);

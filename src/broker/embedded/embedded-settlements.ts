@@ -23,7 +23,11 @@ import type { Settler } from '../dispatch/delivery.ts';
 import { deadlineGraceMs } from '../options/options.ts';
 import type { EmbeddedDelivery } from './embedded-reader.ts';
 import type { EngineHost } from './engine-host.ts';
+import { HandOverMarks } from './hand-over-marks.ts';
 import { keptName } from './kept-name.ts';
+
+/** Topics of a subscription whose keys are kept. */
+const MOST_MARK_KEYS = 1000;
 
 interface Place {
   readonly entry: KeyEntry;
@@ -36,11 +40,15 @@ export class EmbeddedSettlements implements Settler<EmbeddedDelivery> {
   readonly #host: EngineHost;
   readonly #group: string;
   readonly #consumer: string;
+  /** Of each topic, what a hand-over is marked by. */
+  readonly #markKeys = new Map<string, Buffer>();
+  readonly storeAttemptNow?: (raw: EmbeddedDelivery) => Promise<void>;
 
   constructor(host: EngineHost, group: string, consumer: string) {
     this.#host = host;
     this.#group = keptName(group);
     this.#consumer = keptName(consumer);
+    if (host.marks !== null) this.storeAttemptNow = (raw) => this.#count(raw);
   }
 
   ack(raw: EmbeddedDelivery): Promise<void> {
@@ -91,12 +99,31 @@ export class EmbeddedSettlements implements Settler<EmbeddedDelivery> {
       const ackWait = place.group.policy?.ackWait ?? 0;
       const time = Math.max(0, engine.steady + Math.round(ms) + grace - ackWait);
       this.#assign(place, raw, time, cursor.count);
+      // It may be due earlier than the readers' timers.
+      this.#host.database.signalKeyReady(place.entry);
     });
   }
 
   storeAttempt(raw: EmbeddedDelivery): Promise<void> {
     return this.#change(raw, (place) => {
       this.#assign(place, raw, this.#host.engine.steady, raw.attempt);
+      // It may be due earlier than the readers' timers.
+      this.#host.database.signalKeyReady(place.entry);
+    });
+  }
+
+  /** Marked before the handler runs; the log has the count with its next records. */
+  async #count(raw: EmbeddedDelivery): Promise<void> {
+    const { marks, engine } = this.#host;
+    let key = this.#markKeys.get(raw.topic);
+    if (key === undefined) {
+      if (this.#markKeys.size >= MOST_MARK_KEYS) this.#markKeys.clear();
+      key = HandOverMarks.keyOf(raw.topic, this.#group);
+      this.#markKeys.set(raw.topic, key);
+    }
+    marks?.write(key, raw.entryId, raw.attempt, engine.steady);
+    this.#host.changeLater(() => {
+      this.#assign(this.#placeOf(raw), raw, engine.steady, raw.attempt);
     });
   }
 
@@ -105,8 +132,6 @@ export class EmbeddedSettlements implements Settler<EmbeddedDelivery> {
     const consumer = group.consumerAt(cursor.consumer);
     if (consumer === undefined) throw lost(raw);
     assignEntry({ database, entry, value, group, consumer }, raw.entryId, time, count);
-    // It may be due earlier than the readers' timers.
-    database.signalKeyReady(entry);
   }
 
   #giveBack(

@@ -64,7 +64,7 @@ export class EmbeddedSubscription implements SubscriptionHandle {
       events,
       tracing,
       fetchAhead: host.isDurable ? 'when trusted' : 'always',
-      countsReads: host.isDurable,
+      countsReads: host.isDurable && host.marks === null,
       onFree: () => this.#free(),
     });
     const matches = compilePattern(pattern);
@@ -161,7 +161,7 @@ export class EmbeddedSubscription implements SubscriptionHandle {
     const { database } = host;
     for (const consumer of [...group.consumers()]) {
       if (consumer.pendingCount === 0) deleteConsumer(database, entry, group, consumer);
-      else expireAll(database, entry, group, consumer);
+      else expireAll(host, entry, group, consumer);
     }
     if (entry.value.type !== 'stream') return;
     for (const other of [...entry.value.groups.values()]) {

@@ -20,6 +20,7 @@ import { Random } from '../../util/random.ts';
 import type { Scheduler } from '../../util/time/scheduler.ts';
 import { LocalRequests } from '../requests/local-requests.ts';
 import { EngineWarnings } from './engine-warnings.ts';
+import type { HandOverMarks } from './hand-over-marks.ts';
 
 /** A subscription of this process that reads a group of a topic. */
 export interface GroupMember {
@@ -42,6 +43,8 @@ interface Waiting {
 }
 
 const HOUSEKEEPING_MS = 200;
+/** How long the records of `changeLater` wait for others, ms. */
+const LATER_MS = 50;
 /** The system clock may be set, so a date can come before its timer: the longest timer, ms. */
 const LONGEST_TIMER_MS = 60_000;
 
@@ -49,6 +52,8 @@ export class EngineHost {
   readonly engine: Engine;
   readonly scheduler: Scheduler;
   readonly requests: LocalRequests;
+  /** Null in memory, or where the directory has no file for them. */
+  readonly marks: HandOverMarks | null;
   /** Failures that no caller awaits. */
   readonly warnings: EngineWarnings;
   /** Notified of every new topic, within the turn that creates it. */
@@ -63,8 +68,10 @@ export class EngineHost {
   readonly #watchers = new Map<string, Set<() => void>>();
   readonly #waiting: Waiting[] = [];
   #depth = 0;
+  #flushesLater = false;
   #releasing = false;
   #flushing = false;
+  #cancelFlushLater: (() => void) | null = null;
   #failure: RivuletError | null = null;
   #cancelTimer: (() => void) | null = null;
   #armedFor = Number.POSITIVE_INFINITY;
@@ -73,9 +80,14 @@ export class EngineHost {
   #closed = false;
 
   /** On a data directory, or in memory alone. */
-  constructor(scheduler: Scheduler, durable: DurableEngine | null = null) {
+  constructor(
+    scheduler: Scheduler,
+    durable: DurableEngine | null = null,
+    marks: HandOverMarks | null = null,
+  ) {
     this.scheduler = scheduler;
     this.#durable = durable;
+    this.marks = marks;
     this.engine = durable?.engine ?? inMemory(scheduler);
     this.#journal = this.engine.journal;
     this.requests = new LocalRequests(scheduler);
@@ -150,6 +162,16 @@ export class EngineHost {
       throw refusal;
     }
     return this.run(work);
+  }
+
+  /** As `change`, for what outlives this process by other means: its records go with those of others. */
+  changeLater<T>(work: (engine: Engine) => T): T {
+    this.#flushesLater = true;
+    try {
+      return this.change(work);
+    } finally {
+      this.#flushesLater = false;
+    }
   }
 
   /** Calls back, never within a turn, when everything done so far is durable, or cannot become so. */
@@ -234,8 +256,11 @@ export class EngineHost {
     this.#cancelTimer = null;
     this.#cancelHousekeeping?.();
     this.#cancelHousekeeping = null;
+    this.#cancelFlushLater?.();
+    this.#cancelFlushLater = null;
     this.requests.close();
     await this.#durable?.close();
+    this.marks?.close();
     this.#release();
   }
 
@@ -243,7 +268,13 @@ export class EngineHost {
     this.#arm();
     const durable = this.#durable;
     if (durable === null) return;
-    if (!this.#flushing) {
+    // What was delivered in this turn waits for the log.
+    if (this.#flushesLater && this.#waiting.length === 0) {
+      this.#cancelFlushLater ??= this.scheduler.after(LATER_MS, () => {
+        this.#cancelFlushLater = null;
+        durable.flush();
+      });
+    } else if (!this.#flushing) {
       this.#flushing = true;
       // The records of one tick go to disk together.
       queueMicrotask(() => {

@@ -8,6 +8,7 @@
 import type { DurableEngine } from '../../engine/open-durable-engine.ts';
 import type { Scheduler } from '../../util/time/scheduler.ts';
 import { EngineHost } from './engine-host.ts';
+import { HandOverMarks } from './hand-over-marks.ts';
 
 interface Shared {
   readonly key: string;
@@ -61,7 +62,8 @@ export const SharedEngines = {
       if (simulated !== undefined) return new EngineHost(scheduler, await simulated());
       // Loads LMDB only where a directory is opened.
       const { openStorage } = await import('./embedded-storage.ts');
-      return new EngineHost(scheduler, await openStorage(directory, scheduler));
+      const durable = await openStorage(directory, scheduler);
+      return new EngineHost(scheduler, durable, HandOverMarks.open(directory));
     });
   },
 
