@@ -5,8 +5,7 @@
  * for messages that are due or whose consumer died, (3) blocks for new messages for at most `BLOCK_MS`.
  * After an error it reports it, waits longer each time, and continues on a new connection.
  * Until the dispatcher fetches ahead, the server counts no read: each hand-over is counted when it
- * happens, so a message that ends the process costs no other an attempt. In a cluster reads bring one
- * call's messages until then, and are counted.
+ * happens, so a message that ends the process costs no other an attempt.
  * Invariants: what it has asked for and what it claims are together at most the subscription's room. In
  * an ordered group the leader of a topic reads it. A leader that does not renew its lead loses it, and
  * the next one begins with everything that is pending. A topic that the server refuses to read (a key of
@@ -238,7 +237,7 @@ export class Reader {
 
   /** Whether the server counts what this reads as handed over. */
   get #countsReads(): boolean {
-    return this.#setup.connector.cluster || this.#setup.dispatcher.fetchesAhead;
+    return this.#setup.dispatcher.fetchesAhead;
   }
 
   /** How many messages it may claim: what it claims is counted, and may end the process. */

@@ -48,26 +48,17 @@ export interface SettlementSetup {
   readonly keys: Keys;
   readonly commands: Connection;
   readonly dialect: Dialect;
-  /** A command is on its way before the call that sends it returns: not so in a cluster. */
-  readonly sendsAtOnce: boolean;
   /** A message of this topic falls due after this many milliseconds. */
   readonly onDue: (topic: string, delayMs: number) => void;
 }
 
 export class Settlements implements Settler<Delivered> {
-  readonly storeAttemptNow?: (raw: Delivered) => Promise<void>;
   readonly #setup: SettlementSetup;
   readonly #acks = new Map<string, AckQueue>();
   readonly #places = new Map<string, GroupTopic>();
 
   constructor(setup: SettlementSetup) {
     this.#setup = setup;
-    if (!setup.sendsAtOnce) return;
-    this.storeAttemptNow = (raw) => {
-      const counting = this.#settle(raw, setup.dialect.storeAttemptNow(this.#claimOf(raw)));
-      setup.commands.flush();
-      return counting;
-    };
   }
 
   ack(raw: Delivered): Promise<void> {
@@ -113,6 +104,13 @@ export class Settlements implements Settler<Delivered> {
 
   storeAttempt(raw: RawDelivery): Promise<void> {
     return this.#settle(raw, this.#setup.dialect.storeAttempt(this.#claimOf(raw)));
+  }
+
+  storeAttemptNow(raw: Delivered): Promise<void> {
+    const { commands, dialect } = this.#setup;
+    const counting = this.#settle(raw, dialect.storeAttemptNow(this.#claimOf(raw)));
+    commands.flush();
+    return counting;
   }
 
   deadLetter(raw: RawDelivery, topic: string, reason: string): Promise<void> {

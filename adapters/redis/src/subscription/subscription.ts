@@ -77,7 +77,7 @@ export class Subscription implements SubscriptionHandle {
 
   private constructor(setup: SubscriptionSetup) {
     this.#setup = setup;
-    const { options, broker, events, tracing, commands, connector, dialect, keys } = setup;
+    const { options, broker, events, tracing, commands, dialect, keys } = setup;
     this.#group = options.group ?? `${OWN_GROUP}${broker.scheduler.uniqueName()}`;
     // How many messages handlers may have at once; lua-scripts.ts uses it when this consumer dies.
     const handlers = options.concurrency * options.batch.size;
@@ -89,7 +89,6 @@ export class Subscription implements SubscriptionHandle {
       keys,
       commands,
       dialect,
-      sendsAtOnce: !connector.cluster,
       onDue: (topic, delayMs) => {
         for (const reader of this.#readers) reader.expect(topic, delayMs);
       },
@@ -101,7 +100,6 @@ export class Subscription implements SubscriptionHandle {
       scheduler: broker.scheduler,
       events,
       tracing,
-      countsReads: connector.cluster,
       // Redis counts reads once they are ahead of handlers: what it has not counted is counted here.
       ...(dialect.scansForDue ? { countEveryMs: 0 } : { countAfterQuietMs: COUNT_AFTER_QUIET_MS }),
       onFree: () => this.#free(),
