@@ -1,8 +1,8 @@
 /**
  * Which attempt a delivery is, from the record of earlier hand-overs and the server's counts.
  *
- * Invariant: a message that ended its process gets its attempts and no more, and a message that was only
- * fetched ahead has none counted, as far as there are records.
+ * Invariant: a message that ended its process gets its attempts and no more, as far as there are records,
+ * and a message that was only fetched ahead has none counted.
  */
 import type { HandOverRecord } from './attempts.ts';
 import type { GroupTopic } from './group-topic.ts';
@@ -16,15 +16,8 @@ export function attemptOf(
   const isTakenFromDead = sequence <= from.suspectUpTo;
   // A consumer that was made again counts its deliveries from one.
   const isOther = from.isTakenOver(sequence);
-  if (record === null) {
-    // A hand-over of a redelivered message is recorded before it happens. So of several messages without
-    // a record only the first can have had a handler; the others were fetched ahead.
-    const handed = isTakenFromDead && sequence === from.suspectFrom ? 1 : 0;
-    const count = Math.min(1, deliveries - 1) + (isOther ? handed : 0);
-    return { attempt: count + 1, suspect: deliveries > 1 || isTakenFromDead };
-  }
+  if (record === null) return { attempt: 1, suspect: deliveries > 1 || isTakenFromDead };
   const unknown = isOther ? deliveries - 1 : Math.max(0, deliveries - record.deliveries - 1);
-  const vanished = record.isBack || isOther ? Math.min(1, unknown) : 0;
   const suspect = unknown > 0 || !record.isBack || (isOther && isTakenFromDead);
-  return { attempt: record.count + vanished + 1, suspect };
+  return { attempt: record.count + 1, suspect };
 }

@@ -1,13 +1,13 @@
 /**
- * Records of hand-overs, where the server's count of deliveries differs from them.
+ * Records of hand-overs, because JetStream counts deliveries.
  *
- * JetStream counts deliveries. A message that is given back before a handler had it, or retried in
- * place, or delivered by an ordered group's consumer that was made again, has another number of
- * hand-overs. Then a record is stored: one message on a subject for it, in a stream that keeps the last
- * message of each subject for a week. Invariant: a record names its topic's stream, so records of a
+ * A message that was fetched ahead of its handler, retried in place, or delivered by an ordered group's
+ * consumer that was made again, has another number of hand-overs. So hand-overs are recorded: one message
+ * on a subject for each, in a stream that keeps the last message of each subject for a week. A delivery
+ * without a record was no hand-over. Invariant: a record names its topic's stream, so records of a
  * deleted stream do not count.
- * Cost: none while messages are acknowledged at their first delivery; one message stored for each that
- * is given back, and one read for each that another process has given back.
+ * Cost: one message stored for each of a subscription's first hand-overs, then at most one in 50 ms; one
+ * for each message that is given back, and one read for each that another process has given back.
  */
 import { numberOf } from '../errors.ts';
 import type { Link } from '../link.ts';
@@ -50,6 +50,24 @@ export class Attempts {
     await this.#streams.attempts();
     await this.#link.try(() => this.#link.js.publish(attemptSubject(place), text(place, record)));
     this.#exists = true;
+  }
+
+  /** As `write`, for a hand-over in this turn: when it returns, the record has been written to the socket. */
+  writeNow(place: Place, record: HandOverRecord): Promise<void> {
+    const { js, nc } = this.#link;
+    const stored = js.publish(attemptSubject(place), text(place, record));
+    // Sends what nats.js has gathered in this turn.
+    nc.flush().catch(() => {});
+    return stored.then(
+      () => {
+        this.#exists = true;
+      },
+      () => {
+        // The stream may have been deleted.
+        this.#streams.forget();
+        return this.write(place, record);
+      },
+    );
   }
 
   /**

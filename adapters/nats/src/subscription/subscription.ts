@@ -31,7 +31,7 @@ import type { Link } from '../link.ts';
 import type { MessageCodec } from '../message-codec.ts';
 import type { Streams } from '../streams.ts';
 import { attemptOf } from './attempt-count.ts';
-import type { Attempts, Place } from './attempts.ts';
+import type { Attempts, HandOverRecord, Place } from './attempts.ts';
 import { storeCut } from './dead-letter.ts';
 import { GroupTopic } from './group-topic.ts';
 import {
@@ -51,6 +51,8 @@ import { TrimWatch } from './trim-watch.ts';
 import { WaitingRetries } from './waiting-retries.ts';
 
 const NO_MESSAGE = 10_037;
+/** A record costs as much as a message: so far apart are those of a trusted consumer. */
+const COUNT_EVERY_MS = 50;
 /** How long a topic's request may wait for messages while other topics wait for room. */
 const TURN_MS = 100;
 /** A message that arrives without room comes again after this. */
@@ -101,7 +103,7 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
       scheduler: broker.scheduler,
       events,
       tracing,
-      countsReads: true,
+      countEveryMs: COUNT_EVERY_MS,
       onFree: () => this.#pull(),
     });
     this.#progress = new ProgressTimer({
@@ -139,6 +141,8 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
   async start(): Promise<void> {
     const { pattern, options } = this.#setup;
     try {
+      // Without the stream of records nothing is recorded, and messages get more attempts.
+      if (options.group !== null) await this.#setup.streams.attempts().catch(() => {});
       if (isPattern(pattern)) await this.#discovery.start(options.from);
       else await this.#add(pattern, options.from);
     } catch (error) {
@@ -284,9 +288,13 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
   async storeAttempt(raw: NatsDelivery): Promise<void> {
     this.#mustBeOpen(raw.inFlight);
     if (this.#setup.options.group === null) return;
-    const { deliveries } = raw.inFlight;
-    const record = { count: raw.attempt, deliveries, isBack: false };
-    await this.#setup.attempts.write(this.#placeOf(raw), record);
+    await this.#setup.attempts.write(this.#placeOf(raw), handOverOf(raw));
+  }
+
+  async storeAttemptNow(raw: NatsDelivery): Promise<void> {
+    this.#mustBeOpen(raw.inFlight);
+    if (this.#setup.options.group === null) return;
+    await this.#setup.attempts.writeNow(this.#placeOf(raw), handOverOf(raw));
   }
 
   /** The dispatcher keeps the deadline; this later one is a safeguard. */
@@ -394,6 +402,8 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
       id,
       message: this.#setup.codec.decode(message.data, message.headers),
       attempt: facts.deliveries,
+      // A subscription without a group ends with its process.
+      counted: this.#setup.options.group === null,
       publishedAt: facts.timeMs,
       inFlight,
     };
@@ -432,9 +442,10 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
 
   async #withAttempt(from: GroupTopic, raw: NatsDelivery): Promise<NatsDelivery> {
     const { options, attempts } = this.#setup;
-    // If it cannot be read, the server's own count decides.
-    const record =
-      options.group === null ? null : await attempts.read(this.#placeOf(raw)).catch(() => null);
+    if (options.group === null) {
+      return { ...raw, attempt: Math.min(2, raw.attempt), suspect: raw.attempt > 1 };
+    }
+    const record = await attempts.read(this.#placeOf(raw)).catch(() => null);
     return { ...raw, ...attemptOf(from, raw.inFlight, record) };
   }
 
@@ -497,4 +508,9 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
   #now(): number {
     return this.#setup.broker.scheduler.monotonic();
   }
+}
+
+/** The record that a handler has had the message. */
+function handOverOf({ attempt, inFlight: { deliveries } }: NatsDelivery): HandOverRecord {
+  return { count: attempt, deliveries, isBack: false };
 }
