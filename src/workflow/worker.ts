@@ -10,7 +10,7 @@
  */
 import type { Broker, Subscriber } from '../broker/broker.ts';
 import { isLost } from '../broker/dispatch/delivery.ts';
-import type { JournalStore, JournalTask } from '../broker/journal.ts';
+import type { JournalEntry, JournalStore, JournalTask } from '../broker/journal.ts';
 import { RivuletError } from '../errors.ts';
 import type { Scheduler } from '../util/time/scheduler.ts';
 import { damaged, Refusals } from './errors.ts';
@@ -265,6 +265,8 @@ export class Worker {
       return 'again';
     }
     if (here !== undefined && (body.k === 'wake' || body.k === 'again')) {
+      const isPast = await this.#isPast(here, await store.read(key, { after: here.last }));
+      if (isPast) return 'again';
       // It reads what came before it rests: no commit of it can pass what is in the journal already.
       await this.#done(task);
       here.poke();
@@ -312,6 +314,7 @@ export class Worker {
       const left = await this.#giveOn(name, key, last, records, phase.version, body.id, task);
       return left ? null : refused();
     }
+    if (here !== undefined && (await this.#isPast(here, entries))) return 'again';
     if (here !== undefined || (isAwake && !isOwn)) {
       if (body.k === 'timer') {
         const data = { task: taskName(task), ...sinceOf(records) };
@@ -369,6 +372,17 @@ export class Worker {
     });
     const all = [...records, claim as JournalRecord];
     return new Execution(host, meant, id, task, all, prefix, at);
+  }
+
+  /**
+   * Whether another worker has taken the instance over, by records that were read after the task was added: this
+   * process was held up and has not seen it. Its execution has stopped then, and the task is not its own.
+   */
+  async #isPast(here: Execution, entries: readonly JournalEntry[]): Promise<boolean> {
+    if (!here.isPast(readRecords(entries))) return false;
+    here.poke();
+    await this.#stops.get(here);
+    return true;
   }
 
   #run(execution: Execution, key: string, stop: () => void): void {

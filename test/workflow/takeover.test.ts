@@ -196,3 +196,43 @@ test('a task of another version that has the id of one that is done is another t
   await t.advance(2 * HOUR);
   assert.equal(await handle.result(), 2);
 });
+
+for (const how of ['a signal', 'a timer', 'a further run'] as const) {
+  test(`a worker that was held up does not take ${how} for its own after another one had the instance`, async () => {
+    await using t = await createTestBroker();
+    let runs = 0;
+    const flow = workflow({ name: 'flow' }, async (wf, n: number): Promise<unknown> => {
+      if (n === 1) return 'further';
+      await wf.step('slow', () => (++runs === 1 ? new Promise<void>(() => {}) : undefined));
+      if (how === 'a further run') return wf.continueAsNew(1);
+      return wf.wait(go, how === 'a timer' ? { timeoutMs: 20_000 } : {});
+    });
+    const options = { definitions: [flow], ackWaitMs: 1000, drainTimeoutMs: 100 };
+    // The first one hears of nothing that others do, and does not extend.
+    const journal = withTasks(t.broker, (task) => {
+      Object.assign(task, { extend: async () => {} });
+    });
+    journal.watch = async () => () => {};
+    await using first = await workflows(t.broker, options);
+    const handle = await first.start(flow, 0, { id: 'x' });
+    await t.advance(50);
+    const second = await workflows(await t.open(), options, {
+      // A further run is left to the other one.
+      onCommit: (moment, kinds) => {
+        if (moment === 'after' && kinds.includes('start')) void second.kill();
+      },
+    });
+    for (let waited = 0; runs < 2; waited += 100) {
+      assert.ok(waited < 60_000, 'the second one takes the instance over');
+      await t.advance(100);
+    }
+    await t.advance(100);
+    if (how !== 'a further run') assert.equal(first.awake, 1);
+    void second.kill();
+    if (how === 'a signal') await handle.signal(go, 7);
+    await t.advance(120_000);
+    const results = { 'a signal': 7, 'a timer': undefined, 'a further run': 'further' };
+    assert.deepEqual([await handle.status(), first.awake], ['completed', 0]);
+    assert.equal(await handle.result(), results[how]);
+  });
+}

@@ -153,6 +153,16 @@ export class Execution {
     return as;
   }
 
+  /** The newest record that it has seen. */
+  get last(): string {
+    return this.#journal.last;
+  }
+
+  /** Whether a record says that another worker has had the instance since. */
+  isPast(records: readonly JournalRecord[]): boolean {
+    return records.some((record) => this.#journal.isAnothers(record));
+  }
+
   /** There may be news in the journal. */
   poke(): void {
     this.#news = true;
