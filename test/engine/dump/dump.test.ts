@@ -79,8 +79,8 @@ test('ids at every limit of a double and of 64 bits come back, also next to each
   );
   const numbers = [...new Set(limits)].sort((a, b) => (a < b ? -1 : 1));
   const ids = numbers.flatMap((ms) => numbers.map((seq) => `${ms}-${seq}`)).slice(1);
-  // A node for all, then one that each later node is named by.
-  for (const maxEntries of [1000, 2, 3]) {
+  // Nodes that begin at each place in the order of limits, so that differences go both ways.
+  for (const maxEntries of [1000, 9, 2]) {
     const server = new InProcessServer();
     const session = server.session();
     server.engine.nodeLimits.maxEntries = maxEntries;
