@@ -45,6 +45,7 @@ const COVERED_BY = {
   broker: ['broker', 'conformance', 'integration'],
   util: ['util', 'stream', 'engine', 'server'],
   cli: ['server', 'integration'],
+  workflow: ['workflow/execution', 'workflow/journal', 'workflow/schedules', 'workflow'],
 };
 
 const { values: options } = parseArgs({

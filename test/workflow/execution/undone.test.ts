@@ -183,3 +183,54 @@ for (const watched of [false, true]) {
     assert.deepEqual(ran, ['work']);
   });
 }
+
+test('a retry of what failed by itself runs no step again, and one after a caught failure begins there', async () => {
+  const ran: string[] = [];
+  let isUp = false;
+  const flow = workflow({ name: 'flow' }, async (wf, catches: boolean) => {
+    if (catches) {
+      const failing = wf.step('caught', () => {
+        ran.push('caught');
+        if (!isUp) throw new Terminal('down');
+      });
+      await failing.catch(() => {});
+    }
+    await wf.step('work', () => ran.push('work'));
+    if (!isUp) throw new Error('not up');
+    return 'done';
+  });
+  await using t = await createTestWorkflows({ definitions: [flow] });
+  for (const catches of [false, true]) {
+    isUp = false;
+    ran.length = 0;
+    const handle = await t.start(flow, catches);
+    await t.advance(MINUTE);
+    assert.equal(await handle.status(), 'failed');
+    isUp = true;
+    await handle.retry();
+    assert.equal(await t.finish(handle.result()), 'done');
+    assert.deepEqual(ran, catches ? ['caught', 'work', 'caught', 'work'] : ['work']);
+  }
+});
+
+test('a failure aborts steps that run, and no compensation', async () => {
+  const aborted: string[] = [];
+  const flow = workflow({ name: 'flow' }, async (wf) => {
+    await wf.step('hold', () => 1, {
+      compensate: async (_, { signal: end }) => {
+        for (let i = 0; i < 3; i++) await t.pause(100);
+        aborted.push(`undo ${end.aborted}`);
+      },
+    });
+    const slow = wf.step('slow', async ({ signal: end }) => {
+      await t.pause(100);
+      aborted.push(`slow ${end.aborted}`);
+    });
+    await Promise.all([slow, wf.step('fails', () => Promise.reject(new Terminal('no')))]);
+  });
+  await using t = await createTestWorkflows({ definitions: [flow] });
+  const handle = await t.start(flow);
+  await t.advance(MINUTE);
+  assert.equal(await handle.status(), 'failed');
+  assert.deepEqual(aborted, ['slow true', 'undo false']);
+});
