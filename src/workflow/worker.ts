@@ -115,7 +115,8 @@ export class Worker {
       const { concurrency } = definition.options;
       const key = queueKey(definition.name, definition.version);
       const token = () => `d-${this.#setup.name}.${this.#lives++}`;
-      await noteVersion({ store, scheduler, token }, definition.name, definition.version);
+      const setup = { store, scheduler, token };
+      await noteVersion(setup, definition.name, definition.version).catch(() => {});
       const subscriber = await store.consume(key, (task) => this.#onTask(definition, task), {
         group: WORKERS,
         ack: 'manual',

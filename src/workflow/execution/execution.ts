@@ -356,7 +356,9 @@ export class Execution {
     const record = await firstRecord({ definition, id, input, more }, this.#host.mostBytes);
     const token = () => this.#journal.token();
     const { store, scheduler } = this.#host;
-    await noteVersion({ store, scheduler, token }, definition.name, definition.version);
+    const setup = { store, scheduler, token };
+    // A child must not fail because of an outage.
+    await noteVersion(setup, definition.name, definition.version).catch(() => {});
     const key = journalKey(definition.name, id);
     return {
       kind: 'spawn',

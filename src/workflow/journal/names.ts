@@ -7,6 +7,7 @@
  * data of an earlier release, are the names of all keys read.
  */
 import { type JournalStore, NO_RECORD } from '../../broker/journal.ts';
+import { RivuletError } from '../../errors.ts';
 import type { Scheduler } from '../../util/time/scheduler.ts';
 import { escaped, LISTS, listKey, nameInKey, namesKey, queueKey, versionsKey } from './keys.ts';
 
@@ -26,7 +27,10 @@ export interface NotingSetup {
   readonly token: () => string;
 }
 
-/** Never rejects: what could not be noted is tried again with the next start. */
+/**
+ * Rejects where the broker is away, as the commit that follows would. What cannot be noted for another reason, such as
+ * the rights of the user, is tried again with the next start.
+ */
 export async function noteVersion(
   setup: NotingSetup,
   name: string,
@@ -43,8 +47,8 @@ export async function noteVersion(
     if (!(await noteOne(setup, name, version))) return;
     if (known.size >= MOST_NOTED) known.clear();
     known.set(label, now);
-  } catch {
-    // The commit that follows meets the same outage, and says so.
+  } catch (error) {
+    if (error instanceof RivuletError && error.retryable) throw error;
   }
 }
 

@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import type { Broker } from '../../../src/broker/broker.ts';
 import type { JournalStore } from '../../../src/broker/journal.ts';
 import { openBroker } from '../../../src/broker/open-broker.ts';
+import { RivuletError } from '../../../src/errors.ts';
 import { workflow, workflows } from '../../../src/workflow/index.ts';
 import { createTestWorkflows } from '../../../src/workflow/testing.ts';
 
@@ -132,4 +133,34 @@ test('processes that note versions at the same time note each once', async () =>
   const noted = (await store.read('wf:{a}:versions')).map(({ fields }) => Number(fields.v));
   assert.deepEqual([...noted].sort(), versions);
   assert.equal(await store.length('wf:{}:names'), 1);
+});
+
+test('a start fails at once while the broker is away, and not for want of a right to note its version', async () => {
+  await using t = await createTestWorkflows();
+  const store = storeOf(t.broker);
+  const { length, commit } = store;
+  let commits = 0;
+  store.commit = (given) => {
+    commits++;
+    return commit.call(store, given);
+  };
+  const fails = (code: 'NOT_CONNECTED' | 'PERMISSION_DENIED') => {
+    store.length = (key) =>
+      key === 'wf:{}:names'
+        ? Promise.reject(new RivuletError(code, 'of the test'))
+        : length.call(store, key);
+  };
+  await using flows = await workflows(t.broker);
+  fails('NOT_CONNECTED');
+  await assert.rejects(flows.start(make('a'), undefined, { id: 'x' }), { code: 'NOT_CONNECTED' });
+  assert.equal(commits, 0);
+  fails('PERMISSION_DENIED');
+  const handle = await flows.start(make('a'), undefined, { id: 'x' });
+  assert.equal(await handle.status(), 'running');
+  store.length = length;
+  await flows.start(make('a'), undefined, { id: 'x' });
+  assert.deepEqual(
+    (await flows.counts()).map(({ name, running }) => `${name} ${running}`),
+    ['a 1'],
+  );
 });
