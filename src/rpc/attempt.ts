@@ -20,6 +20,8 @@ export interface CallTarget {
   readonly method: AnyMethod;
   readonly options: CallOptions;
   readonly signal: AbortSignal | undefined;
+  /** Ends what `signal` costs the signals that it is made of; there where it is made of several. */
+  readonly endSignal?: (() => void) | undefined;
   /** Monotonic milliseconds. */
   readonly startedAt: number;
   /** Of the whole call; null where calls are not recorded. */

@@ -354,6 +354,8 @@ class Replies implements ReplyStream<unknown> {
   /** The call is over; the reader may have yet to learn how. */
   #ended(error: unknown): void {
     this.#hasEnded = true;
+    // The reader may never come.
+    this.#request.endSignal?.();
     this.#stopIdle();
     this.#leaveRequests();
     this.#mark(error);

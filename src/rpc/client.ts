@@ -18,6 +18,7 @@ import type { ServiceNode } from '../registry/registry.ts';
 import type { Outcome, Selector } from '../selector/selector.ts';
 import { nodeAt } from '../transport/protocols.ts';
 import type { Transport } from '../transport/transport.ts';
+import { firstAbort } from '../util/time/on-abort.ts';
 import type { Scheduler } from '../util/time/scheduler.ts';
 import { systemScheduler } from '../util/time/system-scheduler.ts';
 import { Timeouts } from '../util/time/timeouts.ts';
@@ -174,7 +175,7 @@ export class Client implements AttemptSource {
     let span: OpenSpan | null;
     try {
       metadata = this.#metadata(method, options);
-      signal = signalOf(options);
+      signal = options.signal ?? currentScope()?.signal() ?? undefined;
       span = this.#options.tracer?.beginCall(service, endpoint, metadata) ?? null;
     } catch (error) {
       return this.#refuse({ service, endpoint, method, options }, error);
@@ -200,14 +201,21 @@ export class Client implements AttemptSource {
     return rejectSoon(failure);
   }
 
-  #run(call: UnaryRequest): unknown {
+  #run(given: UnaryRequest): unknown {
+    let call = given;
+    try {
+      call = withBothSignals(given);
+    } catch (error) {
+      return this.#refuse(given, error);
+    }
     return call.method.kind === 'unary'
       ? callUnary(this, call)
       : openStream(this, call, (error) => this.ended(call, error));
   }
 
   /** The call has ended; null for one that succeeded. */
-  ended({ service, endpoint, startedAt, span }: CallTarget, error: unknown): void {
+  ended({ service, endpoint, startedAt, span, endSignal }: CallTarget, error: unknown): void {
+    endSignal?.();
     const { onCall, tracer } = this.#options;
     if (onCall !== undefined) {
       onCall(service, endpoint, this.scheduler.monotonic() - startedAt, error);
@@ -457,9 +465,14 @@ function failed({ result }: Outcome, error: unknown, breaker: Breaker): boolean 
   return error !== undefined && error !== null && breaker.isFailure(error);
 }
 
-/** The caller's own signal, and that of the call that its handler serves. */
-function signalOf({ signal }: CallOptions): AbortSignal | undefined {
-  const outer = currentScope()?.signal() ?? undefined;
-  if (outer === undefined || signal === undefined) return signal ?? outer;
-  return AbortSignal.any([signal, outer]);
+/**
+ * The caller's own signal may live for long, and so may that of the call that its handler serves: what
+ * follows both ends with this call.
+ */
+function withBothSignals(call: UnaryRequest): UnaryRequest {
+  const { signal: own } = call.options;
+  const outer = own === undefined ? null : (currentScope()?.signal() ?? null);
+  if (own === undefined || outer === null || own === outer) return call;
+  const { signal, end } = firstAbort(own, outer);
+  return { ...call, signal, endSignal: end };
 }
