@@ -208,7 +208,7 @@ async function asleep(scale: Scale, emit: (row: Row) => void, server: Side): Pro
   row(`${count} asleep, commands while idle`, 'commands/s', 'lower', idle);
   await pause(Math.max(0, until - Date.now()));
   const due = performance.now();
-  // The length of one stream: counts read the names of all keys, and would slow what is measured.
+  // The length of one stream: counts take several reads, and would slow what is measured.
   while ((await server.client.call('XLEN', 'wf:{sleeping}:done')) !== count) await pause(20);
   row(`${count} due at once`, 'instances/s', 'higher', (count / (performance.now() - due)) * 1000);
   await flows.close();
