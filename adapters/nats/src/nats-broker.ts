@@ -106,7 +106,9 @@ export class NatsBroker extends BrokerBase {
       pendingList: 'own',
       attempts: 'deliveries',
       trimmedPending: 'own',
-      retriedPublish: 'once',
+      // What is tried again later than the stream remembers ids is stored again.
+      retriedPublish:
+        this.options.dedupWindowMs >= this.options.publishTimeoutMs ? 'once' : 'at-least-once',
       extend: true,
       persistent: true,
       // go-micro writes bodies in base64.

@@ -44,6 +44,15 @@ describe('the nats adapter among others', { skip: missing('nats-server') }, () =
     await server?.[Symbol.asyncDispose]();
   });
 
+  test('a broker whose streams forget ids before it stops trying does not claim that it stores once', async () => {
+    await using short = await openBroker(url, { dedupWindowMs: 9_999 });
+    assert.equal(short.capabilities.retriedPublish, 'at-least-once');
+    await using long = await openBroker(url, { dedupWindowMs: 10_000 });
+    assert.equal(long.capabilities.retriedPublish, 'once');
+    await using patient = await openBroker(url, { publishTimeoutMs: 600_000 });
+    assert.equal(patient.capabilities.retriedPublish, 'at-least-once');
+  });
+
   test('a batch with a message that is too large stores nothing, also when the connection is cut meanwhile', async () => {
     await using small = await startNats(1, ['max_payload: 1048576']);
     const [only] = small.nodes as [NatsNode];
