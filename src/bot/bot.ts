@@ -122,6 +122,7 @@ export class Bot implements AsyncDisposable {
       atOnce: concurrency,
       maxWaiting,
       maxWaitingOfOne: Math.ceil(maxWaiting / 4),
+      atOnceOfOne: Math.max(1, concurrency - 1),
     });
   }
 

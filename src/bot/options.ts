@@ -50,7 +50,7 @@ export interface BotOptions {
   readonly registry?: string | Registry;
   readonly transport?: string;
   readonly selector?: string;
-  /** Commands that run at once. Default 4. */
+  /** Commands that run at once, of one user all but one. Default 4. */
   readonly concurrency?: number;
   /** Commands that wait; further ones are refused. Default 64, of one user a quarter. */
   readonly maxWaiting?: number;

@@ -1,14 +1,16 @@
 /**
  * Work of many users, some of it at once.
  *
- * Invariants: at most `atOnce` works run and `maxWaiting` wait, of one user at most `maxWaitingOfOne`;
- * what finds no room is refused; works of one user begin in order. Cost: one object per work.
+ * Invariants: at most `atOnce` works run and `maxWaiting` wait, of one user at most `atOnceOfOne` and
+ * `maxWaitingOfOne`; what finds no room is refused; works of one user begin in order. Cost: one object per work.
  */
 
 export interface WorkQueueLimits {
   readonly atOnce: number;
   readonly maxWaiting: number;
   readonly maxWaitingOfOne: number;
+  /** Works of one user that run, so that one whose works take long leaves room for the others. */
+  readonly atOnceOfOne: number;
 }
 
 interface Waiting {
@@ -20,6 +22,7 @@ export class WorkQueue {
   readonly #limits: WorkQueueLimits;
   readonly #waiting: Waiting[] = [];
   readonly #running = new Set<Promise<void>>();
+  readonly #runningOf = new Map<string, number>();
   #isClosed = false;
 
   constructor(limits: WorkQueueLimits) {
@@ -53,12 +56,22 @@ export class WorkQueue {
     while (this.#running.size > 0) await Promise.all(this.#running);
   }
 
+  #countOf(user: string): number {
+    return this.#runningOf.get(user) ?? 0;
+  }
+
   #next(): void {
-    while (this.#running.size < this.#limits.atOnce) {
-      const work = this.#waiting.shift();
+    const { atOnce, atOnceOfOne } = this.#limits;
+    while (this.#running.size < atOnce) {
+      const at = this.#waiting.findIndex(({ user }) => this.#countOf(user) < atOnceOfOne);
+      const [work] = at < 0 ? [] : this.#waiting.splice(at, 1);
       if (work === undefined) return;
+      this.#runningOf.set(work.user, this.#countOf(work.user) + 1);
       const running = work.run().finally(() => {
         this.#running.delete(running);
+        const left = this.#countOf(work.user) - 1;
+        if (left === 0) this.#runningOf.delete(work.user);
+        else this.#runningOf.set(work.user, left);
         this.#next();
       });
       this.#running.add(running);

@@ -179,7 +179,7 @@ test('while the audit cannot be written nothing is changed, and what changes not
 });
 
 test('commands run some at once, each ends in its time, and a flood is refused with one answer', async () => {
-  await using with_ = await chat({ timeoutMs: 300, concurrency: 2, maxWaiting: 8 });
+  await using with_ = await chat({ timeoutMs: 300, concurrency: 3, maxWaiting: 8 });
   const { telegram, ask } = with_;
   telegram.sayAll(ANN, Array(100).fill('call go.micro.srv.greeter Say.Never {}'));
   await telegram.until(() => telegram.sent.length === 5);

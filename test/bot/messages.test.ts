@@ -8,6 +8,7 @@ import { redactedLog, redactor } from '../../src/bot/messages/redaction.ts';
 import { Permissions } from '../../src/bot/permissions.ts';
 import { WorkQueue } from '../../src/bot/work-queue.ts';
 import { fc } from '../helpers/property.ts';
+import { until } from '../helpers/until.ts';
 
 test('quotes hold a word with spaces only where they enclose it whole', () => {
   const words = (text: string) => new CommandLine(text).values;
@@ -102,7 +103,7 @@ test('only named users are allowed, and only named users are operators', () => {
 });
 
 test('a queue runs as many at once as it may, and refuses what has no room', async () => {
-  const queue = new WorkQueue({ atOnce: 2, maxWaiting: 3, maxWaitingOfOne: 2 });
+  const queue = new WorkQueue({ atOnce: 2, maxWaiting: 3, maxWaitingOfOne: 2, atOnceOfOne: 2 });
   const ends: (() => void)[] = [];
   const began: string[] = [];
   const add = (user: string, name: string) =>
@@ -122,6 +123,28 @@ test('a queue runs as many at once as it may, and refuses what has no room', asy
   }
   await queue.idle();
   assert.deepEqual(began, ['1', '2', '3', '4', '6']);
+});
+
+test('a user whose works do not end leaves room for those of others, in their order', async () => {
+  const queue = new WorkQueue({ atOnce: 3, maxWaiting: 9, maxWaitingOfOne: 9, atOnceOfOne: 2 });
+  const began: string[] = [];
+  const end = new Map<string, () => void>();
+  const add = (user: string, name: string) =>
+    queue.add(user, () => {
+      began.push(name);
+      return new Promise((resolve) => end.set(name, resolve));
+    });
+  for (const name of ['a1', 'a2', 'a3', 'a4']) add('ann', name);
+  assert.deepEqual(began, ['a1', 'a2']);
+  add('bob', 'b1');
+  assert.deepEqual(began, ['a1', 'a2', 'b1']);
+  add('bob', 'b2');
+  for (const name of ['a1', 'b1', 'a2', 'a3', 'b2', 'a4']) {
+    await until(() => end.has(name));
+    end.get(name)?.();
+  }
+  await queue.idle();
+  assert.deepEqual(began, ['a1', 'a2', 'b1', 'a3', 'b2', 'a4']);
 });
 
 test('times are written as Go writes RFC 1123', () => {
