@@ -5,9 +5,10 @@
  * owner can read it, because a URL may hold a password; it is replaced as a whole, so that two
  * commands at once leave one of their results; a file that cannot be read is an error that names it.
  */
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, isAbsolute, join } from 'node:path';
+import { makeDirectoriesSync } from '../storage/disk/make-directories.ts';
 import { CommandFailure, usage } from './exit-code.ts';
 
 export interface Context {
@@ -52,7 +53,7 @@ export function readContexts(): Contexts {
 
 export function writeContexts(contexts: Contexts): void {
   const file = contextsFile();
-  mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+  makeDirectoriesSync(dirname(file), 0o700);
   const temporary = `${file}.${process.pid}`;
   writeFileSync(temporary, `${JSON.stringify(contexts, null, 2)}\n`, { mode: 0o600 });
   renameSync(temporary, file);

@@ -9,11 +9,12 @@
  */
 import { createHash } from 'node:crypto';
 import { createReadStream, existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { copyFile, mkdir, open, readdir, readlink, rename, rm, writeFile } from 'node:fs/promises';
+import { copyFile, open, readdir, readlink, rename, rm, writeFile } from 'node:fs/promises';
 import { isAbsolute, join, resolve } from 'node:path';
 import { Command } from 'commander';
 import type { Client } from '../../client/client.ts';
 import { RIVULET_VERSION } from '../../server/version.ts';
+import { makeDirectories } from '../../storage/disk/make-directories.ts';
 import { CHECKPOINT_DIRECTORY, FORMAT_FILE } from '../../storage/store.ts';
 import { type BrokerFlags, brokerAddress, outputOf, withBroker } from '../connect.ts';
 import { withExamples } from '../examples.ts';
@@ -122,7 +123,7 @@ async function wholePath(directory: string, pid: string): Promise<string> {
 }
 
 async function copyData(source: string, target: string, progress: Progress): Promise<void> {
-  await mkdir(join(target, CHECKPOINT_DIRECTORY), { recursive: true, mode: 0o700 });
+  await makeDirectories(join(target, CHECKPOINT_DIRECTORY), 0o700);
   await copyFile(join(source, FORMAT_FILE), join(target, FORMAT_FILE));
   await copySegments(source, target, progress);
   await copyCheckpoint(join(source, CHECKPOINT_DIRECTORY), join(target, CHECKPOINT_DIRECTORY));
@@ -187,7 +188,7 @@ async function restore(directory: string, flags: { dir: string; json?: boolean }
       if ((await digestOf(from)) !== sha256) {
         throw new CommandFailure(`the backup is damaged: ${name} is not what was backed up`);
       }
-      await mkdir(join(partial, name, '..'), { recursive: true, mode: 0o700 });
+      await makeDirectories(join(partial, name, '..'), 0o700);
       await copyFile(from, join(partial, name));
       progress.show(index + 1, files.length, 'files');
     }

@@ -4,11 +4,12 @@
  * Invariants: equal .proto files give equal output; a file is written only when its text changes, and
  * none is written when one of the .proto files has an error.
  */
-import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { Command } from 'commander';
 import { generateTypeScript } from '../../rpc/proto/proto-generate.ts';
 import { readProto } from '../../rpc/proto/proto-source.ts';
+import { makeDirectoriesSync } from '../../storage/disk/make-directories.ts';
 import { withExamples } from '../examples.ts';
 import { CommandFailure, usage } from '../exit-code.ts';
 import { Output } from '../printing/output.ts';
@@ -66,7 +67,7 @@ async function generate(positionals: string[], values: Flags): Promise<void> {
   const output = new Output(values.json === true);
   const written: { from: string; path: string; changed: boolean }[] = [];
   for (const { from, path, text } of made) {
-    mkdirSync(dirname(path), { recursive: true });
+    makeDirectoriesSync(dirname(path));
     const isSame = existsSync(path) && readFileSync(path, 'utf8') === text;
     if (!isSame) writeFileSync(path, text);
     written.push({ from, path, changed: !isSame });

@@ -3,9 +3,10 @@
  *
  * Invariant: no file that is there is overwritten. The texts are in project-files.ts.
  */
-import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { Command } from 'commander';
+import { makeDirectoriesSync } from '../../storage/disk/make-directories.ts';
 import { withExamples } from '../examples.ts';
 import { usage } from '../exit-code.ts';
 import { Output } from '../printing/output.ts';
@@ -41,9 +42,10 @@ async function newProject(
   }
   const files = projectFiles({ name, namespace, rivulet });
   const output = new Output(json === true);
+  makeDirectoriesSync(directory);
   for (const [file, text] of Object.entries(files)) {
     const target = join(directory, file);
-    mkdirSync(dirname(target), { recursive: true });
+    makeDirectoriesSync(dirname(target));
     writeFileSync(target, text, { flag: 'wx' });
     if (!output.json) await output.line(join(path, file));
   }

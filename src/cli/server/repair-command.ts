@@ -2,7 +2,8 @@
  * `micro repair DIR [--apply] [--keep-after] [--drop-checkpoint] [--json]`: says what is wrong with a
  * data directory, and salvages what can be. Nothing is deleted: what is replaced is put aside.
  *
- * Exit code 0 when the directory is sound, or was made so; 1 when it is damaged or cannot be read.
+ * Exit code 0 when the directory is sound, or was made so; 1 when it is damaged or cannot be read; 3 when it is
+ * no data directory.
  */
 import { existsSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -21,7 +22,7 @@ import {
 } from '../../storage/repair.ts';
 import { CHECKPOINT_DIRECTORY, checkFormat, FORMAT_FILE } from '../../storage/store.ts';
 import { systemClock } from '../../util/time/clock.ts';
-import { fail } from '../fail.ts';
+import { notFound, usage } from '../exit-code.ts';
 
 const FLAGS = ['--apply', '--keep-after', '--drop-checkpoint', '--json'];
 
@@ -32,11 +33,14 @@ export async function repairCommand(args: readonly string[]): Promise<void> {
   }
   const unknown = args.find((arg) => arg.startsWith('-') && !FLAGS.includes(arg));
   const [directory, ...more] = args.filter((arg) => !arg.startsWith('-'));
-  if (unknown !== undefined) fail(`unknown flag '${unknown}'; micro repair --help lists the flags`);
-  else if (directory === undefined || more.length > 0) fail('usage: micro repair DIR [--apply]');
-  else if (!existsSync(join(directory, FORMAT_FILE))) {
-    fail(`${directory} is not a data directory: it has no file ${FORMAT_FILE}`);
-  } else await repair(resolve(directory), new Set(args));
+  if (unknown !== undefined) {
+    throw usage(`unknown flag '${unknown}'; micro repair --help lists the flags`);
+  }
+  if (directory === undefined || more.length > 0) throw usage('usage: micro repair DIR [--apply]');
+  if (!existsSync(join(directory, FORMAT_FILE))) {
+    throw notFound(`${directory} is not a data directory: it has no file ${FORMAT_FILE}`);
+  }
+  await repair(resolve(directory), new Set(args));
 }
 
 /** What is found, and with --apply done; as --json prints it. */

@@ -2,8 +2,8 @@
  * `micro server`: configuration from file and flags, the server, signals, the ready line.
  *
  * The first SIGTERM or SIGINT ends it in order (replies, log, checkpoint; exit code 0), a second one
- * at once. SIGHUP opens the log file again. Whatever keeps it from starting is said in one line; the
- * exit code then is 1.
+ * at once. SIGHUP opens the log file again. Whatever keeps it from starting is said in one line; the exit code
+ * then is 2 for arguments and a configuration that cannot be obeyed, else 1.
  */
 import { resolve } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
@@ -17,6 +17,7 @@ import type { Logger } from '../../server/observability/logger.ts';
 import { PinoLogger } from '../../server/observability/pino-logger.ts';
 import { RivuletServer, StuckDisk } from '../../server/rivulet-server.ts';
 import { RIVULET_VERSION } from '../../server/version.ts';
+import { usage } from '../exit-code.ts';
 import { fail } from '../fail.ts';
 import { inBackground, report, startInBackground } from './daemon.ts';
 import { writePidFile } from './pid-file.ts';
@@ -40,8 +41,9 @@ export async function serverCommand(args: readonly string[]): Promise<void> {
     readServerFlags(config, split.rest);
     config.checkObeyed();
   } catch (error) {
-    await report({ failed: (error as Error).message });
-    throw error;
+    const { message } = error as Error;
+    await report({ failed: message });
+    throw usage(message);
   }
   if (wantsBackground(config) && !inBackground()) {
     console.log(await startInBackground());

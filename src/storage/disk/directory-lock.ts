@@ -21,6 +21,7 @@ import * as net from 'node:net';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import { describe, StorageError, systemCode } from '../storage-error.ts';
+import { makeDirectories } from './make-directories.ts';
 
 export interface DirectoryLock {
   release(): Promise<void>;
@@ -95,7 +96,7 @@ async function openPlace(directory: string, name: string, state: () => string): 
     }
     const { dev, ino } = await fsp.stat(directory);
     const elsewhere = path.join(os.tmpdir(), `rivulet-lock-${dev}-${ino}`);
-    await fsp.mkdir(elsewhere, { recursive: true });
+    await makeDirectories(elsewhere);
     return listen(elsewhere, name, state);
   }
 }
@@ -179,7 +180,7 @@ function ask(address: string): Promise<State | 'dead'> {
 
 async function ensureDirectory(directory: string): Promise<void> {
   try {
-    await fsp.mkdir(directory, { recursive: true });
+    await makeDirectories(directory);
   } catch (error) {
     const code = systemCode(error);
     if (code === 'EEXIST' || code === 'ENOTDIR') throw notADirectory(directory, error);

@@ -10,6 +10,7 @@ import * as fs from 'node:fs';
 import { constants } from 'node:fs';
 import * as fsp from 'node:fs/promises';
 import type { Disk, DiskFile } from './disk.ts';
+import { makeDirectories } from './make-directories.ts';
 
 // The kernel transfers at most 2 GiB - 4 KiB at a time.
 const MAX_WRITE = 0x7fff_f000;
@@ -17,7 +18,7 @@ const MAX_WRITE = 0x7fff_f000;
 export const realDisk: Disk = {
   list: (directory) => fsp.readdir(directory),
   async makeDirectory(directory) {
-    await fsp.mkdir(directory, { recursive: true });
+    await makeDirectories(directory);
   },
   async open(path) {
     const handle = await openDescriptor(path, constants.O_RDWR | constants.O_CREAT);
