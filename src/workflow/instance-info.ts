@@ -16,9 +16,11 @@ export interface InstanceInfo {
   readonly endedAt?: Date;
   /** Records in its journal. */
   readonly records: number;
-  /** For a running one: `delivered` (a worker has it or will), `due` at a time, `waiting` for a signal. */
+  /** For a running one: `delivered` (a worker has it or will), `due` at a time, `waiting` for a signal or a child. */
   readonly position?: 'delivered' | 'due' | 'waiting';
   readonly dueAt?: Date;
+  /** The signals and children that it waits for, ten at most; those of older journals are not known. */
+  readonly waitsFor?: readonly { readonly kind: 'signal' | 'child'; readonly name: string }[];
   /** Of a parked, failed or cancelled one. */
   readonly reason?: string;
   readonly code?: string;
@@ -69,6 +71,9 @@ function infoOf(
     ...(end === null ? {} : { endedAt: new Date(base.at) }),
     ...(status === 'running' ? { position } : {}),
     ...(position === 'due' && dueAt !== undefined ? { dueAt: new Date(dueAt) } : {}),
+    ...(rests && base.kind === 'suspend' && base.data.on !== undefined
+      ? { waitsFor: base.data.on }
+      : {}),
     ...(reason === undefined ? {} : { reason }),
     ...(code === undefined ? {} : { code }),
     ...(worker === null ? {} : { worker }),

@@ -63,6 +63,7 @@ test('workflows are listed, shown as a timeline, and signalled, paused, resumed 
     now = await detail();
     return now.waitsFor !== null;
   });
+  assert.deepEqual([now.waitsFor, now.signals], ['the signal approved', ['approved']]);
   assert.deepEqual(now.events.map(({ kind }) => kind).slice(0, 1), ['start']);
   assert.ok(now.events.some(({ kind, name }) => kind === 'step' && name === 'charge'));
   assert.ok(now.verbs.includes('workflow.signal'));

@@ -46,6 +46,9 @@ export function WorkflowPage({ parts: [name = '', id = ''] }: PageProps) {
               key={verb}
               verb={verb}
               target={{ workflow: name, instance: id }}
+              {...(verb === 'workflow.signal' && detail.value?.signals[0] !== undefined
+                ? { initial: { name: detail.value.signals[0] } }
+                : {})}
               about={visible(id)}
               done={detail.reload}
             />
@@ -86,11 +89,10 @@ function State({ of }: { of: WorkflowDetail }) {
             label: of.endedAt === null ? 'Ended' : 'Took',
             value: of.endedAt === null ? 'not yet' : duration(of.endedAt - of.startedAt),
           },
-          ...(of.dueAt !== null
-            ? [{ label: 'Due', value: <Time at={of.dueAt} /> }]
-            : of.waitsFor !== null
-              ? [{ label: 'Waits for', value: visible(of.waitsFor) }]
-              : []),
+          ...(of.dueAt === null ? [] : [{ label: 'Due', value: <Time at={of.dueAt} /> }]),
+          ...(of.waitsFor === null || of.waitsFor === 'a time'
+            ? []
+            : [{ label: 'Waits for', value: visible(of.waitsFor) }]),
           ...(of.total === null ? [] : [{ label: 'Events', value: count(of.total) }]),
         ]}
       />

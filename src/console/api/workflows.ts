@@ -53,7 +53,10 @@ export interface WorkflowDetail extends WorkflowRow {
   readonly total: number | null;
   /** The value of `after` for the next page of events. */
   readonly next: string | null;
+  /** In words: `the signal approved, or a time`. */
   readonly waitsFor: string | null;
+  /** Names of the signals that it waits for, as far as its journal says them. */
+  readonly signals: readonly string[];
   /** When it goes on by itself. */
   readonly dueAt: number | null;
   readonly input: Decoded | null;

@@ -121,8 +121,10 @@ export class WorkflowView {
       events,
       total: info.records,
       next: entries.length > EVENTS ? (shown.at(-1)?.id ?? null) : null,
-      waitsFor:
-        info.position === 'waiting' ? 'a signal' : info.dueAt === undefined ? null : 'a time',
+      waitsFor: waitText(info),
+      signals: (info.waitsFor ?? []).flatMap(({ kind, name: of }) =>
+        kind === 'signal' ? [of] : [],
+      ),
       dueAt: info.dueAt?.getTime() ?? null,
       input: input === null ? null : valueText((input as { input?: unknown }).input, masks),
       result,
@@ -255,6 +257,14 @@ function linkOf(detail: Readonly<Record<string, unknown>>): string | null {
   const cause = detail.cause as { topic?: string; id?: string } | undefined;
   if (typeof cause?.topic !== 'string' || typeof cause.id !== 'string') return null;
   return `journey/${encodeURIComponent(cause.topic)}/${cause.id}`;
+}
+
+/** `the signal approved, or a time`; null where it waits for nothing. */
+function waitText({ position, dueAt, waitsFor = [] }: InstanceInfo): string | null {
+  const things = waitsFor.map(({ kind, name }) => `the ${kind} ${name}`);
+  if (things.length === 0 && position === 'waiting') things.push('a signal or a child');
+  if (dueAt !== undefined) things.push('a time');
+  return things.length === 0 ? null : things.join(', or ');
 }
 
 function valueText(value: unknown, masks: Masks, indent = 2) {

@@ -34,6 +34,7 @@ import {
 import { stateIn } from '../journal/standing.ts';
 import { firstRecord, listedResult, listFields, startAsEffects } from '../journal/starting.ts';
 import type { AnyWorkflow } from '../workflow.ts';
+import { awaitedIn } from './awaited.ts';
 import { contextOf, type PublishRequest, type SpawnRequest } from './context.ts';
 import { cancelEffects, outcomeOf, parentEffects } from './endings.ts';
 import { Flow, Mismatch, type Operation } from './flow.ts';
@@ -519,10 +520,12 @@ export class Execution {
     const timer = wantsTimer && this.#timer !== null ? this.#timer : null;
     // Nothing runs: a pause or the end of this worker came before they did.
     const unrun = flow.begun;
+    const on = awaitedIn(flow.pending.values());
     const data: Records['suspend'] = {
       v: this.#definition.version,
       task: taskName(this.task),
       ...(unrun.length === 0 ? {} : { unrun }),
+      ...(on.length === 0 ? {} : { on }),
       ...(timer === null ? {} : { at: timer.at }),
       ...(timer?.name == null ? {} : { timer: timer.name }),
       ...(why === undefined ? {} : { why }),

@@ -79,6 +79,12 @@ export interface Since {
   readonly n?: 1;
 }
 
+/** A signal or a child that an instance waits for. */
+export interface Awaited {
+  readonly kind: 'signal' | 'child';
+  readonly name: string;
+}
+
 interface FromOutside {
   readonly since?: Since;
 }
@@ -150,6 +156,8 @@ export interface Records {
     readonly task?: string;
     /** Operations whose beginning is recorded, and that have not been run. */
     readonly unrun?: readonly number[];
+    /** What it waits for, for people: replay does not read it. */
+    readonly on?: readonly Awaited[];
   } & Noted;
   end: Outcome & Noted & { readonly s?: never };
   parked: { readonly why: string; readonly code: string; readonly n?: number } & Marks;
