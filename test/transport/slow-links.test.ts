@@ -3,14 +3,19 @@
  * answered arrive.
  */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { test } from 'node:test';
 import type { ServiceNode } from '../../src/registry/registry.ts';
 import { GrpcTransport } from '../../src/transport/grpc/grpc.ts';
 import { MucpTransport } from '../../src/transport/mucp/mucp.ts';
+import { FramedSocket } from '../../src/transport/tcp/framed-socket.ts';
 import { TcpTransport } from '../../src/transport/tcp/tcp.ts';
+import { Frame, FrameWriter } from '../../src/transport/tcp/tcp-frame.ts';
 import { NO_METADATA, type Transport } from '../../src/transport/transport.ts';
 import { WebSocketTransport } from '../../src/transport/websocket.ts';
+import { systemScheduler } from '../../src/util/time/system-scheduler.ts';
+import { until } from '../helpers/until.ts';
 import { outgoing } from './wires.ts';
 
 const BODY = 8 * 1024 * 1024;
@@ -65,6 +70,44 @@ async function drip(from: Socket, to: Socket): Promise<void> {
     to.destroy();
   }
 }
+
+test('a peer that reads slowly keeps its connection, one that reads nothing loses it', async () => {
+  const server = createServer();
+  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
+  const peer = connect((server.address() as AddressInfo).port, '127.0.0.1');
+  const [socket] = (await once(server, 'connection')) as [Socket];
+  let lost: Error | null = null;
+  const owner = {
+    load: 0,
+    onFrame() {
+      for (let reply = 0; reply < 4; reply++) {
+        frames.writer.begin(Frame.REPLY, 1);
+        frames.writer.end(Buffer.alloc(BODY));
+      }
+    },
+    onClosed(error: Error) {
+      lost = error;
+    },
+  };
+  const options = { pausesWhenFull: true, stalledAfterMs: 3000 };
+  const frames = new FramedSocket(socket, 'the test', owner, systemScheduler, options);
+  const writer = new FrameWriter();
+  writer.begin(Frame.CANCEL, 1);
+  writer.end();
+  peer.pause();
+  for (const chunk of writer.take()) peer.write(chunk);
+  await until(() => frames.isFull);
+  for (let drop = 0; drop < 2 * DROPS; drop++) {
+    await new Promise((next) => setTimeout(next, DROP_MS / 2));
+    peer.read(8 * DROP_BYTES) ?? peer.read();
+  }
+  assert.equal(lost, null);
+  assert.ok(frames.isFull, 'the peer has yet to read the rest');
+  await until(() => lost !== null);
+  assert.match(String(lost), /has read nothing for 3000 ms/);
+  peer.destroy();
+  server.close();
+});
 
 for (const [name, make] of CARRIERS) {
   test(`${name}: a reply that is on its way while its node stops arrives whole over a slow link`, async () => {

@@ -9,6 +9,7 @@
  * have left, and is lost where none leaves for `STALLED_AFTER_MS`.
  * Cost: one system call per turn, and one for each `FLUSH_BYTES`.
  */
+import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { RivuletError } from '../../errors.ts';
 import { runOutside, type Scheduler } from '../../util/time/scheduler.ts';
@@ -43,6 +44,8 @@ export interface FramedSocketOptions {
   readonly pausesWhenFull?: boolean;
   /** Bytes that are written at once, where the carrier gives its reader each write whole. Default: any. */
   readonly largestWrite?: number | undefined;
+  /** Default `STALLED_AFTER_MS`. */
+  readonly stalledAfterMs?: number;
 }
 
 export class FramedSocket {
@@ -61,6 +64,7 @@ export class FramedSocket {
   #whenDrained: (() => void)[] = [];
   readonly #pausesWhenFull: boolean;
   readonly #largestWrite: number;
+  readonly #stalledAfterMs: number;
   #isPaused = false;
   /** Bytes written, and those of them that the peer has surely read: it answers a PING when it has read it. */
   #written = 0;
@@ -77,8 +81,10 @@ export class FramedSocket {
     peer: string,
     owner: FramedSocketOwner,
     scheduler: Scheduler,
-    { pausesWhenFull = false, largestWrite = Number.POSITIVE_INFINITY }: FramedSocketOptions = {},
+    options: FramedSocketOptions = {},
   ) {
+    const { pausesWhenFull = false, largestWrite = Number.POSITIVE_INFINITY } = options;
+    this.#stalledAfterMs = options.stalledAfterMs ?? STALLED_AFTER_MS;
     this.#pausesWhenFull = pausesWhenFull;
     this.#largestWrite = largestWrite;
     this.#socket = socket;
@@ -251,9 +257,14 @@ export class FramedSocket {
     this.#unsent = this.#socket.writableLength;
     this.#stalledFor = 0;
     this.#socket.pause();
-    if (this.#stopPing === null) this.#schedulePing();
+    const socket = this.#socket instanceof Socket ? this.#socket : null;
+    // What Node writes at once has left when all of it has: the system knows whether a part has.
+    if (socket !== null) socket.setTimeout(this.#stalledAfterMs, this.#onStalled);
+    else if (this.#stopPing === null) this.#schedulePing();
     this.drained(() => {
       this.#isPaused = false;
+      socket?.setTimeout(0, this.#onStalled);
+      if (this.#stopPing === null && !this.isClosed) this.#schedulePing();
       if (this.isClosed) return;
       this.#onData(NOTHING);
       if (!this.#isPaused) this.#socket.resume();
@@ -296,7 +307,7 @@ export class FramedSocket {
       this.#stopPing = null;
       if (this.isClosed) return;
       if (this.#isPaused) {
-        this.#lookAtUnsent();
+        if (!(this.#socket instanceof Socket)) this.#lookAtUnsent();
         return;
       }
       if (this.#owner.load === 0) return;
@@ -316,10 +327,13 @@ export class FramedSocket {
     const unsent = this.#socket.writableLength;
     this.#stalledFor = unsent < this.#unsent ? 0 : this.#stalledFor + PING_EVERY_MS;
     this.#unsent = unsent;
-    if (this.#stalledFor >= STALLED_AFTER_MS) {
-      this.#lost(`the peer ${this.peer} has read nothing for ${STALLED_AFTER_MS} ms`);
-    } else this.#schedulePing();
+    if (this.#stalledFor >= this.#stalledAfterMs) this.#onStalled();
+    else this.#schedulePing();
   }
+
+  readonly #onStalled = (): void => {
+    this.#lost(`the peer ${this.peer} has read nothing for ${this.#stalledAfterMs} ms`);
+  };
 
   #lost(text: string, cause?: Error): void {
     if (this.isClosed) return;
