@@ -251,13 +251,13 @@ class ServedLife {
     const kinds = isQueued ? '+' : kindsOf(name);
     // The reply may be written within the call.
     const readers = name === 'XADD' && !isQueued ? this.#readersOf(args[1] as string) : [];
-    const index = client.waiting.push({ args, shows: 0, kinds, blocks }) - 1;
+    const index = client.waiting.push({ args, shows: 0, kinds, blocks, sentAt: before }) - 1;
     client.send(args);
     let shows = 0;
     if (isQueued) unit.push(args);
     else if (name === 'EXEC') shows = this.#noteUnit(unit ?? [], before, log.appended);
     else shows = this.#note(args, before, log.appended);
-    client.waiting[index] = { args, shows, kinds, blocks };
+    client.waiting[index] = { args, shows, kinds, blocks, sentAt: before };
     if (log.appended > before) this.#mustBeServed(readers);
     if (name === 'MULTI') client.unit = [];
     else if (!isQueued && unit !== null) client.unit = null;
@@ -267,7 +267,11 @@ class ServedLife {
 
   /** The clients that an entry of this stream wakes: each XREAD, and one of the group's. */
   #readersOf(stream: string): Awaiting[] {
-    const readers = this.#clients.filter((client) => client.blockedOn(stream) === 'XREAD');
+    // One that waits since before the stream went may wait for an id of the stream before.
+    const since = this.#removedAt;
+    const reads = (client: SimulatedClient) =>
+      client.blockedOn(stream) === 'XREAD' && client.blockedSince >= since;
+    const readers = this.#clients.filter(reads);
     const members = this.#clients.filter((client) => client.blockedOn(stream) === 'XREADGROUP');
     const each = readers.map((client) => ({ stream, clients: [client] }));
     return members.length === 0 ? each : [...each, { stream, clients: members }];
@@ -314,16 +318,21 @@ class ServedLife {
   #note(args: readonly string[], before: number, after: number): number {
     const name = args[0] as string;
     const keys = keysOf(args);
+    // WATCH may find that its key has expired.
+    if (after > before) this.#noteRemoval(name, after);
     if (['PING', 'INFO', 'MULTI', 'DISCARD', 'WATCH', 'CLIENT'].includes(name)) return 0;
     if (name === 'DBSIZE') return before;
     if (after > before) {
       this.#noteValues(args, after);
       if (name === 'SWAPDB' || name === 'FLUSHDB') this.#allChangedAt = after;
       else for (const key of keys) this.#changedAt.set(key, after);
-      if (name !== 'SET' && name !== 'APPEND' && name !== 'XADD') this.#removedAt = after;
       return after;
     }
     return this.#showsOf(keys);
+  }
+
+  #noteRemoval(name: string, after: number): void {
+    if (!['SET', 'APPEND', 'XADD'].includes(name)) this.#removedAt = after;
   }
 
   /** The same for a transaction: of its commands only some are sure to have changed something. */

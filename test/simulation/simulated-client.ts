@@ -13,6 +13,8 @@ export interface Sent {
   readonly kinds: string;
   /** It may wait for entries. */
   readonly blocks: boolean;
+  /** Where the log stood when it was sent. */
+  readonly sentAt: number;
 }
 
 class SimulatedSocket extends EventEmitter {
@@ -70,6 +72,11 @@ export class SimulatedClient {
     const args = this.waiting.find(({ blocks }) => blocks)?.args;
     const isOn = this.#connection.blocked && args?.at(-2) === stream;
     return isOn ? (args[0] as string) : null;
+  }
+
+  /** Where the log stood when the command that may wait was sent. */
+  get blockedSince(): number {
+    return this.waiting.find(({ blocks }) => blocks)?.sentAt ?? 0;
   }
 
   send(args: readonly string[]): void {
