@@ -209,7 +209,8 @@ export class Bot implements AsyncDisposable {
     this.#setup.log.warn(`the input ${name} is not open: ${(error as Error)?.message ?? error}`);
   }
 
-  #receive(input: Input, message: IncomingText): void {
+  /** Resolves when the message was answered, or needs no answer. Never rejects. */
+  async #receive(input: Input, message: IncomingText): Promise<void> {
     const { sender, text, sentAt } = message;
     if (this.#closing.signal.aborted || text.trim() === '') return;
     if (!this.#setup.permissions.isAllowed(sender)) {
@@ -223,8 +224,13 @@ export class Bot implements AsyncDisposable {
       const answer = await this.#answerTo(message, ageMs > maxAgeMs ? ageMs : null);
       if (answer !== null) await this.#reply(input, message, answer);
     };
-    if (this.#queue.add(user, work)) this.#refused.delete(user);
-    else this.#refuse(input, message, user);
+    await new Promise<void>((resolve) => {
+      if (this.#queue.add(user, () => work().finally(resolve))) this.#refused.delete(user);
+      else {
+        this.#refuse(input, message, user);
+        resolve();
+      }
+    });
   }
 
   async #answerTo(message: IncomingText, lateMs: number | null): Promise<string | null> {

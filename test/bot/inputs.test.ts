@@ -322,7 +322,7 @@ test('the terminal’s lines are commands of an operator, and no answer moves it
   const streams = { input: new PassThrough(), output: new PassThrough() };
   const input = new TerminalInput(streams);
   const texts: [string, boolean][] = [];
-  const opened = await input.open(({ text, sender, reply }) => {
+  const opened = await input.open(async ({ text, sender, reply }) => {
     texts.push([text, sender.isLocal]);
     void reply('a\u001b[2Jb\nc');
   });
@@ -335,10 +335,31 @@ test('the terminal’s lines are commands of an operator, and no answer moves it
   assert.equal(String(streams.output.read()), 'a\\u001b[2Jb\nc\na\\u001b[2Jb\nc\n');
 });
 
+test('no line of a pipe is refused: the terminal gives the next ones when those before are answered', async () => {
+  const streams = { input: new PassThrough(), output: new PassThrough() };
+  const texts: string[] = [];
+  let running = 0;
+  let most = 0;
+  const opened = await new TerminalInput(streams).open(async ({ text }) => {
+    texts.push(text);
+    most = Math.max(most, ++running);
+    await new Promise((resolve) => setImmediate(resolve));
+    running--;
+  });
+  const lines = Array.from({ length: 500 }, (_, i) => `echo ${i}`);
+  streams.input.end(lines.join('\n'));
+  assert.equal(await opened.closed, null);
+  assert.equal(running, 0);
+  assert.ok(most <= 4, `${most} at once`);
+  assert.deepEqual(texts, lines);
+});
+
 test('a line without an end is not kept: it ends the terminal, and lines before it are answered', async () => {
   const streams = { input: new PassThrough(), output: new PassThrough() };
   const texts: string[] = [];
-  const open = await new TerminalInput(streams).open(({ text }) => texts.push(text));
+  const open = await new TerminalInput(streams).open(async ({ text }) => {
+    texts.push(text);
+  });
   streams.input.write(`ping\n${'x'.repeat(1000)}\n`);
   for (let i = 0; i < 17; i++) streams.input.write('x'.repeat(64 * 1024));
   assert.equal(await open.closed, null);

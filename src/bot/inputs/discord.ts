@@ -29,7 +29,7 @@ export class DiscordInput implements Input {
     this.#means = means;
   }
 
-  async open(receive: (message: IncomingText) => void): Promise<OpenInput> {
+  async open(receive: (message: IncomingText) => Promise<void>): Promise<OpenInput> {
     const client = this.#client();
     let close: (reason: Error | null) => void = () => {};
     const closed = new Promise<Error | null>((resolve) => {
@@ -41,7 +41,7 @@ export class DiscordInput implements Input {
     client.on(Events.Invalidated, () => close(new Error('Discord ended the session')));
     client.on(Events.MessageCreate, (message) => {
       const incoming = this.#incoming(message, client.user?.id ?? '');
-      if (incoming !== null) receive(incoming);
+      if (incoming !== null) void receive(incoming);
     });
     try {
       await this.#ready(client, closed);

@@ -41,7 +41,8 @@ export interface Input {
   readonly name: InputName;
   /** UTF-16 units that one answer may have. */
   readonly pieceSize: number;
-  open(receive: (message: IncomingText) => void): Promise<OpenInput>;
+  /** What `receive` returns resolves when the message was answered, or needs no answer. */
+  open(receive: (message: IncomingText) => Promise<void>): Promise<OpenInput>;
 }
 
 /** `slack:U1`, for the audit and the log. */

@@ -58,7 +58,7 @@ export class SlackInput implements Input {
     this.#web = new WebClient(options.token, { ...this.#clientOptions, logger: this.#logger });
   }
 
-  async open(receive: (message: IncomingText) => void): Promise<OpenInput> {
+  async open(receive: (message: IncomingText) => Promise<void>): Promise<OpenInput> {
     const me = await this.#web.auth.test().catch((error) => {
       throw refusedBy(error, 'xoxb-') ?? error;
     });
@@ -71,7 +71,7 @@ export class SlackInput implements Input {
     const take = ({ ack, event }: SlackEvent) => {
       ack().catch((error) => this.#means.log.debug(`Slack: ${error.message}`));
       const incoming = this.#incoming(event, { id: me.user_id ?? '', name: me.user ?? '' });
-      if (incoming !== null) receive(incoming);
+      if (incoming !== null) void receive(incoming);
     };
     socket.on('message', take).on('app_mention', take);
     const closed = new Promise<Error | null>((resolve) => {

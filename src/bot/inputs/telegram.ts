@@ -31,14 +31,14 @@ export class TelegramInput implements Input {
     this.#means = means;
   }
 
-  async open(receive: (message: IncomingText) => void): Promise<OpenInput> {
+  async open(receive: (message: IncomingText) => Promise<void>): Promise<OpenInput> {
     const me = await this.#api.getMe().catch((error) => {
       throw refused(error) ?? error;
     });
     const closing = new AbortController();
     const closed = this.#poll(closing.signal, (message) => {
       const incoming = this.#incoming(message, me.username, closing.signal);
-      if (incoming !== null) receive(incoming);
+      if (incoming !== null) void receive(incoming);
     });
     return {
       closed,

@@ -2,8 +2,9 @@
  * The terminal as an input: lines of standard input are commands, answers go to standard output.
  *
  * Invariants: the person at the terminal is an operator; answers of services cannot move the cursor; a
- * line of more than MAX_LINE bytes ends the input; the end of standard input ends it too. Cost: one
- * line at a time.
+ * line of more than MAX_LINE bytes ends the input; the end of standard input ends it too, once its lines are
+ * answered; it is not read while AT_ONCE lines are without an answer, so that none of a pipe is refused. Cost:
+ * the lines of one piece of the input.
  */
 import { userInfo } from 'node:os';
 import { createInterface } from 'node:readline';
@@ -11,6 +12,7 @@ import { printableLines } from '../../util/printable.ts';
 import type { IncomingText, Input, OpenInput, Sender } from './input.ts';
 
 const MAX_LINE = 1024 * 1024;
+const AT_ONCE = 2;
 
 export interface TerminalStreams {
   readonly input: NodeJS.ReadableStream;
@@ -26,7 +28,7 @@ export class TerminalInput implements Input {
     this.#streams = streams;
   }
 
-  async open(receive: (message: IncomingText) => void): Promise<OpenInput> {
+  async open(receive: (message: IncomingText) => Promise<void>): Promise<OpenInput> {
     const { input, output } = this.#streams;
     let length = 0;
     const measure = (chunk: Buffer | string) => {
@@ -42,20 +44,43 @@ export class TerminalInput implements Input {
     const sender: Sender = { input: 'terminal', names: [localUser()], isLocal: true };
     const write = (text: string) =>
       new Promise<void>((resolve) => output.write(text, () => resolve()));
+    const waiting: string[] = [];
+    let running = 0;
+    let isOver = false;
+    let end: (reason: null) => void = () => {};
     const closed = new Promise<null>((resolve) => {
-      lines.once('close', () => {
-        input.off('data', measure);
-        resolve(null);
-      });
+      end = resolve;
     });
+    const reply = (answer: string) => write(`${printableLines(answer)}\n`);
+    const next = () => {
+      for (; running < AT_ONCE && waiting.length > 0; running++) {
+        const text = waiting.shift() as string;
+        void receive({ text, sender, place: '', sentAt: null, reply }).then(() => {
+          running--;
+          next();
+        });
+      }
+      if (isOver) {
+        if (running === 0) end(null);
+      } else if (waiting.length > 0) lines.pause();
+      else lines.resume();
+    };
     lines.on('line', (text) => {
-      const reply = (answer: string) => write(`${printableLines(answer)}\n`);
-      receive({ text, sender, place: '', sentAt: null, reply });
+      waiting.push(text);
+      next();
+    });
+    lines.once('close', () => {
+      input.off('data', measure);
+      isOver = true;
+      next();
     });
     return {
       closed,
       async close() {
+        waiting.length = 0;
         lines.close();
+        // What runs ends with the bot.
+        end(null);
       },
     };
   }
