@@ -141,6 +141,9 @@ test('options that would leave a door open stop the start', async () => {
     { auth: { jwt: { publicKey: 'x', algorithms: ['HS256'] } } },
     { rules: [{ path: 'orders' }] },
     { rules: [{ path: '/a', webhook: { kind: 'github' as const, secrets: [] } }] },
+    ...['whsec_', '!!!', 'whsec_a', 'not base64 at all, but long enough'].map((secret) => ({
+      rules: [{ path: '/a', webhook: { kind: 'standard' as const, secrets: [secret] } }],
+    })),
     { rules: [{ path: '/a', rateLimit: { perSecond: Number.NaN } }] },
     { rules: [{ path: '/a', timeoutMs: 2 ** 31 }] },
     { maxBodyBytes: -1 },

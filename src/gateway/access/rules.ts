@@ -157,6 +157,9 @@ function resolve(rule: RuleOptions, parent: Rule): Rule {
   };
 }
 
+/** 16 bytes are 22 characters. */
+const STANDARD_SECRET = /^(whsec_)?[A-Za-z0-9+/]{22,}={0,2}$/;
+
 export function checkRateLimit(rateLimit: RuleOptions['rateLimit']): void {
   if (rateLimit === undefined) return;
   const { perSecond, burst = 1 } = rateLimit ?? {};
@@ -176,6 +179,10 @@ function checkWebhook(webhook: WebhookRule | undefined): void {
   const isText = (each: unknown) => typeof each === 'string' && each !== '';
   if (!Array.isArray(secrets) || secrets.length === 0 || !secrets.every(isText)) {
     throw invalid('webhook.secrets is a list of at least one text');
+  }
+  // What is no base64 is a key without bytes, which every sender knows.
+  if (kind === 'standard' && !secrets.every((each) => STANDARD_SECRET.test(each))) {
+    throw invalid('webhook.secrets of kind standard are base64 of at least 16 bytes: whsec_...');
   }
   if (!(toleranceMs > 0)) throw invalid('webhook.toleranceMs is a number of ms above 0');
 }
