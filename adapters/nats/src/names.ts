@@ -55,6 +55,11 @@ export function attemptSubject(of: { topic: string; group: string; sequence: num
   return `${PREFIX}attempts.${encode(of.topic)}.${encode(of.group)}.${of.sequence}`;
 }
 
+/** The records of all messages of a topic in a group. */
+export function attemptSubjects(topic: string, group: string): string {
+  return `${PREFIX}attempts.${encode(topic)}.${encode(group)}.*`;
+}
+
 export function requestSubject(topic: string): string {
   return `${PREFIX}request.${topic}`;
 }

@@ -150,7 +150,7 @@ export class NatsBroker extends BrokerBase {
     this.mustBeConnected();
     checkTopic(topic);
     checkGroup(group);
-    const { link, streams } = this.#all;
+    const { link, streams, attempts } = this.#all;
     const own = [...this.#subscriptions].filter((each) => each.isOf(topic, group));
     const move = link.try(async () => {
       const { name: stream } = await streams.topic(topic);
@@ -164,6 +164,7 @@ export class NatsBroker extends BrokerBase {
         await consumers.delete(stream, consumerOf(group)).catch((error) => {
           if (numberOf(error) !== NO_CONSUMER) throw error;
         });
+        await attempts.forget(topic, group);
         try {
           await consumers.add(stream, { ...kept, ...startAt(from) });
           return;

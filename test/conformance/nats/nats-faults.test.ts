@@ -44,6 +44,33 @@ describe('the nats adapter among others', { skip: missing('nats-server') }, () =
     await server?.[Symbol.asyncDispose]();
   });
 
+  test('after a replay the hand-overs before it count no more', async () => {
+    await using broker = await openBroker(url);
+    const topic = 'replayed.attempts';
+    const options = {
+      group: 'g',
+      from: 'earliest',
+      ackWaitMs: 400,
+      retry: { attempts: 2 },
+    } as const;
+    const before = new Seen<number>();
+    const first = await broker.subscribe(topic, (each) => before.add(each.attempt), options);
+    await broker.publish(topic, message('x'));
+    await before.count(1);
+    await first.unsubscribe();
+    await broker.replay(topic, 'g', 'earliest');
+    // Another consumer fetches it and ends without a handler.
+    const manager = await jetstreamManager(connection);
+    const stream = await manager.streams.find(topic);
+    const [info] = await manager.consumers.list(stream).next();
+    const consumer = await jetstream(connection).consumers.get(stream, info?.name);
+    assert.ok(await consumer.next({ expires: 5000 }));
+    const seen = new Seen<number>();
+    await broker.subscribe(topic, (each) => seen.add(each.attempt), options);
+    await seen.count(1);
+    assert.deepEqual(seen.items, [1]);
+  });
+
   test('a broker whose streams forget ids before it stops trying does not claim that it stores once', async () => {
     await using short = await openBroker(url, { dedupWindowMs: 9_999 });
     assert.equal(short.capabilities.retriedPublish, 'at-least-once');

@@ -11,7 +11,7 @@
  */
 import { numberOf } from '../errors.ts';
 import type { Link } from '../link.ts';
-import { attemptSubject } from '../names.ts';
+import { attemptSubject, attemptSubjects } from '../names.ts';
 import type { Streams } from '../streams.ts';
 
 const NO_MESSAGE = 10_037;
@@ -80,6 +80,12 @@ export class Attempts {
       return;
     }
     await this.write(place, record).catch(() => {});
+  }
+
+  /** The group begins again: what handlers had before counts no more. */
+  async forget(topic: string, group: string): Promise<void> {
+    const stream = await this.#streams.attempts();
+    await this.#link.jsm.streams.purge(stream, { filter: attemptSubjects(topic, group) });
   }
 
   /** null if there is no record. */
