@@ -164,9 +164,12 @@ export class NatsBroker extends BrokerBase {
         await consumers.delete(stream, consumerOf(group)).catch((error) => {
           if (numberOf(error) !== NO_CONSUMER) throw error;
         });
-        await attempts.forget(topic, group);
+        // Sent before the group is made, and not waited for: meanwhile another subscriber would make it.
+        const forgotten = attempts.forget(topic, group);
+        forgotten.catch(() => {});
         try {
           await consumers.add(stream, { ...kept, ...startAt(from) });
+          await forgotten;
           return;
         } catch (error) {
           // Another subscriber found it missing meanwhile and has restored its old position.
