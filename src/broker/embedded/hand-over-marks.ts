@@ -11,12 +11,20 @@
  *
  * Invariants: a mark counts where its entry is pending with an earlier delivery time and a lower count, so
  * a mark of an entry that was settled, or delivered again since, changes nothing. A mark is replaced after
- * SLOTS later ones, when the log has its count. Without the file, or where it cannot be written, counts
- * are the log's. A machine that loses power may lose marks: an entry then gets one attempt more.
+ * SLOTS later ones, when the log has its count. The file has its room on the disk before the first mark.
+ * Without the file, or where it cannot be written, counts are the log's. A machine that loses power may lose marks: an entry then gets one attempt more.
  * Cost: 3 us for each mark; 256 KiB of disk.
  */
 import { createHash } from 'node:crypto';
-import { closeSync, constants, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  ftruncateSync,
+  openSync,
+  readSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import type { StreamId } from '../../stream/stream-id.ts';
 import { crc32Within } from '../../util/crc32.ts';
@@ -58,6 +66,7 @@ export class HandOverMarks {
       ftruncateSync(file, SLOTS * SLOT_BYTES);
       const slots = Buffer.alloc(SLOTS * SLOT_BYTES);
       readSync(file, slots, 0, slots.length, 0);
+      if (!claimRoom(file, slots)) throw new Error('the disk has no room for the marks');
       const left = new Map<string, Mark>();
       return new HandOverMarks(file, left, readSlots(slots, left));
     } catch {
@@ -109,6 +118,12 @@ export class HandOverMarks {
     this.#isClosed = true;
     closeSync(this.#file);
   }
+}
+
+/** A file that was only made long has no room on the disk: its marks would fail on a disk that is full. */
+function claimRoom(file: number, slots: Buffer): boolean {
+  if (fstatSync(file).blocks * 512 >= slots.length) return true;
+  return writeSync(file, slots, 0, slots.length, 0) === slots.length;
 }
 
 /** Adds the last mark of each entry to `left`. Returns the highest number. */

@@ -1,6 +1,6 @@
 /** The file of hand-overs beside a log: what it keeps, and what of it counts. */
 import assert from 'node:assert/strict';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { HandOverMarks } from '../../../src/broker/embedded/hand-over-marks.ts';
@@ -64,6 +64,19 @@ test('what is damaged in the file counts for nothing, and the rest counts', asyn
   assert.equal(marks.attemptOf(key, StreamId.of(1, 1), DELIVERED, 0), 0);
   assert.equal(marks.attemptOf(key, StreamId.of(1, 2), DELIVERED, 0), 1);
   marks.close();
+});
+
+test('the file has its room on the disk before the first mark, also one that was only made long', async () => {
+  await using directory = temporaryDirectory('marks');
+  const path = join(directory.path, 'hand-overs');
+  const written = join(directory.path, 'written');
+  writeFileSync(written, Buffer.alloc(256 * 1024));
+  opened(directory.path).close();
+  assert.equal(statSync(path).blocks, statSync(written).blocks);
+  truncateSync(path, 0);
+  truncateSync(path, 256 * 1024);
+  opened(directory.path).close();
+  assert.equal(statSync(path).blocks, statSync(written).blocks);
 });
 
 test('a broker whose directory has no room for the file delivers without it', async () => {
