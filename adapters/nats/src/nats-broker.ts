@@ -161,15 +161,14 @@ export class NatsBroker extends BrokerBase {
       for (const each of own) each.beginReplay(topic);
       const { opt_start_seq: _, opt_start_time: __, ...kept } = config;
       for (let attempt = 1; ; attempt++) {
+        // If the server refuses this, the group stays as it is. And nothing comes between the deletion of
+        // the group and the new one: meanwhile another subscriber would make it.
+        await attempts.forget(topic, group);
         await consumers.delete(stream, consumerOf(group)).catch((error) => {
           if (numberOf(error) !== NO_CONSUMER) throw error;
         });
-        // Sent before the group is made, and not waited for: meanwhile another subscriber would make it.
-        const forgotten = attempts.forget(topic, group);
-        forgotten.catch(() => {});
         try {
           await consumers.add(stream, { ...kept, ...startAt(from) });
-          await forgotten;
           return;
         } catch (error) {
           // Another subscriber found it missing meanwhile and has restored its old position.

@@ -71,6 +71,26 @@ describe('the nats adapter among others', { skip: missing('nats-server') }, () =
     assert.deepEqual(seen.items, [1]);
   });
 
+  test('a replay that the server refuses to prepare leaves the group as it was', async () => {
+    const denied = '$JS.API.STREAM.PURGE.>';
+    await using guarded = await startNats(1, [
+      `authorization { users = [{ user: ann, password: secret, permissions: { publish: { deny: ["${denied}"] } } }] }`,
+    ]);
+    const [only] = guarded.nodes as [NatsNode];
+    await using broker = await openBroker(`nats://ann:secret@127.0.0.1:${only.port}`);
+    const seen = new Seen<string>();
+    const note = (delivery: Delivery) => seen.add(text(delivery));
+    const first = await broker.subscribe('guarded', note, EARLIEST);
+    await publishAll(broker, 'guarded', ['a', 'b']);
+    await seen.count(2);
+    await first.unsubscribe();
+    await assert.rejects(broker.replay('guarded', 'g', 'earliest'), { code: 'PERMISSION_DENIED' });
+    await publishAll(broker, 'guarded', ['c']);
+    await broker.subscribe('guarded', note, { group: 'g', from: 'new' });
+    await seen.count(3);
+    assert.deepEqual(seen.items, ['a', 'b', 'c']);
+  });
+
   test('a broker whose streams forget ids before it stops trying does not claim that it stores once', async () => {
     await using short = await openBroker(url, { dedupWindowMs: 9_999 });
     assert.equal(short.capabilities.retriedPublish, 'at-least-once');
