@@ -259,9 +259,12 @@ export class EngineHost {
     this.#cancelFlushLater?.();
     this.#cancelFlushLater = null;
     this.requests.close();
-    await this.#durable?.close();
-    this.marks?.close();
-    this.#release();
+    try {
+      await this.#durable?.close();
+    } finally {
+      this.marks?.close();
+      this.#release();
+    }
   }
 
   #ended(): void {

@@ -1,11 +1,20 @@
 /** The file of hand-overs beside a log: what it keeps, and what of it counts. */
 import assert from 'node:assert/strict';
-import { mkdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { HandOverMarks } from '../../../src/broker/embedded/hand-over-marks.ts';
 import { openBroker } from '../../../src/broker/open-broker.ts';
 import { StreamId } from '../../../src/stream/stream-id.ts';
+import { cannotMount, smallDisk } from '../../helpers/small-disk.ts';
 import { temporaryDirectory } from '../../helpers/temporary-directory.ts';
 
 const key = HandOverMarks.keyOf('orders', 'billing');
@@ -100,3 +109,41 @@ test('a broker whose directory has no room for the file delivers without it', as
   await done;
   assert.deepEqual(attempts, [1, 2]);
 });
+
+const ofMounts = { skip: cannotMount() };
+
+test('on a disk that has become full a mark still outlives its process', ofMounts, async () => {
+  await using disk = await smallDisk(4 * 1024 * 1024);
+  const before = opened(disk.outside);
+  disk.fill();
+  before.write(key, id, 1, DELIVERED);
+  before.close();
+  const marks = opened(disk.outside);
+  assert.equal(marks.attemptOf(key, id, DELIVERED, 0), 1);
+  marks.close();
+});
+
+test('a broker whose last writes had no room leaves no file open', ofMounts, async () => {
+  await using disk = await smallDisk(40 * 1024 * 1024);
+  const broker = await openBroker(`file:${disk.outside}/data`);
+  broker.on('warning', () => {});
+  disk.fill();
+  const body = Buffer.alloc(200_000);
+  const published = Array.from({ length: 30 }, () => broker.publish('orders', { body }));
+  const settled = Promise.allSettled(published);
+  await assert.rejects(broker.disconnect(), { code: 'DISK_FULL' });
+  await settled;
+  assert.deepEqual(openIn('hand-overs'), []);
+});
+
+/** The files of that name which this process has open. */
+function openIn(name: string): string[] {
+  const open = readdirSync('/proc/self/fd').map((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`);
+    } catch {
+      return '';
+    }
+  });
+  return open.filter((path) => path.endsWith(`/${name}`));
+}
