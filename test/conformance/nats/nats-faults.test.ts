@@ -418,6 +418,38 @@ describe('the nats adapter among others', { skip: missing('nats-server') }, () =
     });
   });
 
+  test('in order, what was acknowledged and comes again with an earlier message has had no attempt', async () => {
+    await using proxy = await FaultyProxy.start(node.port);
+    await using publisher = await openBroker(url);
+    await using broker = await openBroker(`nats://127.0.0.1:${proxy.port}`);
+    const topic = 'acknowledged.ahead';
+    for (const each of ['slow', 'quick']) await publisher.publish(topic, { body: each, key: each });
+    const seen = new Seen<string>();
+    let end = () => {};
+    const held = new Promise<void>((resolve) => {
+      end = resolve;
+    });
+    const options = { ...EARLIEST, ordered: 'key', concurrency: 2, maxInFlight: 2 } as const;
+    await broker.subscribe(
+      topic,
+      async (delivery) => {
+        seen.add(`${text(delivery)} ${delivery.attempt}`);
+        if (text(delivery) === 'slow') await held;
+      },
+      options,
+    );
+    const manager = await jetstreamManager(connection);
+    const stream = await manager.streams.find(topic);
+    await eventually('the quick one is acknowledged', async () => {
+      const [info] = await manager.consumers.list(stream).next();
+      return seen.length === 2 && info?.num_ack_pending === 1;
+    });
+    broker.on('disconnected', () => end());
+    proxy.cut();
+    await seen.count(4, 30_000);
+    assert.deepEqual(seen.items.toSorted(), ['quick 1', 'quick 1', 'slow 1', 'slow 2']);
+  });
+
   test('what is given back unseen comes as the first attempt, what was handed over as the next', async () => {
     await using one = await openBroker(url);
     await using two = await openBroker(url);

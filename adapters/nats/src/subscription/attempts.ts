@@ -7,7 +7,8 @@
  * without a record was no hand-over. Invariant: a record names its topic's stream, so records of a
  * deleted stream do not count.
  * Cost: one message stored for each of a subscription's first hand-overs, then at most one in 50 ms; one
- * for each message that is given back, and one read for each that another process has given back.
+ * for each message that is given back, and one read for each that another process has given back. In an
+ * ordered group one more for each recorded message that is acknowledged.
  */
 import { numberOf } from '../errors.ts';
 import type { Link } from '../link.ts';
@@ -80,6 +81,12 @@ export class Attempts {
       return;
     }
     await this.write(place, record).catch(() => {});
+  }
+
+  /** It was acknowledged: its hand-overs count no more. Called before the reply; waits for nothing. */
+  clear(place: Place, deliveries: number): void {
+    const record = { count: 0, deliveries, isBack: true };
+    this.#link.nc.publish(attemptSubject(place), text(place, record));
   }
 
   /** The group begins again: what handlers had before counts no more. */

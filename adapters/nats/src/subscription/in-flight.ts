@@ -35,6 +35,8 @@ export interface InFlight {
   deadline: number;
   /** When the next reply is due: that it is in progress or, at its deadline, given back. */
   replyAt: number;
+  /** There is a record of its hand-overs. */
+  isRecorded: boolean;
   gone: boolean;
 }
 

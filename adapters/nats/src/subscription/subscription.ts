@@ -199,19 +199,24 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
     await Promise.all([...this.#topics.values()].map((each) => each.leave()));
   }
 
-  async ack({ inFlight }: NatsDelivery): Promise<void> {
-    this.#mustBeOpen(inFlight);
-    this.#reply(inFlight, ACK);
-    this.#forget(inFlight);
+  async ack(raw: NatsDelivery): Promise<void> {
+    this.#mustBeOpen(raw.inFlight);
+    this.#acknowledge(raw);
   }
 
   /** Skips those that were lost: the dispatcher knows of them. */
   async ackMany(raws: readonly NatsDelivery[]): Promise<void> {
-    for (const { inFlight } of raws) {
-      if (inFlight.gone) continue;
-      this.#reply(inFlight, ACK);
-      this.#forget(inFlight);
-    }
+    for (const raw of raws) if (!raw.inFlight.gone) this.#acknowledge(raw);
+  }
+
+  #acknowledge(raw: NatsDelivery): void {
+    const { attempts, link } = this.#setup;
+    const { inFlight } = raw;
+    // In order, the next leader gets it again if an earlier message is unacknowledged.
+    if (this.#exclusive && inFlight.isRecorded && link.connected)
+      attempts.clear(this.#placeOf(raw), inFlight.deliveries);
+    this.#reply(inFlight, ACK);
+    this.#forget(inFlight);
   }
 
   async nack(raw: NatsDelivery, delayMs: number, _reason: string): Promise<void> {
@@ -288,12 +293,14 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
   async storeAttempt(raw: NatsDelivery): Promise<void> {
     this.#mustBeOpen(raw.inFlight);
     if (this.#setup.options.group === null) return;
+    raw.inFlight.isRecorded = true;
     await this.#setup.attempts.write(this.#placeOf(raw), handOverOf(raw));
   }
 
   async storeAttemptNow(raw: NatsDelivery): Promise<void> {
     this.#mustBeOpen(raw.inFlight);
     if (this.#setup.options.group === null) return;
+    raw.inFlight.isRecorded = true;
     await this.#setup.attempts.writeNow(this.#placeOf(raw), handOverOf(raw));
   }
 
@@ -378,6 +385,7 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
       since,
       deadline: since + this.#ownWaitMs,
       replyAt: Number.POSITIVE_INFINITY,
+      isRecorded: false,
       gone: false,
     };
     if (this.#closed) {
@@ -446,6 +454,7 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
       return { ...raw, attempt: Math.min(2, raw.attempt), suspect: raw.attempt > 1 };
     }
     const record = await attempts.read(this.#placeOf(raw)).catch(() => null);
+    raw.inFlight.isRecorded = record !== null;
     return { ...raw, ...attemptOf(from, raw.inFlight, record) };
   }
 
