@@ -45,6 +45,37 @@ function localOf(zone: string, at: number): string {
   return new Intl.DateTimeFormat('en-GB', { ...options, ...numbers }).format(at).replace(',', '');
 }
 
+/** By the definition, one minute after the other: the times of `minutes` of `hours`, or of any hour. */
+function definedTimes(
+  zone: string,
+  from: number,
+  minutes: readonly number[],
+  hours: readonly number[] | '*',
+): number[] {
+  const isNamed = (shown: number) => {
+    const [hour, minute] = [new Date(shown).getUTCHours(), new Date(shown).getUTCMinutes()];
+    return minutes.includes(minute) && (hours === '*' || hours.includes(hour));
+  };
+  const format = new Intl.DateTimeFormat('sv', {
+    ...{ timeZone: zone, dateStyle: 'short', timeStyle: 'short' },
+  });
+  const shownAt = (at: number) => Date.parse(`${format.format(at).replace(' ', 'T')}Z`);
+  const seen = new Set<number>();
+  const due = new Set<number>();
+  let expected = shownAt(from);
+  for (let at = from; at < from + 36 * HOUR; at += MINUTE) {
+    const shown = shownAt(at);
+    // Clocks were set forward: what they left out moves by as much.
+    for (let left = expected; left < shown; left += MINUTE) {
+      if (isNamed(left)) due.add(at + left - expected);
+    }
+    if (isNamed(shown) && (hours === '*' || !seen.has(shown))) due.add(at);
+    seen.add(shown);
+    expected = shown + MINUTE;
+  }
+  return [...due].sort((a, b) => a - b);
+}
+
 for (const { zone, from, by } of CHANGES) {
   const begin = Date.parse(from);
   const where = `${zone}, ${by > 0 ? 'forward' : 'back'} by ${Math.abs(by)} minutes`;
@@ -78,6 +109,26 @@ for (const { zone, from, by } of CHANGES) {
       // Only where clocks are set forward, and only once, a time does not exist.
       assert.ok(others.length <= (by > 0 ? 1 : 0), `${cron}: ${others}`);
       assert.ok(times.length >= 1, cron);
+    }
+  });
+
+  test(`from whatever moment on, the next time is that of the definition: ${where}`, () => {
+    for (const [cron, minutes, hours] of [
+      ['0,30 2 * * *', [0, 30], [2]],
+      ['30 1,2 * * *', [30], [1, 2]],
+      ['10,35 0,2,23 * * *', [10, 35], [0, 2, 23]],
+      ['*/20 0-3 * * *', [0, 20, 40], [0, 1, 2, 3]],
+      ['*/20 * * * *', [0, 20, 40], '*'],
+    ] as const) {
+      const times = definedTimes(zone, begin, minutes, hours);
+      const last = times.at(-1) as number;
+      const clock = new CronClock(cron, zone);
+      for (let after = begin; after < last; after += 7 * MINUTE) {
+        const next = clock.next(after) as number;
+        const expected = times.find((at) => at > after) as number;
+        assert.equal(localOf(zone, next), localOf(zone, expected), `${cron} ${new Date(after)}`);
+        assert.equal(next, expected, cron);
+      }
     }
   });
 
@@ -176,4 +227,24 @@ test('a schedule goes on through the hour that comes twice, with a worker', asyn
   await t.schedule('quarter', flow, { cron: '*/15 * * * *', timeZone, catchUp: 10 });
   await t.advance(2 * HOUR);
   assert.deepEqual(ran, ['00:30', '00:45', '01:00', '01:15', '01:30', '01:45', '02:00', '02:15']);
+});
+
+test('a day that no month has is no time, however many months are named', async () => {
+  const flow = workflow({ name: 'tick' }, async () => {});
+  const now = new Date('2026-06-01T00:00:00Z');
+  await using t = await createTestWorkflows({ definitions: [flow], now });
+  for (const cron of ['0 0 30 2 *', '0 0 31 2,4,6,9,11 *']) {
+    const timeZone = 'Europe/Berlin';
+    await assert.rejects(t.flows.schedule('never', flow, { cron, timeZone }), {
+      code: 'INVALID_ARGUMENT',
+      message: /no time that is to come/,
+    });
+  }
+});
+
+test('a moment is a schedule of one time, which has no next one', () => {
+  const clock = new CronClock('2027-03-28T02:30:00', 'Europe/Berlin');
+  const at = Date.parse('2027-03-28T01:30Z');
+  assert.equal(clock.next(Date.parse('2026-01-01T00:00Z')), at);
+  assert.equal(clock.next(at), null);
 });
