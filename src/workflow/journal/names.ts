@@ -4,7 +4,7 @@
  * A version is noted before its first instance or worker, and never removed. Invariant: where the stream of names
  * exists, every version that was noted since, and every one that there was before, is in these streams. Cost: a
  * process notes a version once a minute at most; a question reads the answer. Only where nothing was ever noted, in
- * data of an earlier release, are the names of all keys read.
+ * data of an earlier release or for want of the right to, are the names of all keys read.
  */
 import { type JournalStore, NO_RECORD } from '../../broker/journal.ts';
 import { RivuletError } from '../../errors.ts';
@@ -57,11 +57,25 @@ export async function versionsOf(
   store: JournalStore,
   name?: string,
 ): Promise<Map<string, number[]>> {
-  const names = await readNames(store);
-  if (names.length === 0) return scanned(store, name);
-  const wanted = name === undefined ? names : [name];
-  const versions = await Promise.all(wanted.map((each) => readVersions(store, each)));
-  return new Map(wanted.map((each, i) => [each, versions[i] as number[]]));
+  if (name === undefined) {
+    const names = await readNames(store);
+    if (names.length === 0) return scanned(store);
+    const versions = await Promise.all(names.map((each) => readVersions(store, each)));
+    return new Map(names.map((each, i) => [each, versions[i] as number[]]));
+  }
+  const versions = await readVersions(store, name);
+  if (versions.length > 0 || (await hasNames(store))) return new Map([[name, versions]]);
+  return scanned(store, name);
+}
+
+/** False also for a user who has the rights to single workflows, and so notes none. */
+async function hasNames(store: JournalStore): Promise<boolean> {
+  try {
+    return (await store.length(namesKey)) > 0;
+  } catch (error) {
+    if (error instanceof RivuletError && !error.retryable) return false;
+    throw error;
+  }
 }
 
 /** Every workflow of which there was an instance or a worker. */

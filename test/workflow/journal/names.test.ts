@@ -7,6 +7,8 @@ import { openBroker } from '../../../src/broker/open-broker.ts';
 import { RivuletError } from '../../../src/errors.ts';
 import { workflow, workflows } from '../../../src/workflow/index.ts';
 import { createTestWorkflows } from '../../../src/workflow/testing.ts';
+import { RespSession } from '../../helpers/resp-session.ts';
+import { startRivulet } from '../../helpers/rivulet-server.ts';
 
 const make = (name: string, version = 1) =>
   workflow({ name, version }, async (wf) => {
@@ -163,4 +165,27 @@ test('a start fails at once while the broker is away, and not for want of a righ
     (await flows.counts()).map(({ name, running }) => `${name} ${running}`),
     ['a 1'],
   );
+});
+
+test('a user who has the rights to one workflow starts it by name, counts and lists it', async () => {
+  await using server = await startRivulet();
+  await using admin = await RespSession.open(server.port);
+  const rights = ['on', '>secret', '+@all', '&*', '~wf:{order}:*', '~rivulet*', '~_rivulet*'];
+  await admin.call('ACL', 'SETUSER', 'ann', ...rights);
+  await using all = await openBroker(`rivulet://127.0.0.1:${server.port}`);
+  await using others = await workflows(all);
+  await others.start(make('pay'), undefined, { id: 'x' });
+  await using own = await openBroker(`rivulet://ann:secret@127.0.0.1:${server.port}`);
+  await using flows = await workflows(own, { definitions: [make('order', 3)] });
+  await using bare = await workflows(own);
+  const handle = await bare.start('order', undefined, { id: 'y' });
+  assert.equal((await handle.info()).version, 3);
+  const counts = await bare.counts('order');
+  assert.deepEqual(
+    counts.map(({ name, running }) => `${name} ${running}`),
+    ['order 1'],
+  );
+  const listed = [];
+  for await (const { id } of flows.list({ name: 'order' })) listed.push(id);
+  assert.deepEqual(listed, ['y']);
 });
