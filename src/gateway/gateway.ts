@@ -76,6 +76,8 @@ export class Gateway implements AsyncDisposable {
   readonly #sockets: WebSocketServer;
   /** Connections that the HTTP server has given away. */
   readonly #upgraded = new Set<Duplex>();
+  /** Requests of a connection that are not answered yet: a client may send several before the first answer. */
+  readonly #answering = new WeakMap<Duplex, number>();
   readonly #log: Log;
   /** Aborts when `stop` begins: streams that would never end by themselves end then. */
   readonly #stopping = new AbortController();
@@ -204,7 +206,18 @@ export class Gateway implements AsyncDisposable {
         this.#serve(request, reply),
       );
       const { server } = this.#http;
+      server.on('request', ({ socket }: IncomingMessage, response: ServerResponse) => {
+        this.#answering.set(socket, (this.#answering.get(socket) ?? 0) + 1);
+        response.once('close', () => {
+          this.#answering.set(socket, (this.#answering.get(socket) ?? 1) - 1);
+        });
+      });
       server.on('upgrade', (request, socket, head) => {
+        // What is written now would pass for the answer to an earlier request.
+        if ((this.#answering.get(socket) ?? 0) > 0) {
+          socket.destroy();
+          return;
+        }
         this.#upgraded.add(socket);
         socket.once('close', () => this.#upgraded.delete(socket));
         if (wantsHttp2(request)) answerAsHttp1(server, request, socket);
@@ -402,9 +415,15 @@ function answerAsHttp1(server: HttpServer, request: IncomingMessage, socket: Dup
   const response = new ServerResponse(request);
   // Node's parser has left this connection.
   response.shouldKeepAlive = false;
-  response.assignSocket(socket as Socket);
-  response.once('finish', () => endConnection(socket));
   socket.on('error', () => socket.destroy());
+  try {
+    response.assignSocket(socket as Socket);
+  } catch {
+    // It still has an answer that Node gives without asking: to a request without Host, or with another Expect.
+    socket.destroy();
+    return;
+  }
+  response.once('finish', () => endConnection(socket));
   // As Node's server does: a client that ends its side has left.
   socket.once('end', () => socket.destroy()).resume();
   server.emit('request', request, response);

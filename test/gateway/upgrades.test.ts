@@ -68,6 +68,46 @@ test('a refused upgrade ends its connection, whether its client ends its side or
   }
 });
 
+test('an upgrade that is sent before earlier requests are answered ends its connection, and no more', async () => {
+  await using fixture = await gatewayFixture({ topics: ['news'] });
+  const { hostname, port } = new URL(fixture.url);
+  const first = 'GET /learning/slow HTTP/1.1\r\nHost: a\r\n\r\n';
+  for (const second of [
+    'GET /_/healthz HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n',
+    `GET /_/nothing HTTP/1.1\r\n${HANDSHAKE}`,
+    `GET /_/topics/news HTTP/1.1\r\n${HANDSHAKE}`,
+  ]) {
+    const socket = connect(Number(port), hostname).on('error', () => {});
+    let text = '';
+    socket.on('data', (chunk) => {
+      text += chunk;
+    });
+    socket.write(first + second);
+    await once(socket, 'close');
+    assert.equal(text, '');
+    await until(() => fixture.gateway.running === 0, 'the call ends');
+  }
+  // Node answers this one itself.
+  const refused = connect(Number(port), hostname)
+    .on('error', () => {})
+    .resume();
+  refused.write(
+    'GET / HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\nGET /_/healthz HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n',
+  );
+  await once(refused, 'close');
+  // One that comes after the answer is as good as the first of a connection.
+  const socket = connect(Number(port), hostname);
+  let text = '';
+  socket.on('data', (chunk) => {
+    text += chunk;
+  });
+  socket.write('GET /_/healthz HTTP/1.1\r\nHost: a\r\n\r\n');
+  await until(() => text.endsWith('ok\n'));
+  socket.write(`GET /_/topics/news HTTP/1.1\r\n${HANDSHAKE}`);
+  await until(() => text.includes('HTTP/1.1 101 '));
+  socket.destroy();
+});
+
 test('a client that reads nothing of its replies is disconnected, also where it goes on to send', async () => {
   await using fixture = await gatewayFixture({ stalledMs: 300 });
   const { hostname, port } = new URL(fixture.url);
