@@ -35,6 +35,8 @@ const SUBPROTOCOL = 'rivulet.1';
 const LARGEST_WRITE = 64 * 1024;
 /** Of a message that comes. Before the peer has greeted too, so no more than a few of ours. */
 const MAX_PAYLOAD = 16 * LARGEST_WRITE;
+/** How long a client that was refused may take to end its side. */
+const LINGER_MS = 1000;
 const loading = () => import('ws');
 
 export class WebSocketTransport implements PortTransport {
@@ -117,6 +119,7 @@ export class WebSocketTransport implements PortTransport {
 
 class WebSocketDoor implements Door {
   readonly #options: ListenOptions;
+  readonly #scheduler: Scheduler;
   readonly #connections: FramedConnections;
   readonly #http: Server;
   readonly #sockets = new Set<Duplex>();
@@ -125,6 +128,7 @@ class WebSocketDoor implements Door {
 
   constructor(options: ListenOptions, scheduler: Scheduler) {
     this.#options = options;
+    this.#scheduler = scheduler;
     this.#connections = new FramedConnections(options, scheduler, LARGEST_WRITE);
     this.#http = createServer(
       {
@@ -171,12 +175,12 @@ class WebSocketDoor implements Door {
   async #onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
     socket.on('error', () => socket.destroy());
     if (request.headers.origin !== undefined) {
-      refuse(socket, 403, 'pages of a browser may not call this service');
+      this.#refuse(socket, 403, 'pages of a browser may not call this service');
       return;
     }
     const asked = request.headers['sec-websocket-protocol'] ?? '';
     if (!asked.split(',').some((each) => each.trim() === SUBPROTOCOL)) {
-      refuse(socket, 400, `the subprotocol must be ${SUBPROTOCOL}`);
+      this.#refuse(socket, 400, `the subprotocol must be ${SUBPROTOCOL}`);
       return;
     }
     const { WebSocketServer, createWebSocketStream } = await loading();
@@ -195,9 +199,12 @@ class WebSocketDoor implements Door {
       this.#connections.add(createWebSocketStream(webSocket), peer);
     });
   }
-}
 
-function refuse(socket: Duplex, status: number, why: string): void {
-  const head = `HTTP/1.1 ${status} ${status === 403 ? 'Forbidden' : 'Bad Request'}\r\nConnection: close\r\nContent-Type: text/plain\r\n`;
-  socket.end(`${head}Content-Length: ${why.length + 1}\r\n\r\n${why}\n`);
+  /** Node's server has left the connection: what the client still sends is read, so that its end is seen. */
+  #refuse(socket: Duplex, status: number, why: string): void {
+    const head = `HTTP/1.1 ${status} ${status === 403 ? 'Forbidden' : 'Bad Request'}\r\nConnection: close\r\nContent-Type: text/plain\r\n`;
+    socket.end(`${head}Content-Length: ${why.length + 1}\r\n\r\n${why}\n`);
+    const stop = this.#scheduler.after(LINGER_MS, () => socket.destroy(), false);
+    socket.once('close', stop).resume();
+  }
 }

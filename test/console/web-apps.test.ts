@@ -405,6 +405,19 @@ test('a WebSocket is spliced once the app has agreed, and an app that does not i
   );
 });
 
+test('an upgrade that is refused ends its connection, also where its client does not end its side', async () => {
+  await using web = await webFixture({ apps: 'path' });
+  const socket = connect({ host: '127.0.0.1', port: web.port, allowHalfOpen: true });
+  socket.on('error', () => {}).resume();
+  socket.write(
+    'GET /none/ HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n',
+  );
+  await once(socket, 'end');
+  const writing = setInterval(() => socket.write('x'), 50);
+  await until(() => socket.closed, 'the connection is closed');
+  clearInterval(writing);
+});
+
 test('a console that closes ends the connections that were upgraded', async () => {
   await using web = await webFixture({ apps: 'path' });
   const socket = new WebSocket(`ws://127.0.0.1:${web.port}/chat/room`);

@@ -235,3 +235,29 @@ test('a caller that closes its connection cancels its call, and two calls on one
   assert.deepEqual(text.match(/Micro-Id: \d/g), ['Micro-Id: 1', 'Micro-Id: 2']);
   await port.close();
 });
+
+test('a WebSocket that is refused ends its connection, whether its client ends its side or not', async () => {
+  const port = await listen();
+  const [host = '', number] = port.address.split(':');
+  const upgrade = 'GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n';
+  for (const [header, status] of [
+    ['Origin: https://x.example\r\n', 403],
+    ['Sec-WebSocket-Protocol: other\r\n', 400],
+  ] as const) {
+    const socket = connect({ host, port: Number(number), allowHalfOpen: true });
+    let text = '';
+    socket
+      .on('error', () => {})
+      .on('data', (chunk) => {
+        text += chunk;
+      });
+    socket.write(`${upgrade}${header}\r\n`);
+    await once(socket, 'end');
+    assert.match(text, new RegExp(`^HTTP/1.1 ${status} `));
+    // A connection that the port has closed answers with a reset.
+    const writing = setInterval(() => socket.write('x'), 50);
+    await until(() => socket.closed, 'the connection is closed');
+    clearInterval(writing);
+  }
+  await port.close();
+});

@@ -17,6 +17,7 @@ import {
   ProxyHandler,
 } from '../../gateway/handlers/proxy-handler.ts';
 import { httpFailure } from '../../gateway/http-error.ts';
+import { endConnection } from '../../gateway/stalled.ts';
 import type { Selector } from '../../selector/selector.ts';
 import { type AppsMode, appOfHost, appOfPath } from './app-names.ts';
 
@@ -139,10 +140,9 @@ const TEXT = {
   'x-content-type-options': 'nosniff',
 };
 
-/** Ends a request for an upgrade with a status; nothing behind its head is read. */
+/** Ends a request for an upgrade, and its connection, with a status; nothing behind its head is looked at. */
 export function endUpgrade(socket: Duplex, status: number): void {
-  if (socket.destroyed) return;
-  socket.end(`HTTP/1.1 ${status} \r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+  endConnection(socket, `HTTP/1.1 ${status} \r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
 }
 
 function toBackend(name: string, values: string[]): string[] {
