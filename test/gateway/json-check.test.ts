@@ -124,6 +124,7 @@ test('a body of very many values is read by no page of the gateway, and takes fe
   assert.equal(await status('/rpc', call(many)), 400);
   assert.equal(await status('/rpc', call(JSON.stringify(`["${',['.repeat(300_000)}"]`))), 200);
   assert.equal(await status('/rpc', call('"[1"')), 400);
+  assert.equal(await status('/rpc', call(`${'['.repeat(100_000)}${']'.repeat(100_000)}`)), 400);
   assert.equal(await status('/_/workflows/orders', many), 400);
   assert.equal(await status('/_/workflows/orders/1/signals/paid', many), 400);
   const list = `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"x":${many}}}`;

@@ -145,9 +145,18 @@ export function rpcEnvelope(
     throw new RivuletError('INVALID_ARGUMENT', 'service and endpoint must be given');
   }
   const isText = typeof request === 'string' && request !== '';
-  const text = isText ? request : JSON.stringify(request ?? {});
+  const text = isText ? request : jsonTextOf(request ?? {});
   if (isText) mustBeJson(Buffer.from(text));
   return { service, endpoint: name, address: address === '' ? undefined : address, request: text };
+}
+
+function jsonTextOf(value: unknown): string {
+  try {
+    return JSON.stringify(value);
+  } catch (cause) {
+    // JSON.parse reads what is nested more deeply than JSON.stringify can write.
+    throw new RivuletError('INVALID_ARGUMENT', 'the request is nested too deeply', { cause });
+  }
 }
 
 function jsonObject(body: Buffer): Record<string, unknown> {
