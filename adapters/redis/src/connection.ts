@@ -7,7 +7,13 @@
  * Cost: one promise and one timeout entry per command.
  */
 import { Cluster, type ClusterOptions, Redis, type RedisOptions } from 'ioredis';
-import { type BrokerOptions, backoffMs, RivuletError, Timeouts } from 'rivulet/adapter';
+import {
+  type BrokerOptions,
+  backoffMs,
+  RivuletError,
+  type Scheduler,
+  Timeouts,
+} from 'rivulet/adapter';
 import { type Address, readAddress } from './address.ts';
 import { ClusterRoutes } from './cluster-routes.ts';
 import { type Script, scripts } from './dialect/lua-scripts.ts';
@@ -21,6 +27,8 @@ export type CommandLine = readonly [string, ...Argument[]];
 const SILENCE_MS = 4000;
 /** A cluster's client may wait without end for a node that died while it was connecting. */
 const CONNECT_MS = 5000;
+/** A cluster's client asks this often which node has which slot. */
+const SLOTS_EVERY_MS = 5000;
 /** This many commands are sent without waiting for the end of the turn. */
 const ENOUGH_FOR_A_WRITE = 32;
 
@@ -69,7 +77,7 @@ export class Connector {
       reconnectOnError: (error) => error.message.startsWith('READONLY'),
     };
     const client = this.cluster ? this.#makeCluster(name, shared, retry) : this.#makeOne(shared);
-    return new Connection(client, this.#timeouts, blockMs + 2 * SILENCE_MS);
+    return new Connection(client, scheduler, this.#timeouts, blockMs + 2 * SILENCE_MS);
   }
 
   #makeOne(shared: ConnectionOptions): Client {
@@ -107,7 +115,7 @@ export class Connector {
       retryDelayOnClusterDown: 50,
       maxRedirections: 4,
       slotsRefreshTimeout: Math.min(connectTimeoutMs, 2000),
-      slotsRefreshInterval: 5000,
+      slotsRefreshInterval: 0,
       shardedSubscribers: name === 'requests',
     };
     if (this.#given instanceof Cluster) {
@@ -157,12 +165,14 @@ export class Connection {
   /** Commands of this turn of the loop. */
   #gathered = 0;
   #closed = false;
+  #cancelSlots = () => {};
   /** The last error while connecting. */
   lastError: Error | null = null;
 
-  constructor(client: Client, timeouts: Timeouts, limitMs: number) {
+  constructor(client: Client, scheduler: Scheduler, timeouts: Timeouts, limitMs: number) {
     this.client = client;
     this.#routes = client instanceof Cluster ? new ClusterRoutes(client) : null;
+    if (client instanceof Cluster) client.on('ready', () => this.#askForSlots(client, scheduler));
     this.#timeouts = timeouts;
     this.#limitMs = limitMs;
     for (const { name, keys, lua } of Object.values(scripts) as Script[]) {
@@ -221,6 +231,16 @@ export class Connection {
   /** A client that is disconnected while it connects may connect nevertheless, and stay connected. */
   #endIfClosed(): void {
     if (this.#closed) this.client.disconnect();
+  }
+
+  /** In place of ioredis's own timer, which goes on for ever if the client ends while it asks. */
+  #askForSlots(client: Cluster, scheduler: Scheduler): void {
+    this.#cancelSlots();
+    if (this.#closed) return;
+    this.#cancelSlots = scheduler.after(SLOTS_EVERY_MS, () => {
+      if (client.status === 'ready') client.refreshSlotsCache();
+      this.#askForSlots(client, scheduler);
+    });
   }
 
   #noteRefusal(error: Error): void {
@@ -316,6 +336,7 @@ export class Connection {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#cancelSlots();
     this.client.disconnect();
   }
 }

@@ -1,5 +1,7 @@
 /** Requests, addresses, limits and TLS of the redis adapter, on a real server. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import type { Readable } from 'node:stream';
 import { after, before, describe, test } from 'node:test';
 import { inspect } from 'node:util';
 import { Redis } from 'ioredis';
@@ -7,9 +9,11 @@ import { openBroker } from '../../../src/broker/open-broker.ts';
 import { collect, message, quiet, text } from '../../../src/conformance/case-context.ts';
 import { FaultyProxy } from '../../../src/conformance/index.ts';
 import { makeCertificates, missingOpenssl } from '../../helpers/certificates.ts';
+import { ended, startChild } from '../../helpers/children.ts';
 import { type RedisServer, startRedis } from '../../helpers/redis-server.ts';
 import { missing } from '../../helpers/requirements.ts';
 import { temporaryDirectory } from '../../helpers/temporary-directory.ts';
+import { startRedisCluster } from './redis-fixture.ts';
 
 const EARLIEST = { group: 'g', from: 'earliest' } as const;
 
@@ -178,4 +182,31 @@ describe("the redis adapter's connections", { skip: missing('redis-server') }, (
     }
     assert.ok(performance.now() - began < 5000, 'not tried again and again');
   });
+});
+
+/** Opens a broker, and ends it when its input ends; then nothing is left that keeps the process. */
+const USER = `
+import { openBroker } from ${JSON.stringify(new URL('../../../src/broker/open-broker.js', import.meta.url))};
+const broker = await openBroker(process.argv[1].split(','));
+console.log('open');
+process.stdin.on('end', () => broker.disconnect()).resume();
+`;
+
+test('a client of a cluster that ends while it asks for the slots does not keep its process', {
+  skip: missing('redis-server', 'redis-cli'),
+  timeout: 120_000,
+}, async () => {
+  await using cluster = await startRedisCluster(0);
+  const child = startChild(
+    process.execPath,
+    ['--input-type=module', '-e', USER, cluster.urls.join(',')],
+    { stdio: ['pipe', 'pipe', 'inherit'] },
+  );
+  await once(child.stdout as Readable, 'data');
+  // The client asks each 5 s, and gets no answer then.
+  await quiet(4500);
+  await Promise.all(cluster.nodes.map((node) => node.ask('CLIENT', 'PAUSE', '2000', 'ALL')));
+  await quiet(1000);
+  child.stdin?.end();
+  assert.equal(await ended(child), 0);
 });
