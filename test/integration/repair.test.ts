@@ -314,7 +314,7 @@ test('a segment of a newer version, and a file that is not ours, are refused and
   writeFileSync(join(letters, 'FORMAT'), 'Dear diary\n');
   assert.match(await refusal(letters), /not a Rivulet data directory/);
   const elsewhere = await micro('repair', places.path);
-  assert.equal(elsewhere.code, 1);
+  assert.equal(elsewhere.code, 3);
   assert.match(elsewhere.stderr, /is not a data directory/);
 });
 
