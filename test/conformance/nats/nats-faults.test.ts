@@ -71,6 +71,27 @@ describe('the nats adapter among others', { skip: missing('nats-server') }, () =
     assert.deepEqual(seen.items, [1]);
   });
 
+  test('hand-overs of messages that were acknowledged, or are dead letters, leave no record', async () => {
+    await using broker = await openBroker(url);
+    const seen = new Seen<string>();
+    const handle = (delivery: Delivery) => {
+      seen.add(text(delivery));
+      if (text(delivery) === '30') throw new Error('is thrown');
+    };
+    const options = { group: 'g', from: 'earliest', retry: { attempts: 1 } } as const;
+    await broker.subscribe('cleared', handle, options);
+    await publishAll(broker, 'cleared', numbers(0, 60));
+    await seen.count(60);
+    const { streams } = await jetstreamManager(connection);
+    const left = async () => {
+      const { state } = await streams.info('RIVULET-ATTEMPTS', {
+        subjects_filter: '_rivulet.attempts.cleared.>',
+      });
+      return Object.keys(state.subjects ?? {}).length;
+    };
+    await eventually('no record is left', async () => (await left()) === 0);
+  });
+
   test('a replay that the server refuses to prepare leaves the group as it was', async () => {
     const denied = '$JS.API.STREAM.PURGE.>';
     await using guarded = await startNats(1, [

@@ -7,8 +7,8 @@
  * without a record was no hand-over. Invariant: a record names its topic's stream, so records of a
  * deleted stream do not count.
  * Cost: one message stored for each of a subscription's first hand-overs, then at most one in 50 ms; one
- * for each message that is given back, and one read for each that another process has given back. In an
- * ordered group one more for each recorded message that is acknowledged.
+ * for each message that is given back, and one read for each that another process has given back. When a
+ * recorded message is acknowledged its record is removed; in an ordered group it is set to 0.
  */
 import { numberOf } from '../errors.ts';
 import type { Link } from '../link.ts';
@@ -46,22 +46,27 @@ export class Attempts {
     this.#streams = streams;
   }
 
-  /** Resolves once the record is stored. */
-  async write(place: Place, record: HandOverRecord): Promise<void> {
+  /** Resolves to the record's sequence once it is stored. */
+  async write(place: Place, record: HandOverRecord): Promise<number> {
     await this.#streams.attempts();
-    await this.#link.try(() => this.#link.js.publish(attemptSubject(place), text(place, record)));
+    const { js } = this.#link;
+    const { seq } = await this.#link.try(() =>
+      js.publish(attemptSubject(place), text(place, record)),
+    );
     this.#exists = true;
+    return seq;
   }
 
   /** As `write`, for a hand-over in this turn: when it returns, the record has been written to the socket. */
-  writeNow(place: Place, record: HandOverRecord): Promise<void> {
+  writeNow(place: Place, record: HandOverRecord): Promise<number> {
     const { js, nc } = this.#link;
     const stored = js.publish(attemptSubject(place), text(place, record));
     // Sends what nats.js has gathered in this turn.
     nc.flush().catch(() => {});
     return stored.then(
-      () => {
+      ({ seq }) => {
         this.#exists = true;
+        return seq;
       },
       () => {
         // The stream may have been deleted.
@@ -81,6 +86,13 @@ export class Attempts {
       return;
     }
     await this.write(place, record).catch(() => {});
+  }
+
+  /** The message of this record was acknowledged: nobody will read the record. Waits for nothing. */
+  async remove(sequence: number): Promise<void> {
+    const stream = await this.#streams.attempts();
+    const request = JSON.stringify({ seq: sequence, no_erase: true });
+    this.#link.nc.publish(`$JS.API.STREAM.MSG.DELETE.${stream}`, request);
   }
 
   /** It was acknowledged: its hand-overs count no more. Called before the reply; waits for nothing. */

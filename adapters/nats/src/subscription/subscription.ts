@@ -216,7 +216,15 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
     if (this.#exclusive && inFlight.isRecorded && link.connected)
       attempts.clear(this.#placeOf(raw), inFlight.deliveries);
     this.#reply(inFlight, ACK);
+    this.#removeRecord(inFlight);
     this.#forget(inFlight);
+  }
+
+  /** Not in order: there the message may come again, and its record says that it was handled. */
+  #removeRecord({ record }: NatsDelivery['inFlight']): void {
+    if (record === null || this.#exclusive) return;
+    // A record that stays counts for no other message, and the stream forgets it after a week.
+    record.then((sequence) => this.#setup.attempts.remove(sequence)).catch(() => {});
   }
 
   async nack(raw: NatsDelivery, delayMs: number, _reason: string): Promise<void> {
@@ -261,6 +269,7 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
     });
     if (inFlight.gone) return;
     this.#reply(inFlight, TERM);
+    this.#removeRecord(inFlight);
     this.#forget(inFlight);
   }
 
@@ -294,14 +303,16 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
     this.#mustBeOpen(raw.inFlight);
     if (this.#setup.options.group === null) return;
     raw.inFlight.isRecorded = true;
-    await this.#setup.attempts.write(this.#placeOf(raw), handOverOf(raw));
+    raw.inFlight.record = this.#setup.attempts.write(this.#placeOf(raw), handOverOf(raw));
+    await raw.inFlight.record;
   }
 
   async storeAttemptNow(raw: NatsDelivery): Promise<void> {
     this.#mustBeOpen(raw.inFlight);
     if (this.#setup.options.group === null) return;
     raw.inFlight.isRecorded = true;
-    await this.#setup.attempts.writeNow(this.#placeOf(raw), handOverOf(raw));
+    raw.inFlight.record = this.#setup.attempts.writeNow(this.#placeOf(raw), handOverOf(raw));
+    await raw.inFlight.record;
   }
 
   /** The dispatcher keeps the deadline; this later one is a safeguard. */
@@ -386,6 +397,7 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
       deadline: since + this.#ownWaitMs,
       replyAt: Number.POSITIVE_INFINITY,
       isRecorded: false,
+      record: null,
       gone: false,
     };
     if (this.#closed) {
