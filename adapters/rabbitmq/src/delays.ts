@@ -211,12 +211,12 @@ export class Delays {
       this.#received++;
       this.#forwarding++;
       this.#forward(message)
-        .finally(() => this.#forwarding--)
         .catch((error) => this.#postpone(message, error))
         .then(
           () => open.open && open.channel.ack(message),
           () => open.open && open.channel.reject(message, true),
-        );
+        )
+        .finally(() => this.#forwarding--);
     });
   }
 
