@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { Redis } from 'ioredis';
-import type { Broker } from '../../../src/broker/broker.ts';
+import type { Broker, Delivery } from '../../../src/broker/broker.ts';
 import { openBroker } from '../../../src/broker/open-broker.ts';
 import {
   collect,
@@ -70,6 +70,24 @@ describe('the redis adapter among others', { skip: missing('redis-server') }, ()
       await broker.publish('turn.c', message('more'));
       await seen.until((all) => all.filter((each) => each === 'more').length >= 2, 'more');
     }
+  });
+
+  test('what a dead consumer had fetched ahead has had no attempt, though it is idle for longer', async () => {
+    const topic = 'fetched.ahead';
+    await using broker = await openBroker(url);
+    const options = { ...EARLIEST, ackWaitMs: 2000, retry: { attempts: 1 } } as const;
+    await broker.subscribe(topic, () => {}, options).then((each) => each.unsubscribe());
+    await publishAll(broker, topic, ['handled', 'ahead']);
+    // A consumer with one handler, which has had the first one just now, and died.
+    const dead = 'dead*1';
+    await client.xreadgroup('GROUP', 'g', dead, 'COUNT', 2, 'STREAMS', topic, '>');
+    const [, ahead] = (await client.xpending(topic, 'g', '-', '+', 2)) as [string][];
+    await client.xclaim(topic, 'g', dead, 0, String(ahead?.[0]), 'IDLE', 100_000, 'JUSTID');
+    const seen = new Seen<string>();
+    const note = (each: Delivery) => seen.add(`${text(each)} ${each.attempt}`);
+    await broker.subscribe(topic, note, options);
+    await seen.count(1);
+    assert.deepEqual(seen.items, ['ahead 1']);
   });
 
   test('a schedule that cannot be moved keeps no other from being moved, and comes when it can', async () => {

@@ -32,15 +32,15 @@ export const SUSPECT = '~~';
 const SUSPECTS = `
 local function suspect(group, owner, gone, idle)
   local handlers = tonumber(string.match(owner, '%*(%d+)$') or 1)
-  local query = {'XPENDING', KEYS[1], group}
-  if idle then table.insert(query, 'IDLE') table.insert(query, idle) end
-  for _, word in ipairs({'-', '+', 1000, owner}) do table.insert(query, word) end
-  for i, held in ipairs(redis.call(unpack(query))) do
-    local count = held[4]
-    if i > handlers then count = math.max(0, count - 1) end
-    local claimed = redis.call('XCLAIM', KEYS[1], group, '${SUSPECT}', 0, held[1], 'IDLE', held[3],
-      'RETRYCOUNT', count, 'JUSTID')
-    if #claimed == 0 then table.insert(gone, held[1]) end
+  for i, held in ipairs(redis.call('XPENDING', KEYS[1], group, '-', '+', 1000, owner)) do
+    -- One that a handler has had is idle for less long than those that were fetched ahead with it.
+    if not idle or held[3] >= tonumber(idle) then
+      local count = held[4]
+      if i > handlers then count = math.max(0, count - 1) end
+      local claimed = redis.call('XCLAIM', KEYS[1], group, '${SUSPECT}', 0, held[1], 'IDLE', held[3],
+        'RETRYCOUNT', count, 'JUSTID')
+      if #claimed == 0 then table.insert(gone, held[1]) end
+    end
   end
 end
 `;
