@@ -78,10 +78,11 @@ describe('the nats adapter among others', { skip: missing('nats-server') }, () =
       seen.add(text(delivery));
       if (text(delivery) === '30') throw new Error('is thrown');
     };
-    const options = { group: 'g', from: 'earliest', retry: { attempts: 1 } } as const;
-    await broker.subscribe('cleared', handle, options);
+    const options = { from: 'earliest', retry: { attempts: 1 } } as const;
+    await broker.subscribe('cleared', handle, { ...options, group: 'g' });
+    await broker.subscribe('cleared', handle, { ...options, group: 'ordered', ordered: 'key' });
     await publishAll(broker, 'cleared', numbers(0, 60));
-    await seen.count(60);
+    await seen.count(120);
     const { streams } = await jetstreamManager(connection);
     const left = async () => {
       const { state } = await streams.info('RIVULET-ATTEMPTS', {

@@ -8,7 +8,7 @@
  * deleted stream do not count.
  * Cost: one message stored for each of a subscription's first hand-overs, then at most one in 50 ms; one
  * for each message that is given back, and one read for each that another process has given back. When a
- * recorded message is acknowledged its record is removed; in an ordered group it is set to 0.
+ * recorded message is acknowledged its record is removed; in an ordered group it is set to 0 before.
  */
 import { numberOf } from '../errors.ts';
 import type { Link } from '../link.ts';
@@ -88,17 +88,20 @@ export class Attempts {
     await this.write(place, record).catch(() => {});
   }
 
-  /** The message of this record was acknowledged: nobody will read the record. Waits for nothing. */
+  /** Removes the record of a message that was acknowledged. Does not wait until it is removed. */
   async remove(sequence: number): Promise<void> {
     const stream = await this.#streams.attempts();
     const request = JSON.stringify({ seq: sequence, no_erase: true });
     this.#link.nc.publish(`$JS.API.STREAM.MSG.DELETE.${stream}`, request);
   }
 
-  /** It was acknowledged: its hand-overs count no more. Called before the reply; waits for nothing. */
-  clear(place: Place, deliveries: number): void {
+  /**
+   * Writes that the hand-overs of a message count no more, which is acknowledged next: when it returns, the record
+   * is on the socket before the acknowledgement. Resolves to the record's sequence.
+   */
+  async clear(place: Place, deliveries: number): Promise<number> {
     const record = { count: 0, deliveries, isBack: true };
-    this.#link.nc.publish(attemptSubject(place), text(place, record));
+    return (await this.#link.js.publish(attemptSubject(place), text(place, record))).seq;
   }
 
   /** The group begins again: what handlers had before counts no more. */

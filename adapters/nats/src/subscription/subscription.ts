@@ -214,15 +214,14 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
     const { inFlight } = raw;
     // In order, the next leader gets it again if an earlier message is unacknowledged.
     if (this.#exclusive && inFlight.isRecorded && link.connected)
-      attempts.clear(this.#placeOf(raw), inFlight.deliveries);
+      inFlight.record = attempts.clear(this.#placeOf(raw), inFlight.deliveries);
     this.#reply(inFlight, ACK);
     this.#removeRecord(inFlight);
     this.#forget(inFlight);
   }
 
-  /** Not in order: there the message may come again, and its record says that it was handled. */
   #removeRecord({ record }: NatsDelivery['inFlight']): void {
-    if (record === null || this.#exclusive) return;
+    if (record === null) return;
     // A record that stays counts for no other message, and the stream forgets it after a week.
     record.then((sequence) => this.#setup.attempts.remove(sequence)).catch(() => {});
   }
