@@ -11,7 +11,8 @@
  * its topic was deleted. A message that cannot be published waits in a wait queue, so that others are
  * not delayed by it. A wait queue never keeps its head: a message whose queue was deleted goes to
  * `rivulet.unroutable`, so no group waits for another.
- * Cost: one queue for each step in use; it expires a week after its last publish.
+ * Cost: one queue for each step in use; it expires a week after its last publish. While nothing comes, one look
+ * at `rivulet.due` every 2.5 s.
  */
 import type { Channel, ConsumeMessage } from 'amqplib';
 import {
@@ -27,6 +28,7 @@ import type { Link, LinkChannel } from './link.ts';
 import { timeOfId, wireHeaders } from './message-codec.ts';
 import { DUE, delayQueueOf, RETRIES, retryQueueOf } from './names.ts';
 import type { Publisher } from './publisher.ts';
+import { DeafWatch } from './subscription/deaf-watch.ts';
 import { type Topology, waitQueue } from './topology.ts';
 
 const SHORTEST_MS = 16;
@@ -38,8 +40,6 @@ const DECLARE_EVERY_MS = 10 * 60_000;
 const NEAR_MS = 5;
 /** A delayed publish that failed is tried again after this. */
 const RETRY_MS = 1000;
-/** How often a client to which nothing comes looks whether messages wait in `rivulet.due`. */
-const WATCH_EVERY_MS = 2500;
 
 /** The shortest step that is not below `ms`. */
 function stepUp(ms: number): number {
@@ -77,15 +77,21 @@ export class Delays {
   /** When each wait queue was last declared. */
   #declared = new Map<string, { at: number; done: Promise<void> }>();
   #open: LinkChannel<Channel> | null = null;
-  #running: Promise<unknown> | null = null;
+  #running: Promise<void> | null = null;
   /** Messages of `rivulet.due` that came since the last look. */
   #received = 0;
   /** Messages of `rivulet.due` that this client publishes now. */
   #forwarding = 0;
   readonly #stop = new AbortController();
+  readonly #watch: DeafWatch;
 
   constructor(setup: DelaysSetup) {
     this.#setup = setup;
+    this.#watch = new DeafWatch({
+      scheduler: setup.scheduler,
+      missed: () => this.#missed(),
+      replace: (missed) => this.#replace(missed),
+    });
   }
 
   /**
@@ -127,11 +133,13 @@ export class Delays {
 
   /** Begins to publish what is due. */
   start(): void {
-    this.#running = Promise.all([this.#run(), this.#watch()]);
+    this.#running = this.#run();
+    this.#watch.start();
   }
 
   async stop(): Promise<void> {
     this.#stop.abort();
+    this.#watch.stop();
     await this.#open?.close();
     await this.#running;
   }
@@ -220,30 +228,22 @@ export class Delays {
     });
   }
 
-  /** Consumes again when messages wait and none comes: RabbitMQ may leave a consumer without any. */
-  async #watch(): Promise<void> {
-    const { link, topology, scheduler, events } = this.#setup;
-    const { signal } = this.#stop;
-    for (let silent = 0; ; ) {
-      this.#received = 0;
-      await pause(scheduler, WATCH_EVERY_MS, signal).catch(() => {});
-      if (signal.aborted) return;
-      const open = this.#open;
-      const isIdle = this.#received === 0 && this.#forwarding === 0;
-      const ready =
-        isIdle && open?.open && link.connected ? await topology.depth(DUE).catch(() => 0) : 0;
-      if (ready === null) {
-        // It was deleted, and RabbitMQ 3.10 has not cancelled the consumer on this node.
-        topology.forget();
-        continue;
-      }
-      silent = ready > 0 && this.#received === 0 ? silent + 1 : 0;
-      if (silent < 2) continue;
-      silent = 0;
-      const text = `this client received none of the ${ready} delayed messages that are due for 5 s: consuming again`;
-      events.emit('warning', { error: new RivuletError('GROUP_LOST', text) });
-      await open?.close();
-    }
+  /** How many messages are due, where none of them came to this client and it is publishing none. */
+  async #missed(): Promise<number> {
+    const { link, topology } = this.#setup;
+    const isIdle = this.#received === 0 && this.#forwarding === 0;
+    this.#received = 0;
+    if (!isIdle || !this.#open?.open || !link.connected) return 0;
+    const ready = await topology.depth(DUE);
+    // It was deleted, and RabbitMQ 3.10 has not cancelled the consumer on this node.
+    if (ready === null) topology.forget();
+    return this.#received === 0 ? (ready ?? 0) : 0;
+  }
+
+  async #replace(missed: number): Promise<void> {
+    const text = `this client received none of the ${missed} delayed messages that are due for 5 s: consuming again`;
+    this.#setup.events.emit('warning', { error: new RivuletError('GROUP_LOST', text) });
+    await this.#open?.close();
   }
 
   /** Publishes a message of `rivulet.due`: to its topic, or to wait for the rest. */

@@ -30,6 +30,7 @@ import { queueOf } from '../names.ts';
 import type { Publisher } from '../publisher.ts';
 import type { Registry } from '../registry.ts';
 import type { GroupSpec, Topology } from '../topology.ts';
+import { DeafWatch } from './deaf-watch.ts';
 import { Deliveries } from './deliveries.ts';
 import type { HandOverLog } from './hand-over-log.ts';
 import { type AmqpDelivery, type InFlight, returnsOf, tagOf } from './in-flight.ts';
@@ -39,7 +40,6 @@ import { WaitingRetries } from './waiting-retries.ts';
 /** Before 3.12 RabbitMQ closes a channel on which a delivery is unacknowledged for 30 minutes. */
 export const CONSUMER_TIMEOUT_MS = 29 * 60_000;
 const MAX_PREFETCH = 65_535;
-const WATCH_EVERY_MS = 2500;
 /** A marker that could not be applied is delivered again after this. */
 const SPLIT_RETRY_MS = 250;
 /** After this many acknowledgements, one no longer has to leave before the next hand-over. */
@@ -94,7 +94,7 @@ export class QueueConsumer {
   #lastId: string | null = null;
   #receivedSinceWatch = 0;
   #isDraining = false;
-  #cancelWatch = () => {};
+  readonly #watch: DeafWatch;
 
   constructor(setup: QueueConsumerSetup) {
     this.#setup = setup;
@@ -112,13 +112,18 @@ export class QueueConsumer {
       failed: (error) => this.#warn(toRivulet(error)),
       scheduler: broker.scheduler,
     });
+    this.#watch = new DeafWatch({
+      scheduler: broker.scheduler,
+      missed: () => this.#missed(),
+      replace: () => this.#replace(),
+    });
   }
 
   /** Consumes once, so that the caller receives an error, then until it is closed. */
   async start(): Promise<void> {
     await this.#consume();
     this.#running = this.#run();
-    this.#watch();
+    this.#watch.start();
   }
 
   /** The dispatcher has room. */
@@ -161,7 +166,7 @@ export class QueueConsumer {
   /** Receives no more, and returns what was not pushed. */
   async stop(): Promise<QueueDelivery[]> {
     this.#stop.abort();
-    this.#cancelWatch();
+    this.#watch.stop();
     const open = this.#open;
     // In order the consumer stays the active one: what it holds returns when its channel closes.
     if (open?.open && !this.spec.exclusive) {
@@ -447,43 +452,30 @@ export class QueueConsumer {
     return this.#hasMade ? this.#setup.options.from : 'earliest';
   }
 
-  #watch(): void {
-    const { scheduler } = this.#setup.broker;
-    let suspicious = 0;
-    const check = async () => {
-      suspicious = (await this.#isDeaf().catch(() => false)) ? suspicious + 1 : 0;
-      if (suspicious >= 2) {
-        suspicious = 0;
-        const text = `group ${this.spec.group} received none of the messages in its queue for 5 s: consuming again`;
-        this.#warn(new RivuletError('GROUP_LOST', text));
-        await this.#open?.close();
-      }
-      if (!this.#stop.signal.aborted) arm();
-    };
-    const arm = () => {
-      this.#cancelWatch = scheduler.after(WATCH_EVERY_MS, () => void check());
-    };
-    arm();
+  async #replace(): Promise<void> {
+    const text = `group ${this.spec.group} received none of the messages in its queue for 5 s: consuming again`;
+    this.#warn(new RivuletError('GROUP_LOST', text));
+    await this.#open?.close();
   }
 
-  /** Whether messages are ready, this consumer has room, and none is delivered. */
-  async #isDeaf(): Promise<boolean> {
+  /** How many messages are ready, where this consumer has room and none is delivered. */
+  async #missed(): Promise<number> {
     const { dispatcher, topology, link } = this.#setup;
     const isIdle = this.#receivedSinceWatch === 0 && this.deliveries.size === 0;
     this.#receivedSinceWatch = 0;
     const open = this.#open;
     if (dispatcher.stuck && this.intake.length > 0 && open !== null) this.rest(open);
-    if (!isIdle || this.#isResting || !open?.open || !link.connected) return false;
+    if (!isIdle || this.#isResting || !open?.open || !link.connected) return 0;
     const ready = await topology.depth(this.queue);
     if (ready === null) {
       // The queue was deleted, and RabbitMQ 3.10 has not cancelled the consumer on this node.
       topology.forget();
       await open.close();
-      return false;
+      return 0;
     }
     await topology.rebind(this.spec);
     // In an ordered group another consumer may be the active one.
-    return ready > 0 && this.#receivedSinceWatch === 0 && !this.spec.exclusive;
+    return this.#receivedSinceWatch === 0 && !this.spec.exclusive ? ready : 0;
   }
 
   #warn(error: RivuletError): void {
