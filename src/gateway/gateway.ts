@@ -21,6 +21,7 @@ import { invalid } from '../client/option-table.ts';
 import { RivuletError } from '../errors.ts';
 import { type Log, quietLog } from '../rpc/context.ts';
 import { Nouns } from '../service/nouns.ts';
+import { endConnection } from '../transport/end-connection.ts';
 import type { Scheduler } from '../util/time/scheduler.ts';
 import { systemScheduler } from '../util/time/system-scheduler.ts';
 import { Authentication } from './access/authentication.ts';
@@ -43,7 +44,7 @@ import { addOwnPages } from './pages/own-pages.ts';
 import { Pages } from './pages/pages.ts';
 import { Directory } from './routing/directory.ts';
 import { Dispatcher } from './routing/dispatcher.ts';
-import { endConnection, mustBeTaken } from './stalled.ts';
+import { mustBeTaken } from './stalled.ts';
 import { TopicHub } from './topics/topic-hub.ts';
 import { TopicStreams } from './topics/topic-streams.ts';
 
@@ -358,7 +359,7 @@ export class Gateway implements AsyncDisposable {
         connection: 'close',
       }).map(([name, value]) => `${name}: ${value}\r\n`);
       const head = `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\n${lines.join('')}`;
-      if (socket.writable) endConnection(socket, `${head}\r\n${body}`);
+      if (socket.writable) endConnection(socket, systemScheduler, `${head}\r\n${body}`);
       else socket.destroy();
       this.#note(request, 'socket', status, startedAt, exchange);
     } finally {
@@ -423,7 +424,7 @@ function answerAsHttp1(server: HttpServer, request: IncomingMessage, socket: Dup
     socket.destroy();
     return;
   }
-  response.once('finish', () => endConnection(socket));
+  response.once('finish', () => endConnection(socket, systemScheduler));
   // As Node's server does: a client that ends its side has left.
   socket.once('end', () => socket.destroy()).resume();
   server.emit('request', request, response);

@@ -6,7 +6,6 @@
  * its connection have left. No listener stays behind. Cost: a timer while something waits, none else.
  */
 import type { ServerResponse } from 'node:http';
-import type { Duplex } from 'node:stream';
 import type { WebSocket } from 'ws';
 import { systemScheduler } from '../util/time/system-scheduler.ts';
 import { type Timeout, Timeouts } from '../util/time/timeouts.ts';
@@ -15,8 +14,6 @@ import { type Timeout, Timeouts } from '../util/time/timeouts.ts';
 const timeouts = new Timeouts(systemScheduler);
 /** A longer body waits for its client after each of its pieces. */
 const PIECE_BYTES = 64 * 1024;
-/** How long a client may take to end its side of a connection that is over. */
-const LINGER_MS = 2000;
 
 /** Resolves when more may be written, or when the client is gone. */
 export function drained(response: ServerResponse, stalledMs: number): Promise<void> {
@@ -55,19 +52,6 @@ export function sendTo(socket: WebSocket, text: string | Buffer, stalledMs: numb
       resolve();
     });
   });
-}
-
-/**
- * Ends a connection that no server of Node reads any more. What the client still sends is dropped, and a client
- * that does not end its own side is disconnected.
- */
-export function endConnection(socket: Duplex, lastWords: string | null = null): void {
-  if (socket.destroyed) return;
-  if (lastWords === null) socket.end();
-  else socket.end(lastWords);
-  const timer = timeouts.start(LINGER_MS, { expire: () => socket.destroy() });
-  socket.once('close', () => timer.cancel());
-  socket.resume();
 }
 
 export function isLong(body: string | Uint8Array): boolean {

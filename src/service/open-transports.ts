@@ -41,7 +41,7 @@ const ROWS: readonly TransportRow[] = [
     name: 'local',
     auto: true,
     open: async ({ scheduler }) =>
-      new (await import('../transport/local.ts')).LocalTransport(scheduler),
+      new (await import('../transport/local/local.ts')).LocalTransport(scheduler),
   },
   {
     name: 'tcp',

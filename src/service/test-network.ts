@@ -16,7 +16,7 @@ import type {
   ServiceRecord,
   WatchOptions,
 } from '../registry/registry.ts';
-import { LocalTransport } from '../transport/local.ts';
+import { LocalTransport } from '../transport/local/local.ts';
 import type {
   Call,
   CallHandler,

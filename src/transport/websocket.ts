@@ -15,6 +15,7 @@ import { RivuletError } from '../errors.ts';
 import type { ServiceNode } from '../registry/registry.ts';
 import type { Scheduler } from '../util/time/scheduler.ts';
 import { systemScheduler } from '../util/time/system-scheduler.ts';
+import { endConnection } from './end-connection.ts';
 import { MAX_HEADER_BYTES } from './headers.ts';
 import { type Door, FIRST_BYTES_MS, listenOnPort, type PortTransport } from './port.ts';
 import { speaks } from './protocols.ts';
@@ -35,8 +36,6 @@ const SUBPROTOCOL = 'rivulet.1';
 const LARGEST_WRITE = 64 * 1024;
 /** Of a message that comes. Before the peer has greeted too, so no more than a few of ours. */
 const MAX_PAYLOAD = 16 * LARGEST_WRITE;
-/** How long a client that was refused may take to end its side. */
-const LINGER_MS = 1000;
 const loading = () => import('ws');
 
 export class WebSocketTransport implements PortTransport {
@@ -200,11 +199,9 @@ class WebSocketDoor implements Door {
     });
   }
 
-  /** Node's server has left the connection: what the client still sends is read, so that its end is seen. */
   #refuse(socket: Duplex, status: number, why: string): void {
     const head = `HTTP/1.1 ${status} ${status === 403 ? 'Forbidden' : 'Bad Request'}\r\nConnection: close\r\nContent-Type: text/plain\r\n`;
-    socket.end(`${head}Content-Length: ${why.length + 1}\r\n\r\n${why}\n`);
-    const stop = this.#scheduler.after(LINGER_MS, () => socket.destroy(), false);
-    socket.once('close', stop).resume();
+    const answer = `${head}Content-Length: ${why.length + 1}\r\n\r\n${why}\n`;
+    endConnection(socket, this.#scheduler, answer);
   }
 }

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { RivuletError } from '../../src/errors.ts';
 import type { ServiceNode } from '../../src/registry/registry.ts';
 import { Connections } from '../../src/rpc/connections.ts';
-import { LocalTransport } from '../../src/transport/local.ts';
+import { LocalTransport } from '../../src/transport/local/local.ts';
 import {
   type Channel,
   type DialOptions,

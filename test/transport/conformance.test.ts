@@ -7,7 +7,7 @@ import { transportConformance } from '../../src/conformance/transport/index.ts';
 import type { Ability } from '../../src/conformance/transport/suite.ts';
 import type { ServiceNode } from '../../src/registry/registry.ts';
 import { GrpcTransport } from '../../src/transport/grpc/grpc.ts';
-import { LocalTransport } from '../../src/transport/local.ts';
+import { LocalTransport } from '../../src/transport/local/local.ts';
 import { MucpTransport } from '../../src/transport/mucp/mucp.ts';
 import { TcpTransport, type TransportSetup } from '../../src/transport/tcp/tcp.ts';
 import type { TlsOptions } from '../../src/transport/tls.ts';

@@ -17,8 +17,9 @@ import {
   ProxyHandler,
 } from '../../gateway/handlers/proxy-handler.ts';
 import { httpFailure } from '../../gateway/http-error.ts';
-import { endConnection } from '../../gateway/stalled.ts';
 import type { Selector } from '../../selector/selector.ts';
+import { endConnection } from '../../transport/end-connection.ts';
+import { systemScheduler } from '../../util/time/system-scheduler.ts';
 import { type AppsMode, appOfHost, appOfPath } from './app-names.ts';
 
 const COOKIE = /^(?:__Host-)?rivulet_console_/;
@@ -142,7 +143,8 @@ const TEXT = {
 
 /** Ends a request for an upgrade, and its connection, with a status; nothing behind its head is looked at. */
 export function endUpgrade(socket: Duplex, status: number): void {
-  endConnection(socket, `HTTP/1.1 ${status} \r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+  const answer = `HTTP/1.1 ${status} \r\nConnection: close\r\nContent-Length: 0\r\n\r\n`;
+  endConnection(socket, systemScheduler, answer);
 }
 
 function toBackend(name: string, values: string[]): string[] {

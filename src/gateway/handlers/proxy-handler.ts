@@ -14,12 +14,13 @@ import { pipeline } from 'node:stream/promises';
 import { Agent } from 'undici';
 import type { ServiceNode } from '../../registry/registry.ts';
 import type { Outcome, Selector } from '../../selector/selector.ts';
+import { endConnection } from '../../transport/end-connection.ts';
 import { onAbort } from '../../util/time/on-abort.ts';
+import { systemScheduler } from '../../util/time/system-scheduler.ts';
 import { readBody } from '../exchange.ts';
 import { endToEnd, forwardedFor, headersOfClient } from '../forwarding.ts';
 import { HttpError } from '../http-error.ts';
 import { GATEWAY_LIMITS, type GatewayLimits, resolveLimits } from '../limits.ts';
-import { endConnection } from '../stalled.ts';
 import { addressOf, connectTo, lookUp } from './backend-address.ts';
 import { BackendAnswer } from './backend-answer.ts';
 import { type Forwarded, filtered } from './forwarded.ts';
@@ -163,7 +164,7 @@ export class ProxyHandler {
         socket.write(headOf(response, [...plain(kept), ['Connection', 'close']]));
         (socket as Socket).setTimeout(this.#stalledMs, () => socket.destroy());
         await pipeline(response, socket, { end: false }).then(
-          () => endConnection(socket),
+          () => endConnection(socket, systemScheduler),
           () => socket.destroy(),
         );
         return;

@@ -9,6 +9,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { RivuletError } from '../../errors.ts';
+import { atMost } from '../../util/time/at-most.ts';
 import type { Scheduler } from '../../util/time/scheduler.ts';
 import {
   decodeTimeout,
@@ -105,31 +106,20 @@ export class MucpDoor implements Door {
     this.#isLeaving = true;
     const graceMs = Math.min(drainMs, IDLE_MS);
     if (this.#sockets.size > 0) {
-      await this.#atMost(graceMs, (resolve) => {
+      await atMost(this.#scheduler, graceMs, (resolve) => {
         this.#whenGone = resolve;
       });
     }
     // Node takes a connection for idle whose answer was made and has not left.
     for (const socket of this.#sockets) if (!this.#busy.has(socket)) socket.destroySoon();
     if (this.#running > 0) {
-      await this.#atMost(drainMs - graceMs, (resolve) => {
+      await atMost(this.#scheduler, drainMs - graceMs, (resolve) => {
         this.#whenIdle = resolve;
       });
     }
     for (const socket of this.#sockets) socket.destroySoon();
     // The answer to `close` is an error where the server never listened; its timer ends with it.
     this.#server.close(() => {});
-  }
-
-  async #atMost(ms: number, watch: (resolve: () => void) => void): Promise<void> {
-    if (!(ms > 0)) return;
-    await new Promise<void>((resolve) => {
-      const stop = this.#scheduler.after(ms, resolve);
-      watch(() => {
-        stop();
-        resolve();
-      });
-    });
   }
 
   async #onRequest(request: IncomingMessage, response: ServerResponse): Promise<void> {

@@ -13,6 +13,7 @@
 import type { Duplex } from 'node:stream';
 import { RivuletError } from '../../errors.ts';
 import { errorText } from '../../util/error-text.ts';
+import { atMost } from '../../util/time/at-most.ts';
 import type { Scheduler } from '../../util/time/scheduler.ts';
 import { MESSAGE_OVERHEAD, MessageQueue } from '../message-queue.ts';
 import { FIRST_BYTES_MS } from '../port.ts';
@@ -115,14 +116,7 @@ export class TcpServerConnection implements FramedSocketOwner {
 
   /** Waits until `watch` calls back; not on a connection that is gone. */
   async #atMost(ms: number, watch: (resolve: () => void) => void): Promise<void> {
-    if (!(ms > 0) || this.frames.isClosed) return;
-    await new Promise<void>((resolve) => {
-      const stop = this.#options.scheduler.after(ms, resolve);
-      watch(() => {
-        stop();
-        resolve();
-      });
-    });
+    if (!this.frames.isClosed) await atMost(this.#options.scheduler, ms, watch);
   }
 
   onFrame(frame: FrameReader): void {

@@ -11,7 +11,7 @@ import { type Contract, placeOfMethod } from '../../rpc/contract.ts';
 import type { ClientOf } from '../../rpc/handlers.ts';
 import { RegistrySelector } from '../../selector/registry-selector.ts';
 import { strategyByName } from '../../selector/strategies.ts';
-import { LocalTransport } from '../../transport/local.ts';
+import { LocalTransport } from '../../transport/local/local.ts';
 import { TcpTransport } from '../../transport/tcp/tcp.ts';
 import type { Scheduler } from '../../util/time/scheduler.ts';
 import type { CallRequest } from './context.ts';

@@ -13,7 +13,7 @@ import { type SelectorFixture, selectorCases } from '../../../src/conformance/se
 import type { ServiceNode } from '../../../src/registry/registry.ts';
 import type { Selector } from '../../../src/selector/selector.ts';
 import { consistentHash, random } from '../../../src/selector/strategies.ts';
-import { LocalTransport } from '../../../src/transport/local.ts';
+import { LocalTransport } from '../../../src/transport/local/local.ts';
 import {
   CallError,
   type Channel,

@@ -6,13 +6,13 @@
  * direction. Cost: a unary call is one object and the handler's own promises.
  */
 import { AsyncResource } from 'node:async_hooks';
-import { RivuletError } from '../errors.ts';
-import type { ServiceNode } from '../registry/registry.ts';
-import { onAbort } from '../util/time/on-abort.ts';
-import type { Scheduler } from '../util/time/scheduler.ts';
-import { systemScheduler } from '../util/time/system-scheduler.ts';
-import { type Expiring, type Timeout, Timeouts } from '../util/time/timeouts.ts';
-import { TurnBudget } from '../util/time/turn-budget.ts';
+import { RivuletError } from '../../errors.ts';
+import type { ServiceNode } from '../../registry/registry.ts';
+import { onAbort } from '../../util/time/on-abort.ts';
+import type { Scheduler } from '../../util/time/scheduler.ts';
+import { systemScheduler } from '../../util/time/system-scheduler.ts';
+import { type Expiring, type Timeout, Timeouts } from '../../util/time/timeouts.ts';
+import { TurnBudget } from '../../util/time/turn-budget.ts';
 import {
   type Call,
   CallError,
@@ -30,7 +30,7 @@ import {
   type ReplyHead,
   type ReplyReceiver,
   type Transport,
-} from './transport.ts';
+} from '../transport.ts';
 import { ValueQueue } from './value-queue.ts';
 
 const PEER = { address: 'local' };

@@ -4,8 +4,8 @@
  * Invariants: `push` resolves when the next item may be pushed; what came before an end or an error
  * is read before it; a reader that leaves is reported once. Bound: `WINDOW_ITEMS` unread items.
  */
-import { RivuletError } from '../errors.ts';
-import { READY } from '../flow/ready.ts';
+import { RivuletError } from '../../errors.ts';
+import { READY } from '../../flow/ready.ts';
 
 const WINDOW_ITEMS = 64;
 const MAX_WAITING = 1024;
