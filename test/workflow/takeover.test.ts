@@ -208,7 +208,7 @@ for (const how of ['a signal', 'a timer', 'a further run'] as const) {
       return wf.wait(go, how === 'a timer' ? { timeoutMs: 20_000 } : {});
     });
     const options = { definitions: [flow], ackWaitMs: 1000, drainTimeoutMs: 100 };
-    // The first one hears of nothing that others do, and does not extend.
+    // The first worker receives no notification of what others do, and extends no deadline.
     const journal = withTasks(t.broker, (task) => {
       Object.assign(task, { extend: async () => {} });
     });

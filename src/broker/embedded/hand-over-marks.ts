@@ -12,7 +12,8 @@
  * Invariants: a mark counts where its entry is pending with an earlier delivery time and a lower count, so
  * a mark of an entry that was settled, or delivered again since, changes nothing. A mark is replaced after
  * SLOTS later ones, when the log has its count. The file has its room on the disk before the first mark.
- * Without the file, or where it cannot be written, counts are the log's. A machine that loses power may lose marks: an entry then gets one attempt more.
+ * Without the file, or where it cannot be written, counts are the log's. A machine that loses power may lose
+ * marks: an entry then gets one attempt more.
  * Cost: 3 us for each mark; 256 KiB of disk.
  */
 import { createHash } from 'node:crypto';

@@ -63,6 +63,33 @@ function onlyPoison(letters: readonly RawMessage[], attempts: number): void {
   assert.equal(letters[0]?.headers[deadLetterHeaders.attempts], String(attempts));
 }
 
+/** Three handlers at once, of which one ends the process; the others take `workMs`. */
+async function exactAmongOthers(context: CaseContext, workMs: number): Promise<void> {
+  const others = ['a', 'b', 'c', 'd', 'e', 'f'];
+  const { seen, letters } = await doomed(context, {
+    texts: ['a', 'b', 'poison', 'c', 'd', 'e', 'f'],
+    options: {
+      concurrency: 3,
+      maxInFlight: 7,
+      ackWaitMs: 600,
+      retry: { attempts: 2, backoff: FAST },
+    },
+    how: 'exit',
+    workMs,
+  });
+  assert.deepEqual(attemptsOf(seen, 'poison'), [1, 2]);
+  for (const each of others) {
+    const got = attemptsOf(seen, each);
+    assert.ok(got.length > 0, `${each} was handed over`);
+    assert.deepEqual(
+      got,
+      got.map((_, at) => at + 1),
+      each,
+    );
+  }
+  onlyPoison(letters, 2);
+}
+
 export const attempts: readonly Case[] = [
   {
     name: 'a message that kills its process is dead-lettered after its attempts, and no other message is',
@@ -88,30 +115,7 @@ export const attempts: readonly Case[] = [
     uses: ['processUrl'],
     timeoutMs: 120_000,
     alone: true,
-    async run(context) {
-      const { seen, letters } = await doomed(context, {
-        texts: ['a', 'b', 'poison', 'c', 'd', 'e', 'f'],
-        options: {
-          concurrency: 3,
-          maxInFlight: 7,
-          ackWaitMs: 600,
-          retry: { attempts: 2, backoff: FAST },
-        },
-        how: 'exit',
-        workMs: 40,
-      });
-      assert.deepEqual(attemptsOf(seen, 'poison'), [1, 2]);
-      for (const each of ['a', 'b', 'c', 'd', 'e', 'f']) {
-        const got = attemptsOf(seen, each);
-        assert.ok(got.length > 0, `${each} was handed over`);
-        assert.deepEqual(
-          got,
-          got.map((_, at) => 1 + at),
-          each,
-        );
-      }
-      onlyPoison(letters, 2);
-    },
+    run: (context) => exactAmongOthers(context, 40),
   },
   {
     name: 'messages on their way to free handlers when another one ends the process have had no attempt',
@@ -119,29 +123,7 @@ export const attempts: readonly Case[] = [
     uses: ['processUrl'],
     timeoutMs: 120_000,
     alone: true,
-    async run(context) {
-      const { seen, letters } = await doomed(context, {
-        texts: ['a', 'b', 'poison', 'c', 'd', 'e', 'f'],
-        options: {
-          concurrency: 3,
-          maxInFlight: 7,
-          ackWaitMs: 600,
-          retry: { attempts: 2, backoff: FAST },
-        },
-        how: 'exit',
-        workMs: 0,
-      });
-      assert.deepEqual(attemptsOf(seen, 'poison'), [1, 2]);
-      for (const each of ['a', 'b', 'c', 'd', 'e', 'f']) {
-        const got = attemptsOf(seen, each);
-        assert.deepEqual(
-          got,
-          got.map((_, at) => at + 1),
-          each,
-        );
-      }
-      onlyPoison(letters, 2);
-    },
+    run: (context) => exactAmongOthers(context, 0),
   },
   {
     name: 'what a consumer had fetched ahead when its process was killed has had no attempt',

@@ -1,4 +1,4 @@
-/** Which workflows and versions there are is read from streams of their own, whatever else the broker has. */
+/** The streams of names and versions say which workflows there are, whatever else the broker has. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Broker } from '../../../src/broker/broker.ts';
