@@ -321,6 +321,36 @@ export const attempts: readonly Case[] = [
     },
   },
   {
+    name: 'a handler that holds its process up beyond ackWaitMs has no message twice as its first attempt',
+    needs: need('deadLetter'),
+    async run(context) {
+      const broker = await context.open();
+      const topic = context.topic();
+      const seen = new Seen<string>();
+      await broker.subscribe(
+        topic,
+        (delivery) => {
+          seen.add(`${text(delivery)}${delivery.attempt}`);
+          if (delivery.attempt === 1 && text(delivery) !== 'last') holdUp(900);
+        },
+        { group: 'g', maxInFlight: 3, ackWaitMs: 500, retry: { attempts: 3, backoff: FAST } },
+      );
+      await publishAll(broker, topic, ['a', 'b']);
+      await seen.until((items) => items.includes('b1'), 'b');
+      // The server delivers again what it does not know to be settled.
+      await quiet(1200);
+      await broker.publish(topic, message('last'));
+      await seen.until((items) => items.includes('last1'), 'last');
+      for (const each of ['a', 'b']) {
+        const got = seen.items.filter((item) => item.startsWith(each));
+        assert.deepEqual(
+          got,
+          got.map((_, at) => `${each}${at + 1}`),
+        );
+      }
+    },
+  },
+  {
     name: 'a consumer that closes counts what its handlers had, and not what it had fetched ahead',
     needs: need('persistent', 'maxInFlight'),
     async run(context) {
@@ -384,6 +414,11 @@ export const attempts: readonly Case[] = [
     },
   },
 ];
+
+/** Keeps the event loop, as a long calculation does. */
+function holdUp(ms: number): void {
+  for (const end = performance.now() + ms; performance.now() < end; );
+}
 
 /** Deliveries after which every broker fetches ahead. */
 const WARM = 60;

@@ -78,7 +78,7 @@ describe('the nats adapter among others', { skip: missing('nats-server') }, () =
       seen.add(text(delivery));
       if (text(delivery) === '30') throw new Error('is thrown');
     };
-    const options = { from: 'earliest', retry: { attempts: 1 } } as const;
+    const options = { from: 'earliest', retry: { attempts: 1 }, ackWaitMs: 500 } as const;
     await broker.subscribe('cleared', handle, { ...options, group: 'g' });
     await broker.subscribe('cleared', handle, { ...options, group: 'ordered', ordered: 'key' });
     await publishAll(broker, 'cleared', numbers(0, 60));

@@ -7,7 +7,7 @@
  * without a record was no hand-over. Invariant: a record names its topic's stream, so records of a
  * deleted stream do not count.
  * Cost: one message stored for each of a subscription's first hand-overs, then at most one in 50 ms; one
- * for each message that is given back, and one read for each that another process has given back. When a
+ * for each message that is given back, and one read for each that another process has given back. After a
  * recorded message is acknowledged its record is removed; in an ordered group it is set to 0 before.
  */
 import { numberOf } from '../errors.ts';

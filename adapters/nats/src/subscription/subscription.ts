@@ -14,9 +14,11 @@ import {
   deadLetterMessage,
   deadlineGraceMs,
   type Events,
+  isOutage,
   isPattern,
   type PendingEntry,
   type Position,
+  pause,
   type RawMessage,
   type Receipt,
   type ResolvedSubscribeOptions,
@@ -46,6 +48,7 @@ import {
 } from './in-flight.ts';
 import { ProgressTimer } from './progress-timer.ts';
 import { LONGEST_MS } from './puller.ts';
+import { RecordRemoval } from './record-removal.ts';
 import { TopicDiscovery } from './topic-discovery.ts';
 import { TrimWatch } from './trim-watch.ts';
 import { WaitingRetries } from './waiting-retries.ts';
@@ -57,6 +60,9 @@ const COUNT_EVERY_MS = 50;
 const TURN_MS = 100;
 /** A message that arrives without room comes again after this. */
 const REFUSED_MS = 250;
+/** How often the record of a redelivered message is read while the server gives no answer, and how far apart. */
+const MOST_READS = 4;
+const READ_AGAIN_MS = 200;
 
 export interface SubscriptionSetup {
   readonly pattern: string;
@@ -82,6 +88,7 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
   readonly #topics = new Map<string, GroupTopic>();
   readonly #retries = new WaitingRetries();
   readonly #progress: ProgressTimer;
+  readonly #removal: RecordRemoval;
   readonly #discovery: TopicDiscovery;
   readonly #trims: TrimWatch;
   /** The topic that is asked first at the next pull. */
@@ -112,6 +119,11 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
       all: () => this.#allInFlight(),
       report: (inFlight) => this.#reply(inFlight, IN_PROGRESS),
       expire: (inFlight) => this.#expire(inFlight),
+    });
+    this.#removal = new RecordRemoval({
+      scheduler,
+      everyMs: this.#ownWaitMs,
+      remove: (sequence) => this.#setup.attempts.remove(sequence),
     });
     this.#discovery = new TopicDiscovery({
       pattern,
@@ -195,6 +207,7 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
     // In the order of arrival, so that they are redelivered in that order.
     for (const each of this.#allInFlight()) this.#giveBack(each, 0);
     this.#progress.stop();
+    this.#removal.stop();
     this.#trims.stop();
     await Promise.all([...this.#topics.values()].map((each) => each.leave()));
   }
@@ -216,14 +229,8 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
     if (this.#exclusive && inFlight.isRecorded && link.connected)
       inFlight.record = attempts.clear(this.#placeOf(raw), inFlight.deliveries);
     this.#reply(inFlight, ACK);
-    this.#removeRecord(inFlight);
+    if (inFlight.record !== null) this.#removal.add(inFlight.record);
     this.#forget(inFlight);
-  }
-
-  #removeRecord({ record }: NatsDelivery['inFlight']): void {
-    if (record === null) return;
-    // A record that stays counts for no other message, and the stream forgets it after a week.
-    record.then((sequence) => this.#setup.attempts.remove(sequence)).catch(() => {});
   }
 
   async nack(raw: NatsDelivery, delayMs: number, _reason: string): Promise<void> {
@@ -268,7 +275,7 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
     });
     if (inFlight.gone) return;
     this.#reply(inFlight, TERM);
-    this.#removeRecord(inFlight);
+    if (inFlight.record !== null) this.#removal.add(inFlight.record);
     this.#forget(inFlight);
   }
 
@@ -460,13 +467,30 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
   }
 
   async #withAttempt(from: GroupTopic, raw: NatsDelivery): Promise<NatsDelivery> {
-    const { options, attempts } = this.#setup;
-    if (options.group === null) {
+    if (this.#setup.options.group === null) {
       return { ...raw, attempt: Math.min(2, raw.attempt), suspect: raw.attempt > 1 };
     }
-    const record = await attempts.read(this.#placeOf(raw)).catch(() => null);
+    const record = await this.#readRecord(raw);
     raw.inFlight.isRecorded = record !== null;
     return { ...raw, ...attemptOf(from, raw.inFlight, record) };
+  }
+
+  /** Without its record the message may get attempts more, never fewer. */
+  async #readRecord(raw: NatsDelivery): Promise<HandOverRecord | null> {
+    const { attempts, broker, events } = this.#setup;
+    for (let tries = 1; ; tries++) {
+      try {
+        return await attempts.read(this.#placeOf(raw));
+      } catch (error) {
+        const known = toRivulet(error);
+        if (raw.inFlight.gone || this.#closed || !isOutage(known)) return null;
+        if (tries >= MOST_READS) {
+          events.emit('warning', { error: known });
+          return null;
+        }
+      }
+      await pause(broker.scheduler, READ_AGAIN_MS);
+    }
   }
 
   #expire(inFlight: InFlight): void {
