@@ -323,6 +323,7 @@ export const attempts: readonly Case[] = [
   {
     name: 'a handler that holds its process up beyond ackWaitMs has no message twice as its first attempt',
     needs: need('deadLetter'),
+    alone: true,
     async run(context) {
       const broker = await context.open();
       const topic = context.topic();
