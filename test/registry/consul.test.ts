@@ -9,6 +9,7 @@ import { ConsulRegistry, consulRegistryFrom } from '../../src/registry/consul/co
 import { decodeTags, encodeTags } from '../../src/registry/consul/consul-tags.ts';
 import { openRegistry } from '../../src/registry/open-registry.ts';
 import type { ServiceRecord } from '../../src/registry/registry.ts';
+import { until } from '../helpers/until.ts';
 import { ConsulModel } from './models/consul-model.ts';
 
 const runner = { describe, test, before, after };
@@ -102,6 +103,69 @@ describe('consul', () => {
       assert.deepEqual([third?.action, third?.service.nodes[0]?.id], ['delete', 'one']);
       // What has a check that did not change is not read again.
       assert.ok(!model.requests.includes('GET /v1/health/service/checked'));
+    }));
+
+  test('a node without any check is listed as one that works, as go-micro does', () =>
+    withModel(async (model) => {
+      await using registry = await openRegistry(`consul://127.0.0.1:${model.port}`);
+      const tags = encodeTags(recordOf('unchecked', 'n'));
+      model.addForeign({ id: 'one', name: 'unchecked', tags, isChecked: false });
+      model.addForeign({ id: 'two', name: 'unchecked', tags, status: 'critical' });
+      for (const found of [await registry.getService('unchecked'), await registry.listServices()]) {
+        assert.deepEqual(
+          found.flatMap(({ nodes }) => nodes.map(({ id }) => id)),
+          ['one'],
+        );
+      }
+      // Consul says that its machine is dead.
+      model.failMachine();
+      assert.deepEqual(await registry.getService('unchecked'), []);
+    }));
+
+  test('a server that is behind hides no node from a look-up or a watch, and brings none back', () =>
+    withModel(async (model) => {
+      await using registry = await openRegistry(`consul://127.0.0.1:${model.port}`);
+      await using writer = await openRegistry(`consul://127.0.0.1:${model.port}`);
+      const [old, young] = [recordOf('moved', 'old'), recordOf('moved', 'young')];
+      await writer.register(old, { ttlMs: 60_000 });
+      const seen: string[] = [];
+      const watching = (async () => {
+        for await (const { action, service } of registry.watch('moved')) {
+          seen.push(`${action} ${service.nodes[0]?.id}`);
+        }
+      })();
+      await registry.listServices();
+      model.fallBehind();
+      await writer.register(young, { ttlMs: 60_000 });
+      await until(
+        () => seen.includes('create moved-young'),
+        () => seen.join(),
+      );
+      await writer.deregister(old);
+      await until(
+        () => seen.includes('delete moved-old'),
+        () => seen.join(),
+      );
+      for (const found of [await registry.getService('moved'), await registry.listServices()]) {
+        assert.deepEqual(
+          found.flatMap(({ nodes }) => nodes.map(({ id }) => id)),
+          ['moved-young'],
+        );
+      }
+      await registry.close();
+      await watching;
+    }));
+
+  test("without a leader a look-up is REGISTRY_UNAVAILABLE, and not some server's old data", () =>
+    withModel(async (model) => {
+      await using registry = await openRegistry(`consul://127.0.0.1:${model.port}`);
+      model.fallBehind();
+      await registry.register(recordOf('late', 'n'), { ttlMs: 60_000 });
+      model.hasLeader = false;
+      await assert.rejects(registry.getService('late'), { code: 'REGISTRY_UNAVAILABLE' });
+      await assert.rejects(registry.listServices(), { code: 'REGISTRY_UNAVAILABLE' });
+      model.hasLeader = true;
+      assert.equal((await registry.getService('late')).length, 1);
     }));
 
   test('a watch reports the nodes of a machine that died, whose own checks stay as they were', () =>

@@ -4,7 +4,9 @@
  * Registration goes to one agent, because another agent does not know what this one holds. Invariants:
  * registrations of one node run one after the other; a node whose record is unchanged only has its
  * check passed; an agent that lost its data refuses that, with whatever status, and the node is
- * registered again; a node whose check is critical is not there. Cost: a renewal is one small request; a
+ * registered again; a node whose check is critical is not there, and one without a check is; every read is
+ * one of the leader's data (go-micro asks any server, `stale`): a server that is behind would hide a node
+ * that the watch has been told of, until its next change. Cost: a renewal is one small request; a
  * watch holds all nodes in memory and, after a change, reads only the services whose checks changed, and
  * those of go-micro that have no check.
  */
@@ -111,7 +113,7 @@ export class ConsulRegistry extends ServerRegistry {
   }
 
   protected async readAll(): Promise<ServiceRecord[]> {
-    return this.#readEach(this.#namesIn(await this.#http.send('GET', `${SERVICES}?stale`)));
+    return this.#readEach(this.#namesIn(await this.#http.send('GET', SERVICES)));
   }
 
   /** The services of go-micro: another program's have no version among their tags. */
@@ -159,7 +161,7 @@ export class ConsulRegistry extends ServerRegistry {
 
   protected async read(name: string, signal?: AbortSignal): Promise<ServiceRecord[]> {
     if (!isServiceName(name)) return [];
-    const path = `/v1/health/service/${encodeURIComponent(name)}?stale`;
+    const path = `/v1/health/service/${encodeURIComponent(name)}`;
     const reply = await this.#http.send('GET', path, signal === undefined ? {} : { signal });
     const entries = this.#listIn(reply, `the nodes of ${name}`);
     return mergeRecords(entries.flatMap((entry) => this.#recordOf(name, entry)));

@@ -3,7 +3,7 @@
  *
  * It follows the API's documentation: TTL checks turn critical when they are not passed in time, a
  * critical check removes its service later, blocking queries end at the next change, every request
- * needs the token if there is one. It is not Consul: `CONSUL_HTTP_ADDR` runs the suite on a real one.
+ * needs the token if there is one, a read with `stale` is answered by any server. It is not Consul: `CONSUL_HTTP_ADDR` runs the suite on a real one.
  */
 import { HttpModel, type ModelReply, type ModelRequest } from './http-model.ts';
 
@@ -26,7 +26,11 @@ export class ConsulModel extends HttpModel {
   readonly requests: string[] = [];
   /** As before Consul 1.11: what the agent does not know is an error of its own. */
   isOld = false;
+  /** False while its servers have no leader: only reads that take any server's data are answered. */
+  hasLeader = true;
   #services = new Map<string, Held>();
+  /** What a server has that is behind: reads that take any server's data reach that one. */
+  #behind: Map<string, Held> | null = null;
   #index = 1;
   #machine: 'passing' | 'critical' = 'passing';
   #waiting = new Set<() => void>();
@@ -58,6 +62,11 @@ export class ConsulModel extends HttpModel {
       ...held,
     });
     this.#notify();
+  }
+
+  /** From now on one of its servers receives no change, and answers the reads that allow it. */
+  fallBehind(): void {
+    this.#behind = new Map([...this.#services].map(([id, held]) => [id, { ...held }]));
   }
 
   remove(id: string): void {
@@ -97,11 +106,16 @@ export class ConsulModel extends HttpModel {
     if (route === 'PUT agent/service' && action === 'register') return this.#register(body);
     if (route === 'PUT agent/service' && action === 'deregister') return this.#deregister(name);
     if (route === 'PUT agent/check' && action === 'pass') return this.#pass(name);
-    if (route === 'GET health/service') return this.#health(decodeURIComponent(action));
+    const isStale = url.searchParams.has('stale');
+    if (method === 'GET' && !isStale && !this.hasLeader) {
+      return { status: 500, body: 'No cluster leader' };
+    }
+    const services = (isStale ? this.#behind : null) ?? this.#services;
+    if (route === 'GET health/service') return this.#health(services, decodeURIComponent(action));
     if (route === 'GET health/state') return this.#state(url.searchParams);
     if (route === 'GET catalog/services') {
       await this.#next(url.searchParams);
-      const names = [...this.#services.values()].map((each) => [each.name, each.tags]);
+      const names = [...services.values()].map((each) => [each.name, each.tags]);
       return this.#reply({ consul: [], ...Object.fromEntries(names) });
     }
     return { status: 404, body: `no such path ${url.pathname}` };
@@ -161,8 +175,8 @@ export class ConsulModel extends HttpModel {
     this.#notify();
   }
 
-  #health(name: string): ModelReply {
-    const entries = [...this.#services.values()]
+  #health(services: ReadonlyMap<string, Held>, name: string): ModelReply {
+    const entries = [...services.values()]
       .filter((each) => each.name === name)
       .map(({ id, tags, address, port, status, isChecked }) => ({
         Node: { Node: 'model', Address: '127.0.0.1' },
