@@ -312,6 +312,36 @@ test('a server that takes no session for a while, as one without a quorum, ends 
   assert.deepEqual(sessions.slice(0, 8), [0n, 7n, 0n, 7n, 0n, 7n, 0n, 7n]);
 });
 
+test('a server that is behind, and so refuses the session, does not end it while another takes it', async () => {
+  const asked: string[] = [];
+  let tell = () => {};
+  const isBack = new Promise<void>((resolve) => {
+    tell = resolve;
+  });
+  const played = (name: string, act: (socket: Socket, count: number) => void) => {
+    let count = 0;
+    return PlayedServer.start((socket, session) => {
+      asked.push(`${name} ${session}`);
+      act(socket, ++count);
+    });
+  };
+  await using first = await played('first', (socket, count) => {
+    if (count === 1) socket.end(welcome(7n, 10_000));
+    else socket.end();
+  });
+  // It has not seen what the client has seen, and would give a new session.
+  await using behind = await played('behind', (socket) => socket.end());
+  await using third = await played('third', (socket) => {
+    socket.write(welcome(7n, 10_000));
+    tell();
+  });
+  const servers = [first, behind, third].map(({ port }) => `127.0.0.1:${port}`);
+  await using registry = new ZookeeperRegistry({ servers, timeoutMs: 60_000 });
+  await registry.getService('any').catch(() => {});
+  await isBack;
+  assert.deepEqual(asked, ['first 0', 'first 7', 'behind 7', 'third 7']);
+});
+
 test('a registry that is closed while it connects ends the attempt, and its calls with CLOSED', async () => {
   let greet = (_socket: Socket) => {};
   const isGreeted = new Promise<Socket>((resolve) => {

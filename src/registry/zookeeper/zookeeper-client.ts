@@ -3,7 +3,8 @@
  *
  * Holds the few operations that the registry needs. Invariants: after the first connection the client
  * connects again by itself until it is closed; a session that ended is followed by a new one, and
- * `onSession` says so; a server that lost its data, and so refuses what this client has seen, gets a
+ * `onConnected` says so; a server that is behind what this client has seen refuses the session, which goes
+ * on at another one; where none takes it up, as after a loss of the data, a server that refused it gets a
  * new session. A call that finds no connection waits for the attempt that runs and fails with
  * it. Cost: one socket.
  */
@@ -172,33 +173,43 @@ export class ZookeeperClient {
     return this.#connecting;
   }
 
-  /** Each server once. */
+  /** Each server once with the session; each that would not take it up once more, for a new session. */
   async #connect(): Promise<ZookeeperConnection> {
     const { servers, timeoutMs } = this.#options;
     const { signal } = this.#closing;
     const share = Math.max(1, Math.ceil(timeoutMs / servers.length));
+    const refusing: number[] = [];
     let last: unknown = null;
-    for (let tries = 0; tries < servers.length; tries++) {
-      if (signal.aborted) break;
+    for (let tries = 0; tries < servers.length && !signal.aborted; tries++) {
+      const at = this.#server;
       try {
-        return await this.#open(servers[this.#server] as string, share);
+        return await this.#open(servers[at] as string, share);
       } catch (error) {
         last = unavailable(error);
-        // The session ended, or this server is behind the last one: open a new session.
-        if (isNotTaken(error) && this.#session !== null && !signal.aborted) {
-          const [session, lastZxid] = [this.#session, this.#lastZxid];
-          this.#session = null;
-          this.#lastZxid = 0n;
-          try {
-            return await this.#open(servers[this.#server] as string, share);
-          } catch (again) {
-            // A server that takes no new session either, as one without a quorum, says nothing of this one.
-            this.#session = session;
-            this.#lastZxid = lastZxid;
-            last = unavailable(again);
-          }
+        if (this.#session !== null && isEnded(error)) {
+          // Every server knows that: it is of no use to ask another one.
+          refusing.unshift(at);
+          break;
         }
-        this.#server = (this.#server + 1) % servers.length;
+        // It may be behind what this client has seen: the session goes on at another server.
+        if (this.#session !== null && isRefused(error)) refusing.push(at);
+        this.#server = (at + 1) % servers.length;
+      }
+    }
+    for (const at of refusing) {
+      if (signal.aborted) break;
+      const [session, lastZxid] = [this.#session, this.#lastZxid];
+      this.#session = null;
+      this.#lastZxid = 0n;
+      this.#server = at;
+      try {
+        return await this.#open(servers[at] as string, share);
+      } catch (error) {
+        // A server that takes no new session either, as one without a quorum, says nothing of this one.
+        this.#session = session;
+        this.#lastZxid = lastZxid;
+        last = unavailable(error);
+        this.#server = (at + 1) % servers.length;
       }
     }
     if (signal.aborted) throw closed();
@@ -264,12 +275,16 @@ function closed(): RivuletError {
   return new RivuletError('CLOSED', 'the registry is closed; open another one');
 }
 
-function isNotTaken(error: unknown): boolean {
+function isEnded(error: unknown): boolean {
   return error instanceof RivuletError && error.code === 'NOT_FOUND';
 }
 
+function isRefused(error: unknown): boolean {
+  return error instanceof RivuletError && error.code === 'CONNECTION_FAILED';
+}
+
 function unavailable(error: unknown): unknown {
-  if (!isNotTaken(error)) return error;
+  if (!isEnded(error) && !isRefused(error)) return error;
   const { message } = error as RivuletError;
   return new RivuletError('REGISTRY_UNAVAILABLE', message, { cause: error });
 }

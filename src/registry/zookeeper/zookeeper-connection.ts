@@ -102,8 +102,8 @@ export class ZookeeperConnection {
 
   /**
    * Connects and begins the session, or takes it up again. Rejects with REGISTRY_UNAVAILABLE where the
-   * server cannot be reached, or is silent; with NOT_FOUND where it does not take up the session: it has
-   * ended, or the server has lost its data and closes the connection.
+   * server cannot be reached, or is silent; with NOT_FOUND where the session has ended; with
+   * CONNECTION_FAILED where the server closes the connection: it is behind, or has lost its data.
    */
   static async open(options: ConnectionOptions): Promise<ZookeeperConnection> {
     const connection = new ZookeeperConnection(options);
@@ -172,7 +172,9 @@ export class ZookeeperConnection {
     this.#socket.destroy();
     const error = this.#unavailable(reason);
     this.#onSession?.reject(
-      this.#isReached ? new RivuletError('NOT_FOUND', error.message, { cause: error }) : error,
+      this.#isReached
+        ? new RivuletError('CONNECTION_FAILED', error.message, { cause: error })
+        : error,
     );
     this.#onSession = null;
     for (const { reject } of this.#waiting.splice(0)) reject(error);
