@@ -13,6 +13,7 @@ import {
   type CaseContext,
   message,
   need,
+  numbers,
   publishAll,
   quiet,
   Seen,
@@ -352,6 +353,43 @@ export const attempts: readonly Case[] = [
     },
   },
   {
+    name: 'messages that reach a held-up process twice are not handed over twice as a first attempt',
+    needs: need('persistent', 'deadLetter'),
+    async run(context) {
+      const [broker, publisher] = await Promise.all([context.open(), context.open()]);
+      const topic = context.topic();
+      const seen = new Seen<string>();
+      await broker.subscribe(
+        topic,
+        (delivery) => {
+          const name = delivery.message.key ?? '';
+          seen.add(`${name} ${delivery.attempt}`);
+          if (name.startsWith('hold') && delivery.attempt === 1) holdUp(450);
+        },
+        { group: 'g', concurrency: 20, ackWaitMs: 200, retry: { attempts: 50, backoff: FAST } },
+      );
+      // Large bodies: a message and its second delivery do not come in one piece.
+      const body = Buffer.alloc(Math.min(100_000, publisher.capabilities.maxBodyBytes));
+      for (let round = 0; round < 4; round++) {
+        const names = ['hold', ...numbers(0, 8)].map((each) => `${each}-${round}`);
+        for (const key of names) await publisher.publish(topic, { body, headers: {}, key });
+        await seen.until(
+          (items) => names.every((each) => items.some((item) => item.startsWith(`${each} `))),
+          'every message of the round',
+        );
+        await quiet(300);
+      }
+      const handed = new Map<string, number>();
+      // A trusted consumer does not count every hand-over.
+      for (const item of seen.items.slice(0, UNTRUSTED)) {
+        const [name = '', attempt] = item.split(' ');
+        const count = (handed.get(name) ?? 0) + 1;
+        handed.set(name, count);
+        assert.ok(Number(attempt) >= count, `${item} is hand-over ${count}`);
+      }
+    },
+  },
+  {
     name: 'a consumer that closes counts what its handlers had, and not what it had fetched ahead',
     needs: need('persistent', 'maxInFlight'),
     async run(context) {
@@ -420,6 +458,9 @@ export const attempts: readonly Case[] = [
 function holdUp(ms: number): void {
   for (const end = performance.now() + ms; performance.now() < end; );
 }
+
+/** So many hand-overs of a consumer are all counted. */
+const UNTRUSTED = 50;
 
 /** Deliveries after which every broker fetches ahead. */
 const WARM = 60;

@@ -40,6 +40,8 @@ export class Attempts {
   readonly #streams: Streams;
   /** A record has been stored on this connection, so the stream exists. */
   #exists = false;
+  /** The last record of each subject that the server has not answered yet. */
+  readonly #underWay = new Map<string, Promise<unknown>>();
 
   constructor(link: Link, streams: Streams) {
     this.#link = link;
@@ -47,14 +49,8 @@ export class Attempts {
   }
 
   /** Resolves to the record's sequence once it is stored. */
-  async write(place: Place, record: HandOverRecord): Promise<number> {
-    await this.#streams.attempts();
-    const { js } = this.#link;
-    const { seq } = await this.#link.try(() =>
-      js.publish(attemptSubject(place), text(place, record)),
-    );
-    this.#exists = true;
-    return seq;
+  write(place: Place, record: HandOverRecord): Promise<number> {
+    return this.#followed(place, this.#store(place, record));
   }
 
   /** As `write`, for a hand-over in this turn: when it returns, the record has been written to the socket. */
@@ -63,7 +59,7 @@ export class Attempts {
     const stored = js.publish(attemptSubject(place), text(place, record));
     // Sends what nats.js has gathered in this turn.
     nc.flush().catch(() => {});
-    return stored.then(
+    const done = stored.then(
       ({ seq }) => {
         this.#exists = true;
         return seq;
@@ -71,9 +67,10 @@ export class Attempts {
       () => {
         // The stream may have been deleted.
         this.#streams.forget();
-        return this.write(place, record);
+        return this.#store(place, record);
       },
     );
+    return this.#followed(place, done);
   }
 
   /**
@@ -99,9 +96,13 @@ export class Attempts {
    * Writes that the hand-overs of a message count no more, which is acknowledged next: when it returns, the record
    * is on the socket before the acknowledgement. Resolves to the record's sequence.
    */
-  async clear(place: Place, deliveries: number): Promise<number> {
+  clear(place: Place, deliveries: number): Promise<number> {
     const record = { count: 0, deliveries, isBack: true };
-    return (await this.#link.js.publish(attemptSubject(place), text(place, record))).seq;
+    const stored = this.#link.js.publish(attemptSubject(place), text(place, record));
+    return this.#followed(
+      place,
+      stored.then(({ seq }) => seq),
+    );
   }
 
   /** The group begins again: what handlers had before counts no more. */
@@ -110,8 +111,12 @@ export class Attempts {
     await this.#link.jsm.streams.purge(stream, { filter: attemptSubjects(topic, group) });
   }
 
-  /** null if there is no record. */
+  /**
+   * null if there is no record. Waits for what this process writes: a message that it has just acknowledged may
+   * have been delivered again before that, and in a cluster a read overtakes a write.
+   */
   async read(place: Place): Promise<HandOverRecord | null> {
+    await this.#underWay.get(attemptSubject(place))?.catch(() => {});
     const stream = await this.#streams.attempts();
     const { streams } = this.#link.jsm;
     const stored = await streams
@@ -121,6 +126,26 @@ export class Attempts {
         throw error;
       });
     return stored === null ? null : recordIn(stored.string(), place.origin);
+  }
+
+  async #store(place: Place, record: HandOverRecord): Promise<number> {
+    await this.#streams.attempts();
+    const { js } = this.#link;
+    const { seq } = await this.#link.try(() =>
+      js.publish(attemptSubject(place), text(place, record)),
+    );
+    this.#exists = true;
+    return seq;
+  }
+
+  #followed(place: Place, stored: Promise<number>): Promise<number> {
+    const subject = attemptSubject(place);
+    this.#underWay.set(subject, stored);
+    const end = () => {
+      if (this.#underWay.get(subject) === stored) this.#underWay.delete(subject);
+    };
+    stored.then(end, end);
+    return stored;
   }
 }
 
