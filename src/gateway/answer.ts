@@ -90,7 +90,11 @@ export class Answer {
     this.raw.writeHead(this.#status, flat as string[]);
     if (!isLong(body)) endWith(this.raw, body);
     else
-      endInPieces(this.raw, typeof body === 'string' ? Buffer.from(body) : body, this.#stalledMs);
+      void endInPieces(
+        this.raw,
+        typeof body === 'string' ? Buffer.from(body) : body,
+        this.#stalledMs,
+      );
   }
 
   #bodyOf(payload: unknown): string | Uint8Array {

@@ -44,7 +44,7 @@ import { addOwnPages } from './pages/own-pages.ts';
 import { Pages } from './pages/pages.ts';
 import { Directory } from './routing/directory.ts';
 import { Dispatcher } from './routing/dispatcher.ts';
-import { mustBeTaken } from './stalled.ts';
+import { closeWhenSent, mustBeTaken } from './stalled.ts';
 import { TopicHub } from './topics/topic-hub.ts';
 import { TopicStreams } from './topics/topic-streams.ts';
 
@@ -257,7 +257,9 @@ export class Gateway implements AsyncDisposable {
         this.#proxy.cut();
         for (const socket of this.#upgraded) socket.destroy();
       });
-      for (const socket of this.#sockets.clients) socket.close(1001, 'the gateway is stopping');
+      for (const socket of this.#sockets.clients) {
+        closeWhenSent(socket, 1001, 'the gateway is stopping');
+      }
       await this.#closePort(http.server, Math.min(IDLE_MS * 2, drainTimeoutMs), scheduler);
       await http.close();
       cancel();

@@ -15,7 +15,7 @@ import { HttpError, httpFailure } from '../http-error.ts';
 import { GATEWAY_LIMITS, type GatewayLimits } from '../limits.ts';
 import { type Directory, streamKind } from '../routing/directory.ts';
 import type { Target } from '../routing/names.ts';
-import { drained } from '../stalled.ts';
+import { writeTo } from '../stalled.ts';
 import type { CallClient } from './call-client.ts';
 import { sseEvent, startEventStream } from './server-sent-events.ts';
 
@@ -86,9 +86,7 @@ async function stream(
     });
   }
   const { raw } = exchange.reply;
-  const write = async (text: string) => {
-    if (!raw.write(text)) await drained(raw, stalledMs);
-  };
+  const write = (text: string) => writeTo(raw, text, stalledMs);
   try {
     let number = 0;
     for (let next = first; !next.done; next = await replies.next()) {

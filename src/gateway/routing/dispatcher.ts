@@ -278,7 +278,7 @@ export class Dispatcher {
         socket.off('close', gone);
         // A client that breaks WebSocket's rules ends its own connection and nothing else.
         accepted.on('error', () => accepted.terminate());
-        keepAlive(accepted, this.#setup.limits.pingMs);
+        keepAlive(accepted, request.socket, this.#setup.limits.pingMs);
         resolve(accepted);
       });
     });

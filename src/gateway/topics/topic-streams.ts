@@ -14,7 +14,7 @@ import { type Exchange, headerOf } from '../exchange.ts';
 import { sseEvent, startEventStream } from '../handlers/server-sent-events.ts';
 import { HttpError } from '../http-error.ts';
 import type { GatewayLimits } from '../limits.ts';
-import { drained, sendTo } from '../stalled.ts';
+import { sendTo, writeTo } from '../stalled.ts';
 import type { TopicHub } from './topic-hub.ts';
 import type { TopicMessage, TopicReader } from './topic-reader.ts';
 
@@ -51,7 +51,9 @@ export class TopicStreams {
     startEventStream(exchange.reply);
     const { raw } = exchange.reply;
     reader.onSlow = () => raw.destroy();
-    const beat = setInterval(() => raw.write(':\n\n'), this.#limits.heartbeatMs);
+    let isWriting = false;
+    // A comment between two pieces of an event would end it.
+    const beat = setInterval(() => isWriting || raw.write(':\n\n'), this.#limits.heartbeatMs);
     try {
       for await (const message of reader) {
         const text = sseEvent(
@@ -59,7 +61,9 @@ export class TopicStreams {
             ? { event: 'gap', data: JSON.stringify(message.gap) }
             : { id: message.id, data: messageText(message) },
         );
-        if (!raw.write(text)) await drained(raw, this.#limits.stalledMs);
+        isWriting = true;
+        await writeTo(raw, text, this.#limits.stalledMs);
+        isWriting = false;
       }
     } finally {
       clearInterval(beat);
