@@ -21,7 +21,8 @@ export type { BrokerFactory, BrokerModule } from './broker-factory.ts';
 export type { Capabilities } from './capabilities.ts';
 export type { RawDelivery, Settler } from './dispatch/delivery.ts';
 export type { DeliveryHandler, DeliveryHandler as Consume } from './dispatch/delivery-handler.ts';
-export { Dispatcher, type DispatcherSetup } from './dispatch/dispatcher.ts';
+export { Dispatcher } from './dispatch/dispatcher.ts';
+export type { DispatcherSetup } from './dispatch/dispatcher-setup.ts';
 export { Events } from './events.ts';
 export {
   committedBefore,

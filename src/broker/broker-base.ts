@@ -8,7 +8,6 @@
  * left.
  */
 
-import { shown } from '../client/option-table.ts';
 import { notSent, RivuletError } from '../errors.ts';
 import { Timeouts } from '../util/time/timeouts.ts';
 import type {
@@ -29,19 +28,18 @@ import type {
   TopicInfo,
 } from './broker.ts';
 import type { Capabilities } from './capabilities.ts';
+import { CapabilityChecks } from './capability-checks.ts';
 import type { DeliveryHandler } from './dispatch/delivery-handler.ts';
 import { type PublishWatch, watchPublish } from './dispatch/publish-observers.ts';
-import type { CalledWork } from './dispatch/scope.ts';
 import { Events } from './events.ts';
 import type { JournalStore, JournalTask } from './journal.ts';
 import type { Message, RawMessage } from './message/message.ts';
-import { ownMessage } from './message/message-check.ts';
 import type { MessageLog } from './message/message-log.ts';
+import { OutgoingMessages } from './message/outgoing-messages.ts';
 import { Received, type ReceivedMessage } from './message/received-message.ts';
 import {
   checkBrokerOptions,
   checkPendingQuery,
-  checkPosition,
   checkRedriveOptions,
   checkRequestOptions,
   checkRespondOptions,
@@ -68,6 +66,7 @@ import { ownReplies } from './requests/own-replies.ts';
 import { type CallForm, onlyReply } from './requests/requests.ts';
 import type { RawResponder } from './requests/responses.ts';
 import type { RawCall } from './requests/stream-call.ts';
+import { calledHandler, checkHandler, isOptions } from './subscribers/called-handler.ts';
 import { LoopFeed, LoopSubscriber } from './subscribers/delivery-loop.ts';
 import { HandlerContext } from './subscribers/handler-context.ts';
 import {
@@ -103,6 +102,8 @@ export abstract class BrokerBase implements Broker {
   #disconnecting: Promise<void> | null = null;
   readonly #subscribers = new OpenSubscribers(() => this.#options);
   readonly #retry: OutageRetry;
+  readonly #can = new CapabilityChecks(this, (id) => this.checkId(id));
+  readonly #outgoing = new OutgoingMessages(this, () => this.tracing);
   readonly #host: PublishHost = {
     store: (topic, messages, plan, stored, failed) =>
       this.storeThen(topic, messages, plan, stored, failed),
@@ -191,11 +192,11 @@ export abstract class BrokerBase implements Broker {
     try {
       this.#mustBeOpen();
       this.checkTopicName(topic);
-      plan = planPublish(messages, options, this.#requireCapability);
+      plan = planPublish(messages, options, this.#can.do);
       if (messages.length === 0) return Promise.resolve(resultOf([]));
       watch = watchPublish(this, topic);
       const trace = watch?.trace ?? null;
-      traced = messages.map((message) => this.#own(topic, message, this.keepsBodies, trace));
+      traced = messages.map((each) => this.#outgoing.own(topic, each, this.keepsBodies, trace));
     } catch (error) {
       return Promise.reject(error);
     }
@@ -226,11 +227,7 @@ export abstract class BrokerBase implements Broker {
     }
     checkHandler(first);
     const owner = {};
-    const context = new HandlerContext(owner);
-    const inBatches = isOptions(second) && second.batch !== undefined;
-    const consume: DeliveryHandler = inBatches
-      ? { batch: (items) => context.run(workOfAll(items), first, items, 'drop') }
-      : { each: (item) => context.run(workOf(item), first, item) };
+    const consume = calledHandler(first, isOptions(second) && second.batch !== undefined, owner);
     const options = second as AnySubscribeOptions | undefined;
     return this.#subscribe(topic, consume, options, owner);
   }
@@ -263,9 +260,9 @@ export abstract class BrokerBase implements Broker {
     try {
       this.#mustBeOpen();
       this.checkTopicName(topic);
-      this.#requireCapability('requestReply', 'request and reply');
+      this.#can.do('requestReply', 'request and reply');
       throwIfAborted(options.signal ?? null);
-      this.#checkSize(topic, message.body);
+      this.#outgoing.checkSize(topic, message.body);
     } catch (error) {
       return Promise.reject(notSent(error));
     }
@@ -287,7 +284,7 @@ export abstract class BrokerBase implements Broker {
   call(topic: string, message: Message, options: StreamOptions = {}): BrokerCall {
     const sent = this.#prepareRequest(topic, message, options, checkStreamOptions);
     const call = this.begin(topic, sent, options, 'stream');
-    return new OwnCall(topic, call, (each) => this.#own(topic, each, true));
+    return new OwnCall(topic, call, (each) => this.#outgoing.own(topic, each, true));
   }
 
   async respond(
@@ -297,7 +294,7 @@ export abstract class BrokerBase implements Broker {
   ): Promise<Subscriber> {
     this.mustBeConnected();
     this.checkTopicName(topic);
-    this.#requireCapability('requestReply', 'request and reply');
+    this.#can.do('requestReply', 'request and reply');
     checkHandler(handler);
     checkRespondOptions(options);
     const { group = topic, concurrency = 100, signal = null } = options;
@@ -327,7 +324,7 @@ export abstract class BrokerBase implements Broker {
     this.checkTopicName(topic);
     checkGroup(group);
     checkPendingQuery(query);
-    this.#requireCapability('pendingList', 'pending');
+    this.#can.do('pendingList', 'pending');
     if (query.after !== undefined) this.checkId(query.after);
     return this.doPending(topic, group, query);
   }
@@ -336,7 +333,7 @@ export abstract class BrokerBase implements Broker {
     this.mustBeConnected();
     this.checkTopicName(topic);
     checkGroup(group);
-    this.#checkPosition(from, 'replay');
+    this.#can.readFrom(from, 'replay');
     return this.doReplay(topic, group, from);
   }
 
@@ -532,11 +529,10 @@ export abstract class BrokerBase implements Broker {
   ): Promise<Subscriber> {
     const resolved = resolveSubscribeOptions(options);
     checkPattern(topic);
-    if (isPattern(topic)) this.#requireCapability('wildcards', 'a topic with wildcards');
+    if (isPattern(topic)) this.#can.do('wildcards', 'a topic with wildcards');
     else this.checkTopicName(topic);
-    if (resolved.ordered === 'key') this.#requireCapability('orderPerKey', 'ordered: "key"');
-    if (resolved.ordered === 'strict') this.#requireCapability('strictOrder', 'ordered: "strict"');
-    this.#checkPosition(resolved.from, 'from');
+    this.#can.keepOrder(resolved.ordered);
+    this.#can.readFrom(resolved.from, 'from');
     throwIfAborted(resolved.signal);
     const subscription = await this.startSubscription(topic, consume, resolved);
     const added = { topic, options: options ?? {}, subscription, owner };
@@ -552,20 +548,9 @@ export abstract class BrokerBase implements Broker {
     this.mustBeConnected();
     const resolved = resolveSubscribeOptions(options);
     const owner = {};
-    const context = new HandlerContext(owner);
-    const each: Handler = (delivery) =>
-      context.run(workOf(delivery), handler, delivery as JournalTask);
-    const subscription = await this.startSubscription(key, { each }, resolved);
+    const consume = calledHandler(handler as (item: unknown) => unknown, false, owner);
+    const subscription = await this.startSubscription(key, consume, resolved);
     return this.#adopt({ topic: key, options, subscription, owner }, resolved.signal);
-  }
-
-  #checkPosition(position: Position, name: string): void {
-    checkPosition(position, name);
-    if (typeof position !== 'object') return;
-    if ('id' in position) {
-      this.#requireCapability('replayById', `${name}: { id }`);
-      this.checkId(position.id);
-    } else this.#requireCapability('replayByTime', `${name}: { time }`);
   }
 
   /** Closes it again where the broker disconnects, or the signal aborts, meanwhile. */
@@ -590,72 +575,16 @@ export abstract class BrokerBase implements Broker {
     try {
       this.#mustBeOpen();
       this.checkTopicName(topic);
-      this.#requireCapability('requestReply', 'request and reply');
+      this.#can.do('requestReply', 'request and reply');
       checkTheOptions(options);
       throwIfAborted(options.signal ?? null);
-      return this.#own(topic, message, true);
+      return this.#outgoing.own(topic, message, true);
     } catch (error) {
       throw notSent(error);
     }
   }
-
-  /** A copy of the message, with the headers of the caller's trace. */
-  #own(
-    topic: string,
-    given: Message,
-    copyBody: boolean,
-    trace: PublishWatch['trace'] | null = null,
-  ): RawMessage {
-    const message = ownMessage(given, copyBody);
-    this.#checkSize(topic, message.body);
-    const headers =
-      trace === null || message.headers.traceparent !== undefined
-        ? this.tracing.inject(message.headers)
-        : { ...message.headers, ...trace };
-    return headers === message.headers ? message : { ...message, headers };
-  }
-
-  #checkSize(topic: string, { length }: Uint8Array): void {
-    const own = this.#options.maxBodyBytes;
-    const limit = length <= SMALL_BYTES ? own : Math.min(own, this.capabilities.maxBodyBytes);
-    if (length <= limit) return;
-    const text = `a body of ${length} bytes for ${topic}: at most ${limit} are allowed`;
-    throw new RivuletError('BODY_TOO_LARGE', text);
-  }
-
-  readonly #requireCapability = (capability: keyof Capabilities, what: string): void => {
-    const value = this.capabilities[capability];
-    if (value === false || value === 'none' || value === null) {
-      throw new RivuletError('UNSUPPORTED', `the ${this.name} broker cannot do ${what}`);
-    }
-  };
 }
 
-function isOptions(value: unknown): value is { readonly batch?: unknown } {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-function checkHandler(handler: unknown): asserts handler is (item: unknown) => unknown {
-  if (typeof handler === 'function') return;
-  throw new RivuletError('INVALID_ARGUMENT', `the handler is a function, not ${shown(handler)}`);
-}
-
-/** The dispatcher's deliveries tell whether their handler has returned. */
-const workOf = (delivery: Delivery | undefined) => delivery as unknown as CalledWork;
-/** A batch has no single message that the handler works for. */
-const workOfAll = ([first]: readonly Delivery[]): CalledWork => ({
-  get inHandler() {
-    return workOf(first).inHandler;
-  },
-  get whenOut() {
-    return workOf(first).whenOut;
-  },
-  set whenOut(ended) {
-    workOf(first).whenOut = ended;
-  },
-});
 const firstOf = (receipts: readonly Receipt[]) => receipts[0] as Receipt;
 const allOf = (receipts: Receipt[]) => receipts;
 const itself = <T>(value: T) => value;
-/** Every broker takes bodies of this size, so `capabilities` is read only for larger ones. */
-const SMALL_BYTES = 1024;

@@ -17,7 +17,6 @@ import type { Events } from '../events.ts';
 import { ONLY_GROUP } from '../message/message.ts';
 import { reasonOf } from '../message/reason.ts';
 import { backoffMs, type ResolvedSubscribeOptions } from '../options/options.ts';
-import type { Tracing } from '../trace.ts';
 import { AckBatcher } from './ack-batcher.ts';
 import { Activity } from './activity.ts';
 import { AttemptCounter } from './attempt-counter.ts';
@@ -31,44 +30,14 @@ import {
   type RawDelivery,
   type Settler,
 } from './delivery.ts';
-import { type DeliveryHandler, HandlerDemand } from './delivery-handler.ts';
+import { HandlerDemand } from './delivery-handler.ts';
+import type { DispatcherSetup } from './dispatcher-setup.ts';
 import { HandOvers } from './hand-overs.ts';
 import { HandlerRunner, type RunnerOwner } from './handler-runner.ts';
 import { InPlaceRetries } from './in-place-retries.ts';
 import { KeyedQueue } from './keyed-queue.ts';
 import { OverdueHandlers } from './overdue-handlers.ts';
 import { Returns } from './returns.ts';
-
-export interface DispatcherSetup<Raw extends RawDelivery> {
-  readonly options: ResolvedSubscribeOptions;
-  readonly consume: DeliveryHandler;
-  readonly settler: Settler<Raw>;
-  readonly scheduler: Scheduler;
-  readonly events: Events<BrokerEvents>;
-  readonly tracing: Tracing;
-  /**
-   * When the source may fetch more than the handlers take at once. `when trusted` (the default): after
-   * some deliveries are settled. `always`: where the messages end with the process.
-   */
-  readonly fetchAhead?: 'always' | 'when trusted';
-  /**
-   * The source counts what it reads, before a handler has it. Then, until it fetches ahead, it reads
-   * one call's worth at a time: a message that ends the process has no others counted beside it.
-   */
-  readonly countsReads?: boolean;
-  /**
-   * A trusted consumer counts a hand-over when it happens (`Settler.storeAttemptNow`) only this long
-   * after the last one that it counted, ms. @default 1
-   */
-  readonly countEveryMs?: number;
-  /**
-   * A trusted consumer counts each hand-over that is this long after the one before it, and with
-   * `countEveryMs` only what is handed over beside running handlers, ms.
-   */
-  readonly countAfterQuietMs?: number;
-  /** Called whenever `free` has grown. */
-  readonly onFree?: () => void;
-}
 
 /** How long a close waits at least for messages that it returned to arrive at the broker, ms. */
 const LEAST_SETTLE_MS = 100;
