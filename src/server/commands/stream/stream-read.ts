@@ -9,15 +9,11 @@
  * Source: xreadCommand.
  */
 import {
-  type ClaimSink,
   canClaimIdle,
   type HandOverBudget,
-  type HistorySink,
   type LookBudget,
 } from '../../../consumer-groups/claim.ts';
-import { countValue } from '../../../consumer-groups/delivery-count.ts';
 import type { ConsumerGroup } from '../../../consumer-groups/group.ts';
-import type { PendingCursor } from '../../../consumer-groups/pending/pending-cursor.ts';
 import type { KeyEntry } from '../../../engine/keyspace/key-entry.ts';
 import { deliverDue, hasDue } from '../../../engine/streams/group-policy.ts';
 import {
@@ -36,13 +32,13 @@ import { Arguments } from '../../../util/arguments.ts';
 import { scratch, scratchRecord } from '../../../util/scratch.ts';
 import type { Command } from '../../command/command.ts';
 import type { BlockingWait, Session } from '../../connection/session.ts';
-import type { Reply } from '../../output/reply.ts';
 import { deadlineIn } from '../common.ts';
-import { findEntry, LAST_ID, writeEntry, writeFields } from './stream-entry-reply.ts';
+import { LAST_ID, writeEntry } from './stream-entry-reply.ts';
 import { noGroupToRead } from './stream-errors.ts';
 import { isCharacter, readStrictId } from './stream-ids.ts';
 import { readStream, valueIn } from './stream-lookup.ts';
 import { ReadOptions, readKeys } from './stream-read-options.ts';
+import { ReadReply } from './stream-read-reply.ts';
 
 const DOLLAR = 36;
 const PLUS = 43;
@@ -156,6 +152,7 @@ function forget(): void {
     sources[i].entry = undefined;
     sources[i].group = undefined;
   }
+  output.stream = undefined;
 }
 
 // --- Replying ---
@@ -165,7 +162,7 @@ function serve(session: Session, forGroup: boolean): boolean {
   output.begin(session);
   handOvers.left = options.handover < 0 ? Number.POSITIVE_INFINITY : options.handover;
   // As in Redis a history read ends claiming for the streams after it, too.
-  claim = options.claim;
+  output.claim = options.claim;
   // Within MULTI there is no later turn.
   looks.left = session.denyBlocking ? Number.POSITIVE_INFINITY : MOST_GONE;
   for (let i = 0; i < options.streams && !output.full && !output.complete; i++) {
@@ -206,9 +203,11 @@ function serveGroup(session: Session, i: number): void {
   turn.database = session.database;
   turn.entry = entry;
   turn.value = value;
+  output.stream = value.stream;
   turn.group = group;
   turn.consumer = seeConsumer(session.database, entry, group, session.args, options.groupAt + 1);
   const { policy } = group;
+  const { claim } = output;
   const minIdle = claim >= 0 || policy === null ? claim : policy.ackWait;
   source.unfinished = false;
   gone.clear();
@@ -219,7 +218,7 @@ function serveGroup(session: Session, i: number): void {
       ? findIdle(source, minIdle, engine.steady)
       : findDue(source, minIdle, engine.steady));
   const news = !history && hasEntriesAfter(value.stream, group.lastId);
-  if (history) claim = -1;
+  if (history) output.claim = -1;
   if (!history && !claims && !news && gone.count === 0) return;
   output.beginStream(session, options.keysAt + i);
   for (let j = 0; j < gone.count; j++) output.deleted(gone.get(j, start));
@@ -252,7 +251,6 @@ function findDue(source: Source, minIdle: number, now: number): boolean {
 }
 
 function deliverNews(session: Session): void {
-  const { reply } = session;
   start.copy(turn.group.lastId).increment();
   iterator.seek(turn.value.stream, start, LAST_ID);
   let counts = true;
@@ -265,11 +263,7 @@ function deliverNews(session: Session): void {
         delivery.end();
         delivery.begin(turn, options.noAck, session.engine.steady, 0);
       }
-      if (claim < 0) {
-        writeEntry(reply, iterator);
-      } else {
-        writeClaimed(reply, iterator, 0, 0, counts ? COUNTED : 0);
-      }
+      output.fresh(iterator, counts);
       delivery.deliver(iterator.id);
       output.count();
       delivered++;
@@ -282,178 +276,11 @@ function deliverNews(session: Session): void {
   }
 }
 
-/** With HANDOVER: this delivery has raised the delivery count. */
-const COUNTED = 1;
-/** With HANDOVER: a consumer had it, and neither acknowledged it nor gave it back. */
-const UNSETTLED = 2;
-/** With HANDOVER: it was pending and is no longer in the stream. It has no fields, and has left the group. */
-const GONE = 4;
-
-/**
- * With CLAIM an entry also says how long it was pending and how often it was delivered before; with
- * HANDOVER, in `flags`, what kind of delivery it is.
- */
-function writeClaimed(
-  reply: Reply,
-  entry: StreamIterator,
-  idle: number,
-  count: number | bigint,
-  flags: number,
-): void {
-  reply.array(options.handover < 0 ? 4 : 5);
-  reply.id(entry.id);
-  writeFields(reply, entry);
-  reply.integer(idle);
-  reply.integer(count);
-  if (options.handover >= 0) reply.integer(flags);
-}
-
 function hasEntriesAfter(stream: Stream, id: StreamId): boolean {
   // Most often nothing was ever added behind it, and the last entry need not be looked for.
   if (stream.length === 0 || stream.lastId.compare(id) <= 0) return false;
   stream.lastNonDeletedId(last);
   return last.compare(id) > 0;
-}
-
-/**
- * The reply as it grows, and its limits: COUNT for each stream, MAXCOUNT and MAXSIZE for the whole.
- * It is also the sink that claims and history reads tell entry by entry.
- */
-class Output implements ClaimSink, HistorySink {
-  #reply: Reply | undefined;
-  #startsAt = 0;
-  #mark = 0;
-  #streamMark = 0;
-  #streams = 0;
-  /** Where the last whole entry ends, and where the present stream begins; -1 = none is begun. */
-  #entryEnd = 0;
-  #streamStart = -1;
-  /** Entries of all streams, of the present one, and how many the present one may have. */
-  #total = 0;
-  #entries = 0;
-  /** Entries of the present stream that are gone: they count towards no limit. */
-  #gone = 0;
-  limit = 0;
-
-  begin(session: Session): void {
-    this.#reply = session.reply;
-    this.#startsAt = session.reply.length;
-    this.#streams = 0;
-    this.#streamStart = -1;
-    this.#total = 0;
-    this.#entries = 0;
-    this.limit = 0;
-  }
-
-  beginStream(session: Session, key: number): void {
-    const { args, reply } = session;
-    if (this.#streams++ === 0) this.#mark = reply.deferred();
-    this.#streamStart = reply.length;
-    if (reply.protocol === 2) reply.array(2);
-    reply.bulkSlice(args.buffer, args.offsets[key], args.lengths[key]);
-    this.#streamMark = reply.deferred();
-    this.#entries = 0;
-    this.#gone = 0;
-    const left = options.maxCount > 0 ? options.maxCount - this.#total : 0;
-    this.limit = options.count > 0 && (left === 0 || options.count < left) ? options.count : left;
-  }
-
-  /** An entry was written. */
-  count(): void {
-    this.#entries++;
-    this.#total++;
-    this.#entryEnd = this.#reply!.length;
-  }
-
-  /** Whether the present stream has all that it may have. */
-  get full(): boolean {
-    return (this.limit > 0 && this.#entries >= this.limit) || this.#isLarge();
-  }
-
-  /** Whether the whole reply has. */
-  get complete(): boolean {
-    return (options.maxCount > 0 && this.#total >= options.maxCount) || this.#isLarge();
-  }
-
-  endStream(): void {
-    this.#reply!.setLength(this.#streamMark, this.#entries + this.#gone);
-    this.#streamStart = -1;
-    // What is full is the stream that ends here, not the next one.
-    this.limit = 0;
-  }
-
-  /** The present stream cannot be read on. False where no entry was written before that. */
-  endEarly(): boolean {
-    const reply = this.#reply as Reply;
-    if (this.#streamStart >= 0) {
-      if (this.#entries + this.#gone > 0) {
-        reply.truncate(this.#entryEnd);
-        this.endStream();
-      } else {
-        reply.truncate(this.#streamStart);
-        this.#streams--;
-      }
-    }
-    return this.#streams > 0;
-  }
-
-  /** Returns whether anything was written. */
-  end(): boolean {
-    if (this.#streams === 0) return false;
-    const reply = this.#reply as Reply;
-    reply.setLength(this.#mark, this.#streams, reply.protocol === 2 ? 'array' : 'map');
-    return true;
-  }
-
-  claimed(entry: PendingCursor, idle: number, count: number, unsettled: boolean): void {
-    const found = findEntry(turn.value.stream, entry.id);
-    // What a group's policy delivers again looks like any other entry, unless CLAIM asks for more.
-    if (found !== undefined) {
-      if (claim < 0) writeEntry(this.#reply!, found);
-      else {
-        const flags = (entry.count === count ? 0 : COUNTED) | (unsettled ? UNSETTLED : 0);
-        writeClaimed(this.#reply!, found, idle, countValue(count), flags);
-      }
-    }
-    this.count();
-  }
-
-  /** Claiming by age leaves dangling entries alone; without HANDOVER there is no place for them. */
-  deleted(id: StreamId): void {
-    if (options.handover < 0) return;
-    const reply = this.#reply as Reply;
-    reply.array(5);
-    reply.id(id);
-    reply.nullArray();
-    reply.integer(0);
-    reply.integer(0);
-    reply.integer(GONE);
-    this.#gone++;
-    this.#entryEnd = reply.length;
-  }
-
-  delivered(entry: PendingCursor): void {
-    const found = findEntry(turn.value.stream, entry.id);
-    if (found !== undefined) writeEntry(this.#reply!, found);
-    this.count();
-  }
-
-  missing(id: StreamId): void {
-    const reply = this.#reply as Reply;
-    reply.array(2);
-    reply.id(id);
-    reply.nullArray();
-    this.count();
-  }
-
-  /** A first entry is always allowed, however large. */
-  #isLarge(): boolean {
-    return (
-      options.maxSize > 0 &&
-      this.#total > 0 &&
-      this.#reply!.length - this.#startsAt >= options.maxSize
-    );
-  }
 }
 
 // --- Waiting ---
@@ -593,7 +420,7 @@ function nextClaimOf(group: ConsumerGroup, minIdle: number, now: number): number
 // Scratch: never held across commands.
 const options = new ReadOptions();
 const sources: Source[] = [];
-const output = new Output();
+const output = new ReadReply(options);
 const iterator = scratch(new StreamIterator());
 const delivery = new Delivery();
 const start = new StreamId();
@@ -604,7 +431,6 @@ const turn = scratchRecord({} as ConsumerRef);
 /** What is left of HANDOVER over all streams of the call. */
 const handOvers: HandOverBudget = { left: 0 };
 const looks: LookBudget = { left: 0 };
-let claim = -1;
 
 export const streamReadCommands: readonly Command[] = [
   {
