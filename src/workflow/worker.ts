@@ -281,7 +281,7 @@ export class Worker {
     if (first?.kind !== 'start') {
       if (entries.length === 0 && here === undefined) {
         const near = Math.max(0, task.publishedAt.getTime() - 60_000);
-        await parkLost(store, name, id, definition.version, task, near);
+        await parkLost(store, { name, id, task }, definition.version, near);
         task.settledByCommit();
         return null;
       }
@@ -297,7 +297,7 @@ export class Worker {
     const refused = async (): Promise<'again' | null> => {
       if (!refusals.isHopeless(last)) return 'again';
       const { message } = damaged(key, last);
-      await parkLost(store, name, id, phase.version, task, listedAt(records), message);
+      await parkLost(store, { name, id, task }, phase.version, listedAt(records), message);
       task.settledByCommit();
       return null;
     };

@@ -6,8 +6,9 @@
 import { validate } from '../../codec/standard-schema.ts';
 import type { JournalRecord } from '../journal/records.ts';
 import type { AnyWorkflow } from '../workflow.ts';
+import { Mismatch } from './asked-operations.ts';
 import { contextOf } from './context.ts';
-import { Flow, Mismatch } from './flow.ts';
+import { Flow } from './flow.ts';
 
 export interface DryRun {
   /** Null where the code follows the journal. */

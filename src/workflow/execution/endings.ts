@@ -1,14 +1,23 @@
 /**
- * What belongs to the commit that ends an instance: its outcome, the word to its parent, and the cancel of
- * its children.
+ * What belongs to the commit that ends, suspends or continues an instance: its outcome, what its parent and
+ * its children are told, its suspension, and the beginning of its next run.
  */
-import type { JournalEffect } from '../../broker/journal.ts';
+import type { JournalEffect, JournalTask } from '../../broker/journal.ts';
 import { validate } from '../../codec/standard-schema.ts';
 import { Cancelled, recordOfError } from '../errors.ts';
-import { journalKey, queueKey } from '../journal/keys.ts';
-import { type Outcome, rawFields, taskFields } from '../journal/records.ts';
+import { journalKey, listKey, queueKey } from '../journal/keys.ts';
+import {
+  type Outcome,
+  type Records,
+  rawFields,
+  type TimerMark,
+  taskFields,
+  taskName,
+} from '../journal/records.ts';
+import { listedResult, listFields } from '../journal/starting.ts';
 import { stored } from '../journal/values.ts';
 import type { AnyWorkflow } from '../workflow.ts';
+import { awaitedIn } from './awaited.ts';
 import type { Flow } from './flow.ts';
 
 /** The outcome as it is stored; a result that does not fit its schema is a failure. */
@@ -35,8 +44,39 @@ export async function outcomeOf(
   }
 }
 
+/** Its entry in the list of ended ones, its expiry, and what its parent and children are told. */
+export function endEffects(
+  flow: Flow,
+  { version, options: { retentionMs } }: AnyWorkflow,
+  outcome: Outcome,
+  from: number,
+  token: () => string,
+): JournalEffect[] {
+  const { name, id } = flow;
+  const listed = { id, v: version, from, status: outcome.status };
+  const more =
+    outcome.status === 'completed'
+      ? listedResult(outcome.value)
+      : {
+          why: outcome.error.message.slice(0, 500),
+          ...(outcome.error.code === undefined ? {} : { code: outcome.error.code }),
+        };
+  const cutoff = Math.max(0, flow.now - retentionMs);
+  return [
+    {
+      kind: 'add',
+      key: listKey(name, 'done'),
+      fields: listFields({ ...listed, ...more }),
+      dropBefore: `${cutoff}-0`,
+    },
+    { kind: 'expire', key: journalKey(name, id), afterMs: retentionMs },
+    ...parentEffects(flow, id, outcome, token),
+    ...cancelEffects(flow, `${name}/${id}`, token),
+  ];
+}
+
 /** The result as a record of the parent's journal, and the task that wakes the parent. */
-export function parentEffects(
+function parentEffects(
   flow: Flow,
   id: string,
   outcome: Outcome,
@@ -76,4 +116,42 @@ export function cancelEffects(flow: Flow, parent: string, token: () => string): 
     },
     { kind: 'add' as const, key: queueKey(name, version), fields: taskFields({ id, k: 'wake' }) },
   ]);
+}
+
+/** Why an instance is suspended, where it does not just wait. */
+export type SuspendReason = 'paused' | 'leaving' | undefined;
+
+export function suspension(
+  flow: Flow,
+  task: JournalTask,
+  timer: TimerMark | null,
+  why: SuspendReason,
+): Records['suspend'] {
+  // Nothing runs: a pause or the end of this worker came before they did.
+  const unrun = flow.begun;
+  const on = awaitedIn(flow.pending.values());
+  return {
+    v: flow.definition.version,
+    task: taskName(task),
+    ...(unrun.length === 0 ? {} : { unrun }),
+    ...(on.length === 0 ? {} : { on }),
+    ...(timer === null ? {} : { at: timer.at }),
+    ...(timer?.name == null ? {} : { timer: timer.name }),
+    ...(why === undefined ? {} : { why }),
+  };
+}
+
+/** What the first record of the next run takes over from this one. `startAt`, `listedAt`: Unix ms. */
+export function nextRun(flow: Flow, startAt: number, listedAt: number, task: JournalTask) {
+  const { parent, cause, run = 0, first = startAt } = flow.start;
+  return {
+    ...(parent === undefined ? {} : { parent }),
+    ...(cause === undefined ? {} : { cause }),
+    run: run + 1,
+    first,
+    listed: listedAt,
+    task: taskName(task),
+    mail: flow.mail,
+    seen: [...flow.seen].slice(-1000),
+  };
 }

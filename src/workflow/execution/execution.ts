@@ -12,43 +12,47 @@
  * ends, suspends or parks the instance, never before.
  * Cost: one commit for the steps that end while the last commit was on its way; O(1) for each step.
  */
-import { type JournalEffect, type JournalTask, NO_RECORD } from '../../broker/journal.ts';
+import type { JournalEffect, JournalTask } from '../../broker/journal.ts';
 import { validate } from '../../codec/standard-schema.ts';
 import { RivuletError } from '../../errors.ts';
 import { recordOfError } from '../errors.ts';
 import { journalKey, listKey, queueKey, WORKERS } from '../journal/keys.ts';
 import { findListed, listedAt } from '../journal/listing.ts';
-import { noteVersion } from '../journal/names.ts';
 import { effective } from '../journal/phase.ts';
-import { captured } from '../journal/publishing.ts';
 import {
   type JournalRecord,
   type Outcome,
   type Records,
   type TimerMark,
   taskFields,
-  taskName,
   timerAfter,
   timerOf,
 } from '../journal/records.ts';
 import { stateIn } from '../journal/standing.ts';
-import { firstRecord, listedResult, listFields, startAsEffects } from '../journal/starting.ts';
+import { firstRecord, listFields } from '../journal/starting.ts';
 import type { AnyWorkflow } from '../workflow.ts';
-import { awaitedIn } from './awaited.ts';
-import { contextOf, type PublishRequest, type SpawnRequest } from './context.ts';
-import { cancelEffects, outcomeOf, parentEffects } from './endings.ts';
-import { Flow, Mismatch, type Operation } from './flow.ts';
+import { Mismatch } from './asked-operations.ts';
+import { contextOf } from './context.ts';
+import {
+  cancelEffects,
+  endEffects,
+  nextRun,
+  outcomeOf,
+  type SuspendReason,
+  suspension,
+} from './endings.ts';
+import { Flow, type Operation } from './flow.ts';
 import { type ExecutionHost, Fenced, Gone, type Item, Lost, type Stopped } from './host.ts';
+import { JournalWatch } from './journal-watch.ts';
 import { type CommitOptions, JournalWriter, recordOf } from './journal-writer.ts';
 import { parkLost } from './lost-instance.ts';
+import { publishItem, type Spawner, spawnItem } from './prepared-items.ts';
 import { RecordQueue } from './record-queue.ts';
 import { StepRunner, UNDO_ATTEMPTS } from './step-runner.ts';
 import { Wake } from './wake.ts';
 
 /** A wait for no longer than this is waited for here; a longer one suspends. */
 const SHORT_SLEEP_MS = 1000;
-/** Steps that run longer than this watch the journal, so that a cancel aborts them at once. */
-const WATCH_AFTER_MS = 200;
 /** How long the function may await something that is no operation before it is parked. */
 const FOREIGN_MS = 60_000;
 /** Meanwhile it is looked at this often, at the least. */
@@ -85,8 +89,8 @@ export class Execution {
   #leaving = false;
   #dead = false;
   #timer: TimerMark | null;
-  #unwatch: (() => void) | null = null;
-  #watching = false;
+  readonly #watch: JournalWatch;
+  readonly #spawner: Spawner;
   /** The time of the code at the last tick, Unix ms, and how long the next one is kept back if that is still so. */
   #ticked = { at: Number.NEGATIVE_INFINITY, waitMs: TICK_AGAIN_MS };
 
@@ -133,9 +137,14 @@ export class Execution {
       flow,
       isDead,
       put: (item) => this.#put(item),
-      onBegin: () => this.#watchSoon(),
+      onBegin: () => this.#watch.soon(),
+    });
+    this.#watch = new JournalWatch(host, this.key, {
+      isNeeded: () => this.#steps.size > 0 && !this.#dead,
+      onNews: () => this.poke(),
     });
     this.#flow = this.#newFlow();
+    this.#spawner = { host, definition, flow: this.#flow, token: () => this.#journal.token() };
   }
 
   /** Until the instance stops here. Never rejects. */
@@ -148,8 +157,7 @@ export class Execution {
     }
     this.#flow.drop();
     this.#steps.abort(new RivuletError('ABORTED', 'the instance is no longer this worker’s'));
-    this.#unwatch?.();
-    this.#unwatch = null;
+    this.#watch.end();
     if (!this.#dead) this.#host.observe({ kind: 'stopped', as });
     return as;
   }
@@ -291,11 +299,11 @@ export class Execution {
           this.#queueState(op);
           break;
         case 'publish':
-          void this.#prepare(op, () => this.#publish(op));
+          void this.#prepare(op, () => publishItem(op, this.#host.mostBytes));
           break;
         case 'child':
         case 'start':
-          void this.#prepare(op, () => this.#spawn(op));
+          void this.#prepare(op, () => spawnItem(op, this.#spawner));
           break;
         default:
           break;
@@ -333,40 +341,6 @@ export class Execution {
     }
     this.#preparing--;
     this.#wake.happen();
-  }
-
-  async #publish(op: Operation): Promise<Item> {
-    const request = op.request as PublishRequest;
-    const { topic, fields, at, delayMs } = await captured(request, this.#host.mostBytes);
-    const due = at !== undefined ? { at } : delayMs !== undefined ? { delayMs } : {};
-    return {
-      kind: 'publish',
-      data: { n: op.n, topic },
-      effects: [{ kind: 'add', key: topic, fields, ...due }],
-    };
-  }
-
-  async #spawn(op: Operation): Promise<Item> {
-    const { definition, input, id } = op.request as SpawnRequest;
-    const n = op.kind === 'child' ? op.n : 0;
-    const { version } = this.#definition;
-    const { run } = this.#flow.start;
-    const of = { name: this.name, id: this.id, version, n, by: op.n };
-    const parent = run === undefined ? of : { ...of, run };
-    const more = { parent, cause: { id: this.key } };
-    const record = await firstRecord({ definition, id, input, more }, this.#host.mostBytes);
-    const token = () => this.#journal.token();
-    const { store, scheduler } = this.#host;
-    const setup = { store, scheduler, token };
-    // A child must not fail because of an outage.
-    await noteVersion(setup, definition.name, definition.version).catch(() => {});
-    const key = journalKey(definition.name, id);
-    return {
-      kind: 'spawn',
-      data: { n: op.n, name: definition.name, id },
-      effects: startAsEffects(definition.name, id, record, this.#journal.token()),
-      also: [{ key, last: NO_RECORD }],
-    };
   }
 
   // ---- Ends
@@ -419,31 +393,11 @@ export class Execution {
   }
 
   async #end(outcome: Outcome): Promise<boolean> {
-    const { name, id } = this;
-    const { start, now } = this.#flow;
-    const { retentionMs } = this.#definition.options;
-    const from = start.first ?? this.#startAt;
-    const listed = { id, v: this.#definition.version, from, status: outcome.status };
-    const more =
-      outcome.status === 'completed'
-        ? listedResult(outcome.value)
-        : {
-            why: outcome.error.message.slice(0, 500),
-            ...(outcome.error.code === undefined ? {} : { code: outcome.error.code }),
-          };
-    const cutoff = Math.max(0, now - retentionMs);
+    const from = this.#flow.start.first ?? this.#startAt;
     const token = () => this.#journal.token();
-    const effects: JournalEffect[] = [
+    const effects = [
       ...(await this.#withdraw()),
-      {
-        kind: 'add',
-        key: listKey(name, 'done'),
-        fields: listFields({ ...listed, ...more }),
-        dropBefore: `${cutoff}-0`,
-      },
-      { kind: 'expire', key: this.key, afterMs: retentionMs },
-      ...parentEffects(this.#flow, id, outcome, token),
-      ...cancelEffects(this.#flow, `${name}/${id}`, token),
+      ...endEffects(this.#flow, this.#definition, outcome, from, token),
     ];
     return this.#stop({ kind: 'end', data: outcome, effects });
   }
@@ -474,16 +428,7 @@ export class Execution {
     const flow = this.#flow;
     let record: Records['start'];
     try {
-      const more = {
-        ...(flow.start.parent === undefined ? {} : { parent: flow.start.parent }),
-        ...(flow.start.cause === undefined ? {} : { cause: flow.start.cause }),
-        run: (flow.start.run ?? 0) + 1,
-        first: flow.start.first ?? this.#startAt,
-        listed: this.#listedAt,
-        task: taskName(this.task),
-        mail: flow.mail,
-        seen: [...flow.seen].slice(-1000),
-      };
+      const more = nextRun(flow, this.#startAt, this.#listedAt, this.task);
       const beginning = { definition: this.#definition, id: this.id, input, more };
       record = await firstRecord(beginning, this.#host.mostBytes);
     } catch (error) {
@@ -498,7 +443,7 @@ export class Execution {
   }
 
   /** True when the instance is suspended; false when something has come that is to be looked at first. */
-  async #suspend(why: 'paused' | 'leaving' | undefined): Promise<boolean> {
+  async #suspend(why: SuspendReason): Promise<boolean> {
     const flow = this.#flow;
     const at = flow.nextDeadline;
     const wantsTimer = why === undefined && at !== Number.POSITIVE_INFINITY;
@@ -518,18 +463,7 @@ export class Execution {
       if (flow.nextDeadline !== at || flow.fresh.size > 0 || this.#news) return false;
     }
     const timer = wantsTimer && this.#timer !== null ? this.#timer : null;
-    // Nothing runs: a pause or the end of this worker came before they did.
-    const unrun = flow.begun;
-    const on = awaitedIn(flow.pending.values());
-    const data: Records['suspend'] = {
-      v: this.#definition.version,
-      task: taskName(this.task),
-      ...(unrun.length === 0 ? {} : { unrun }),
-      ...(on.length === 0 ? {} : { on }),
-      ...(timer === null ? {} : { at: timer.at }),
-      ...(timer?.name == null ? {} : { timer: timer.name }),
-      ...(why === undefined ? {} : { why }),
-    };
+    const data = suspension(flow, this.task, timer, why);
     const effects: JournalEffect[] =
       why === 'leaving'
         ? [{ kind: 'add', key: this.#queueKey, fields: taskFields({ id: this.id, k: 'again' }) }]
@@ -627,29 +561,6 @@ export class Execution {
     }
   }
 
-  #watchSoon(): void {
-    if (this.#watching) return;
-    this.#watching = true;
-    this.#host.scheduler.after(
-      WATCH_AFTER_MS,
-      () => {
-        this.#watching = false;
-        if (this.#steps.size === 0 || this.#unwatch !== null || this.#dead) return;
-        void this.#host.store
-          .watch(this.key, () => this.poke())
-          .then(
-            (end) => {
-              if (this.#dead) return end();
-              this.#unwatch = end;
-              this.poke();
-            },
-            () => {},
-          );
-      },
-      false,
-    );
-  }
-
   // ---- What went wrong
 
   async #stoppedBy(error: unknown): Promise<Stopped> {
@@ -657,15 +568,8 @@ export class Execution {
     if (error instanceof Fenced) return 'fenced';
     try {
       if (error instanceof Lost) {
-        await parkLost(
-          this.#host.store,
-          this.name,
-          this.id,
-          this.#definition.version,
-          this.task,
-          this.#listedAt,
-          error.message,
-        );
+        const { version } = this.#definition;
+        await parkLost(this.#host.store, this, version, this.#listedAt, error.message);
         this.task.settledByCommit();
         return 'parked';
       }

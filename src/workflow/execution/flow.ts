@@ -5,12 +5,10 @@
  * Invariants: the function advances only while a record is applied, and everything that an operation
  * resolves with comes out of a record; the next record is applied when the function waits for one
  * again, and not before. So equal journals give equal runs. Time is the id of the newest record.
- * Every operation that the code asks for is noted in the journal with the next commit; on replay the n-th
- * operation must have the same kind and name, otherwise `Mismatch` says what differs and where.
+ * What the code asks for is compared with the journal (asked-operations.ts).
  * Cost: O(1) for a record, besides the operations that wait for a time.
  */
 import { createHash } from 'node:crypto';
-import { fileURLToPath } from 'node:url';
 import { Random } from '../../util/random.ts';
 import { Cancelled, errorOfRecord } from '../errors.ts';
 import type {
@@ -21,16 +19,7 @@ import type {
   SignalRecord,
 } from '../journal/records.ts';
 import type { AnyWorkflow, StepContext, StepOptions, WorkflowContext } from '../workflow.ts';
-
-/** What the code asks for next differs from what the journal says it asked for. */
-export class Mismatch extends Error {
-  readonly n: number;
-
-  constructor(n: number, text: string) {
-    super(text);
-    this.n = n;
-  }
-}
+import { AskedOperations } from './asked-operations.ts';
 
 export interface Operation {
   readonly n: number;
@@ -70,9 +59,6 @@ const NOTHING = new Promise<never>(() => {});
 const SIGNAL_IDS = 10_000;
 /** Operations that are refused after a cancel, before nothing more is answered. */
 const MOST_REFUSED = 100;
-/** Operations that the code may ask for between two records. */
-const MOST_AT_ONCE = 200_000;
-
 export class Flow {
   readonly definition: AnyWorkflow;
   readonly name: string;
@@ -86,8 +72,6 @@ export class Flow {
   readonly pending = new Map<number, Operation>();
   /** Operations that something has to be done for. */
   readonly fresh = new Set<Operation>();
-  /** Asked for and not in the journal yet. */
-  readonly notes: Note[] = [];
   readonly mail: SignalRecord[];
   readonly seen: Set<string>;
   readonly compensations: Compensation[] = [];
@@ -100,7 +84,7 @@ export class Flow {
   stateAt: string | null = null;
   /** Called when a cancel aborts what runs. */
   onCancel: (error: Cancelled) => void = () => {};
-  readonly #expected: ReadonlyMap<number, Note>;
+  readonly #asked: AskedOperations;
   readonly #deadline: number;
   /** Pending operations that have a deadline. */
   readonly #timed = new Set<Operation>();
@@ -108,12 +92,7 @@ export class Flow {
   readonly #patches = new Map<string, boolean>();
   readonly #random: Random;
   #uuids = 0;
-  #mismatch: Mismatch | null = null;
-  #count = 0;
   #refusals = 0;
-  /** Operations that were asked for since the last record. */
-  #atOnce = 0;
-  #ended = false;
 
   constructor(
     definition: AnyWorkflow,
@@ -132,11 +111,7 @@ export class Flow {
     this.#deadline = timeoutMs === undefined ? NEVER : this.now + timeoutMs;
     this.seed = start.data.seed ?? `${definition.name}/${id}/${start.id}`;
     this.#random = new Random(seedOf(this.seed));
-    const expected = new Map<number, Note>();
-    for (const { data } of records) {
-      for (const note of (data as { o?: readonly Note[] }).o ?? []) expected.set(note[0], note);
-    }
-    this.#expected = expected;
+    this.#asked = new AskedOperations(records);
   }
 
   /** Calls the function; it waits for a record, or has ended, when this resolves. */
@@ -169,8 +144,7 @@ export class Flow {
   /** Applies one record; throws Mismatch where the code does not follow the journal. */
   async apply(record: JournalRecord): Promise<void> {
     const { o, cut } = record.data as { o?: readonly Note[]; cut?: number };
-    this.#checkNotes(o, cut);
-    this.#atOnce = 0;
+    this.#asked.check(o, cut, this.outcome !== null);
     await this.#passTime(record.at);
     switch (record.kind) {
       case 'begin':
@@ -230,7 +204,12 @@ export class Flow {
 
   /** How many operations the code has asked for. */
   get asked(): number {
-    return this.#count;
+    return this.#asked.count;
+  }
+
+  /** Asked for and not in the journal yet. */
+  get notes(): Note[] {
+    return this.#asked.notes;
   }
 
   /** Whether a pending operation ends by an event from outside: a signal or the end of a child. */
@@ -275,7 +254,7 @@ export class Flow {
   // ---- What the context calls
 
   ask(kind: OperationKind, name: string, more: Partial<Operation> = {}): Promise<unknown> {
-    const n = this.#next(kind, name);
+    const n = this.#asked.next(kind, name);
     if (n === 0) return NOTHING;
     if (this.cancelled !== null) return this.#refused(this.cancelled);
     if (more.deadline !== undefined && more.deadline <= this.now) {
@@ -302,17 +281,17 @@ export class Flow {
     const at = this.mail.findIndex((each) => each.name === name);
     if (at < 0 || this.cancelled !== null) {
       if (deadline !== undefined && deadline <= this.now && this.cancelled === null) {
-        return this.#next('wait', name) === 0 ? NOTHING : Promise.resolve(undefined);
+        return this.#asked.next('wait', name) === 0 ? NOTHING : Promise.resolve(undefined);
       }
       return this.ask('wait', name, { deadline });
     }
-    if (this.#next('wait', name) === 0) return NOTHING;
+    if (this.#asked.next('wait', name) === 0) return NOTHING;
     const [signal] = this.mail.splice(at, 1);
     return Promise.resolve(signal?.value);
   }
 
   setState(value: unknown): void {
-    const n = this.#next('state', '');
+    const n = this.#asked.next('state', '');
     if (n === 0) return;
     const nothing = () => {};
     const op: Operation = {
@@ -326,11 +305,11 @@ export class Flow {
   changed(patch: string): boolean {
     const known = this.#patches.get(patch);
     if (known !== undefined) return known;
-    const expected = this.#expected.get(this.#count + 1);
+    const expected = this.#asked.expected;
     // The journal goes on with something else: this instance passed here before the change.
     const isNew = expected === undefined || (expected[1] === 'changed' && expected[2] === patch);
     this.#patches.set(patch, isNew);
-    if (isNew) this.#next('changed', patch);
+    if (isNew) this.#asked.next('changed', patch);
     return isNew;
   }
 
@@ -517,68 +496,15 @@ export class Flow {
     else this.fresh.add(op);
   }
 
-  // ---- Following the journal
-
-  /** The number of the next operation; 0 when the code does not follow the journal. */
-  #next(kind: OperationKind, name: string): number {
-    if (this.#mismatch !== null || this.#ended) {
-      // A loop that does not even await what it asks for ends no other way.
-      if (++this.#atOnce > 2 * MOST_AT_ONCE)
-        throw this.#mismatch ?? new Mismatch(0, 'it has ended');
-      return 0;
-    }
-    const n = ++this.#count;
-    if (++this.#atOnce > MOST_AT_ONCE) {
-      const text = `at ${n}: the code has asked for ${MOST_AT_ONCE} operations and waits for none of them: a loop without a wait${placeOf(new Error().stack)}`;
-      this.#mismatch = new Mismatch(n, text);
-      return 0;
-    }
-    const expected = this.#expected.get(n);
-    if (expected === undefined) {
-      this.notes.push([n, kind, name]);
-      return n;
-    }
-    if (expected[1] === kind && expected[2] === name) return n;
-    const has = said(expected[1], expected[2]);
-    this.#mismatch = new Mismatch(
-      n,
-      `at ${n}: journal has ${has}, code asks for ${said(kind, name)}${placeOf(new Error().stack)}`,
-    );
-    return 0;
-  }
-
-  #checkNotes(noted: readonly Note[] | undefined, cut = NEVER): void {
-    const last = noted?.at(-1);
-    if (last === undefined) return;
-    const [n] = last;
-    if (this.#count < n) {
-      const missing = this.#expected.get(this.#count + 1) ?? last;
-      const does =
-        this.outcome === null ? 'awaits something that is no operation of wf' : 'has ended';
-      throw new Mismatch(
-        this.#count + 1,
-        `at ${this.#count + 1}: journal has ${said(missing[1], missing[2])}, code ${does}`,
-      );
-    }
-    if (this.#count > n && n + 1 < cut) {
-      const extra = this.notes.find(([at]) => at === n + 1) ?? this.#expected.get(n + 1);
-      if (extra === undefined) return;
-      throw new Mismatch(
-        n + 1,
-        `at ${n + 1}: code asks for ${said(extra[1], extra[2])}, which the journal does not have there`,
-      );
-    }
-  }
-
   /** Until every promise that is settled has been reacted to. */
   async #untilIdle(): Promise<void> {
     await new Promise<void>((resolve) => process.nextTick(resolve));
-    if (this.#mismatch !== null) throw this.#mismatch;
+    this.#asked.throwMismatch();
   }
 
   /** Nothing more is asked for by the function: it is dropped. */
   drop(): void {
-    this.#ended = true;
+    this.#asked.end();
   }
 }
 
@@ -586,23 +512,6 @@ export class Flow {
 function watched<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => {});
   return promise;
-}
-
-function said(kind: string, name: string): string {
-  return name === '' ? kind : `${kind} ${JSON.stringify(name)}`;
-}
-
-const HERE = new URL('..', import.meta.url).href;
-
-/** ` (order.ts:31)`: the line of the program that asked. */
-function placeOf(stack: string | undefined): string {
-  const here = fileURLToPath(HERE);
-  for (const line of (stack ?? '').split('\n').slice(1)) {
-    if (line.includes(HERE) || line.includes(here)) continue;
-    const found = /([^/\\(\s]+):(\d+):\d+\)?$/.exec(line);
-    if (found !== null) return ` (${found[1]}:${found[2]})`;
-  }
-  return '';
 }
 
 /** FNV-1a. */

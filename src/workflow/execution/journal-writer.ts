@@ -23,7 +23,8 @@ import {
   readRecords,
 } from '../journal/records.ts';
 import type { AnyWorkflow } from '../workflow.ts';
-import { type Flow, Mismatch } from './flow.ts';
+import { Mismatch } from './asked-operations.ts';
+import type { Flow } from './flow.ts';
 import { type ExecutionHost, Fenced, Gone, type Item, Lost } from './host.ts';
 
 export interface JournalWriterSetup {

@@ -4,13 +4,18 @@ import { journalKey, listKey, WORKERS } from '../journal/keys.ts';
 import { findListed } from '../journal/listing.ts';
 import { listFields } from '../journal/starting.ts';
 
+export interface LostInstance {
+  readonly name: string;
+  readonly id: string;
+  /** The task that brought it here. */
+  readonly task: JournalTask;
+}
+
 /** `near` is about the time at which it was listed, Unix ms; `found` is what is wrong with the journal. */
 export async function parkLost(
   store: JournalStore,
-  name: string,
-  id: string,
+  { name, id, task }: LostInstance,
   v: number,
-  task: JournalTask,
   near: number,
   found = '',
 ): Promise<void> {
