@@ -8,11 +8,14 @@ import { ServerProcess, started } from './server-process.ts';
 export class EtcdNode extends ServerProcess {
   readonly port: number;
   readonly #peerPort: number;
+  /** By which peers reach each member of the cluster, the first is this one's. */
+  readonly #peers: readonly number[];
 
-  constructor(port: number, peerPort: number) {
-    super('etcd', 30_000);
+  constructor(port: number, peerPort: number, peers: readonly number[] = [peerPort]) {
+    super('etcd', 60_000);
     this.port = port;
     this.#peerPort = peerPort;
+    this.#peers = peers;
   }
 
   get url(): string {
@@ -21,15 +24,16 @@ export class EtcdNode extends ServerProcess {
 
   protected spawn(): ChildProcess {
     const client = `http://127.0.0.1:${this.port}`;
-    const peer = `http://127.0.0.1:${this.#peerPort}`;
+    const [own = 0] = this.#peers;
+    const cluster = this.#peers.map((port) => `test-${port}=http://127.0.0.1:${port}`);
     const args = [
-      '--name=test',
+      `--name=test-${own}`,
       `--data-dir=${join(this.folder, 'data')}`,
       `--listen-client-urls=${client}`,
       `--advertise-client-urls=${client}`,
-      `--listen-peer-urls=${peer}`,
-      `--initial-advertise-peer-urls=${peer}`,
-      `--initial-cluster=test=${peer}`,
+      `--listen-peer-urls=http://127.0.0.1:${this.#peerPort}`,
+      `--initial-advertise-peer-urls=http://127.0.0.1:${own}`,
+      `--initial-cluster=${cluster.join()}`,
     ];
     const env = { PATH: process.env.PATH ?? '' };
     return startChild('etcd', args, { stdio: ['ignore', 'ignore', 'pipe'], env });

@@ -5,10 +5,12 @@ import { registryConformance } from '../../src/conformance/registry/suite.ts';
 import { EtcdRegistry, etcdRegistryFrom, keyOf } from '../../src/registry/etcd/etcd.ts';
 import { EtcdClient } from '../../src/registry/etcd/etcd-client.ts';
 import { openRegistry } from '../../src/registry/open-registry.ts';
-import type { ServiceRecord } from '../../src/registry/registry.ts';
+import type { Registry, ServiceRecord } from '../../src/registry/registry.ts';
+import { EtcdCluster } from '../helpers/etcd-cluster.ts';
 import { type EtcdNode, startEtcd } from '../helpers/etcd-server.ts';
 import { freePort } from '../helpers/free-port.ts';
 import { missing } from '../helpers/requirements.ts';
+import { until } from '../helpers/until.ts';
 
 const skip = missing('etcd');
 const runner = { describe, test, before, after };
@@ -168,6 +170,61 @@ describe('etcd', { skip }, () => {
   });
 });
 
+test('a member that was cut off answers with none of its old data, and its watch misses nothing', {
+  skip,
+}, async () => {
+  await using cluster = await EtcdCluster.start();
+  const [behind, ...others] = cluster.members as [EtcdNode, EtcdNode, EtcdNode];
+  const ids = async (registry: Registry) => {
+    const found = await registry.getService('moved');
+    return found.flatMap(({ nodes }) => nodes.map(({ id }) => id)).join();
+  };
+  /** A call fails while the cluster chooses a leader. */
+  const succeeds = (call: () => Promise<unknown>) => {
+    let last: unknown = null;
+    const works = async () => {
+      last = await call().then(
+        () => null,
+        (error) => error ?? 'an error',
+      );
+      return last === null;
+    };
+    return until(works, () => String(last));
+  };
+  await using reader = etcdRegistryFrom(`127.0.0.1:${behind.port}`, { timeoutMs: 2000, ...quiet });
+  await using writer = etcdRegistryFrom(others.map(({ port }) => `127.0.0.1:${port}`).join());
+  const [old, young] = [recordOf('moved', 'old'), recordOf('moved', 'young')];
+  await succeeds(() => writer.register(old, { ttlMs: 3600_000 }));
+  const seen: string[] = [];
+  const watching = (async () => {
+    for await (const { action, service } of reader.watch('moved')) {
+      seen.push(`${action} ${service.nodes[0]?.id}`);
+    }
+  })();
+  await succeeds(async () => assert.equal(await ids(reader), 'old'));
+  await cluster.cutOff(0);
+  await succeeds(() => writer.register(young, { ttlMs: 3600_000 }));
+  await succeeds(() => writer.deregister(old));
+  await succeeds(async () => assert.equal(await ids(writer), 'young'));
+  // What a client that takes a member's own data is told.
+  const own = await fetch(`http://127.0.0.1:${behind.port}/v3/kv/range`, {
+    method: 'POST',
+    body: JSON.stringify({ key: keyIn64('moved', 'old'), serializable: true }),
+  });
+  assert.equal(((await own.json()) as { count?: string }).count, '1');
+  await assert.rejects(reader.getService('moved'), { code: 'REGISTRY_UNAVAILABLE' });
+  assert.deepEqual(seen, []);
+  cluster.join();
+  await succeeds(async () => assert.equal(await ids(reader), 'young'));
+  await until(
+    () => seen.length >= 2,
+    () => seen.join(),
+  );
+  assert.deepEqual(seen.sort(), ['create young', 'delete old']);
+  await reader.close();
+  await watching;
+});
+
 test('with users: right, wrong and no password, and a token that etcd forgot', {
   skip,
 }, async () => {
@@ -212,4 +269,8 @@ function recordOf(name: string, id: string): ServiceRecord {
     endpoints: [],
     nodes: [{ id, address: '127.0.0.1:40001', metadata: { protocol: 'mucp' } }],
   };
+}
+
+function keyIn64(service: string, nodeId: string): string {
+  return Buffer.from(keyOf(service, nodeId)).toString('base64');
 }
