@@ -132,6 +132,22 @@ test('a responder that works long shows life; one that falls silent is lost', as
   assert.equal(ended, true);
 });
 
+test('a process that was held up for a minute takes no peer for lost', async () => {
+  const { ask, scheduler, responses } = setUp(
+    (_, { signal }) =>
+      new Promise((resolve) => {
+        signal.addEventListener('abort', () => resolve(message('aborted')));
+        scheduler.after(70_000, () => resolve(message('done')));
+      }),
+  );
+  const reply = onlyReply(ask('x', { timeoutMs: 300_000 }), 't');
+  await scheduler.advance(2000);
+  scheduler.elapse(60_000);
+  await scheduler.advance(9000);
+  assert.equal(text(await reply), 'done');
+  assert.equal(responses.inFlight, 0);
+});
+
 test('a timeout and an abort end the request and reach the handler', async () => {
   const reasons: string[] = [];
   const { ask, scheduler, requests, responses } = setUp(

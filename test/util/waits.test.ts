@@ -145,7 +145,7 @@ test('what was read before a stream was open is granted when it opens', async ()
   }
   for (let item = 0; item < 5; item++) await call.messages.next();
   const next = call.messages.next();
-  call.opened(new Timeouts(clock), clock);
+  call.opened(new Timeouts(clock));
   assert.deepEqual(granted, [1000]);
   call.finished({});
   assert.equal((await next).done, true);

@@ -11,7 +11,6 @@ import type { CommandArgument } from '../../client/command-encoder.ts';
 import type { Connection, Pending } from '../../client/connection.ts';
 import { type Reply, ReplyError } from '../../client/reply.ts';
 import { type ErrorCode, errorTable, notSent, RivuletError } from '../../errors.ts';
-import type { Scheduler } from '../../util/time/scheduler.ts';
 import { Timeouts } from '../../util/time/timeouts.ts';
 import type { RawMessage } from '../message/message.ts';
 import type { BrokerOptions, RequestOptions, StreamOptions } from '../options/options.ts';
@@ -29,7 +28,6 @@ const GRACE_MS = 200;
 
 export class RemoteRequests implements CallerCarrier {
   readonly #client: RemoteClient;
-  readonly #scheduler: Scheduler;
   readonly #timeouts: Timeouts;
   readonly #waiting = new Map<number, OutgoingCall>();
   #inFlight = 0;
@@ -39,7 +37,6 @@ export class RemoteRequests implements CallerCarrier {
 
   constructor(client: RemoteClient, broker: BrokerOptions) {
     this.#client = client;
-    this.#scheduler = broker.scheduler;
     this.#timeouts = new Timeouts(broker.scheduler);
   }
 
@@ -164,7 +161,7 @@ export class RemoteRequests implements CallerCarrier {
     call.id = id;
     this.#waiting.set(id, call);
     // The server knows the call: from now on its messages can be sent.
-    if (call instanceof StreamCall) call.opened(this.#timeouts, this.#scheduler);
+    if (call instanceof StreamCall) call.opened(this.#timeouts);
   }
 
   #open(): Promise<Connection> {
@@ -191,7 +188,7 @@ export class RemoteRequests implements CallerCarrier {
   #onPush(items: readonly Reply[]): void {
     const call = this.#waiting.get(items[1] as number);
     if (call === undefined) return;
-    if (call instanceof StreamCall) call.heard(this.#scheduler.monotonic());
+    if (call instanceof StreamCall) call.heard();
     switch (String(items[0])) {
       case 'reply':
         call.receive(messageFrom(items, 2), costOfParts(items, 2), true);

@@ -147,7 +147,7 @@ export class RemoteResponder implements SubscriptionHandle, ResponderCarrier {
     }
     const call = this.#calls.get(id);
     if (call === undefined) return;
-    call.heard(this.#setup.broker.scheduler.monotonic());
+    call.heard();
     switch (kind) {
       case 'more':
         call.received(messageFrom(items, 2), costOfParts(items, 2));
@@ -165,11 +165,11 @@ export class RemoteResponder implements SubscriptionHandle, ResponderCarrier {
   }
 
   #begin(id: number, request: RawMessage, callerWindow: number | null): void {
-    const { topic, handler, tracing, broker } = this.#setup;
+    const { topic, handler, tracing } = this.#setup;
     const isStream = callerWindow !== null;
     const call = new IncomingCall(this, topic, { id, request, callerWindow, isStream });
     this.#calls.set(id, call);
-    if (isStream) call.watch(this.#timeouts, broker.scheduler);
+    if (isStream) call.watch(this.#timeouts);
     void call.run(handler, tracing).then(() => this.#forget(id));
   }
 

@@ -9,7 +9,6 @@
 import { RivuletError } from '../../errors.ts';
 import { ReceiveQueue } from '../../flow/receive-queue.ts';
 import { SendWindow } from '../../flow/send-window.ts';
-import type { Scheduler } from '../../util/time/scheduler.ts';
 import type { Timeouts } from '../../util/time/timeouts.ts';
 import type { RawMessage } from '../message/message.ts';
 import type { Tracing } from '../trace.ts';
@@ -69,7 +68,8 @@ export class IncomingCall implements RawContext {
   #toGrant = 0;
   /** The last write: resolves to whether the caller is still there. */
   #written: Promise<boolean> | boolean = true;
-  #heardAt = 0;
+  /** For how many pings nothing came, in ms. */
+  #silentMs = 0;
   #hasSpoken = false;
   #stopPing: (() => void) | null = null;
 
@@ -179,14 +179,14 @@ export class IncomingCall implements RawContext {
     if (bytes > 0) this.#window?.grant(bytes);
   }
 
-  heard(now: number): void {
-    this.#heardAt = now;
+  heard(): void {
+    this.#silentMs = 0;
   }
 
   /** Starts to send signs of life, and to expect them from the caller. */
-  watch(timeouts: Timeouts, scheduler: Scheduler): void {
-    this.#heardAt = scheduler.monotonic();
-    this.#ping(timeouts, scheduler);
+  watch(timeouts: Timeouts): void {
+    this.#silentMs = 0;
+    this.#ping(timeouts);
   }
 
   // ---- Sending
@@ -236,18 +236,19 @@ export class IncomingCall implements RawContext {
     this.#carrier.grant(this, granted);
   }
 
-  #ping(timeouts: Timeouts, scheduler: Scheduler): void {
+  #ping(timeouts: Timeouts): void {
     this.#stopPing = timeouts.add(PING_EVERY_MS, () => {
       if (this.over) return;
-      const silent = scheduler.monotonic() - this.#heardAt;
-      if (silent >= SILENT_FOR_MS) {
-        const text = `the caller on ${this.topic} has been silent for ${Math.round(silent)} ms`;
+      // Counted in pings: after a turn of the loop that took long, frames may wait to be read.
+      this.#silentMs += PING_EVERY_MS;
+      if (this.#silentMs > SILENT_FOR_MS) {
+        const text = `the caller on ${this.topic} has been silent for ${SILENT_FOR_MS} ms`;
         this.abort(new RivuletError('ABORTED', text));
         return;
       }
       if (!this.#hasSpoken) this.#carrier.grant(this, 0);
       this.#hasSpoken = false;
-      this.#ping(timeouts, scheduler);
+      this.#ping(timeouts);
     });
   }
 

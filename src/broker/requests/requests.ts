@@ -5,7 +5,8 @@
  * implementation moves the frames (`CallerWire`); the state of a call is in outgoing-call.ts and
  * stream-call.ts. Invariants: at most `maxInFlight` calls wait; frames of one direction are numbered and
  * processed in order, each once; a responder that has been silent for `LOST_AFTER_MS` is RESPONDER_LOST
- * (one that works longer sends a sign of life every `ALIVE_EVERY_MS`).
+ * (one that works longer sends a sign of life every `ALIVE_EVERY_MS`). Silence is counted in looks: time for
+ * which this process was held up is no silence of others.
  * Cost: one map entry for each call; calls share timers.
  */
 import { type ErrorCode, errorTable, RivuletError } from '../../errors.ts';
@@ -22,7 +23,7 @@ import { StreamCall } from './stream-call.ts';
 /** How often a responder that has not ended sends a sign of life. */
 export const ALIVE_EVERY_MS = 1000;
 export const LOST_AFTER_MS = 3000;
-const WATCH_STEP_MS = 500;
+const LOOK_EVERY_MS = 1000;
 const DEFAULT_TIMEOUT_MS = 10_000;
 
 /** Control frames are headers, so that any broker can carry them. */
@@ -76,14 +77,12 @@ export interface StartedCall {
 }
 
 export class Requests implements CallerCarrier {
-  readonly #scheduler: Scheduler;
   readonly #timeouts: Timeouts;
   readonly #maxInFlight: number;
   readonly #waiting = new Map<string, Waiting>();
   #number = 0;
 
   constructor(scheduler: Scheduler, maxInFlight = 10_000) {
-    this.#scheduler = scheduler;
     this.#timeouts = new Timeouts(scheduler);
     this.#maxInFlight = maxInFlight;
   }
@@ -106,7 +105,7 @@ export class Requests implements CallerCarrier {
     const windowBytes = form === 'one' ? null : (options.windowBytes ?? DEFAULT_WINDOW);
     const call = new StreamCall(this, topic, { windowBytes, sends: form === 'stream' });
     call.id = id;
-    const waiting = new Waiting(call, wire, this.#scheduler.monotonic());
+    const waiting = new Waiting(call, wire);
     this.#waiting.set(id, waiting);
     call.watch(this.#timeouts, { timeoutMs, signal });
     const headers: Record<string, string> = { [replyHeaders.request]: id };
@@ -114,7 +113,7 @@ export class Requests implements CallerCarrier {
     if (form === 'stream') headers[replyHeaders.kind] = 'open';
     const departed = () => {
       if (call.over) return;
-      waiting.heardAt = this.#scheduler.monotonic();
+      waiting.silentMs = 0;
       waiting.stopWatch();
       this.#watchSilence(waiting);
     };
@@ -125,13 +124,12 @@ export class Requests implements CallerCarrier {
   receive(frame: RawMessage): void {
     const waiting = this.#waiting.get(frame.headers[replyHeaders.request] ?? '');
     if (waiting === undefined) return;
-    const now = this.#scheduler.monotonic();
-    waiting.heardAt = now;
-    waiting.call.heard(now);
+    waiting.silentMs = 0;
+    waiting.call.heard();
     const address = frame.headers[replyHeaders.replyTo];
     if (waiting.address === null && address !== undefined) {
       waiting.address = address;
-      waiting.call.opened(this.#timeouts, this.#scheduler);
+      waiting.call.opened(this.#timeouts);
     }
     try {
       waiting.receive(frame);
@@ -197,17 +195,15 @@ export class Requests implements CallerCarrier {
     else sent.then(gone, () => {});
   }
 
-  #watchSilence(waiting: Waiting, afterMs = LOST_AFTER_MS): void {
-    waiting.stopWatch = this.#timeouts.add(afterMs, () => {
-      const silent = this.#scheduler.monotonic() - waiting.heardAt;
-      if (silent < LOST_AFTER_MS) {
-        // In steps, so that calls share their timers.
-        const left = LOST_AFTER_MS - silent;
-        this.#watchSilence(waiting, Math.ceil(left / WATCH_STEP_MS) * WATCH_STEP_MS);
+  #watchSilence(waiting: Waiting): void {
+    waiting.stopWatch = this.#timeouts.add(LOOK_EVERY_MS, () => {
+      if (waiting.silentMs < LOST_AFTER_MS) {
+        waiting.silentMs += LOOK_EVERY_MS;
+        this.#watchSilence(waiting);
         return;
       }
       const { call } = waiting;
-      const text = `the responder on ${call.topic} has been silent for ${Math.round(silent)} ms`;
+      const text = `the responder on ${call.topic} has been silent for ${LOST_AFTER_MS} ms`;
       call.giveUp(new RivuletError('RESPONDER_LOST', text));
     });
   }
@@ -223,7 +219,8 @@ export async function onlyReply(
 }
 
 class Waiting {
-  heardAt: number;
+  /** For how many looks nothing came, in ms. */
+  silentMs = 0;
   address: string | null = null;
   stopWatch = () => {};
   readonly call: StreamCall;
@@ -231,10 +228,9 @@ class Waiting {
   readonly #order: FrameOrder<RawMessage>;
   #trailers: Readonly<Record<string, string>> = {};
 
-  constructor(call: StreamCall, wire: CallerWire, now: number) {
+  constructor(call: StreamCall, wire: CallerWire) {
     this.call = call;
     this.wire = wire;
-    this.heardAt = now;
     this.#order = new FrameOrder(call.windowBytes ?? MOST_EARLY_BYTES, (frame, cost) => {
       call.receive(frame, cost, false);
     });

@@ -145,7 +145,7 @@ export class Responses implements ResponderCarrier {
     const job = this.#jobs.get(keyOf(frame));
     if (job === undefined) return;
     const { call, order } = job;
-    call.heard(this.#setup.scheduler.monotonic());
+    call.heard();
     try {
       if (kind === 'grant') call.granted(bytesOf(headers[replyHeaders.grant]));
       else if (kind === 'cancel') {
@@ -177,7 +177,7 @@ export class Responses implements ResponderCarrier {
   }
 
   async #run(job: Job): Promise<void> {
-    const { handler, tracing, scheduler } = this.#setup;
+    const { handler, tracing } = this.#setup;
     const { call, frame } = job;
     this.#running++;
     try {
@@ -189,7 +189,7 @@ export class Responses implements ResponderCarrier {
           [replyHeaders.grant]: String(grant),
           [replyHeaders.replyTo]: this.#setup.address(),
         });
-        call.watch(this.#timeouts, scheduler);
+        call.watch(this.#timeouts);
       }
       await call.run(handler, tracing);
     } finally {

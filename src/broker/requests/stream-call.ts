@@ -10,7 +10,6 @@
 import { RivuletError } from '../../errors.ts';
 import { ReceiveQueue } from '../../flow/receive-queue.ts';
 import { SendWindow } from '../../flow/send-window.ts';
-import type { Scheduler } from '../../util/time/scheduler.ts';
 import type { Timeouts } from '../../util/time/timeouts.ts';
 import type { RawMessage } from '../message/message.ts';
 import { costOf, DEFAULT_WINDOW, PING_EVERY_MS, SILENT_FOR_MS } from './call-costs.ts';
@@ -52,7 +51,8 @@ export class StreamCall extends OutgoingCall implements RawCall {
   #trailers: Headers | null = null;
   #error: RivuletError | null = null;
   #promise: Deferred | null = null;
-  #heardAt = 0;
+  /** For how many pings nothing came, in ms. */
+  #silentMs = 0;
   #stopPing: (() => void) | null = null;
   #hasSpoken = false;
 
@@ -111,19 +111,19 @@ export class StreamCall extends OutgoingCall implements RawCall {
   }
 
   /** The responder has accepted the call: from now on it must send signs of life. */
-  opened(timeouts: Timeouts, scheduler: Scheduler): void {
+  opened(timeouts: Timeouts): void {
     if (this.#isOpen || this.over) return;
     this.#isOpen = true;
-    this.#heardAt = scheduler.monotonic();
-    if (this.windowBytes !== null) this.#ping(timeouts, scheduler);
+    this.#silentMs = 0;
+    if (this.windowBytes !== null) this.#ping(timeouts);
     if (this.#isEndDue) this.#sayEnd();
     // Grants for what was read before grants could be sent.
     this.#consumed(0);
   }
 
   /** A frame of any kind has arrived. */
-  heard(now: number): void {
-    this.#heardAt = now;
+  heard(): void {
+    this.#silentMs = 0;
   }
 
   /** The responder grants `bytes` more bytes. */
@@ -205,18 +205,19 @@ export class StreamCall extends OutgoingCall implements RawCall {
     this.carrier.grant(this, granted);
   }
 
-  #ping(timeouts: Timeouts, scheduler: Scheduler): void {
+  #ping(timeouts: Timeouts): void {
     this.#stopPing = timeouts.add(PING_EVERY_MS, () => {
       if (this.over) return;
-      const silent = scheduler.monotonic() - this.#heardAt;
-      if (silent >= SILENT_FOR_MS) {
-        const text = `the responder on ${this.topic} has been silent for ${Math.round(silent)} ms`;
+      // Counted in pings: after a turn of the loop that took long, frames may wait to be read.
+      this.#silentMs += PING_EVERY_MS;
+      if (this.#silentMs > SILENT_FOR_MS) {
+        const text = `the responder on ${this.topic} has been silent for ${SILENT_FOR_MS} ms`;
         this.giveUp(new RivuletError('RESPONDER_LOST', text));
         return;
       }
       if (!this.#hasSpoken) this.carrier.grant(this, 0);
       this.#hasSpoken = false;
-      this.#ping(timeouts, scheduler);
+      this.#ping(timeouts);
     });
   }
 
