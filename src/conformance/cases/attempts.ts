@@ -243,6 +243,43 @@ export const attempts: readonly Case[] = [
     },
   },
   {
+    name: 'a consumer with the client name of one that died counts the hand-overs of the dead one',
+    needs: need('persistent', 'deadLetter'),
+    uses: ['behindProxy'],
+    async run(context) {
+      const behind = await context.fixture.behindProxy?.();
+      if (behind === undefined) throw new Error('checked by uses');
+      const { proxy } = behind;
+      try {
+        const topic = context.topic();
+        const name = { clientName: 'worker-8', drainTimeoutMs: 0 };
+        const options = { group: 'g', ackWaitMs: 700, retry: { attempts: 3, backoff: FAST } };
+        const first = context.keep(await behind.open(name));
+        const began = new Seen<number>();
+        const never = (delivery: Delivery) => {
+          began.add(delivery.attempt);
+          return new Promise<void>(() => {});
+        };
+        await first.subscribe(topic, never, options);
+        const direct = await context.open(name);
+        await direct.publish(topic, message('x'));
+        await began.count(1);
+        // The server has read what the hand-over has written before this.
+        await first.publish(`${topic}.other`, message('y'));
+        proxy.mode = 'refuse';
+        proxy.cut();
+        const seen = new Seen<number>();
+        await direct.subscribe(topic, (delivery) => seen.add(delivery.attempt), options);
+        await seen.count(1);
+        assert.deepEqual([...began.items, ...seen.items], [1, 2]);
+      } finally {
+        proxy.mode = 'pass';
+        await context.end();
+        await proxy[Symbol.asyncDispose]();
+      }
+    },
+  },
+  {
     name: 'in strict order a message that kills its process is dead-lettered after its attempts, then its successors are delivered',
     needs: need('persistent', 'deadLetter', 'strictOrder'),
     uses: ['processUrl'],
@@ -355,6 +392,7 @@ export const attempts: readonly Case[] = [
   {
     name: 'messages that reach a held-up process twice are not handed over twice as a first attempt',
     needs: need('persistent', 'deadLetter'),
+    alone: true,
     async run(context) {
       const [broker, publisher] = await Promise.all([context.open(), context.open()]);
       const topic = context.topic();

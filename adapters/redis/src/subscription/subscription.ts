@@ -81,7 +81,9 @@ export class Subscription implements SubscriptionHandle {
     this.#group = options.group ?? `${OWN_GROUP}${broker.scheduler.uniqueName()}`;
     // How many messages handlers may have at once; lua-scripts.ts uses it when this consumer dies.
     const handlers = options.concurrency * options.batch.size;
-    this.#consumer = `${broker.clientName}/${setup.number}*${handlers}`;
+    // Unique, because a process that was killed may have had the same client name.
+    const name = `${broker.clientName}/${setup.number}-${broker.scheduler.uniqueName()}`;
+    this.#consumer = `${name}*${handlers}`;
     const settlements = new Settlements({
       group: this.#group,
       consumer: this.#consumer,
