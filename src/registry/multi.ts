@@ -2,7 +2,8 @@
  * Several registries as one: `['etcd://…', 'mdns']`, for a move from one to another or a fleet in two.
  *
  * Invariants: registrations go to all and succeed where at least one has them; reads merge what those
- * give that answer; only when none answers a call is it REGISTRY_UNAVAILABLE. A watch reports a node
+ * give that answer, and the last answers of those that do not; when none answers a call, or one does not
+ * and no node is known, it is REGISTRY_UNAVAILABLE. A watch reports a node
  * once: at its first registry, and its end at its last; a registry that does not answer delays no event of
  * another but the end of a node that it may have. A registry that was down gets the registration with the
  * next renewal. Cost: each call goes to every registry at once, and waits for the slowest; a registry that
@@ -19,6 +20,9 @@ import type {
   WatchOptions,
 } from './registry.ts';
 import { Watchers } from './watchers.ts';
+
+/** Services whose last answers are kept. */
+const MAX_SERVICES = 10_000;
 
 /** The nodes that a registry had when the watch began, which are no events of it. */
 interface Before {
@@ -39,6 +43,8 @@ export class MultiRegistry implements Registry {
   /** Nodes that are in no registry that was read; another may have them. */
   readonly #leaving = new Map<string, { readonly text: string }>();
   readonly #followed = new Map<Registry, Before>();
+  /** What each registry answered last about a service. */
+  readonly #answers = new Map<string, Map<Registry, ServiceRecord[]>>();
 
   /** The registries belong to this one: it closes them. */
   constructor(registries: readonly Registry[]) {
@@ -58,11 +64,12 @@ export class MultiRegistry implements Registry {
   }
 
   async getService(name: string): Promise<ServiceRecord[]> {
-    return merge(await this.#all((registry) => registry.getService(name)));
+    const answers = this.#answersOf(name);
+    return this.#merged(answers, (registry) => registry.getService(name));
   }
 
   async listServices(): Promise<ServiceRecord[]> {
-    return merge(await this.#all((registry) => registry.listServices()));
+    return this.#merged(new Map(), (registry) => registry.listServices());
   }
 
   watch(name?: string, options?: WatchOptions): AsyncIterable<RegistryEvent> {
@@ -180,6 +187,46 @@ export class MultiRegistry implements Registry {
         before.gone.clear();
       });
     return before.reading;
+  }
+
+  /** The last answers about a service; the service that was asked for longest ago leaves first. */
+  #answersOf(name: string): Map<Registry, ServiceRecord[]> {
+    const answers = this.#answers.get(name) ?? new Map<Registry, ServiceRecord[]>();
+    this.#answers.delete(name);
+    this.#answers.set(name, answers);
+    if (this.#answers.size > MAX_SERVICES) {
+      for (const oldest of this.#answers.keys()) {
+        this.#answers.delete(oldest);
+        break;
+      }
+    }
+    return answers;
+  }
+
+  /** The answers of all registries: of one that does not answer now, its last one, if there is any. */
+  async #merged(
+    answers: Map<Registry, ServiceRecord[]>,
+    read: (registry: Registry) => Promise<ServiceRecord[]>,
+  ): Promise<ServiceRecord[]> {
+    let failure: unknown = null;
+    // Another call may answer meanwhile, and have read earlier.
+    const now = new Map<Registry, ServiceRecord[]>();
+    await this.#all(async (registry) => {
+      try {
+        now.set(registry, await read(registry));
+      } catch (error) {
+        failure ??= error;
+        throw error;
+      }
+    });
+    for (const [registry, records] of now) answers.set(registry, records);
+    const found = merge(
+      this.#registries.map((registry) => now.get(registry) ?? answers.get(registry) ?? []),
+    );
+    if (found.length > 0 || failure === null) return found;
+    // The registry that does not answer may have the service.
+    const text = `a registry of ${this.name} does not answer, and no other has a node: ${messageOf(failure)}`;
+    throw new RivuletError('REGISTRY_UNAVAILABLE', text, { cause: failure });
   }
 
   /** The results of the registries that answer; the first error when none does. */

@@ -42,6 +42,34 @@ test('one registry that is down does not matter, and all that are down do', asyn
   await assert.rejects(openRegistry('broker'), { code: 'INVALID_ARGUMENT' });
 });
 
+test('while one registry is down its nodes go on serving, and no answer is empty for that reason', async () => {
+  const [a, b] = [new MemoryRegistry(), new MemoryRegistry()];
+  await a.register(recordOf('in-a'), { ttlMs: 60_000 });
+  await b.register(recordOf('in-b'), { ttlMs: 60_000 });
+  await using both = new MultiRegistry([a, b]);
+  const ids = async () => {
+    const found = await both.getService('svc');
+    return found.flatMap(({ nodes }) => nodes.map(({ id }) => id)).sort();
+  };
+  assert.deepEqual(await ids(), ['in-a', 'in-b']);
+  const up = { getService: a.getService.bind(a), listServices: a.listServices.bind(a) };
+  const isDown = () => Promise.reject(new RivuletError('REGISTRY_UNAVAILABLE', 'it is down'));
+  Object.assign(a, { getService: isDown, listServices: isDown });
+  assert.deepEqual(await ids(), ['in-a', 'in-b']);
+  await b.deregister(recordOf('in-b'));
+  assert.deepEqual(await ids(), ['in-a']);
+  // Whether it has another service cannot be known: that is no empty list.
+  await assert.rejects(both.getService('other'), { code: 'REGISTRY_UNAVAILABLE' });
+  await assert.rejects(both.listServices(), { code: 'REGISTRY_UNAVAILABLE' });
+  Object.assign(a, up);
+  assert.deepEqual(await both.getService('other'), []);
+  await a.deregister(recordOf('in-a'));
+  assert.deepEqual(await ids(), []);
+  // What it answered last was that it has none.
+  Object.assign(a, { getService: isDown });
+  await assert.rejects(ids(), { code: 'REGISTRY_UNAVAILABLE' });
+});
+
 test('a node that left one registry and is in another is not reported as gone', async () => {
   const [a, b] = [new MemoryRegistry(), new MemoryRegistry()];
   await using both = new MultiRegistry([a, b]);
