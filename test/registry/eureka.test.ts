@@ -170,6 +170,27 @@ describe('eureka', () => {
     }
   });
 
+  test('a change that is in no delta, and leaves as many instances as before, is found in five minutes', () =>
+    withModel(async (model) => {
+      let passedMs = 0;
+      const scheduler = {
+        ...systemScheduler,
+        monotonic: () => systemScheduler.monotonic() + passedMs,
+        now: () => systemScheduler.now() + passedMs,
+      };
+      replace(model, 'old');
+      await using registry = eurekaRegistryFrom(model.url, { ...quiet, scheduler });
+      const events = registry.watch('swapped')[Symbol.asyncIterator]();
+      await registry.listServices();
+      replace(model, 'new');
+      // Every delta is young: two are read within 20 s.
+      for (; passedMs < 320_000; passedMs += 20_000) {
+        const before = model.requests.length;
+        await until(() => model.requests.length >= before + 2);
+      }
+      assert.deepEqual([await nextId(events), await nextId(events)], ['delete old', 'create new']);
+    }));
+
   test('another server that answers is read as a whole: the two may disagree', () =>
     withModel((first) =>
       withModel(async (second) => {

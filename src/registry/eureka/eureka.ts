@@ -4,8 +4,9 @@
  * Invariants: registrations of one node run one after the other; a heartbeat that finds the node gone
  * registers it again; of several servers the next one is asked when one does not answer; the watch
  * applies what changed every `POLL_MS` and reads everything again when Eureka's own hash says that
- * something was missed, when the last read is older than Eureka surely keeps its changes, and when another
- * server answers: the hash counts instances, and knows none. Eureka itself decides when a node that died is gone: with its defaults later
+ * something was missed, when the last read is older than Eureka surely keeps its changes, when another
+ * server answers, and every `MAX_DELTAS_MS`: the hash counts instances, and knows none, so a server behind
+ * a shared address that missed a change may answer with the same one. Eureka itself decides when a node that died is gone: with its defaults later
  * than the TTL. Cost: a renewal is one small request; a watch keeps all instances in memory.
  */
 import { RivuletError } from '../../errors.ts';
@@ -38,6 +39,8 @@ const DEFAULT_PATH = '/eureka/v2';
 const POLL_MS = 5000;
 /** A third of the time for which Eureka keeps its changes. */
 const MAX_DELTA_AGE_MS = 60_000;
+/** Everything is read again after this time. */
+const MAX_DELTAS_MS = 300_000;
 
 export interface EurekaRegistryOptions {
   /** `http://host:port/eureka/v2` of each server; of Spring's `http://host:8761/eureka`. */
@@ -72,6 +75,8 @@ export class EurekaRegistry extends ServerRegistry {
   #seen: Map<string, Seen> | null = null;
   /** When everything in #seen was known last, by both clocks, and which server said so. */
   #seenAt = { monotonic: 0, now: 0, server: 0 };
+  /** When everything was read last, by the monotonic clock. */
+  #allReadAt = 0;
   readonly #scheduler: Scheduler;
 
   constructor(options: EurekaRegistryOptions = {}) {
@@ -194,6 +199,7 @@ export class EurekaRegistry extends ServerRegistry {
     if (seen === null) {
       seen = new Map();
       this.#apply(seen, await this.#applications('/apps', signal));
+      this.#allReadAt = monotonic;
     }
     this.#seen = seen;
     this.#seenAt = { monotonic, now, server: this.#http.active };
@@ -208,7 +214,8 @@ export class EurekaRegistry extends ServerRegistry {
   #isFresh(): boolean {
     const { monotonic, now } = this.#seenAt;
     const passed = [this.#scheduler.monotonic() - monotonic, this.#scheduler.now() - now];
-    return passed.every((ms) => ms >= 0 && ms < MAX_DELTA_AGE_MS);
+    const sinceAll = this.#scheduler.monotonic() - this.#allReadAt;
+    return sinceAll < MAX_DELTAS_MS && passed.every((ms) => ms >= 0 && ms < MAX_DELTA_AGE_MS);
   }
 
   #apply(seen: Map<string, Seen>, applications: readonly unknown[]): void {
