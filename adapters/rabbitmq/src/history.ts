@@ -18,7 +18,15 @@ import {
 } from 'rivulet/adapter';
 import { isMissing } from './errors.ts';
 import type { Link } from './link.ts';
-import { offsetOf, READ_WINDOW, readToEnd, type StreamOffset } from './log-reader.ts';
+import {
+  type LogReaderSetup,
+  offsetOf,
+  publishMark,
+  READ_WINDOW,
+  readToEnd,
+  SILENT_MS,
+  type StreamOffset,
+} from './log-reader.ts';
 import { decode, storedAtOf, timeOfId, type WireMessage, wireHeaders } from './message-codec.ts';
 import { bindingKey, queueOf, streamOf } from './names.ts';
 import type { Publisher } from './publisher.ts';
@@ -31,8 +39,8 @@ const SETTLE_MS = 100;
 const FEW = 200;
 /** Reading begins this much before the wanted time: the clocks of clients and server differ. */
 const SLACK_MS = 60_000;
-/** A log that delivers nothing for this long has delivered its end. */
-const QUIET_MS = 60;
+/** A log that delivers nothing for this long has delivered its end, or seems to be empty. */
+const QUIET_MS = 80;
 
 interface Entry {
   readonly offset: number;
@@ -96,28 +104,38 @@ export class History {
 
   /** Approximately how many messages a log has; 0 if an operator has deleted it. */
   async length(topic: string): Promise<number> {
-    const stream = streamOf(topic);
-    const edge = async (which: 'first' | 'last') => {
-      try {
-        return (await this.#link.try(() => this.#edge(stream, which)))?.place ?? null;
-      } catch (error) {
-        if (isMissing(error)) return null;
+    const { first, last } = await this.#link
+      .try(() => this.edges(topic))
+      .catch((error) => {
+        if (isMissing(error)) return { first: null, last: null };
         throw error;
-      }
-    };
-    const first = await edge('first');
-    if (first === null) return 0;
-    const last = (await edge('last')) ?? first;
+      });
+    if (first === null || last === null) return 0;
     const facts = await this.#registry.facts(topic);
-    const length = Math.max(0, last - first + 1 - (facts?.marks ?? 0));
+    const length = Math.max(0, last.place - first.place + 1 - (facts?.marks ?? 0));
     return facts?.keep == null ? length : Math.min(length, facts.keep);
   }
 
   /** The first and the last message of a log, marks included; rejects if there is no such log. */
   async edges(topic: string): Promise<{ first: LogEdge | null; last: LogEdge | null }> {
     const stream = streamOf(topic);
-    const first = await this.#edge(stream, 'first');
-    return { first, last: first === null ? null : ((await this.#edge(stream, 'last')) ?? first) };
+    const first = (await this.#edge(stream, 'first', QUIET_MS)) ?? (await this.#firstOf(topic));
+    if (first === null) return { first, last: null };
+    return { first, last: (await this.#edge(stream, 'last', SILENT_MS)) ?? first };
+  }
+
+  /**
+   * The first message of a log that seems to be empty. A busy server may be late, so this puts a mark into the
+   * log, once: afterwards there is a first message. null where the mark cannot be put.
+   */
+  async #firstOf(topic: string): Promise<LogEdge | null> {
+    try {
+      await this.#registry.add({ topic, marks: 1 });
+      await publishMark(this.#reader, streamOf(topic));
+    } catch {
+      return null;
+    }
+    return this.#edge(streamOf(topic), 'first', SILENT_MS);
   }
 
   async #fill(spec: GroupSpec, bind: () => Promise<void>, from: Exclude<Position, 'new'>) {
@@ -243,9 +261,8 @@ export class History {
   ): Promise<number> {
     await this.#topology.topic(topic);
     await this.#registry.add({ topic, marks: 1 });
-    const reader = { link: this.#link, publisher: this.#publisher, scheduler: this.#scheduler };
     try {
-      return await readToEnd(reader, streamOf(topic), from, (content) =>
+      return await readToEnd(this.#reader, streamOf(topic), from, (content) =>
         each({ offset: offsetOf(content), message: decode(content), content }),
       );
     } catch (error) {
@@ -254,17 +271,28 @@ export class History {
     }
   }
 
-  /** The first or last message of a log; null if it is empty. */
-  async #edge(stream: string, which: 'first' | 'last'): Promise<LogEdge | null> {
+  get #reader(): LogReaderSetup {
+    return { link: this.#link, publisher: this.#publisher, scheduler: this.#scheduler };
+  }
+
+  /** The first or last message of a log; null if nothing comes for `emptyAfterMs`. */
+  async #edge(
+    stream: string,
+    which: 'first' | 'last',
+    emptyAfterMs: number,
+  ): Promise<LogEdge | null> {
     const open = await this.#link.channel();
     try {
       await open.channel.prefetch(READ_WINDOW);
       return await new Promise<LogEdge | null>((resolve, reject) => {
         let last: LogEdge | null = null;
         let stop = () => {};
-        const wait = () => {
+        const wait = (ms: number) => {
           stop();
-          stop = this.#scheduler.after(QUIET_MS, () => resolve(last));
+          // In two parts: when this process was held up, messages may wait to be read.
+          stop = this.#scheduler.after(ms / 2, () => {
+            stop = this.#scheduler.after(ms / 2, () => resolve(last));
+          });
         };
         const consuming = open.channel.consume(
           stream,
@@ -275,13 +303,13 @@ export class History {
               stop();
               resolve(last);
             } else {
-              wait();
+              wait(QUIET_MS);
             }
             if (open.open) open.channel.ack(message);
           },
           { arguments: { 'x-stream-offset': which } },
         );
-        consuming.then(() => last ?? wait(), reject);
+        consuming.then(() => last ?? wait(emptyAfterMs), reject);
       });
     } finally {
       await open.close();

@@ -15,7 +15,7 @@ import type { Publisher } from './publisher.ts';
 /** Unacknowledged messages of one reading. */
 export const READ_WINDOW = 500;
 /** A stream that sends nothing for this long has failed: it may have no leader. */
-const SILENT_MS = 5000;
+export const SILENT_MS = 5000;
 
 export type StreamOffset = number | string | { '!': 'timestamp'; value: number };
 
@@ -35,12 +35,7 @@ export async function readToEnd(
   from: StreamOffset,
   each: (message: ConsumeMessage) => Promise<void> | void,
 ): Promise<number> {
-  const id = scheduler.uniqueName();
-  const marked = await publisher.send('', stream, Buffer.alloc(0), {
-    headers: { [wireHeaders.mark]: id },
-    messageId: id,
-  });
-  if (!marked) throw new RivuletError('NOT_CONNECTED', `the stream ${stream} does not exist`);
+  const id = await publishMark({ publisher, scheduler }, stream);
   const open = await link.channel();
   let stopTimer = () => {};
   try {
@@ -79,6 +74,20 @@ export async function readToEnd(
     stopTimer();
     await open.close();
   }
+}
+
+/** Stores a mark at the end of a stream; resolves to its id. */
+export async function publishMark(
+  { publisher, scheduler }: Pick<LogReaderSetup, 'publisher' | 'scheduler'>,
+  stream: string,
+): Promise<string> {
+  const id = scheduler.uniqueName();
+  const marked = await publisher.send('', stream, Buffer.alloc(0), {
+    headers: { [wireHeaders.mark]: id },
+    messageId: id,
+  });
+  if (!marked) throw new RivuletError('NOT_CONNECTED', `the stream ${stream} does not exist`);
+  return id;
 }
 
 export function offsetOf(message: ConsumeMessage): number {

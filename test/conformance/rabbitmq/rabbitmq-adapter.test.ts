@@ -85,6 +85,19 @@ describe('the rabbitmq adapter', { skip: missing('rabbitmq-server') }, () => {
     assert.match(warnings.join(), /none of the 1 delayed messages that are due for 5 s/);
   });
 
+  test('a topic whose server is late is not listed as empty, and an empty one is', async () => {
+    await using broker = await openBroker(node.url);
+    await publishAll(broker, 'late', numbers(0, 3));
+    await collect(broker, 'nothing', { group: 'g' });
+    await node.evaluate(
+      `{ok, Q} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"rivulet.topic.late">>)), Pid = maps:get(leader_pid, amqqueue:get_type_state(Q)), sys:suspend(Pid), timer:apply_after(4000, sys, resume, [Pid]).`,
+    );
+    const lengths = new Map<string, number>();
+    for await (const { topic, length } of broker.topics()) lengths.set(topic, length);
+    assert.equal(lengths.get('late'), 3);
+    assert.equal(lengths.get('nothing'), 0);
+  });
+
   test('a channel on which the broker refuses everything is replaced', async () => {
     const { rabbitMqBroker } = (await import(ADAPTER)) as Adapter;
     let channels = 0;
