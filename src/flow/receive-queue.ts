@@ -53,7 +53,7 @@ export class ReceiveQueue<T> implements AsyncIterableIterator<T> {
     return this.#items.length - this.#next;
   }
 
-  /** A reader waits: what comes next is its own at once. */
+  /** A reader waits: it gets the next item at once. */
   protected get isAwaited(): boolean {
     return this.#reader !== null;
   }
@@ -97,7 +97,7 @@ export class ReceiveQueue<T> implements AsyncIterableIterator<T> {
     this.#settle();
   }
 
-  /** As `next` without a promise, where an item has come; undefined where one must be waited for. */
+  /** As `next`, without a promise: an item that has come, or undefined where the reader has to wait. */
   take(): T | undefined {
     this.#release();
     return this.#next < this.#items.length ? this.#shift() : undefined;

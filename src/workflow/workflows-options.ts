@@ -10,7 +10,7 @@ import type { Cause } from './journal/records.ts';
 import { type AnyWorkflow, isWorkflow } from './workflow.ts';
 
 export interface WorkflowsOptions {
-  /** What this process works on; without any it only starts, signals and lists. */
+  /** The workflows that this process executes; without any it only starts, signals and lists instances. */
   readonly definitions?: readonly AnyWorkflow[];
   /** Where journals are, for a broker that has none: `file:./workflows`. Default: the broker. */
   readonly journal?: string | Broker;
@@ -22,7 +22,7 @@ export interface WorkflowsOptions {
   readonly ackWaitMs?: number;
   /** How long `close` waits for running steps. Default 10 000. */
   readonly drainTimeoutMs?: number;
-  /** Workers that an instance may end without progress before it is parked. Default 5. */
+  /** How often in a row an instance may end its worker without progress before it is parked. Default 5. */
   readonly lives?: number;
   /** `always`, or the share of suspensions after which the code is replayed and compared. Default 0. */
   readonly verify?: 'always' | number;
@@ -40,11 +40,11 @@ export interface WorkflowsHooks {
 export interface StartOptions {
   /** The idempotency key: a second start of the same id starts nothing. Default: a new one. */
   readonly id?: string;
-  /** Not before then. */
+  /** The instance starts at this time, and not before. */
   readonly startAt?: Date | number;
-  /** When the id is there: `attach` (the default) answers its handle, `reject` ALREADY_EXISTS. */
+  /** If the id exists, `attach` (the default) returns its handle, and `reject` fails with ALREADY_EXISTS. */
   readonly onExisting?: 'attach' | 'reject';
-  /** The message that led to it. Default: the one that the running code handles. */
+  /** The message that led to the start. Default: the message that the running code handles. */
   readonly cause?: Cause;
 }
 

@@ -55,8 +55,8 @@ export async function startApi(
 }
 
 /**
- * How the gateway reaches its own server: with the rights of the user `default`, as a gateway in a process of
- * its own would. Where that user's password is known to the ACL alone, or the user is off, with all rights.
+ * How the gateway reaches its own server: with the rights of the user `default`, as a gateway in another
+ * process would. If only the ACL knows that user's password, or the user is off, it has all rights.
  */
 function gatewayAddress(server: RivuletServer, config: Config): string {
   const { acl } = server.state;

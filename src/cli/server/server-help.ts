@@ -17,7 +17,7 @@ export function serverHelp(): string {
 
 Runs the stream server. FILE (or --config FILE) is a configuration file in Redis's syntax; flags win
 over it. --api [HOST:PORT] runs the HTTP gateway in the same process (default 127.0.0.1:8080; see
-micro api --help), --api-config FILE says more of it. Every parameter of the file is also a flag:
+micro api --help), --api-config FILE configures it. Every parameter of the file is also a flag:
 
 ${rows.join('\n')}
 

@@ -36,7 +36,7 @@ import { beginGroupRecord } from './stream-groups.ts';
 import { StreamRecord } from './stream-records.ts';
 import type { StreamValue } from './stream-value.ts';
 
-/** A group at work: whose, where. Reused from call to call. */
+/** The consumer and group that a call works for, and their stream. Reused from call to call. */
 export interface ConsumerRef {
   database: Database;
   entry: KeyEntry;
@@ -135,7 +135,7 @@ function recordHistory(turn: ConsumerRef, after: StreamId, seen: number, now: nu
   }
 }
 
-/** Returns how many of the ids were pending and are so no longer; those are left in `acknowledged`. */
+/** Acknowledges those of the ids that are pending. Returns their number, and leaves them in `acknowledged`. */
 export function acknowledge(
   database: Database,
   entry: KeyEntry,
@@ -310,7 +310,7 @@ export function endClaims(turn: ConsumerRef, now: number): void {
   engine.journal.end();
 }
 
-/** A pending entry that was acknowledged and one that was found dangling leave the same trace: none. */
+/** Records that entries are no longer pending: acknowledged, or found deleted from the stream. */
 export function recordAcknowledged(
   database: Database,
   entry: KeyEntry,

@@ -1,8 +1,8 @@
 /**
- * The transport `broker`: calls go where the events go.
+ * The transport `broker`: calls go over the broker that carries the events.
  *
- * A node says in its record which broker it answers on (`rivulet.broker`); one that says another is
- * not dialled. Topics: `<service>` for any node, `<service>.<nodeId>` for one. Cost: that of the broker.
+ * A node's record names the broker that the node answers on (`rivulet.broker`). A node of another broker
+ * is not dialled. Topics: `<service>` for any node, `<service>.<nodeId>` for one. Cost: that of the broker.
  */
 import type { Broker } from '../../broker/broker.ts';
 import { RivuletError } from '../../errors.ts';
@@ -15,7 +15,7 @@ import { BrokerListener } from './broker-listener.ts';
 import { topicOf } from './broker-wire.ts';
 
 const BROKER_NAME = 'rivulet.broker';
-/** The service whose topic is called; in the metadata of a node that represents all nodes. */
+/** The service whose topic is called. */
 const BROKER_SERVICE = 'rivulet.service';
 
 export class BrokerTransport implements Transport {
@@ -23,7 +23,7 @@ export class BrokerTransport implements Transport {
   readonly #broker: Broker;
   readonly #scheduler: Scheduler;
 
-  /** The broker is connected, carries requests, and stays its owner's. */
+  /** `broker` is connected and carries requests. The transport does not disconnect it. */
   constructor(broker: Broker, scheduler: Scheduler = systemScheduler) {
     this.#broker = broker;
     this.#scheduler = scheduler;

@@ -65,7 +65,7 @@ function exec(session: Session): void {
   session.args = args;
 }
 
-/** Of `EXEC IFLAST key id ...`; null after an error. All conditions are read before one is evaluated. */
+/** Whether the conditions of `EXEC IFLAST key id ...` hold; null after an error. All conditions are read before one is evaluated. */
 function conditionsHold(session: Session): boolean | null {
   const { args, reply } = session;
   if (!args.is(1, 'IFLAST') || args.count < 4 || args.count % 2 === 1) {

@@ -1,5 +1,5 @@
 /**
- * The shape of a configuration parameter, and the helpers that make rows of one: shared by the tables.
+ * The shape of a configuration parameter, and functions that make the rows of the parameters' tables.
  */
 export type Kind = 'yes-no' | 'integer' | 'memory' | 'enum' | 'text' | 'double' | 'special';
 

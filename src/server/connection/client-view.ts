@@ -2,7 +2,7 @@
  * A client as the rest of the server sees it: what CLIENT LIST, INFO, ACL and the limits read of it, and
  * what they may do to it.
  *
- * connection.ts implements it. It does not lead to the server's state, so that the state can hold views.
+ * connection.ts implements it. It does not refer to the server's state, so that the state can hold views.
  */
 import type { Socket } from 'node:net';
 import type { Engine } from '../../engine/engine.ts';

@@ -1,5 +1,5 @@
 /**
- * What a client has already done before its commands run: it connected while the data was loaded.
+ * What a client that connected while the data was loaded has done before its commands run.
  */
 import type { User } from '../acl/acl-user.ts';
 

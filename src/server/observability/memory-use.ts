@@ -1,9 +1,9 @@
 /**
  * How much memory the process uses, as `maxmemory` and INFO count it.
  *
- * Used, in part garbage, = what V8 holds on its heap plus buffers outside it. Buffers as their allocator
- * counts them: V8's own sum (`external`) goes down only some time after buffers were given back, at the
- * next collection on a quiet server, and writers were refused for memory that was free.
+ * `used` is V8's heap, garbage included, plus the buffers outside it. The buffers are counted by their
+ * allocator (`arrayBuffers`). V8's own sum (`external`) falls only at a collection, which a quiet server does
+ * late: with that sum, writers would be refused although memory is free.
  * Cost: some tens of microseconds, so the dispatch loop looks at a flag that housekeeping sets.
  */
 import { getHeapStatistics, setFlagsFromString } from 'node:v8';

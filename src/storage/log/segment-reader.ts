@@ -24,12 +24,12 @@ import {
 const PIECE = 4 * 1024 * 1024;
 
 /**
- * What stands at an offset: a whole frame; nothing (the file ends or the sector is zero); a header
+ * What the reader finds at an offset: a whole frame; nothing (the file ends or the sector is zero); a header
  * that fails its checksum; a frame that the file is too short for; a body that fails its checksum.
  */
 export type Finding = 'frame' | 'nothing' | 'bad header' | 'cut short' | 'bad body';
 
-/** What the sectors from an offset on hold, when there is no whole frame. */
+/** What the sectors from an offset on contain, when there is no whole frame at it. */
 export interface Remains {
   /** Where the last sector that is not zero ends; the offset itself when all are. */
   readonly end: number;

@@ -109,7 +109,7 @@ export class Settlements implements Settler<QueueDelivery> {
     if (longest === null || total <= longest) return;
     const { consumer } = inFlight;
     if (!this.#setup.isInHandler(topic, id) && !consumer.spec.exclusive) {
-      // It has only waited for a handler: delivered again, it has its whole time.
+      // The message has only waited for a handler. RabbitMQ delivers it again, with a new deadline.
       consumer.intake.lose(raw);
       inFlight.on.channel.reject(inFlight.message, true);
       consumer.deliveries.end(inFlight);

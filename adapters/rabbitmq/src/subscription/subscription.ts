@@ -5,7 +5,7 @@
  * subscription consumes one queue. If it subscribes by a pattern, and the queue of a topic that its
  * group subscribes to by name has no consumer, it consumes that queue as well.
  * Invariant: the dispatcher's `maxInFlight` bounds what all consumers hand over.
- * Cost: one channel per queue; for a pattern one look every 2.5 s at each topic of its group by name.
+ * Cost: one channel per queue; for a pattern one query every 2.5 s for each topic of its group by name.
  */
 import {
   type BrokerEvents,
@@ -29,7 +29,6 @@ import type { Publisher } from '../publisher.ts';
 import type { Registry } from '../registry.ts';
 import type { GroupSpec, Topology } from '../topology.ts';
 import type { HandOverLog } from './hand-over-log.ts';
-
 import { CONSUMER_TIMEOUT_MS, QueueConsumer, type QueueDelivery } from './queue-consumer.ts';
 import { Settlements } from './settlements.ts';
 
@@ -138,7 +137,7 @@ export class Subscription implements SubscriptionHandle {
     const waiting = Promise.all(stopping);
     const closing = waiting.then(async (found) => {
       const closed = this.#dispatcher.close(timeoutMs);
-      // What the dispatcher did not receive is given back together with what it gives back.
+      // Deliveries that the dispatcher did not receive are returned together with those that it returns.
       const released = found.flat().map((raw) => this.#settlements.release(raw).catch(() => {}));
       await Promise.all([closed, ...released]);
     });
