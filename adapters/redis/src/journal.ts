@@ -25,6 +25,7 @@ import {
 import type { Argument, Connection } from './connection.ts';
 import { journalScript } from './dialect/journal-script.ts';
 import { type Keys, SCHEDULED } from './keys.ts';
+import { scanKeys } from './scan.ts';
 import { scheduledForm } from './schedule.ts';
 
 const LOOK_EVERY_MS = 250;
@@ -145,15 +146,12 @@ export class RedisJournal implements JournalStore {
 
   async keys(pattern: string): Promise<string[]> {
     const found = new Set<string>();
-    for (let cursor = '0'; ; ) {
-      const page = await this.#withRetry('list journals', (connection) =>
+    const page = (cursor: string) =>
+      this.#withRetry('list journals', (connection) =>
         connection.call('SCAN', cursor, 'MATCH', pattern, 'TYPE', 'stream', 'COUNT', SCANNED),
       );
-      const [next, names] = page as [Buffer, Buffer[]];
-      for (const name of names) found.add(name.toString());
-      cursor = next.toString();
-      if (cursor === '0') return [...found].sort();
-    }
+    await scanKeys(page, (key) => found.add(key));
+    return [...found].sort();
   }
 
   queue(key: string, group: string): Promise<QueueState | null> {

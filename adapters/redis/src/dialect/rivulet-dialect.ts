@@ -19,6 +19,7 @@ import {
 import type { Argument, Connection } from '../connection.ts';
 import type { Keys } from '../keys.ts';
 import type { MessageCodec } from '../message-codec.ts';
+import { scanKeys } from '../scan.ts';
 import type { GroupTopic } from '../subscription/group-topic.ts';
 import type { Claim, Dialect, DueScan, Recovery, Sweep, Taken } from './dialect.ts';
 
@@ -64,22 +65,14 @@ export class RivuletDialect implements Dialect {
 
   async topics(): Promise<string[]> {
     const topics = new Set<string>();
-    for (let cursor = '0'; ; ) {
-      const [next, keys] = (await this.#commands.call(
-        'SCAN',
-        cursor,
-        'TYPE',
-        'stream',
-        'COUNT',
-        KEYS_PAGE,
-      )) as [Buffer, Buffer[]];
-      for (const key of keys) {
-        const topic = this.#keys.topic(key.toString());
+    await scanKeys(
+      (cursor) => this.#commands.call('SCAN', cursor, 'TYPE', 'stream', 'COUNT', KEYS_PAGE),
+      (key) => {
+        const topic = this.#keys.topic(key);
         if (topic !== null) topics.add(topic);
-      }
-      cursor = next.toString();
-      if (cursor === '0') return [...topics].sort();
-    }
+      },
+    );
+    return [...topics].sort();
   }
 
   /** The stream counts duplicates: the difference shows whether this one was one. */
