@@ -10,6 +10,7 @@
 import { RivuletError } from '../../errors.ts';
 import { ReceiveQueue } from '../../flow/receive-queue.ts';
 import { SendWindow } from '../../flow/send-window.ts';
+import { Deferred } from '../../util/deferred.ts';
 import type { Timeouts } from '../../util/time/timeouts.ts';
 import type { RawMessage } from '../message/message.ts';
 import { costOf, DEFAULT_WINDOW, PING_EVERY_MS, SILENT_FOR_MS } from './call-costs.ts';
@@ -50,7 +51,7 @@ export class StreamCall extends OutgoingCall implements RawCall {
   #toGrant = 0;
   #trailers: Headers | null = null;
   #error: RivuletError | null = null;
-  #promise: Deferred | null = null;
+  #promise: Deferred<Headers> | null = null;
   /** For how many pings nothing came, in ms. */
   #silentMs = 0;
   #stopPing: (() => void) | null = null;
@@ -225,21 +226,6 @@ export class StreamCall extends OutgoingCall implements RawCall {
     if (this.#promise === null) return;
     if (this.#trailers !== null) this.#promise.resolve(this.#trailers);
     else if (this.#error !== null) this.#promise.reject(this.#error);
-  }
-}
-
-class Deferred {
-  readonly promise: Promise<Headers>;
-  resolve: (value: Headers) => void = () => {};
-  reject: (error: Error) => void = () => {};
-
-  constructor() {
-    this.promise = new Promise((resolve, reject) => {
-      this.resolve = resolve;
-      this.reject = reject;
-    });
-    // A caller that only reads the messages gets the failure there.
-    this.promise.catch(() => {});
   }
 }
 

@@ -38,6 +38,7 @@ import type { RawEntry } from './commands.ts';
 
 import { rowFromMemory, rowsFromMemory } from './engine-groups.ts';
 import type { EngineHome } from './engine-home.ts';
+import { NO_RATES } from './overview.ts';
 import type { DeadTopic, EntryRange, TopicsQuery, Viewer } from './source.ts';
 import { commandsOf, type StreamFacts, StreamSource } from './stream-source.ts';
 
@@ -474,15 +475,6 @@ export class EngineSource extends StreamSource {
     await this.#sweeping;
   }
 }
-
-const NO_RATES: Overview['rates'] = {
-  published: null,
-  delivered: null,
-  settled: null,
-  bytesIn: null,
-  bytesOut: null,
-  commands: null,
-};
 
 /** Null: a block cannot be read, and the command says why. */
 function entriesOrNull(stream: Stream, range: EntryRange): RawEntry[] | null {

@@ -1,6 +1,15 @@
 /** An overview of which nothing is known. */
 import type { Overview } from '../api-types.ts';
 
+export const NO_RATES: Overview['rates'] = {
+  published: null,
+  delivered: null,
+  settled: null,
+  bytesIn: null,
+  bytesOut: null,
+  commands: null,
+};
+
 export function emptyOverview(): Overview {
   return {
     at: Date.now(),
@@ -17,14 +26,7 @@ export function emptyOverview(): Overview {
       clients: null,
       bytes: null,
     },
-    rates: {
-      published: null,
-      delivered: null,
-      settled: null,
-      bytesIn: null,
-      bytesOut: null,
-      commands: null,
-    },
+    rates: NO_RATES,
     oldestPending: null,
     series: { from: 0, stepMs: 1000, values: {} },
     top: { lag: [], rate: [], bytes: [] },

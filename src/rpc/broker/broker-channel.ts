@@ -17,6 +17,7 @@ import {
   type Reply,
   type ReplyReceiver,
 } from '../../transport/transport.ts';
+import { CallsInFlight } from '../../util/time/calls-in-flight.ts';
 import { type FirstAbort, firstAbort } from '../../util/time/on-abort.ts';
 import type { Scheduler } from '../../util/time/scheduler.ts';
 import { BrokerStream } from './broker-stream.ts';
@@ -36,16 +37,15 @@ export interface BrokerChannelSetup {
 export class BrokerChannel implements Channel {
   readonly #setup: BrokerChannelSetup;
   readonly #closing = new AbortController();
-  #load = 0;
+  readonly #calls = new CallsInFlight();
   #isClosed = false;
-  #whenIdle: (() => void) | null = null;
 
   constructor(setup: BrokerChannelSetup) {
     this.#setup = setup;
   }
 
   get load(): number {
-    return this.#load;
+    return this.#calls.count;
   }
 
   request(call: OutgoingCall): Promise<Reply> {
@@ -69,11 +69,11 @@ export class BrokerChannel implements Channel {
           ? broker.requestOwned(topic, request, options)
           : broker.request(topic, request, options),
     );
-    this.#load++;
+    this.#calls.begin();
     replied.then(
       (message) => {
         end();
-        this.#ended();
+        this.#calls.end();
         let reply: Reply;
         try {
           reply = readReply(message);
@@ -85,7 +85,7 @@ export class BrokerChannel implements Channel {
       },
       (error) => {
         end();
-        this.#ended();
+        this.#calls.end();
         receiver.onFailure(this.#explained(error) as Error);
       },
     );
@@ -99,13 +99,13 @@ export class BrokerChannel implements Channel {
     const { signal, end } = this.#signalOf(call);
     const options = { signal, ...(timeoutMs === null ? {} : { timeoutMs: whole(timeoutMs) }) };
     const opened = ending(end, () => broker.call(topic, request, options));
-    this.#load++;
+    this.#calls.begin();
     return new BrokerStream(opened, {
       contentType,
       explained: (error) => this.#explained(error),
       ended: () => {
         end();
-        this.#ended();
+        this.#calls.end();
       },
     });
   }
@@ -113,15 +113,7 @@ export class BrokerChannel implements Channel {
   /** The broker is not this channel's: calls in flight are waited for, then cancelled. */
   async close(drainMs = 0): Promise<void> {
     this.#isClosed = true;
-    if (this.#load > 0 && drainMs > 0) {
-      await new Promise<void>((resolve) => {
-        const stop = this.#setup.scheduler.after(drainMs, resolve);
-        this.#whenIdle = () => {
-          stop();
-          resolve();
-        };
-      });
-    }
+    await this.#calls.idle(this.#setup.scheduler, drainMs);
     this.#closing.abort(new RivuletError('CLOSED', 'the client closed the channel'));
   }
 
@@ -129,11 +121,6 @@ export class BrokerChannel implements Channel {
   #signalOf({ signal }: OutgoingCall): FirstAbort {
     const closing = this.#closing.signal;
     return signal === null ? { signal: closing, end: () => {} } : firstAbort(signal, closing);
-  }
-
-  #ended(): void {
-    this.#load--;
-    if (this.#load === 0) this.#whenIdle?.();
   }
 
   /** Where no node of the service answers, the service is not there: as with a registry. */

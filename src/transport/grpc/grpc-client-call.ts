@@ -9,6 +9,7 @@
 import { type ClientHttp2Stream, constants, type IncomingHttpHeaders } from 'node:http2';
 import { RivuletError } from '../../errors.ts';
 import { READY } from '../../flow/ready.ts';
+import { Deferred } from '../../util/deferred.ts';
 import { onAbort } from '../../util/time/on-abort.ts';
 import type { Expiring, Timeout, Timeouts } from '../../util/time/timeouts.ts';
 import { metadataFrom } from '../headers.ts';
@@ -261,25 +262,14 @@ export class GrpcStreamCall extends GrpcClientCall implements Call {
   #reason: RivuletError | null = null;
   #hasEnded: boolean;
   #waiting: { resolve: () => void; reject: (error: Error) => void }[] = [];
-  #resolveHead: (head: ReplyHead) => void = () => {};
-  #rejectHead: (error: Error) => void = () => {};
-  #resolveTrailers: (trailers: Metadata) => void = () => {};
-  #rejectTrailers: (error: Error) => void = () => {};
+  readonly #head = new Deferred<ReplyHead>();
+  readonly #trailers = new Deferred<Metadata>();
 
   constructor(stream: ClientHttp2Stream, call: OutgoingCall, setup: GrpcClientCallSetup) {
     super(stream, call, setup);
     this.#hasEnded = call.body !== null;
-    this.head = new Promise((resolve, reject) => {
-      this.#resolveHead = resolve;
-      this.#rejectHead = reject;
-    });
-    this.trailers = new Promise((resolve, reject) => {
-      this.#resolveTrailers = resolve;
-      this.#rejectTrailers = reject;
-    });
-    // Callers that read only the messages learn of the failure there.
-    this.head.catch(() => {});
-    this.trailers.catch(() => {});
+    this.head = this.#head.promise;
+    this.trailers = this.#trailers.promise;
     this.messages = new MessageQueue({
       // HTTP/2's window is the limit: reading stops at PAUSE_BYTES.
       limit: Number.POSITIVE_INFINITY,
@@ -318,7 +308,7 @@ export class GrpcStreamCall extends GrpcClientCall implements Call {
   }
 
   protected onHead(head: ReplyHead): void {
-    this.#resolveHead(head);
+    this.#head.resolve(head);
   }
 
   protected onMessage(body: Uint8Array): void {
@@ -332,12 +322,12 @@ export class GrpcStreamCall extends GrpcClientCall implements Call {
   protected onOver(error: RivuletError | null, head: ReplyHead, trailers: Metadata): void {
     this.#reason = error;
     if (error === null) {
-      this.#resolveHead(head);
-      this.#resolveTrailers(trailers);
+      this.#head.resolve(head);
+      this.#trailers.resolve(trailers);
       this.messages.end();
     } else {
-      this.#rejectHead(error);
-      this.#rejectTrailers(error);
+      this.#head.reject(error);
+      this.#trailers.reject(error);
       this.messages.fail(error);
     }
     if (this.#waiting.length === 0) return;

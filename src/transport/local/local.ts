@@ -8,6 +8,7 @@
 import { AsyncResource } from 'node:async_hooks';
 import { RivuletError } from '../../errors.ts';
 import type { ServiceNode } from '../../registry/registry.ts';
+import { Deferred } from '../../util/deferred.ts';
 import { onAbort } from '../../util/time/on-abort.ts';
 import type { Scheduler } from '../../util/time/scheduler.ts';
 import { systemScheduler } from '../../util/time/system-scheduler.ts';
@@ -369,21 +370,6 @@ class LocalCall implements IncomingCall, Expiring {
 
   fail(failure: CallFailure): void {
     this.finish(new CallError(failure));
-  }
-}
-
-class Deferred<T> {
-  readonly promise: Promise<T>;
-  resolve: (value: T) => void = () => {};
-  reject: (error: Error) => void = () => {};
-
-  constructor() {
-    this.promise = new Promise((resolve, reject) => {
-      this.resolve = resolve;
-      this.reject = reject;
-    });
-    // A caller that reads only the messages learns of the failure there.
-    this.promise.catch(() => {});
   }
 }
 

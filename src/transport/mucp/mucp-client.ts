@@ -11,6 +11,7 @@ import type { Socket } from 'node:net';
 import { type Dispatcher, errors, Pool } from 'undici';
 import { RivuletError } from '../../errors.ts';
 import type { ServiceNode } from '../../registry/registry.ts';
+import { CallsInFlight } from '../../util/time/calls-in-flight.ts';
 import { onAbort } from '../../util/time/on-abort.ts';
 import type { Scheduler } from '../../util/time/scheduler.ts';
 import { Timeouts } from '../../util/time/timeouts.ts';
@@ -50,9 +51,8 @@ export class MucpClient implements Channel {
   readonly #timeouts: Timeouts;
   readonly #maxBytes: number;
   #nextId = 1;
-  #load = 0;
+  readonly #calls = new CallsInFlight();
   #isClosed = false;
-  #whenIdle: (() => void) | null = null;
 
   constructor(node: ServiceNode, setup: MucpClientSetup) {
     this.#node = node;
@@ -78,7 +78,7 @@ export class MucpClient implements Channel {
   }
 
   get load(): number {
-    return this.#load;
+    return this.#calls.count;
   }
 
   async request(call: OutgoingCall): Promise<Reply> {
@@ -104,7 +104,7 @@ export class MucpClient implements Channel {
       giveUp(new RivuletError('ABORTED', text, { cause: signal?.reason }));
     };
     const unwatch = signal === null ? null : onAbort(signal, abort);
-    this.#load++;
+    this.#calls.begin();
     try {
       const response = await this.#pool.request({
         path: '/',
@@ -120,7 +120,7 @@ export class MucpClient implements Channel {
     } finally {
       stopTimer?.();
       unwatch?.();
-      if (--this.#load === 0) this.#whenIdle?.();
+      this.#calls.end();
     }
   }
 
@@ -131,15 +131,7 @@ export class MucpClient implements Channel {
 
   async close(drainMs = 0): Promise<void> {
     this.#isClosed = true;
-    if (this.#load > 0 && drainMs > 0) {
-      await new Promise<void>((resolve) => {
-        const stop = this.#setup.scheduler.after(drainMs, resolve);
-        this.#whenIdle = () => {
-          stop();
-          resolve();
-        };
-      });
-    }
+    await this.#calls.idle(this.#setup.scheduler, drainMs);
     await this.#pool.destroy(new RivuletError('CLOSED', 'the client closed the connection'));
   }
 
@@ -147,7 +139,7 @@ export class MucpClient implements Channel {
     if (this.#isClosed) {
       return new RivuletError('CLOSED', 'the connection was closed', { sent: 'no' });
     }
-    if (this.#load >= MAX_CALLS) {
+    if (this.#calls.count >= MAX_CALLS) {
       const text = `${MAX_CALLS} calls are in flight to ${this.#node.address}`;
       return new RivuletError('LIMIT_EXCEEDED', text, { sent: 'no' });
     }

@@ -8,6 +8,7 @@
  */
 import type { Duplex } from 'node:stream';
 import { type ErrorCode, errorTable, RivuletError } from '../../errors.ts';
+import { Deferred } from '../../util/deferred.ts';
 import { onAbort } from '../../util/time/on-abort.ts';
 import type { Scheduler } from '../../util/time/scheduler.ts';
 import { type Expiring, type Timeout, Timeouts } from '../../util/time/timeouts.ts';
@@ -366,27 +367,16 @@ class StreamCall extends ClientStream implements Call {
   readonly trailers: Promise<Metadata>;
   readonly messages: MessageQueue;
   readonly #window: SendWindow;
-  #resolveHead: (head: ReplyHead) => void = () => {};
-  #rejectHead: (error: Error) => void = () => {};
-  #resolveTrailers: (trailers: Metadata) => void = () => {};
-  #rejectTrailers: (error: Error) => void = () => {};
+  readonly #head = new Deferred<ReplyHead>();
+  readonly #trailers = new Deferred<Metadata>();
   #toGrant = 0;
   #hasEnded = false;
   #hasHead = false;
 
   constructor(client: TcpClient, id: number, call: OutgoingCall, peerWindow: number) {
     super(client, id, call);
-    this.head = new Promise((resolve, reject) => {
-      this.#resolveHead = resolve;
-      this.#rejectHead = reject;
-    });
-    this.trailers = new Promise((resolve, reject) => {
-      this.#resolveTrailers = resolve;
-      this.#rejectTrailers = reject;
-    });
-    // Callers that read only the messages learn of the failure there.
-    this.head.catch(() => {});
-    this.trailers.catch(() => {});
+    this.head = this.#head.promise;
+    this.trailers = this.#trailers.promise;
     this.messages = new MessageQueue({
       limit: WINDOW,
       onConsumed: (bytes) => this.#grant(bytes),
@@ -457,8 +447,8 @@ class StreamCall extends ClientStream implements Call {
 
   fail(error: RivuletError): void {
     if (!this.isOver) this.finish(false);
-    this.#rejectHead(error);
-    this.#rejectTrailers(error);
+    this.#head.reject(error);
+    this.#trailers.reject(error);
     this.messages.fail(error);
     this.#window.fail(error);
   }
@@ -470,13 +460,13 @@ class StreamCall extends ClientStream implements Call {
 
   #onHead(head: ReplyHead): void {
     this.#hasHead = true;
-    this.#resolveHead(head);
+    this.#head.resolve(head);
   }
 
   #finished(trailers: Metadata): void {
-    this.#resolveHead({ contentType: this.call.contentType, metadata: NO_METADATA });
+    this.#head.resolve({ contentType: this.call.contentType, metadata: NO_METADATA });
     this.finish(false);
-    this.#resolveTrailers(trailers);
+    this.#trailers.resolve(trailers);
     this.messages.end();
     this.#window.fail(new RivuletError('CLOSED', `${this.call.endpoint} has ended the call`));
   }

@@ -21,6 +21,7 @@ import type { Session } from '../../connection/session.ts';
 import { fail, SYNTAX } from '../common.ts';
 import { readStrictIds } from './stream-ids.ts';
 import { findStream, valueIn } from './stream-lookup.ts';
+import { readReferences } from './stream-references.ts';
 
 function deleteById(session: Session): void {
   const { args, database, reply } = session;
@@ -108,11 +109,9 @@ class DeleteOptions {
   }
 
   #readReferences(session: Session, i: number): boolean {
-    const { args } = session;
-    if (args.is(i, 'KEEPREF')) this.references = 'keepref';
-    else if (args.is(i, 'DELREF')) this.references = 'delref';
-    else if (args.is(i, 'ACKED')) this.references = 'acked';
-    else return false;
+    const references = readReferences(session, i);
+    if (references === null) return false;
+    this.references = references;
     return true;
   }
 }

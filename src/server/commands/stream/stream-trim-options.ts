@@ -13,6 +13,7 @@ import { StreamId } from '../../../stream/stream-id.ts';
 import type { Session } from '../../connection/session.ts';
 import { fail, NOT_AN_INTEGER, SYNTAX } from '../common.ts';
 import { INVALID_ID, isCharacter, readStrictId } from './stream-ids.ts';
+import { readReferences } from './stream-references.ts';
 
 const ASTERISK = 42;
 const TILDE = 126;
@@ -161,11 +162,9 @@ export class TrimOptions {
   }
 
   #readReferences(session: Session, i: number): boolean {
-    const { args } = session;
-    if (args.is(i, 'KEEPREF')) this.references = 'keepref';
-    else if (args.is(i, 'DELREF')) this.references = 'delref';
-    else if (args.is(i, 'ACKED')) this.references = 'acked';
-    else return false;
+    const references = readReferences(session, i);
+    if (references === null) return false;
+    this.references = references;
     return true;
   }
 
