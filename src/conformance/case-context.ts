@@ -44,7 +44,7 @@ export interface Fixture extends AsyncDisposable {
   connections?(): Promise<number>;
 }
 
-export const WAIT_MS = 15_000;
+const WAIT_MS = 15_000;
 
 export class CaseContext {
   readonly fixture: Fixture;

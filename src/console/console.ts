@@ -41,7 +41,7 @@ import { WorkflowView } from './workflows/workflow-view.ts';
 
 const SAMPLE_MS = 1000;
 
-export const API = '/console/api/v1/';
+const API = '/console/api/v1/';
 
 export interface ConsoleSetup {
   readonly source: ConsoleSource;

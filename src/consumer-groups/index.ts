@@ -4,19 +4,12 @@
 export * from './claim.ts';
 export { Consumer } from './consumer.ts';
 export { countDown, countFrom, countUp, countValue, FATAL_COUNT } from './delivery-count.ts';
-export type { DeliveryOrder } from './delivery-order/delivery-order.ts';
 export { ConsumerGroup } from './group.ts';
 export { decodeGroup, encodeGroup } from './group-codec.ts';
-export { advance, estimateRead, lagOf, UNKNOWN_READ } from './lag.ts';
+export { lagOf, UNKNOWN_READ } from './lag.ts';
 export { encodePage } from './pending/page-codec.ts';
-export { type Epoch, NO_EPOCH, type PageStore } from './pending/page-store.ts';
+export type { Epoch } from './pending/page-store.ts';
 export { PendingCursor } from './pending/pending-cursor.ts';
 export { PendingList } from './pending/pending-list.ts';
-export {
-  AWAITING_DEAD_LETTER,
-  DELAYED,
-  PAGE_ENTRIES,
-  PendingPage,
-  UNOWNED,
-} from './pending/pending-page.ts';
-export type { StreamCounters, StreamView } from './stream-view.ts';
+export { PAGE_ENTRIES, PendingPage, UNOWNED } from './pending/pending-page.ts';
+export type { StreamView } from './stream-view.ts';

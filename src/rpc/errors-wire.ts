@@ -12,7 +12,6 @@ import { errorText } from '../util/error-text.ts';
 import type { AnyMethod } from './contract.ts';
 import { type ErrorClass, ServiceError } from './service-error.ts';
 
-export const SERVER_ID = 'go.micro.server';
 const CLIENT_ID = 'go.micro.client';
 const MAX_DETAIL = 8000;
 

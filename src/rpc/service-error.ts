@@ -14,7 +14,7 @@ import type { StandardSchema } from '../codec/standard-schema.ts';
 import { type ErrorCode, RivuletError, type RivuletErrorOptions } from '../errors.ts';
 import { codeOfStatus, statusText } from '../transport/micro-error.ts';
 
-export { codeOfStatus, statusText };
+export { statusText };
 
 /** go-micro's error: what every failed call is at the caller. */
 export class ServiceError<Name extends string = string, Data = unknown> extends RivuletError {

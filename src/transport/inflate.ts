@@ -4,7 +4,7 @@
  * Invariant: a body that is cut off, damaged, or grows beyond `limit` is an error, never a part of a
  * message. Cost: decompression on the loop, at most `limit` bytes of output.
  */
-import { gunzipSync, gzipSync, inflateSync } from 'node:zlib';
+import { gunzipSync, inflateSync } from 'node:zlib';
 import { RivuletError } from '../errors.ts';
 
 const KNOWN = new Map([
@@ -30,8 +30,4 @@ export function inflate(encoding: string, body: Uint8Array, limit: number): Uint
     }
     throw new RivuletError('DECODING_FAILED', `the body is not ${encoding}`, { cause, sent: 'no' });
   }
-}
-
-export function gzip(body: Uint8Array): Uint8Array {
-  return gzipSync(body);
 }

@@ -19,7 +19,7 @@ export const FIRST_BYTES_MS = 10_000;
 /** How long one that was made before the port closed has to say it. */
 const LAST_BYTES_MS = 1000;
 const LOOK_MS = 10;
-export const MAX_CONNECTIONS = 10_000;
+const MAX_CONNECTIONS = 10_000;
 const KEEP_ALIVE_MS = 60_000;
 /** No protocol needs more to be known by. */
 const MAX_FIRST_BYTES = 32;

@@ -482,7 +482,7 @@ export class WorkflowHandle<Output = unknown> {
   }
 }
 
-export function startOf(records: readonly JournalRecord[]): JournalRecord & { kind: 'start' } {
+function startOf(records: readonly JournalRecord[]): JournalRecord & { kind: 'start' } {
   const [first] = records;
   if (first?.kind === 'start') return first;
   throw new RivuletError('STORAGE_DAMAGED', 'the journal does not begin with a start');

@@ -22,7 +22,7 @@ import { StreamCall } from './stream-call.ts';
 
 /** How often a responder that has not ended sends a sign of life. */
 export const ALIVE_EVERY_MS = 1000;
-export const LOST_AFTER_MS = 3000;
+const LOST_AFTER_MS = 3000;
 const LOOK_EVERY_MS = 1000;
 const DEFAULT_TIMEOUT_MS = 10_000;
 

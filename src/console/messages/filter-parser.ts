@@ -31,7 +31,7 @@ export type Expression =
       readonly right: Expression;
     };
 
-export const STEPS = 1000;
+const STEPS = 1000;
 const LONGEST = 10_000;
 const DEEPEST = 50;
 

@@ -16,7 +16,7 @@ import type { KeyEntry } from '../keyspace/key-entry.ts';
 import type { DueTime, ScheduledEntry } from '../schedule/scheduled-queue.ts';
 import type { Retention } from '../streams/stream-value.ts';
 
-export const FORMAT = 2;
+const FORMAT = 2;
 /** The oldest that is read. */
 const OLDEST_FORMAT = 1;
 export const STRING_TYPE = 1;

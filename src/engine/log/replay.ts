@@ -107,7 +107,7 @@ export function readOpenEntry(database: Database, record: ByteReader): KeyEntry 
 }
 
 /** The entry of the key that a record names. */
-export function readEntry(database: Database, record: ByteReader): KeyEntry {
+function readEntry(database: Database, record: ByteReader): KeyEntry {
   const key = record.bytes();
   const entry = database.peekKey(key);
   if (entry === undefined)

@@ -31,7 +31,7 @@ export type References = 'keepref' | 'delref' | 'acked';
 
 /** What became of one entry that was to be deleted (XDELEX's own numbers). */
 export const NOT_FOUND = -1;
-export const DELETED = 1;
+const DELETED = 1;
 export const STILL_REFERENCED = 2;
 export type Deletion = typeof NOT_FOUND | typeof DELETED | typeof STILL_REFERENCED;
 
@@ -286,11 +286,7 @@ export function setStreamId(
  * The stream's idempotent producers; made with the server's window where there are none yet. The
  * window is recorded then, because the log may be replayed under another configuration.
  */
-export function idempotencyOf(
-  database: Database,
-  entry: KeyEntry,
-  value: StreamValue,
-): Idempotency {
+function idempotencyOf(database: Database, entry: KeyEntry, value: StreamValue): Idempotency {
   if (value.idempotency !== null) return value.idempotency;
   const { duration, maxsize } = database.engine.idempotencyWindow;
   database.touch(entry);

@@ -43,7 +43,7 @@ export function canonical(
 }
 
 /** `1gb`, `64k`, `100`: bytes, exact, or null. Redis: k = 1000, kb = 1024. */
-export function memory(text: string): bigint | null {
+function memory(text: string): bigint | null {
   const match = /^(\d{0,127})(b|k|kb|m|mb|g|gb)?$/i.exec(text);
   if (match === null) return null;
   return BigInt(match[1] || '0') * BigInt(UNITS[(match[2] ?? 'b').toLowerCase()]!);

@@ -42,7 +42,7 @@ export function endpointsOf(config: Config): Endpoint[] {
 }
 
 /** `*` means every IPv4 address, as in Redis. */
-export function hostOf(word: string): string {
+function hostOf(word: string): string {
   return word === '*' ? '0.0.0.0' : word === '::*' ? '::' : word;
 }
 

@@ -278,7 +278,7 @@ export const serviceTable: OptionTable = Object.fromEntries(
   Object.entries(SETTINGS).map(([name, { row }]) => [name, row as OptionRow]),
 );
 
-export function checkName(name: string): void {
+function checkName(name: string): void {
   if (isServiceName(name)) return;
   throw invalid(
     `service name ${JSON.stringify(name.slice(0, 64))} must be 1 to 255 bytes without spaces, control characters or "/"`,

@@ -121,5 +121,3 @@ export function checkLength(body: Uint8Array, limit: number): void {
   const text = `a message of ${body.length} bytes; gRPC carries at most ${limit}`;
   throw new RivuletError('BODY_TOO_LARGE', text, { sent: 'no' });
 }
-
-export { NOTHING };

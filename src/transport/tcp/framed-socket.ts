@@ -16,7 +16,7 @@ import { runOutside, type Scheduler } from '../../util/time/scheduler.ts';
 import { Frame, FrameReader, FrameSplitter, FrameWriter } from './tcp-frame.ts';
 
 const PING_EVERY_MS = 1000;
-export const LOST_AFTER_MS = 3000;
+const LOST_AFTER_MS = 3000;
 /** How long a peer may read nothing of what waits for it, while nothing is read of it. */
 const STALLED_AFTER_MS = 30_000;
 const MAX_UNSENT = 16 * 1024 * 1024;

@@ -60,7 +60,7 @@ const NAMED = 255;
 export const MAX_FRAME = 16 * 1024 * 1024;
 const MAX_NAMES = 1000;
 const MAX_NAME_BYTES = 1024;
-export const MAX_HEADER_BYTES = 64 * 1024;
+const MAX_HEADER_BYTES = 64 * 1024;
 const MAX_HEADERS = 1000;
 const HEAD_BYTES = 9;
 /** Bodies from this size are written from where they are instead of copied. */
