@@ -10,7 +10,7 @@
 import { RivuletError } from '../../errors.ts';
 import { ReceiveQueue } from '../../flow/receive-queue.ts';
 import { SendWindow } from '../../flow/send-window.ts';
-import { Deferred } from '../../util/deferred.ts';
+import { Deferred } from '../../util/time/deferred.ts';
 import type { Timeouts } from '../../util/time/timeouts.ts';
 import type { RawMessage } from '../message/message.ts';
 import { costOf, DEFAULT_WINDOW, PING_EVERY_MS, SILENT_FOR_MS } from './call-costs.ts';

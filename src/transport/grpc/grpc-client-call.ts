@@ -9,7 +9,7 @@
 import { type ClientHttp2Stream, constants, type IncomingHttpHeaders } from 'node:http2';
 import { RivuletError } from '../../errors.ts';
 import { READY } from '../../flow/ready.ts';
-import { Deferred } from '../../util/deferred.ts';
+import { Deferred } from '../../util/time/deferred.ts';
 import { onAbort } from '../../util/time/on-abort.ts';
 import type { Expiring, Timeout, Timeouts } from '../../util/time/timeouts.ts';
 import { metadataFrom } from '../headers.ts';

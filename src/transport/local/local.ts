@@ -8,7 +8,7 @@
 import { AsyncResource } from 'node:async_hooks';
 import { RivuletError } from '../../errors.ts';
 import type { ServiceNode } from '../../registry/registry.ts';
-import { Deferred } from '../../util/deferred.ts';
+import { Deferred } from '../../util/time/deferred.ts';
 import { onAbort } from '../../util/time/on-abort.ts';
 import type { Scheduler } from '../../util/time/scheduler.ts';
 import { systemScheduler } from '../../util/time/system-scheduler.ts';

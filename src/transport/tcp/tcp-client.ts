@@ -8,7 +8,7 @@
  */
 import type { Duplex } from 'node:stream';
 import { type ErrorCode, errorTable, RivuletError } from '../../errors.ts';
-import { Deferred } from '../../util/deferred.ts';
+import { Deferred } from '../../util/time/deferred.ts';
 import { onAbort } from '../../util/time/on-abort.ts';
 import type { Scheduler } from '../../util/time/scheduler.ts';
 import { type Expiring, type Timeout, Timeouts } from '../../util/time/timeouts.ts';
