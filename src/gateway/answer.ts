@@ -44,12 +44,12 @@ export class Answer {
     return this;
   }
 
-  /** In small letters. A later value replaces an earlier one. */
+  /** In small letters. A later value replaces an earlier one, but what an answer depends on adds up. */
   header(name: string, value: HeaderValue): this {
     const lower = name.toLowerCase();
     const known = this.#headers.find(([each]) => each === lower);
     if (known === undefined) this.#headers.push([lower, value]);
-    else known[1] = value;
+    else known[1] = lower === 'vary' ? [known[1], value].flat().map(String) : value;
     return this;
   }
 

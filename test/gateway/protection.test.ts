@@ -315,3 +315,27 @@ test('metrics count by handler and status, and lines show no query', async () =>
   assert.equal(lines[0]?.path, '/learning/hi');
   assert.ok(!JSON.stringify(lines).includes('secret'));
 });
+
+test('a cache keeps the answers to pages of different origins apart', async () => {
+  const cors = ['https://shop.example'];
+  await using fixture = await gatewayFixture({ cors });
+  await using passing = await gatewayFixture({ cors, handler: 'http' });
+  const shop = createServer((_request, response) => {
+    response.writeHead(200, { vary: 'Accept-Encoding', 'content-type': 'text/plain' });
+    response.end('shop');
+  }).listen(0, '127.0.0.1');
+  await once(shop, 'listening');
+  const address = `127.0.0.1:${(shop.address() as AddressInfo).port}`;
+  const nodes = [{ id: 'shop-1', address, metadata: {} }];
+  const record = { version: '1', metadata: {}, endpoints: [], nodes };
+  await passing.registry.register({ name: 'go.micro.api.shop', ...record }, { ttlMs: 600_000 });
+  for (const origin of [null, 'https://shop.example', 'https://other.example', 'null']) {
+    const headers: Record<string, string> = origin === null ? {} : { origin };
+    const own = await ask(`${fixture.url}/learning/hi`, { headers });
+    assert.equal(own.headers.get('vary'), 'Origin', `own answer to ${origin}`);
+    const passed = await ask(`${passing.url}/shop`, { headers });
+    assert.equal(passed.text, 'shop');
+    assert.equal(passed.headers.get('vary'), 'Origin, Accept-Encoding', `that to ${origin}`);
+  }
+  shop.close();
+});

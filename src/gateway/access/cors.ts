@@ -1,8 +1,9 @@
 /**
  * Cross-origin requests: go-micro's headers, for the origins that were allowed.
  *
- * Invariant: credentials are allowed to origins by name only, never together with `*`, which would let
- * any page act for its reader; go-micro echoes every origin. Cost: one look-up.
+ * Invariants: credentials are allowed to origins by name only, never together with `*`, which would let
+ * any page act for its reader; go-micro echoes every origin. Each answer says that it depends on the origin, also
+ * the answer to a request without one, so that no cache gives it to a page. Cost: one look-up.
  */
 import type { IncomingMessage } from 'node:http';
 
@@ -17,7 +18,8 @@ export function corsHeaders(
   allowed: readonly string[],
 ): Record<string, string> {
   const { origin } = request.headers;
-  if (origin === undefined || allowed.length === 0) return {};
+  if (allowed.length === 0) return {};
+  if (origin === undefined) return { vary: 'Origin' };
   const isNamed = allowed.includes(origin);
   if (!isNamed && !allowed.includes('*')) return { vary: 'Origin' };
   return {

@@ -75,7 +75,12 @@ export class BackendAnswer implements Dispatcher.DispatchHandler {
     if (status === 204) delete kept['content-length'];
     const length = kept['content-length']?.[0];
     this.#length = length === undefined ? null : Number(length);
-    this.#raw.writeHead(status, { ...reply.getHeaders(), ...kept } as Record<string, string[]>);
+    const own = reply.getHeaders();
+    // The answer depends on what either of them says.
+    if (own.vary !== undefined && kept.vary !== undefined) {
+      kept.vary = [own.vary, kept.vary].flat();
+    }
+    this.#raw.writeHead(status, { ...own, ...kept } as Record<string, string[]>);
     reply.hijack();
     if (status === 204 || status === 304) this.onResponseEnd();
     // An answer without a length may have its first part much later.
