@@ -50,6 +50,8 @@ import { TopicStreams } from './topics/topic-streams.ts';
 
 /** Until an idle connection is closed, once the gateway is stopping. */
 const IDLE_MS = 500;
+/** Beyond `drainTimeoutMs`: how long `stop` waits for brokers, registries and services to answer. */
+const LEAVE_MS = 2000;
 
 /**
  * Rejects with INVALID_ARGUMENT for an option that cannot be obeyed, with CONNECTION_FAILED where it
@@ -75,8 +77,8 @@ export class Gateway implements AsyncDisposable {
   readonly #dispatcher: Dispatcher;
   readonly #observer: Observer;
   readonly #sockets: WebSocketServer;
-  /** Connections that the HTTP server has given away. */
-  readonly #upgraded = new Set<Duplex>();
+  /** All connections: the HTTP server does not know those that it gave away or whose TLS handshake goes on. */
+  readonly #connections = new Set<Duplex>();
   /** Requests of a connection that are not answered yet: a client may send several before the first answer. */
   readonly #answering = new WeakMap<Duplex, number>();
   readonly #log: Log;
@@ -213,14 +215,16 @@ export class Gateway implements AsyncDisposable {
           this.#answering.set(socket, (this.#answering.get(socket) ?? 1) - 1);
         });
       });
+      server.on('connection', (socket: Socket) => {
+        this.#connections.add(socket);
+        socket.once('close', () => this.#connections.delete(socket));
+      });
       server.on('upgrade', (request, socket, head) => {
         // What is written now would pass for the answer to an earlier request.
         if ((this.#answering.get(socket) ?? 0) > 0) {
           socket.destroy();
           return;
         }
-        this.#upgraded.add(socket);
-        socket.once('close', () => this.#upgraded.delete(socket));
         if (wantsHttp2(request)) answerAsHttp1(server, request, socket);
         else void this.#upgrade(request, socket, head);
       });
@@ -234,6 +238,7 @@ export class Gateway implements AsyncDisposable {
     }
   }
 
+  /** Resolves after `drainTimeoutMs` and two seconds at most: a broker that does not answer is not waited for. */
   stop(): Promise<void> {
     this.#closing ??= this.#stop();
     return this.#closing;
@@ -245,9 +250,26 @@ export class Gateway implements AsyncDisposable {
 
   async #stop(): Promise<void> {
     const { scheduler = systemScheduler } = this.#options;
+    let cancel = () => {};
+    const late = new Promise<void>((resolve) => {
+      cancel = scheduler.after(this.#limits.drainTimeoutMs + LEAVE_MS, resolve);
+    });
+    const closing = this.#close(scheduler);
+    // Nothing waits for a failure that comes after the limit.
+    closing.catch(() => {});
+    try {
+      await Promise.race([closing, late]);
+    } finally {
+      cancel();
+    }
+  }
+
+  async #close(scheduler: Scheduler): Promise<void> {
     const { drainTimeoutMs } = this.#limits;
     this.#stopping.abort();
-    await this.#hub.close();
+    // A broker that does not answer keeps no port open.
+    const left = this.#hub.close();
+    left.catch(() => {});
     const http = this.#http;
     if (http !== null) {
       // Answers that began before now said that their connection stays: it is closed when it is idle.
@@ -255,7 +277,7 @@ export class Gateway implements AsyncDisposable {
       const cancel = scheduler.after(drainTimeoutMs, () => {
         http.server.closeAllConnections();
         this.#proxy.cut();
-        for (const socket of this.#upgraded) socket.destroy();
+        for (const socket of this.#connections) socket.destroy();
       });
       for (const socket of this.#sockets.clients) {
         closeWhenSent(socket, 1001, 'the gateway is stopping');
@@ -265,6 +287,7 @@ export class Gateway implements AsyncDisposable {
       cancel();
     }
     this.#proxy.close();
+    await left;
     await this.#workflows.close();
     await this.#directory.close();
     await this.#client.close();

@@ -4,12 +4,12 @@
  * Requests of the methods that the gateway serves go to its dispatcher as they come; fastify answers what
  * it does not serve, and listens and closes. Invariants: Node's strict parser refuses what two servers could
  * read differently (two lengths, a length beside chunks, bare line ends); headers must come within
- * `headersTimeoutMs` and `maxHeaderBytes`, and none of them is left out; no body is read here, so that a
- * proxied one flows. Cost: one object a request.
+ * `headersTimeoutMs` and `maxHeaderBytes`, and none of them is left out; a TLS handshake ends within
+ * `headersTimeoutMs`; no body is read here, so that a proxied one flows. Cost: one object a request.
  */
 import { readFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type RequestListener, type Server } from 'node:http';
-import { createServer as createTlsServer } from 'node:https';
+import { createServer as createTlsServer, type ServerOptions } from 'node:https';
 import Fastify, {
   type FastifyInstance,
   type FastifyReply,
@@ -61,7 +61,7 @@ export function openHttpServer(
       };
       return options.tls === undefined
         ? createServer(settings, listener)
-        : (createTlsServer({ ...settings, ...tlsOptions(options.tls) }, listener) as Server);
+        : tlsServer({ ...settings, ...tlsOptions(options.tls, headersTimeoutMs) }, listener);
     },
     frameworkErrors: (_error: unknown, _request: unknown, reply: FastifyReply) => {
       const { status, body } = httpFailure(new HttpError(400, 'the path is no path'));
@@ -85,8 +85,20 @@ export function openHttpServer(
   return app;
 }
 
-function tlsOptions({ cert, key, clientCa }: NonNullable<GatewayOptions['tls']>) {
+function tlsServer(settings: ServerOptions, listener: RequestListener): Server {
+  try {
+    return createTlsServer(settings, listener) as Server;
+  } catch (cause) {
+    throw invalid(`tls: the certificate or its key cannot be used: ${(cause as Error).message}`);
+  }
+}
+
+function tlsOptions(
+  { cert, key, clientCa }: NonNullable<GatewayOptions['tls']>,
+  handshakeTimeout: number,
+) {
   return {
+    handshakeTimeout,
     cert: read(cert, 'tls.cert'),
     key: read(key, 'tls.key'),
     ...(clientCa === undefined
