@@ -204,7 +204,7 @@ test('a client that takes nothing of an answer that is there whole is disconnect
 test('of two clients that read the past the one that takes nothing is ended', async () => {
   await using fixture = await gatewayFixture({
     topics: ['news'],
-    slowReaderMs: 200,
+    slowReaderMs: 3000,
     stalledMs: 600_000,
   });
   const body = Buffer.alloc(50_000, 'x');
