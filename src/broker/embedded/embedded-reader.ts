@@ -226,6 +226,7 @@ export class EmbeddedReader implements BlockedReader, GroupMember {
     turn.consumer = this.#consumerOf(entry, group);
     turn.consumer.seenTime = engine.steady;
     taken.length = 0;
+    let again = 0;
     // With marks a hand-over is counted when it happens.
     budget.left = this.#setup.host.marks === null ? this.#setup.dispatcher.idle : 0;
     if (this.#takeOverAfter !== null) this.#takeOver(room);
@@ -237,10 +238,13 @@ export class EmbeddedReader implements BlockedReader, GroupMember {
       if (found === 'due') {
         deliverDue(turn, ackWait, room - taken.length, engine.steady, sink, budget);
       }
-      if (taken.length < room) this.#takeNew(room);
+      again = taken.length;
+      if (again < room) this.#takeNew(room);
+    } else {
+      again = taken.length;
     }
     const count = taken.length;
-    if (count > 0) this.#handOver(taken.splice(0));
+    if (count > 0) this.#handOver(taken.splice(0), again);
     return count;
   }
 
@@ -328,7 +332,8 @@ export class EmbeddedReader implements BlockedReader, GroupMember {
     };
   }
 
-  #handOver(deliveries: EmbeddedDelivery[]): void {
+  /** The first `again` of them were delivered before. */
+  #handOver(deliveries: EmbeddedDelivery[], again: number): void {
     const { host, dispatcher } = this.#setup;
     this.#arriving += deliveries.length;
     dispatcher.reserve(deliveries.length);
@@ -336,10 +341,10 @@ export class EmbeddedReader implements BlockedReader, GroupMember {
       this.#arriving -= deliveries.length;
       dispatcher.unreserve(deliveries.length);
       if (error !== null) return;
-      for (const each of deliveries) {
-        if (each.attempt > 1) this.#revokeBefore(each.id);
-        dispatcher.push(each);
-      }
+      // One that no handler has had may still wait for its handler here: its attempt says nothing.
+      for (let at = 0; at < again; at++)
+        this.#revokeBefore((deliveries[at] as EmbeddedDelivery).id);
+      for (const each of deliveries) dispatcher.push(each);
     });
   }
 

@@ -358,37 +358,52 @@ export const attempts: readonly Case[] = [
       onlyPoisonLike(dead.items, 'x', 3);
     },
   },
-  {
-    name: 'a handler that holds its process up beyond ackWaitMs has no message twice as its first attempt',
-    needs: need('deadLetter'),
-    alone: true,
-    async run(context) {
-      const broker = await context.open();
-      const topic = context.topic();
-      const seen = new Seen<string>();
-      await broker.subscribe(
-        topic,
-        (delivery) => {
-          seen.add(`${text(delivery)}${delivery.attempt}`);
-          if (delivery.attempt === 1 && text(delivery) !== 'last') holdUp(900);
-        },
-        { group: 'g', maxInFlight: 3, ackWaitMs: 500, retry: { attempts: 3, backoff: FAST } },
-      );
-      await publishAll(broker, topic, ['a', 'b']);
-      await seen.until((items) => items.includes('b1'), 'b');
-      // The server delivers again what it does not know to be settled.
-      await quiet(1200);
-      await broker.publish(topic, message('last'));
-      await seen.until((items) => items.includes('last1'), 'last');
-      for (const each of ['a', 'b']) {
-        const got = seen.items.filter((item) => item.startsWith(each));
-        assert.deepEqual(
-          got,
-          got.map((_, at) => `${each}${at + 1}`),
+  ...(['none', 'strict', 'key'] as const).map(
+    (ordered): Case => ({
+      name: `ordered ${ordered}: a handler that holds its process up has no message twice as its first attempt`,
+      needs:
+        ordered === 'none'
+          ? need('deadLetter')
+          : need('deadLetter', ordered === 'strict' ? 'strictOrder' : 'orderPerKey'),
+      alone: true,
+      async run(context) {
+        const broker = await context.open();
+        const topic = context.topic();
+        const seen = new Seen<string>();
+        await broker.subscribe(
+          topic,
+          (delivery) => {
+            seen.add(`${text(delivery)}${delivery.attempt}`);
+            if (delivery.attempt === 1 && text(delivery) !== 'last') holdUp(900);
+          },
+          {
+            group: 'g',
+            ordered,
+            maxInFlight: 3,
+            ackWaitMs: 500,
+            retry: { attempts: 3, backoff: FAST },
+          },
         );
-      }
-    },
-  },
+        await broker.publishBatch(topic, [message('a', 'k'), message('b', 'k')]);
+        await seen.until((items) => items.includes('b1'), 'b');
+        // The server delivers again what it does not know to be settled.
+        await quiet(1200);
+        await broker.publish(topic, message('last', 'k'));
+        await seen.until((items) => items.includes('last1'), 'last');
+        await quiet(700);
+        for (const each of ['a', 'b', 'last']) {
+          const got = seen.items.filter((item) => item.startsWith(each));
+          assert.deepEqual(
+            got,
+            got.map((_, at) => `${each}${at + 1}`),
+          );
+        }
+        if (ordered === 'none') return;
+        const inOrder = [...seen.items].sort((one, other) => rankOf(one) - rankOf(other));
+        assert.deepEqual(seen.items, inOrder);
+      },
+    }),
+  ),
   {
     name: 'messages that reach a held-up process twice are not handed over twice as a first attempt',
     needs: need('persistent', 'deadLetter'),
@@ -491,6 +506,12 @@ export const attempts: readonly Case[] = [
     },
   },
 ];
+
+/** The place of a hand-over in order: of a before of b before of last, and in the order of attempts. */
+function rankOf(handOver: string): number {
+  const [, name = '', attempt = ''] = /^(.+)(\d)$/.exec(handOver) ?? [];
+  return 10 * ['a', 'b', 'last'].indexOf(name) + Number(attempt);
+}
 
 /** Keeps the event loop, as a long calculation does. */
 function holdUp(ms: number): void {
