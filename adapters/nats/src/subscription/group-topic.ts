@@ -23,7 +23,7 @@ import { numberOf, toRivulet } from '../errors.ts';
 import type { Link } from '../link.ts';
 import { consumerOf, leadSubject } from '../names.ts';
 import { originOf, type Streams } from '../streams.ts';
-import type { NatsDelivery } from './in-flight.ts';
+import type { InFlight, NatsDelivery } from './in-flight.ts';
 import { LeaderLease } from './leader-lease.ts';
 import { Puller } from './puller.ts';
 import type { StreamRest } from './trim-watch.ts';
@@ -60,6 +60,9 @@ export interface GroupTopicSetup {
   readonly onDeleted?: (topic: GroupTopic) => void;
 }
 
+/** Settled deliveries that an ordered group remembers. */
+const MOST_SETTLED = 10_000;
+
 export class GroupTopic {
   readonly topic: string;
   readonly #setup: GroupTopicSetup;
@@ -87,6 +90,9 @@ export class GroupTopic {
   lookingUp: Promise<void> | null = null;
   /** The deliveries in flight by their sequence, in the order of arrival. */
   readonly inFlight = new Map<number, NatsDelivery>();
+
+  /** What an ordered group's leader has settled since its consumer was made: sequence and delivery. */
+  readonly #settled = new Map<number, number>();
 
   constructor(setup: GroupTopicSetup) {
     this.topic = setup.topic;
@@ -117,6 +123,30 @@ export class GroupTopic {
   /** Whether a message was delivered before the consumer was made again, which counts from one since. */
   isTakenOver(sequence: number): boolean {
     return sequence >= this.suspectFrom && sequence <= this.#takenOverUpTo;
+  }
+
+  /** In order: a delivery is settled, and the server may have sent another one of it. */
+  settled({ sequence, deliveries }: InFlight): void {
+    if (this.#lease === null) return;
+    if (this.#settled.size >= MOST_SETTLED) {
+      const [oldest] = this.#settled.keys();
+      this.#settled.delete(oldest as number);
+    }
+    this.#settled.set(sequence, deliveries);
+  }
+
+  /** Whether it was settled before the server delivered it again. A consumer that is new counts from one. */
+  isSettled({ sequence, deliveries }: InFlight): boolean {
+    const before = this.#settled.get(sequence);
+    if (before === undefined) return false;
+    if (deliveries > before) return true;
+    this.#settled.delete(sequence);
+    return false;
+  }
+
+  /** The consumer may be another one from here on. */
+  forgetSettled(): void {
+    this.#settled.clear();
   }
 
   /** How many messages its puller has asked for and not received. */
@@ -278,6 +308,7 @@ export class GroupTopic {
   }
 
   #restoreSoon(): void {
+    this.forgetSettled();
     if (this.#stop.signal.aborted || this.#isReplaying) return;
     this.#restoring ??= this.#restore().finally(() => {
       this.#restoring = null;

@@ -229,6 +229,7 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
     if (this.#exclusive && inFlight.isRecorded && link.connected)
       inFlight.record = attempts.clear(this.#placeOf(raw), inFlight.deliveries);
     this.#reply(inFlight, ACK);
+    this.#topics.get(raw.topic)?.settled(inFlight);
     if (inFlight.record !== null) this.#removal.add(inFlight.record);
     this.#forget(inFlight);
   }
@@ -275,6 +276,7 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
     });
     if (inFlight.gone) return;
     this.#reply(inFlight, TERM);
+    this.#topics.get(raw.topic)?.settled(inFlight);
     if (inFlight.record !== null) this.#removal.add(inFlight.record);
     this.#forget(inFlight);
   }
@@ -416,6 +418,10 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
       this.#giveBack(inFlight, REFUSED_MS);
       return;
     }
+    if (from.isSettled(inFlight)) {
+      this.#reply(inFlight, ACK);
+      return;
+    }
     const earlier = from.inFlight.get(sequence);
     if (earlier !== undefined) {
       // The server has redelivered a message that is still in flight here.
@@ -528,6 +534,7 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
   }
 
   #lose(from: GroupTopic, reason: string): void {
+    from.forgetSettled();
     for (const { topic, id, inFlight } of [...from.inFlight.values()]) {
       this.#forget(inFlight);
       this.#dispatcher.revoke(topic, id, reason);
