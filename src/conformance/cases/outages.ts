@@ -62,7 +62,7 @@ export const outages: readonly Case[] = [
       const { seen } = await collect(broker, topic, { group: 'g' });
       await broker.publish(topic, message('0'));
       await seen.count(1);
-      const lost = nextEvent(broker, 'groupLost');
+      const lost = nextEvent(broker, 'groupLost', RECOVERY_MS);
       await context.fixture.flush?.();
       await broker.publish(topic, message('1'));
       assert.deepEqual(await lost, { topic, group: 'g' });

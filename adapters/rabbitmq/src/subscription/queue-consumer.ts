@@ -94,6 +94,8 @@ export class QueueConsumer {
   #lastId: string | null = null;
   #receivedSinceWatch = 0;
   #isDraining = false;
+  /** The queue was missing and is made again; that is not reported yet. */
+  #isLost = false;
   readonly #watch: DeafWatch;
 
   constructor(setup: QueueConsumerSetup) {
@@ -238,9 +240,12 @@ export class QueueConsumer {
     const from = this.#wasOpen ? this.#resumeFrom() : options.from;
     const fill = this.#wasOpen ? history.fillFrom(from) : history.fillNew(from);
     const isMade = await topology.group(this.spec, fill);
-    await this.#restoreUnsettled(isMade);
-    if (isMade && this.#wasOpen) events.emit('groupLost', { topic: pattern, group });
     this.#hasMade ||= isMade;
+    // The next try finds the queue that this one has made.
+    this.#isLost ||= isMade && this.#wasOpen;
+    await this.#restoreUnsettled(this.#isLost);
+    if (this.#isLost) events.emit('groupLost', { topic: pattern, group });
+    this.#isLost = false;
     // After a reconnect it need not delay consuming: if it fails, the watch repeats it.
     const binding = isMade ? null : topology.rebind(this.spec);
     if (this.#wasOpen) binding?.catch(() => {});
@@ -282,10 +287,10 @@ export class QueueConsumer {
    * If the queue was deleted and made again, what this consumer had not settled is in no queue: it is
    * published again. After a replay it is not, because the log has it.
    */
-  async #restoreUnsettled(isMade: boolean): Promise<void> {
+  async #restoreUnsettled(isGone: boolean): Promise<void> {
     const { registry, publisher } = this.#setup;
     const { pattern, group, own } = this.spec;
-    let isLost = isMade && this.#wasOpen;
+    let isLost = isGone;
     if (!own) {
       const facts = await registry.group(pattern, group);
       const { round = '', made = '' } = facts ?? {};
