@@ -51,11 +51,15 @@ export class ProgressTimer {
 
   #run(): void {
     const { all, report, expire } = this.#setup;
-    this.#at = Number.POSITIVE_INFINITY;
     const now = this.#now();
+    // While the loop was held up nothing could be settled: the dispatcher looks at its deadlines first.
+    const late = now - this.#at;
+    const heldUpMs = late > GRACE_MS ? late : 0;
+    this.#at = Number.POSITIVE_INFINITY;
     let next = Number.POSITIVE_INFINITY;
     for (const each of [...all()]) {
       if (each.gone) continue;
+      each.deadline += heldUpMs;
       if (each.replyAt > now) {
         next = Math.min(next, each.replyAt);
       } else if (each.deadline > now) {

@@ -423,6 +423,11 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
       return;
     }
     const earlier = from.inFlight.get(sequence);
+    if (earlier !== undefined && this.#exclusive) {
+      // It stays at its place, before those that came after it.
+      this.#reply(inFlight, IN_PROGRESS);
+      return;
+    }
     if (earlier !== undefined) {
       // The server has redelivered a message that is still in flight here.
       this.#forget(earlier.inFlight);
