@@ -280,6 +280,46 @@ export const attempts: readonly Case[] = [
     },
   },
   {
+    name: 'a retry whose reply is lost is a second attempt when it comes again',
+    needs: need('persistent', 'deadLetter'),
+    uses: ['behindProxy'],
+    async run(context) {
+      const behind = await context.fixture.behindProxy?.();
+      if (behind === undefined) throw new Error('checked by uses');
+      const { proxy } = behind;
+      try {
+        const topic = context.topic();
+        const broker = context.keep(await behind.open());
+        const seen = new Seen<number>();
+        const handle = (delivery: Delivery) => {
+          seen.add(delivery.attempt);
+          if (delivery.attempt === 1) throw new Error('fails once');
+        };
+        const backoff = { minMs: 700, maxMs: 700, jitter: false };
+        const options = { group: 'g', ackWaitMs: 900, retry: { attempts: 4, backoff } };
+        await broker.subscribe(topic, handle, options);
+        await broker.publish(topic, message('x'));
+        await seen.count(1);
+        await quiet(400);
+        // What the server sends when the retry is due arrives late, so that the cut loses it.
+        proxy.latencyMs = 400;
+        await quiet(500);
+        proxy.cut();
+        proxy.latencyMs = 0;
+        await seen.count(2);
+        await quiet(1200);
+        assert.deepEqual(
+          seen.items,
+          seen.items.map((_, at) => at + 1),
+        );
+      } finally {
+        proxy.latencyMs = 0;
+        await context.end();
+        await proxy[Symbol.asyncDispose]();
+      }
+    },
+  },
+  {
     name: 'in strict order a message that kills its process is dead-lettered after its attempts, then its successors are delivered',
     needs: need('persistent', 'deadLetter', 'strictOrder'),
     uses: ['processUrl'],

@@ -90,16 +90,8 @@ export interface Dialect {
 
   /** Sets the group's policy at the server to this subscription's options. */
   applyPolicy(at: GroupTopic, options: ResolvedSubscribeOptions): Promise<void>;
-  /**
-   * Options of XREADGROUP beside group, consumer and streams. `perStream` bounds each, `room` all;
-   * `idle` of them are handed over at once.
-   */
-  readOptions(
-    perStream: number,
-    room: number,
-    options: ResolvedSubscribeOptions,
-    idle: number,
-  ): Argument[];
+  /** Options of XREADGROUP beside group, consumer and streams. `perStream` bounds each, `room` all. */
+  readOptions(perStream: number, room: number, options: ResolvedSubscribeOptions): Argument[];
   /**
    * Reads new messages of several topics of one group, at most `room` in total; does not block. `counted`:
    * the server counts their delivery.

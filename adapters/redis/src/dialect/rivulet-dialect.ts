@@ -150,14 +150,10 @@ export class RivuletDialect implements Dialect {
     );
   }
 
-  readOptions(
-    _perStream: number,
-    room: number,
-    options: ResolvedSubscribeOptions,
-    idle: number,
-  ): Argument[] {
+  readOptions(_perStream: number, room: number, options: ResolvedSubscribeOptions): Argument[] {
     const bounds = ['COUNT', room, 'MAXCOUNT', room, 'MAXSIZE', MOST_BYTES];
-    return [...bounds, 'CLAIM', this.#serverAckWaitMs(options), 'HANDOVER', idle];
+    // The reply may be lost, so nothing is counted here: hand-overs are counted when they happen.
+    return [...bounds, 'CLAIM', this.#serverAckWaitMs(options), 'HANDOVER', 0];
   }
 
   /** The deadline itself is kept by the consumer: the server's is for consumers that are dead. */
@@ -212,9 +208,8 @@ export class RivuletDialect implements Dialect {
       }
       // What was this consumer's came in a reply that was lost: no handler has had it.
       const isOwn = owner.toString() === consumer;
-      const attempt = isOwn ? Math.max(1, count) : count + 1;
       const isSuspect = !isOwn && owner.length > 0;
-      taken.push([id, attempt, entry[1], isSuspect ? 1 : 0, count === attempt]);
+      taken.push([id, count + 1, entry[1], isSuspect ? 1 : 0, false]);
     });
     const isAll = pending.length < most && mine.length === missing.length;
     const last = mine.at(-1) ?? pending.at(-1);

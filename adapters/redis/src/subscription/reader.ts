@@ -271,12 +271,7 @@ export class Reader {
         'GROUP',
         (topics[0] as GroupTopic).group,
         consumer,
-        ...dialect.readOptions(
-          Math.max(1, count),
-          most,
-          dispatcher.options,
-          counted ? dispatcher.idle : 0,
-        ),
+        ...dialect.readOptions(Math.max(1, count), most, dispatcher.options),
         'BLOCK',
         this.#blockMs(),
         'STREAMS',
