@@ -33,6 +33,13 @@ if (isMainThread && file.endsWith('.test.js') && process.env.NODE_TEST_CONTEXT !
   beforeEach((test) => {
     isOver(BETWEEN);
     begin(test);
+    // For a test that skips itself no hook runs at its end.
+    const { skip } = test;
+    test.skip = (reason) => {
+      isOver(test);
+      if (running.size === 0) begin(BETWEEN);
+      skip.call(test, reason);
+    };
   });
   afterEach((test) => {
     isOver(test);

@@ -14,6 +14,8 @@ const FILES: Readonly<Record<string, string>> = {
   'hangs.test.js': `test('it ends', () => {}); describe('within', () => { ${HANGS} });`,
   'hook.test.js':
     'before(() => new Promise((resolve) => setTimeout(resolve, 2 ** 30))); test("x", () => {});',
+  'skips.test.js': `const wait = () => new Promise((resolve) => setTimeout(resolve, 3000));
+    test('it skips itself', (t) => t.skip('no server')); test('one', wait); test('two', wait); test('three', wait);`,
   'ends.test.js': "test('it ends too', () => new Promise((resolve) => setTimeout(resolve, 10)));",
 };
 
@@ -29,12 +31,13 @@ test('a test that hangs, and a hook that does, are named, and their files end', 
   const { NODE_TEST_CONTEXT: _, ...env } = process.env;
   const { code, stdout } = await runTool(
     process.execPath,
-    [`--import=${preload}`, '--test', '--test-concurrency=3', '--test-reporter=spec', ...names],
+    [`--import=${preload}`, '--test', '--test-concurrency=4', '--test-reporter=spec', ...names],
     { env: { ...env, RIVULET_TEST_LIMIT_MS: '5000', RIVULET_HANGING: hanging } },
   );
   assert.equal(code, 1, stdout);
   assert.match(stdout, /hangs\.test\.js: hangs, not ended after 5000 ms: it hangs/);
   assert.match(stdout, /✔ it ends too/);
+  assert.match(stdout, /✔ three/);
   const lines = readFileSync(hanging, 'utf8').trim().split('\n').sort();
   assert.equal(lines.length, 2, stdout);
   assert.match(lines[0] as string, /hangs\.test\.js: .*: it hangs$/);

@@ -78,6 +78,19 @@ async function occupy(node: NatsNode, topic: string): Promise<() => Promise<void
     });
 }
 
+/** A stream whose leader is being elected is removed, and nobody answers: the second time it is not there. */
+async function remove(manager: JetStreamManager, name: string): Promise<void> {
+  for (let tries = 1; ; tries++) {
+    try {
+      await manager.streams.delete(name);
+      return;
+    } catch (error) {
+      if (/stream not found/.test(String(error))) return;
+      if (tries === 3 || (error as Error).name !== 'TimeoutError') throw error;
+    }
+  }
+}
+
 /**
  * NATS 2.9 removes the files of a stream after it has confirmed the deletion. A stream of the same name
  * that is made before that loses its files, so this waits until they are gone.
@@ -87,7 +100,7 @@ async function removeAll(nodes: readonly NatsNode[]): Promise<void> {
   const directories = () => nodes.flatMap((each) => each.streamDirectories());
   const removed = new Set(directories());
   await managing(node, async (manager) => {
-    for await (const name of manager.streams.names()) await manager.streams.delete(name);
+    for await (const name of manager.streams.names()) await remove(manager, name);
   });
   const left = () => directories().filter((directory) => removed.has(directory));
   await until(
