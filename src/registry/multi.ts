@@ -11,7 +11,8 @@
  * each node that was there.
  */
 import { RivuletError } from '../errors.ts';
-import { encodeRecord, mergeRecords } from './record.ts';
+import { LastAnswers } from './last-answers.ts';
+import { encodeRecord } from './record.ts';
 import type {
   RegisterOptions,
   Registry,
@@ -43,8 +44,10 @@ export class MultiRegistry implements Registry {
   /** Nodes that are in no registry that was read; another may have them. */
   readonly #leaving = new Map<string, { readonly text: string }>();
   readonly #followed = new Map<Registry, Before>();
-  /** What each registry answered last about a service. */
-  readonly #answers = new Map<string, Map<Registry, ServiceRecord[]>>();
+  /** The last answers about each service that any registry has. */
+  readonly #answers = new Map<string, LastAnswers>();
+  /** The last answers to `listServices`. */
+  readonly #lists: LastAnswers;
 
   /** The registries belong to this one: it closes them. */
   constructor(registries: readonly Registry[]) {
@@ -52,6 +55,7 @@ export class MultiRegistry implements Registry {
       throw new RivuletError('INVALID_ARGUMENT', 'several registries are at least one');
     }
     this.#registries = [...registries];
+    this.#lists = new LastAnswers(this.#registries);
     this.name = registries.map(({ name }) => name).join('+');
   }
 
@@ -64,12 +68,16 @@ export class MultiRegistry implements Registry {
   }
 
   async getService(name: string): Promise<ServiceRecord[]> {
-    const answers = this.#answersOf(name);
-    return this.#merged(answers, (registry) => registry.getService(name));
+    const answers = this.#answers.get(name) ?? new LastAnswers(this.#registries);
+    try {
+      return await this.#merged(answers, (registry) => registry.getService(name));
+    } finally {
+      this.#keep(name, answers);
+    }
   }
 
   async listServices(): Promise<ServiceRecord[]> {
-    return this.#merged(new Map(), (registry) => registry.listServices());
+    return this.#merged(this.#lists, (registry) => registry.listServices());
   }
 
   watch(name?: string, options?: WatchOptions): AsyncIterable<RegistryEvent> {
@@ -189,44 +197,37 @@ export class MultiRegistry implements Registry {
     return before.reading;
   }
 
-  /** The last answers about a service; the service that was asked for longest ago leaves first. */
-  #answersOf(name: string): Map<Registry, ServiceRecord[]> {
-    const answers = this.#answers.get(name) ?? new Map<Registry, ServiceRecord[]>();
+  /** Names that no registry knows push nothing out; the service that was asked for longest ago leaves first. */
+  #keep(name: string, answers: LastAnswers): void {
     this.#answers.delete(name);
+    if (answers.isEmpty) return;
     this.#answers.set(name, answers);
-    if (this.#answers.size > MAX_SERVICES) {
-      for (const oldest of this.#answers.keys()) {
-        this.#answers.delete(oldest);
-        break;
-      }
-    }
-    return answers;
+    if (this.#answers.size <= MAX_SERVICES) return;
+    const [oldest] = this.#answers.keys();
+    this.#answers.delete(oldest as string);
   }
 
   /** The answers of all registries: of one that does not answer now, its last one, if there is any. */
   async #merged(
-    answers: Map<Registry, ServiceRecord[]>,
+    answers: LastAnswers,
     read: (registry: Registry) => Promise<ServiceRecord[]>,
   ): Promise<ServiceRecord[]> {
-    let failure: unknown = null;
-    // Another call may answer meanwhile, and have read earlier.
+    let failure: { readonly registry: Registry; readonly error: unknown } | null = null;
     const now = new Map<Registry, ServiceRecord[]>();
     await this.#all(async (registry) => {
       try {
         now.set(registry, await read(registry));
       } catch (error) {
-        failure ??= error;
+        failure ??= { registry, error };
         throw error;
       }
     });
-    for (const [registry, records] of now) answers.set(registry, records);
-    const found = merge(
-      this.#registries.map((registry) => now.get(registry) ?? answers.get(registry) ?? []),
-    );
+    const found = answers.merge(now);
     if (found.length > 0 || failure === null) return found;
-    // The registry that does not answer may have the service.
-    const text = `a registry of ${this.name} does not answer, and no other has a node: ${messageOf(failure)}`;
-    throw new RivuletError('REGISTRY_UNAVAILABLE', text, { cause: failure });
+    // The registry that failed may have the service.
+    const { registry, error } = failure as { registry: Registry; error: unknown };
+    const text = `the registry ${registry.name} failed, and no other has a node: ${messageOf(error)}`;
+    throw new RivuletError('REGISTRY_UNAVAILABLE', text, { cause: error });
   }
 
   /** The results of the registries that answer; the first error when none does. */
@@ -247,11 +248,6 @@ export class MultiRegistry implements Registry {
     const text = `none of the registries ${this.name} answers: ${errors.map(messageOf).join('; ')}`;
     throw new RivuletError('REGISTRY_UNAVAILABLE', text, { cause: new AggregateError(errors) });
   }
-}
-
-/** The first registry's word on a node counts. */
-function merge(answers: readonly ServiceRecord[][]): ServiceRecord[] {
-  return mergeRecords([...answers].reverse().flat());
 }
 
 function keyOf(service: ServiceRecord, nodeId: string): string {

@@ -8,7 +8,7 @@ import { MemoryRegistry } from '../../src/registry/memory.ts';
 import { MultiRegistry } from '../../src/registry/multi.ts';
 import { NodeTable } from '../../src/registry/node-table.ts';
 import { openRegistry } from '../../src/registry/open-registry.ts';
-import type { Registry, ServiceRecord } from '../../src/registry/registry.ts';
+import type { Registry, ServiceNode, ServiceRecord } from '../../src/registry/registry.ts';
 import { systemScheduler } from '../../src/util/time/system-scheduler.ts';
 import { freePort } from '../helpers/free-port.ts';
 
@@ -68,6 +68,43 @@ test('while one registry is down its nodes go on serving, and no answer is empty
   // What it answered last was that it has none.
   Object.assign(a, { getService: isDown });
   await assert.rejects(ids(), { code: 'REGISTRY_UNAVAILABLE' });
+});
+
+test('a registry that answers has the word on what it has and what it has lost, whatever one said that is down', async () => {
+  const [a, b] = [new MemoryRegistry(), new MemoryRegistry()];
+  await using both = new MultiRegistry([a, b]);
+  const shown = async (asked: Promise<ServiceRecord[]>) =>
+    (await asked).flatMap(({ version, nodes }) =>
+      nodes.map(({ id, address }) => `${id} ${address} v${version}`),
+    );
+  for (const id of ['gone', 'moved', 'kept']) await both.register(recordOf(id), { ttlMs: 60_000 });
+  await a.register(recordOf('only-a'), { ttlMs: 60_000 });
+  assert.equal((await shown(both.getService('svc'))).length, 4);
+  assert.equal((await shown(both.listServices())).length, 4);
+  const isDown = () => Promise.reject(new RivuletError('REGISTRY_UNAVAILABLE', 'it is down'));
+  Object.assign(a, { getService: isDown, listServices: isDown, register: isDown });
+  await b.deregister(recordOf('gone'));
+  const [record] = await b.getService('svc');
+  const { nodes, ...service } = record as ServiceRecord;
+  const [moved] = nodes.filter(({ id }) => id === 'moved');
+  const elsewhere = { ...(moved as ServiceNode), address: '10.0.0.9:9' };
+  await b.register({ ...service, version: '2', nodes: [elsewhere] }, { ttlMs: 60_000 });
+  for (const asked of [() => both.getService('svc'), () => both.listServices()]) {
+    const found = (await shown(asked())).map((line) => line.split(' ')[0]).sort();
+    assert.deepEqual([...new Set(found)], ['kept', 'moved', 'only-a']);
+    assert.ok((await shown(asked())).includes('moved 10.0.0.9:9 v2'));
+  }
+});
+
+test('names that no registry knows push no last answer out', async () => {
+  const [a, b] = [new MemoryRegistry(), new MemoryRegistry()];
+  await using both = new MultiRegistry([a, b]);
+  await a.register(recordOf('in-a'), { ttlMs: 60_000 });
+  assert.equal((await both.getService('svc')).length, 1);
+  for (let number = 0; number < 10_001; number++) await both.getService(`unknown${number}`);
+  const isDown = () => Promise.reject(new RivuletError('REGISTRY_UNAVAILABLE', 'it is down'));
+  Object.assign(a, { getService: isDown });
+  assert.equal((await both.getService('svc')).length, 1);
 });
 
 test('a node that left one registry and is in another is not reported as gone', async () => {
