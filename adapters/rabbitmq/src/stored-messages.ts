@@ -3,8 +3,9 @@
  *
  * A place is an offset. Marks (see log-reader.ts) have offsets too and are passed over. A stream is read
  * forwards only: for the newest messages a window before the end is read, and a larger one before it while
- * messages are missing. Invariant: nothing is published, and nothing is taken from a queue.
- * Cost: one channel for each window; the end of a stream is known 60 ms after its last message has come.
+ * messages are missing. Invariant: nothing is taken from a queue; nothing is published but, once, a mark into a log
+ * that seems to be empty. Cost: one channel for each window; the end of a stream is known some time after its last
+ * message has come.
  */
 import type { ConsumeMessage } from 'amqplib';
 import {
@@ -51,7 +52,7 @@ export class StoredMessages implements MessageLog {
     if (edges === null) return null;
     if (edges.first === null || edges.last === null) return { length: 0, first: null, last: null };
     const length = await this.#history.length(topic);
-    const [first = edges.first] = await this.#up(topic, edges.first.place, edges.last.place, 1);
+    const [first] = await this.#up(topic, edges.first.place, edges.last.place, 1);
     return { length, first: edgeOf(first), last: edges.last };
   }
 

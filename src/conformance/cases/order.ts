@@ -1,7 +1,16 @@
 /** Order: per key with parallelism across keys, and strict. */
 import assert from 'node:assert/strict';
 import type { Broker } from '../../broker/broker.ts';
-import { type Case, message, need, numbers, quiet, Seen, text } from '../case-context.ts';
+import {
+  type Case,
+  message,
+  need,
+  numbers,
+  publishAll,
+  quiet,
+  Seen,
+  text,
+} from '../case-context.ts';
 
 const FAST = { minMs: 20, maxMs: 50, jitter: false };
 
@@ -222,6 +231,77 @@ export const order: readonly Case[] = [
       await first.disconnect();
       for (const each of numbers(10, 20)) await second.publish(topic, message(each));
       assert.deepEqual([...(await seen.count(20))], numbers(0, 20));
+    },
+  },
+  {
+    name: 'strict: a topic that another member deletes and makes again has each new message handed over',
+    needs: need('strictOrder', 'persistent'),
+    timeoutMs: 120_000,
+    async run(context) {
+      const [leader, member] = await Promise.all([context.open(), context.open()]);
+      const topic = context.topic();
+      const options = { group: 'g', ordered: 'strict', from: 'earliest', maxInFlight: 5 } as const;
+      const seen = new Seen<string>();
+      let open = () => {};
+      const gate = new Promise<void>((resolve) => {
+        open = resolve;
+      });
+      await member.publish(topic, message('old'));
+      await leader.subscribe(
+        topic,
+        async (delivery) => {
+          seen.add(text(delivery));
+          if (text(delivery) === 'old') await gate;
+        },
+        options,
+      );
+      await seen.count(1);
+      await member.subscribe(topic, (delivery) => seen.add(text(delivery)), options);
+      await member.deleteTopic(topic);
+      for (const each of ['1', '2', '3']) await member.publish(topic, message(each));
+      // The leader is sent the new messages while its handler has the old one.
+      await quiet(2500);
+      open();
+      await seen.until(
+        (items) => ['1', '2', '3'].every((each) => items.includes(each)),
+        'all',
+        30_000,
+      );
+    },
+  },
+  {
+    name: 'strict: a replay by another process hands everything over again in order, also what is in flight',
+    needs: need('strictOrder', 'persistent', 'replayById'),
+    timeoutMs: 120_000,
+    async run(context) {
+      const [leader, other] = await Promise.all([context.open(), context.open()]);
+      const topic = context.topic();
+      const options = { group: 'g', ordered: 'strict', from: 'earliest', maxInFlight: 10 } as const;
+      const seen = new Seen<string>();
+      let isHeld = false;
+      let open = () => {};
+      const gate = new Promise<void>((resolve) => {
+        open = resolve;
+      });
+      await leader.subscribe(
+        topic,
+        async (delivery) => {
+          seen.add(text(delivery));
+          if (text(delivery) !== '5' || isHeld) return;
+          isHeld = true;
+          await gate;
+        },
+        options,
+      );
+      const all = numbers(1, 9);
+      await publishAll(other, topic, all);
+      await seen.until((items) => items.includes('5'), '5');
+      await other.replay(topic, 'g', 'earliest');
+      await quiet(2000);
+      open();
+      await seen.until((items) => items.filter((each) => each === '8').length >= 1, '8', 30_000);
+      await quiet(1000);
+      assert.deepEqual(seen.items.slice(-8), all);
     },
   },
 ];

@@ -23,7 +23,7 @@ import { numberOf, toRivulet } from '../errors.ts';
 import type { Link } from '../link.ts';
 import { consumerOf, leadSubject } from '../names.ts';
 import { originOf, type Streams } from '../streams.ts';
-import type { InFlight, NatsDelivery } from './in-flight.ts';
+import { type DeliveryMark, isLaterDelivery, markOf, type NatsDelivery } from './in-flight.ts';
 import { LeaderLease } from './leader-lease.ts';
 import { Puller } from './puller.ts';
 import type { StreamRest } from './trim-watch.ts';
@@ -60,9 +60,6 @@ export interface GroupTopicSetup {
   readonly onDeleted?: (topic: GroupTopic) => void;
 }
 
-/** Settled deliveries that an ordered group remembers. */
-const MOST_SETTLED = 10_000;
-
 export class GroupTopic {
   readonly topic: string;
   readonly #setup: GroupTopicSetup;
@@ -91,8 +88,9 @@ export class GroupTopic {
   /** The deliveries in flight by their sequence, in the order of arrival. */
   readonly inFlight = new Map<number, NatsDelivery>();
 
-  /** What an ordered group's leader has settled since its consumer was made: sequence and delivery. */
-  readonly #settled = new Map<number, number>();
+  /** What an ordered group's leader has settled since its consumer was made, by sequence: the newer ones, and older. */
+  #settled = new Map<number, DeliveryMark>();
+  #settledBefore = new Map<number, DeliveryMark>();
 
   constructor(setup: GroupTopicSetup) {
     this.topic = setup.topic;
@@ -126,27 +124,26 @@ export class GroupTopic {
   }
 
   /** In order: a delivery is settled, and the server may have sent another one of it. */
-  settled({ sequence, deliveries }: InFlight): void {
+  settled(raw: NatsDelivery): void {
     if (this.#lease === null) return;
-    if (this.#settled.size >= MOST_SETTLED) {
-      const [oldest] = this.#settled.keys();
-      this.#settled.delete(oldest as number);
+    if (this.#settled.size >= this.#setup.options.maxInFlight) {
+      this.#settledBefore = this.#settled;
+      this.#settled = new Map();
     }
-    this.#settled.set(sequence, deliveries);
+    this.#settled.set(raw.inFlight.sequence, markOf(raw));
   }
 
-  /** Whether it was settled before the server delivered it again. A consumer that is new counts from one. */
-  isSettled({ sequence, deliveries }: InFlight): boolean {
-    const before = this.#settled.get(sequence);
-    if (before === undefined) return false;
-    if (deliveries > before) return true;
-    this.#settled.delete(sequence);
-    return false;
+  /** Whether it was settled before the server delivered it again. */
+  isSettled(raw: NatsDelivery): boolean {
+    const { sequence } = raw.inFlight;
+    const before = this.#settled.get(sequence) ?? this.#settledBefore.get(sequence);
+    return before !== undefined && isLaterDelivery(markOf(raw), before);
   }
 
   /** The consumer may be another one from here on. */
   forgetSettled(): void {
-    this.#settled.clear();
+    this.#settled = new Map();
+    this.#settledBefore = new Map();
   }
 
   /** How many messages its puller has asked for and not received. */

@@ -46,6 +46,24 @@ export interface NatsDelivery extends RawDelivery {
   readonly inFlight: InFlight;
 }
 
+/** What tells a delivery of a message from others of its sequence. */
+export interface DeliveryMark {
+  readonly deliveries: number;
+  readonly publishedAt: number;
+}
+
+export function markOf({ publishedAt, inFlight: { deliveries } }: NatsDelivery): DeliveryMark {
+  return { deliveries, publishedAt };
+}
+
+/**
+ * Whether a delivery is a later one of the same message by the same consumer. A consumer that was made again
+ * counts from one, and a stream that was made again has another message under this sequence.
+ */
+export function isLaterDelivery(later: DeliveryMark, earlier: DeliveryMark): boolean {
+  return later.deliveries > earlier.deliveries && later.publishedAt === earlier.publishedAt;
+}
+
 export function nakWithDelay(ms: number): Uint8Array {
   return Buffer.from(`-NAK {"delay": ${Math.ceil(ms) * NANOS}}`);
 }

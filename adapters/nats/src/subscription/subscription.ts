@@ -40,6 +40,8 @@ import {
   ACK,
   IN_PROGRESS,
   type InFlight,
+  isLaterDelivery,
+  markOf,
   NAK,
   type NatsDelivery,
   nakWithDelay,
@@ -229,7 +231,7 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
     if (this.#exclusive && inFlight.isRecorded && link.connected)
       inFlight.record = attempts.clear(this.#placeOf(raw), inFlight.deliveries);
     this.#reply(inFlight, ACK);
-    this.#topics.get(raw.topic)?.settled(inFlight);
+    this.#topics.get(raw.topic)?.settled(raw);
     if (inFlight.record !== null) this.#removal.add(inFlight.record);
     this.#forget(inFlight);
   }
@@ -276,7 +278,7 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
     });
     if (inFlight.gone) return;
     this.#reply(inFlight, TERM);
-    this.#topics.get(raw.topic)?.settled(inFlight);
+    this.#topics.get(raw.topic)?.settled(raw);
     if (inFlight.record !== null) this.#removal.add(inFlight.record);
     this.#forget(inFlight);
   }
@@ -418,22 +420,6 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
       this.#giveBack(inFlight, REFUSED_MS);
       return;
     }
-    if (from.isSettled(inFlight)) {
-      this.#reply(inFlight, ACK);
-      return;
-    }
-    const earlier = from.inFlight.get(sequence);
-    if (earlier !== undefined && this.#exclusive) {
-      // It stays at its place, before those that came after it.
-      this.#reply(inFlight, IN_PROGRESS);
-      return;
-    }
-    if (earlier !== undefined) {
-      // The server has redelivered a message that is still in flight here.
-      this.#forget(earlier.inFlight);
-      this.#dispatcher.revoke(from.topic, id, 'its deadline has passed');
-    }
-    const retry = this.#retries.take(from.topic, id);
     const raw: NatsDelivery = {
       topic: from.topic,
       id,
@@ -444,6 +430,22 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
       publishedAt: facts.timeMs,
       inFlight,
     };
+    if (from.isSettled(raw)) {
+      this.#reply(inFlight, ACK);
+      return;
+    }
+    const earlier = from.inFlight.get(sequence);
+    if (earlier !== undefined && this.#exclusive && isLaterDelivery(markOf(raw), markOf(earlier))) {
+      // It stays at its place, before those that came after it.
+      this.#reply(inFlight, IN_PROGRESS);
+      return;
+    }
+    if (earlier !== undefined) {
+      // The server has redelivered a message that is still in flight here.
+      this.#forget(earlier.inFlight);
+      this.#dispatcher.revoke(from.topic, id, 'its deadline has passed');
+    }
+    const retry = this.#retries.take(from.topic, id);
     from.inFlight.set(sequence, raw);
     this.#progress.watch(inFlight, since);
     const isFirst =
