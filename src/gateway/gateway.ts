@@ -258,7 +258,9 @@ export class Gateway implements AsyncDisposable {
     // Nothing waits for a failure that comes after the limit.
     closing.catch(() => {});
     try {
-      await Promise.race([closing, late]);
+      const isLate = await Promise.race([closing.then(() => false), late.then(() => true)]);
+      // What one does not answer to keeps no connection of another open.
+      if (isLate) void Promise.allSettled([this.#client.close(), this.#nouns.close()]);
     } finally {
       cancel();
     }

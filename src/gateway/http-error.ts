@@ -35,8 +35,8 @@ export function httpFailure(error: unknown): HttpFailure {
   }
   if (error instanceof ServiceError) {
     const { id, detail, code } = error;
-    // go-micro gives 500 to a service that is not there; over HTTP that is the gateway's 404 or 503.
-    const status = code === 'SERVICE_NOT_FOUND' ? 404 : within(error.status);
+    // go-micro gives 500 to a service that is not there, or not known; over HTTP that is the gateway's 404 or 503.
+    const status = OF_NAMES[code] ?? within(error.status);
     return failure(status, id, detail, retryAfter(error, status));
   }
   if (error instanceof RivuletError) {
@@ -49,6 +49,11 @@ export function httpFailure(error: unknown): HttpFailure {
   }
   return { ...failure(500, GATEWAY_ID, 'the gateway failed', {}), isUnexpected: true };
 }
+
+const OF_NAMES: Readonly<Record<string, number>> = {
+  SERVICE_NOT_FOUND: 404,
+  REGISTRY_UNAVAILABLE: 503,
+};
 
 /** What a code means where it is about the request, or about a name in its path. */
 const OWN: Readonly<Record<string, number>> = { 'TIMEOUT no': 408, 'SERVICE_NOT_FOUND no': 404 };

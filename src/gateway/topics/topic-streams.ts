@@ -14,9 +14,9 @@ import { type Exchange, headerOf } from '../exchange.ts';
 import { sseEvent, startEventStream } from '../handlers/server-sent-events.ts';
 import { HttpError } from '../http-error.ts';
 import type { GatewayLimits } from '../limits.ts';
-import { sendTo, writeTo } from '../stalled.ts';
+import { isLong, sendTo, writeTo } from '../stalled.ts';
 import type { TopicHub } from './topic-hub.ts';
-import type { TopicMessage, TopicReader } from './topic-reader.ts';
+import type { TopicGap, TopicMessage, TopicReader } from './topic-reader.ts';
 
 /** How much later the broker's clock may be. */
 const CLOCKS_DIFFER_MS = 86_400_000;
@@ -56,13 +56,8 @@ export class TopicStreams {
     const beat = setInterval(() => isWriting || raw.write(':\n\n'), this.#limits.heartbeatMs);
     try {
       for await (const message of reader) {
-        const text = sseEvent(
-          'gap' in message
-            ? { event: 'gap', data: JSON.stringify(message.gap) }
-            : { id: message.id, data: messageText(message) },
-        );
         isWriting = true;
-        await writeTo(raw, text, this.#limits.stalledMs);
+        await writeTo(raw, eventOf(message), this.#limits.stalledMs);
         isWriting = false;
       }
     } finally {
@@ -103,6 +98,26 @@ function positionOf(query: URLSearchParams, lastId: string) {
 function isOfTheFuture(id: string): boolean {
   const [, ms] = /^(\d+)-\d+$/.exec(id) ?? [];
   return ms !== undefined && Number(ms) > Date.now() + CLOCKS_DIFFER_MS;
+}
+
+/**
+ * Long events, which the clients of a message share while any of them is sent one: line ends make an event seven
+ * times as long as its body.
+ */
+const longEvents = new WeakMap<TopicMessage | TopicGap, WeakRef<Buffer>>();
+
+function eventOf(message: TopicMessage | TopicGap): string | Buffer {
+  const known = longEvents.get(message)?.deref();
+  if (known !== undefined) return known;
+  const text = sseEvent(
+    'gap' in message
+      ? { event: 'gap', data: JSON.stringify(message.gap) }
+      : { id: message.id, data: messageText(message) },
+  );
+  if (!isLong(text)) return text;
+  const bytes = Buffer.from(text);
+  longEvents.set(message, new WeakRef(bytes));
+  return bytes;
 }
 
 /** The data of an event: the body where it is text, else an object with its base64. */
