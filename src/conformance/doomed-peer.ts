@@ -26,7 +26,7 @@ export interface Doom {
   readonly enough: number;
   /** Texts that earlier runs were handed: they do not count. */
   readonly known?: readonly string[];
-  /** It does not leave before this many hand-overs of the poison, unless the poison is dead-lettered. */
+  /** It does not leave before this many attempts of the poison, unless the poison is dead-lettered. */
   readonly poisonLeft: number;
 }
 
@@ -53,7 +53,9 @@ export async function runDoomed(url: string, doom: Doom, runs: number): Promise<
     for (let run = 0; run < runs; run++) {
       const before = lines().length;
       const enough = doom.enough - succeeded(seen, doom);
-      const poisonLeft = doom.poisonLeft - seen.filter((each) => each.text === doom.poison).length;
+      // By its attempts: a hand-over that was not counted leaves it one more.
+      const had = seen.filter((each) => each.text === doom.poison).map(({ attempt }) => attempt);
+      const poisonLeft = doom.poisonLeft - Math.max(0, ...had);
       if (enough <= 0 && poisonLeft <= 0) break;
       const known = seen.map((each) => each.text);
       const code = await runOnce(url, { ...doom, known, enough, poisonLeft }, file);

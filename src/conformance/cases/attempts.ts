@@ -59,6 +59,18 @@ function attemptsOf(seen: readonly HandOver[], name: string): number[] {
   return seen.filter((each) => each.text === name).map(({ attempt }) => attempt);
 }
 
+/**
+ * Each hand-over is an attempt. A process that ends in the turn of a hand-over may lose its count on the way to a
+ * server, once: the server may close the connection with the count unread. `file:` loses none.
+ */
+function assertCounted({ fixture }: CaseContext, got: readonly number[], name: string): void {
+  const exact = got.map((_, at) => at + 1);
+  const isRemote = fixture.url !== undefined && !fixture.url.startsWith('file:');
+  const lost = got.findIndex((attempt, at) => attempt !== at + 1);
+  if (!isRemote || lost < 1) assert.deepEqual(got, exact, name);
+  else assert.deepEqual(got, [...exact.slice(0, lost), ...exact.slice(lost - 1, -1)], name);
+}
+
 function onlyPoison(letters: readonly RawMessage[], attempts: number): void {
   assert.deepEqual(letters.map(text), ['poison']);
   assert.equal(letters[0]?.headers[deadLetterHeaders.attempts], String(attempts));
@@ -78,16 +90,12 @@ async function exactAmongOthers(context: CaseContext, workMs: number): Promise<v
     how: 'exit',
     workMs,
   });
-  assert.deepEqual(attemptsOf(seen, 'poison'), [1, 2]);
-  for (const each of others) {
+  for (const each of ['poison', ...others]) {
     const got = attemptsOf(seen, each);
     assert.ok(got.length > 0, `${each} was handed over`);
-    assert.deepEqual(
-      got,
-      got.map((_, at) => at + 1),
-      each,
-    );
+    assertCounted(context, got, each);
   }
+  assert.equal(attemptsOf(seen, 'poison').at(-1), 2);
   onlyPoison(letters, 2);
 }
 
@@ -105,7 +113,8 @@ export const attempts: readonly Case[] = [
         how: 'kill',
         workMs: 0,
       });
-      assert.deepEqual(attemptsOf(seen, 'poison'), [1, 2, 3]);
+      assertCounted(context, attemptsOf(seen, 'poison'), 'poison');
+      assert.equal(attemptsOf(seen, 'poison').at(-1), 3);
       for (const each of ['a', 'b', 'c', 'd']) assert.deepEqual(attemptsOf(seen, each), [1], each);
       onlyPoison(letters, 3);
     },
@@ -162,7 +171,9 @@ export const attempts: readonly Case[] = [
         how: 'kill',
         workMs: 0,
       });
-      for (const each of ['poison', 'b', 'c']) assert.deepEqual(attemptsOf(seen, each), [1], each);
+      for (const each of ['b', 'c']) assert.deepEqual(attemptsOf(seen, each), [1], each);
+      assertCounted(context, attemptsOf(seen, 'poison'), 'poison');
+      assert.equal(attemptsOf(seen, 'poison').at(-1), 1);
       onlyPoison(letters, 1);
     },
   },
@@ -180,7 +191,8 @@ export const attempts: readonly Case[] = [
         workMs: 0,
       });
       for (const each of ['poison', 'a', 'b', 'c', 'd']) {
-        assert.deepEqual(attemptsOf(seen, each), [1], each);
+        assertCounted(context, attemptsOf(seen, each), each);
+        assert.equal(attemptsOf(seen, each).at(-1), 1, each);
       }
       onlyPoison(letters, 1);
     },
@@ -337,7 +349,8 @@ export const attempts: readonly Case[] = [
         how: 'kill',
         workMs: 0,
       });
-      assert.deepEqual(attemptsOf(seen, 'poison'), [1, 2, 3]);
+      assertCounted(context, attemptsOf(seen, 'poison'), 'poison');
+      assert.equal(attemptsOf(seen, 'poison').at(-1), 3);
       const others = seen.filter((each) => each.text !== 'poison');
       assert.deepEqual(
         others.map((each) => `${each.text}${each.attempt}`),

@@ -40,6 +40,10 @@ local function suspect(group, owner, gone, idle)
       local claimed = redis.call('XCLAIM', KEYS[1], group, '${SUSPECT}', 0, held[1], 'IDLE', held[3],
         'RETRYCOUNT', count, 'JUSTID')
       if #claimed == 0 then table.insert(gone, held[1]) end
+    elseif i > handlers then
+      -- It moves later, when those before it have left: it would be the first one, and count.
+      redis.call('XCLAIM', KEYS[1], group, owner, 0, held[1], 'IDLE', held[3],
+        'RETRYCOUNT', math.max(0, held[4] - 1), 'JUSTID')
     end
   end
 end
