@@ -35,7 +35,6 @@ export function httpFailure(error: unknown): HttpFailure {
   }
   if (error instanceof ServiceError) {
     const { id, detail, code } = error;
-    // go-micro gives 500 to a service that is not there, or not known; over HTTP that is the gateway's 404 or 503.
     const status = OF_NAMES[code] ?? within(error.status);
     return failure(status, id, detail, retryAfter(error, status));
   }
@@ -50,6 +49,7 @@ export function httpFailure(error: unknown): HttpFailure {
   return { ...failure(500, GATEWAY_ID, 'the gateway failed', {}), isUnexpected: true };
 }
 
+/** go-micro gives 500 to a service that is not there, or that no registry can look up; over HTTP these say more. */
 const OF_NAMES: Readonly<Record<string, number>> = {
   SERVICE_NOT_FOUND: 404,
   REGISTRY_UNAVAILABLE: 503,

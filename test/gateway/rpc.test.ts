@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { after, before, test } from 'node:test';
 import { WebSocket } from 'ws';
+import { RivuletError } from '../../src/errors.ts';
 import { until } from '../helpers/until.ts';
 import { ask, type GatewayFixture, gatewayFixture, post } from './fixture.ts';
 
@@ -48,6 +49,16 @@ test('query and path fields are merged into the body, and no digit is lost', asy
     ]),
   });
   assert.deepEqual(form.json.request, { a: '1,2' });
+});
+
+test('a name that no registry can look up is 503, with a time to try again', async () => {
+  await using own = await gatewayFixture();
+  const isDown = () => Promise.reject(new RivuletError('REGISTRY_UNAVAILABLE', 'it is down'));
+  Object.assign(own.registry, { getService: isDown });
+  const answer = await fetch(`${own.url}/unknown/hi`, { method: 'POST', body: '{}' });
+  assert.equal(answer.status, 503);
+  assert.equal(answer.headers.get('retry-after'), '1');
+  assert.match(await answer.text(), /it is down/);
 });
 
 test('an empty reply is 204, an error has the status of its code and go-micro’s form', async () => {

@@ -206,7 +206,7 @@ test('a member that was cut off answers with none of its old data, and its watch
   await succeeds(() => writer.register(young, { ttlMs: 3600_000 }));
   await succeeds(() => writer.deregister(old));
   await succeeds(async () => assert.equal(await ids(writer), 'young'));
-  // What a client that takes a member's own data is told.
+  // A client that reads a member's own data gets this answer.
   const own = await fetch(`http://127.0.0.1:${behind.port}/v3/kv/range`, {
     method: 'POST',
     body: JSON.stringify({ key: keyIn64('moved', 'old'), serializable: true }),

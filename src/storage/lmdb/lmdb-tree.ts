@@ -8,7 +8,7 @@
  * entries; each page says its own number and kind, no other flag, and no later transaction than its
  * parent; nodes fill their part of the page without a gap; keys ascend and lie within what the parent
  * says; no page is used twice, or used and free; there are as many entries and pages as the meta page
- * counts. Values have checksums of their own; large-values.ts repairs the headers of their pages.
+ * counts. Each value has its own checksum. large-values.ts repairs the page headers of large values.
  * What cannot be found: bytes that mean nothing; a key or separator that is another one but still in
  * order (the checksum of a value covers its key); a page as it was some transactions ago, where counts
  * and order happen to be the same; a newer meta page that says it is the older one, which is what a

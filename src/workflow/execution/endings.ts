@@ -1,6 +1,6 @@
 /**
- * What belongs to the commit that ends, suspends or continues an instance: its outcome, what its parent and
- * its children are told, its suspension, and the beginning of its next run.
+ * Builds the commits that end, suspend or continue an instance. They hold its outcome, the records that tell its
+ * parent and its children, its suspension, and the beginning of its next run.
  */
 import type { JournalEffect, JournalTask } from '../../broker/journal.ts';
 import { validate } from '../../codec/standard-schema.ts';
@@ -44,7 +44,7 @@ export async function outcomeOf(
   }
 }
 
-/** Its entry in the list of ended ones, its expiry, and what its parent and children are told. */
+/** The effects of an end: they list the instance as ended, set its expiry, and tell its parent and children. */
 export function endEffects(
   flow: Flow,
   { version, options: { retentionMs } }: AnyWorkflow,

@@ -78,7 +78,7 @@ async function occupy(node: NatsNode, topic: string): Promise<() => Promise<void
     });
 }
 
-/** A stream whose leader is being elected is removed, and nobody answers: the second time it is not there. */
+/** Removes a stream. NATS removes one without an answer while it elects a leader; the second call finds none. */
 async function remove(manager: JetStreamManager, name: string): Promise<void> {
   for (let tries = 1; ; tries++) {
     try {

@@ -1,15 +1,18 @@
 /** The stop of a gateway whose registry or client does not answer, on a clock that the test moves. */
 import assert from 'node:assert/strict';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import test from 'node:test';
 import { startGateway } from '../../../src/gateway/gateway.ts';
 import { MemoryRegistry } from '../../../src/registry/memory.ts';
+import { contract, unary } from '../../../src/rpc/contract.ts';
+import { createService } from '../../../src/service/service.ts';
 import { VirtualScheduler } from '../../../src/util/time/virtual-scheduler.ts';
 import { makeCertificates, missingOpenssl } from '../../helpers/certificates.ts';
 import { temporaryDirectory } from '../../helpers/temporary-directory.ts';
 import { until } from '../../helpers/until.ts';
 
+const Greeter = contract('go.micro.api.greeter', { Say: { Hello: unary<unknown, unknown>() } });
 const DRAIN_MS = 5000;
 const LEAVE_MS = 2000;
 
@@ -44,6 +47,31 @@ test('a stop ends within its limit, and closes the port, where the registry does
   await scheduler.advance(1);
   await until(() => isStopped, 'the stop ends');
   await stopped;
+});
+
+test('a stop that reaches its limit leaves no connection to a service open', async () => {
+  const sockets: Socket[] = [];
+  const note = (message: unknown) => sockets.push((message as { socket: Socket }).socket);
+  const registry = new WithoutAnswer();
+  const own = { registry, transport: 'tcp', environment: false, args: false } as const;
+  const service = createService(own).handle(Greeter, { Say: { Hello: () => ({ said: 'hello' }) } });
+  await service.start();
+  const scheduler = new VirtualScheduler();
+  const gateway = await startGateway({ address: ':0', registry, drainTimeoutMs: 0, scheduler });
+  subscribe('net.client.socket', note);
+  const { url } = gateway;
+  const answer = await fetch(`${url}/greeter/say/hello`, { method: 'POST', body: '{}' });
+  unsubscribe('net.client.socket', note);
+  assert.equal(answer.status, 200);
+  await answer.arrayBuffer();
+  const { port } = new URL(url);
+  const calls = sockets.filter((socket) => String(socket.remotePort) !== port);
+  assert.ok(calls.length > 0, 'the gateway has called the service');
+  const stopped = gateway.stop();
+  await scheduler.advance(LEAVE_MS);
+  await stopped;
+  await until(() => calls.every((socket) => socket.destroyed), 'its connections end');
+  await service.stop();
 });
 
 test('a TLS handshake that does not end is cut', { skip: missingOpenssl }, async () => {

@@ -41,7 +41,8 @@ local function suspect(group, owner, gone, idle)
         'RETRYCOUNT', count, 'JUSTID')
       if #claimed == 0 then table.insert(gone, held[1]) end
     elseif i > handlers then
-      -- It moves later, when those before it have left: it would be the first one, and count.
+      -- It moves later, when those before it have left, and would be the first one: its last delivery must not
+      -- count then. Where several moves take one off each, the message has attempts more, never fewer.
       redis.call('XCLAIM', KEYS[1], group, owner, 0, held[1], 'IDLE', held[3],
         'RETRYCOUNT', math.max(0, held[4] - 1), 'JUSTID')
     end
