@@ -48,6 +48,7 @@ import { closeWhenSent, mustBeTaken } from './stalled.ts';
 import { TopicHub } from './topics/topic-hub.ts';
 import { TopicStreams } from './topics/topic-streams.ts';
 
+const STOPPING = 'the gateway is stopping';
 /** Until an idle connection is closed, once the gateway is stopping. */
 const IDLE_MS = 500;
 /** Beyond `drainTimeoutMs`: how long `stop` waits for brokers, registries and services to answer. */
@@ -73,6 +74,7 @@ export class Gateway implements AsyncDisposable {
   readonly #directory: Directory;
   readonly #proxy: ProxyHandler;
   readonly #hub: TopicHub;
+  readonly #topics: TopicStreams;
   readonly #workflows: WorkflowHandler;
   readonly #dispatcher: Dispatcher;
   readonly #observer: Observer;
@@ -134,6 +136,7 @@ export class Gateway implements AsyncDisposable {
       slowMs: limits.slowReaderMs,
       resumeWaitMs: limits.resumeWaitMs,
     });
+    this.#topics = new TopicStreams(this.#hub, options.topics ?? [], limits);
     this.#workflows = new WorkflowHandler(
       () => this.#nouns.broker(),
       options.workflows ?? [],
@@ -173,7 +176,7 @@ export class Gateway implements AsyncDisposable {
         now: () => scheduler.now(),
       }),
       proxy: this.#proxy,
-      topics: new TopicStreams(this.#hub, options.topics ?? [], limits),
+      topics: this.#topics,
       workflows: this.#workflows,
       pages,
       sockets: this.#sockets,
@@ -282,7 +285,7 @@ export class Gateway implements AsyncDisposable {
         for (const socket of this.#connections) socket.destroy();
       });
       for (const socket of this.#sockets.clients) {
-        closeWhenSent(socket, 1001, 'the gateway is stopping');
+        if (!this.#topics.serves(socket)) closeWhenSent(socket, 1001, STOPPING);
       }
       await this.#closePort(http.server, Math.min(IDLE_MS * 2, drainTimeoutMs), scheduler);
       await http.close();
@@ -370,7 +373,7 @@ export class Gateway implements AsyncDisposable {
     this.#running++;
     try {
       if (this.#stopping.signal.aborted) {
-        throw new HttpError(503, 'the gateway is stopping', { 'retry-after': '1' });
+        throw new HttpError(503, STOPPING, { 'retry-after': '1' });
       }
       this.#mustHaveRoom();
       const none = null as unknown as Answer;

@@ -25,6 +25,7 @@ export class TopicStreams {
   readonly #hub: TopicHub;
   readonly #isShown: (topic: string) => boolean;
   readonly #limits: Pick<GatewayLimits, 'heartbeatMs' | 'stalledMs'>;
+  readonly #sockets = new WeakSet<WebSocket>();
 
   /** `patterns` are the topics that clients may read: `news.>`. */
   constructor(
@@ -57,7 +58,7 @@ export class TopicStreams {
     try {
       for await (const message of reader) {
         isWriting = true;
-        await writeTo(raw, eventOf(message), this.#limits.stalledMs);
+        await writeTo(raw, events.of(message), this.#limits.stalledMs);
         isWriting = false;
       }
     } finally {
@@ -67,14 +68,19 @@ export class TopicStreams {
     }
   }
 
+  /** Whether the socket reads a topic: it is closed behind the last message of its queue. */
+  serves(socket: WebSocket): boolean {
+    return this.#sockets.has(socket);
+  }
+
   async serveSocket(socket: WebSocket, reader: TopicReader): Promise<void> {
+    this.#sockets.add(socket);
     reader.onSlow = () => socket.terminate();
     socket.on('close', () => reader.end());
     socket.on('error', () => reader.end());
     for await (const message of reader) {
       // Resolves when it is with the operating system, so that a slow client fills its own queue.
-      const text = 'gap' in message ? JSON.stringify(message) : socketMessage(message);
-      await sendTo(socket, text, this.#limits.stalledMs);
+      await sendTo(socket, socketMessages.of(message), this.#limits.stalledMs);
     }
     socket.close(1001, 'the gateway is stopping');
   }
@@ -101,24 +107,39 @@ function isOfTheFuture(id: string): boolean {
 }
 
 /**
- * Long events, which the clients of a message share while any of them is sent one: line ends make an event seven
- * times as long as its body.
+ * The long texts of messages, which the clients of a message share while any of them is sent one: line ends make an
+ * event seven times as long as its body, and control characters a message of a WebSocket six times.
  */
-const longEvents = new WeakMap<TopicMessage | TopicGap, WeakRef<Buffer>>();
+class LongTexts {
+  readonly #known = new WeakMap<TopicMessage | TopicGap, WeakRef<Buffer>>();
+  readonly #make: (message: TopicMessage | TopicGap) => string;
 
-function eventOf(message: TopicMessage | TopicGap): string | Buffer {
-  const known = longEvents.get(message)?.deref();
-  if (known !== undefined) return known;
-  const text = sseEvent(
+  constructor(make: (message: TopicMessage | TopicGap) => string) {
+    this.#make = make;
+  }
+
+  of(message: TopicMessage | TopicGap): string | Buffer {
+    const known = this.#known.get(message)?.deref();
+    if (known !== undefined) return known;
+    const text = this.#make(message);
+    if (!isLong(text)) return text;
+    const bytes = Buffer.from(text);
+    this.#known.set(message, new WeakRef(bytes));
+    return bytes;
+  }
+}
+
+const events = new LongTexts((message) =>
+  sseEvent(
     'gap' in message
       ? { event: 'gap', data: JSON.stringify(message.gap) }
       : { id: message.id, data: messageText(message) },
-  );
-  if (!isLong(text)) return text;
-  const bytes = Buffer.from(text);
-  longEvents.set(message, new WeakRef(bytes));
-  return bytes;
-}
+  ),
+);
+
+const socketMessages = new LongTexts((message) =>
+  JSON.stringify('gap' in message ? message : shownMessage(message)),
+);
 
 /** The data of an event: the body where it is text, else an object with its base64. */
 function messageText({ body }: TopicMessage): string {
@@ -128,10 +149,10 @@ function messageText({ body }: TopicMessage): string {
     : JSON.stringify({ bodyBase64: bytes.toString('base64') });
 }
 
-function socketMessage({ topic, id, publishedAt, key, headers, body }: TopicMessage): string {
+function shownMessage({ topic, id, publishedAt, key, headers, body }: TopicMessage) {
   const bytes = Buffer.from(body.buffer, body.byteOffset, body.byteLength);
   const content = isUtf8(bytes)
     ? { body: bytes.toString() }
     : { bodyBase64: bytes.toString('base64') };
-  return JSON.stringify({ topic, id, time: publishedAt.toISOString(), key, headers, ...content });
+  return { topic, id, time: publishedAt.toISOString(), key, headers, ...content };
 }
