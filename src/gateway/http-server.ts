@@ -15,6 +15,7 @@ import Fastify, {
   type FastifyReply,
   type FastifyServerOptions,
 } from 'fastify';
+import { faultOfAuthorities } from '../client/authorities.ts';
 import { invalid } from '../client/option-table.ts';
 import { Answer } from './answer.ts';
 import { HttpError, httpFailure } from './http-error.ts';
@@ -103,8 +104,15 @@ function tlsOptions(
     key: read(key, 'tls.key'),
     ...(clientCa === undefined
       ? {}
-      : { ca: read(clientCa, 'tls.clientCa'), requestCert: true, rejectUnauthorized: true }),
+      : { ca: authorities(clientCa), requestCert: true, rejectUnauthorized: true }),
   };
+}
+
+function authorities(path: string): Buffer {
+  const pem = read(path, 'tls.clientCa');
+  const fault = faultOfAuthorities(pem);
+  if (fault !== null) throw invalid(`tls.clientCa cannot be used: ${fault}`);
+  return pem;
 }
 
 function read(path: string, name: string): Buffer {

@@ -8,6 +8,7 @@
  */
 import { connect, isIP, type Socket } from 'node:net';
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls';
+import { faultOfAuthorities } from '../client/authorities.ts';
 import { RivuletError } from '../errors.ts';
 import { splitAddress } from '../registry/record.ts';
 import type { ServiceNode } from '../registry/registry.ts';
@@ -61,7 +62,11 @@ export function checkTls(value: unknown, name = 'tls'): void {
       typeof given === kind;
     if (!isGood) refuse(`${name}.${option} must be a ${kind}, not a ${typeof given}`);
   }
-  const { cert, key } = value as TlsOptions;
+  const { cert, key, ca } = value as TlsOptions;
+  for (const pem of ca === undefined ? [] : [ca].flat()) {
+    const fault = faultOfAuthorities(pem);
+    if (fault !== null) refuse(`${name}.ca cannot be used: ${fault}`);
+  }
   if ((cert === undefined) !== (key === undefined)) {
     refuse(`${name}.cert and ${name}.key go together: one of them is missing`);
   }

@@ -49,8 +49,17 @@ export class Listeners {
     this.#loading = loading;
   }
 
-  /** Opens every endpoint that the configuration names. Rejects with a sentence. */
+  /** Opens every endpoint that the configuration names, or none. Rejects with a sentence. */
   async open(): Promise<void> {
+    try {
+      await this.#openAll();
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  async #openAll(): Promise<void> {
     const { config } = this.#server;
     let port = 0;
     for (const endpoint of endpointsOf(config)) {

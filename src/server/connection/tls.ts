@@ -4,6 +4,7 @@
 import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import type { TLSSocket, TlsOptions } from 'node:tls';
+import { faultOfAuthorities } from '../../client/authorities.ts';
 import type { Config } from '../config/config.ts';
 
 /** How long a TLS handshake may take, ms. */
@@ -58,7 +59,13 @@ export function tlsOptionsOf(config: Config): TlsOptions {
     handshakeTimeout: HANDSHAKE_MS,
     honorCipherOrder: config.yes('tls-prefer-server-ciphers'),
   };
-  if (authorities !== '') options.ca = file('tls-ca-cert-file');
+  if (authorities !== '') {
+    options.ca = file('tls-ca-cert-file');
+    const fault = faultOfAuthorities(options.ca);
+    if (fault !== null) {
+      throw new Error(`can't use tls-ca-cert-file '${config.path('tls-ca-cert-file')}': ${fault}`);
+    }
+  }
   if (config.get('tls-key-file-pass') !== '') {
     options.passphrase = config.get('tls-key-file-pass');
   }

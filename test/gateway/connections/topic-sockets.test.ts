@@ -58,6 +58,10 @@ test('clients of a long message share its text while it waits for them', async (
     globalThis.gc?.();
     return process.memoryUsage().arrayBuffers - before;
   };
-  await until(() => held() < 3 * 6 * length, () => `${held()} bytes are held`, 20_000);
+  await until(
+    () => held() < 3 * 6 * length,
+    () => `${held()} bytes are held`,
+    20_000,
+  );
   for (const client of clients) client.destroy();
 });

@@ -76,3 +76,23 @@ test('tls-auth-clients decides on a client by the certificate that it shows', {
     }
   }
 });
+
+test('authorities that are none stop the start, and CONFIG SET leaves those before', {
+  skip,
+}, async () => {
+  await using place = temporaryDirectory('tls');
+  const ours = join(place.path, 'ours');
+  makeAuthority(ours, 'ours', 2);
+  const options = {
+    'tls-cert-file': join(ours, 'peer.crt'),
+    'tls-key-file': join(ours, 'peer.key'),
+    'tls-port': String(await freePort()),
+    port: String(await freePort()),
+  };
+  const start = runServer({ ...options, 'tls-ca-cert-file': join(ours, 'ca.key') });
+  await assert.rejects(start, /can't use tls-ca-cert-file .*: it holds no certificate/);
+  await using running = await runServer({ ...options, 'tls-ca-cert-file': join(ours, 'ca.crt') });
+  const client = await running.connect();
+  const set = client.call('CONFIG', 'SET', 'tls-ca-cert-file', join(ours, 'ca.key'));
+  assert.match(String(await set), /it holds no certificate/);
+});
