@@ -12,12 +12,19 @@ import { AUDIT_MAX_LENGTH, AUDIT_TOPIC, Audit } from '../broker/audit.ts';
 import { RivuletError } from '../errors.ts';
 import { CallClient } from '../gateway/handlers/call-client.ts';
 import { type Log, quietLog } from '../rpc/context.ts';
+import { leaveWithin } from '../service/leave.ts';
 import { Nouns } from '../service/nouns.ts';
 import { pause, type Scheduler } from '../util/time/scheduler.ts';
 import { systemScheduler } from '../util/time/system-scheduler.ts';
 import { Commands } from './commands/commands.ts';
 import { ServiceCommands } from './commands/service-commands.ts';
-import { type IncomingText, type Input, type OpenInput, shownSender } from './inputs/input.ts';
+import {
+  type IncomingText,
+  type Input,
+  InputRefused,
+  type OpenInput,
+  shownSender,
+} from './inputs/input.ts';
 import { inputOf } from './inputs/open-input.ts';
 import { piecesOf } from './messages/pieces.ts';
 import { type Redact, redactedLog, redactor } from './messages/redaction.ts';
@@ -78,6 +85,8 @@ export class Bot implements AsyncDisposable {
   /** Users who received the answer that there is no room, until one of their commands finds room. */
   readonly #refused = new Set<string>();
   #ended: Promise<void> = Promise.resolve();
+  /** Why an input ended that is not opened again. */
+  #failure: RivuletError | null = null;
   #stopping: Promise<void> | null = null;
 
   /** Use `startBot`. */
@@ -126,7 +135,10 @@ export class Bot implements AsyncDisposable {
     });
   }
 
-  /** Resolves when every input has ended by itself, as the terminal does, and all commands have. */
+  /**
+   * Resolves when every input has ended by itself, as the terminal does, and all commands have. Rejects then with
+   * the reason of an input that ended because of what came.
+   */
   get ended(): Promise<void> {
     return this.#ended;
   }
@@ -148,10 +160,16 @@ export class Bot implements AsyncDisposable {
       return this.#keepOpen(input, null);
     });
     const refused = first.find((_each, i) => loops[i] === null);
-    this.#ended = Promise.all(loops).then(() => this.#queue.idle());
+    this.#ended = Promise.all(loops).then(async () => {
+      await this.#queue.idle();
+      if (this.#failure !== null) throw this.#failure;
+    });
+    // It may be that no caller waits for it.
+    this.#ended.catch(() => {});
     if (refused?.status === 'rejected') throw refused.reason;
   }
 
+  /** Resolves within two seconds: no chat, broker or registry that does not answer is waited for. */
   stop(): Promise<void> {
     this.#stopping ??= this.#stop();
     return this.#stopping;
@@ -163,12 +181,14 @@ export class Bot implements AsyncDisposable {
 
   async #stop(): Promise<void> {
     this.#closing.abort(new RivuletError('ABORTED', 'the bot stops'));
-    await Promise.allSettled([...this.#open].map((each) => each.close()));
-    await this.#ended;
-    await this.#queue.close();
-    await this.#services.close();
-    await this.#client.close();
-    await this.#nouns.close();
+    await leaveWithin(this.#setup.scheduler, [
+      async () => void (await Promise.allSettled([...this.#open].map((each) => each.close()))),
+      () => this.#ended.catch(() => {}),
+      () => this.#queue.close(),
+      () => this.#services.close(),
+      () => this.#client.close(),
+      () => this.#nouns.close(),
+    ]);
   }
 
   async #openOnce(input: Input): Promise<OpenInput> {
@@ -191,6 +211,10 @@ export class Bot implements AsyncDisposable {
         this.#open.delete(opened);
         opened = null;
         if (signal.aborted || reason === null) return;
+        if (reason instanceof InputRefused) {
+          this.#failure ??= reason;
+          return;
+        }
         this.#reportCut(input, reason);
         waitMs = REOPEN_MS;
       }

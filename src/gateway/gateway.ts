@@ -20,6 +20,7 @@ import { WebSocketServer } from 'ws';
 import { invalid } from '../client/option-table.ts';
 import { RivuletError } from '../errors.ts';
 import { type Log, quietLog } from '../rpc/context.ts';
+import { leaveWithin } from '../service/leave.ts';
 import { Nouns } from '../service/nouns.ts';
 import { endConnection } from '../transport/end-connection.ts';
 import type { Scheduler } from '../util/time/scheduler.ts';
@@ -51,8 +52,6 @@ import { TopicStreams } from './topics/topic-streams.ts';
 const STOPPING = 'the gateway is stopping';
 /** Until an idle connection is closed, once the gateway is stopping. */
 const IDLE_MS = 500;
-/** Beyond `drainTimeoutMs`: how long `stop` waits for brokers, registries and services to answer. */
-const LEAVE_MS = 2000;
 
 /**
  * Rejects with INVALID_ARGUMENT for an option that cannot be obeyed, with CONNECTION_FAILED where it
@@ -241,7 +240,10 @@ export class Gateway implements AsyncDisposable {
     }
   }
 
-  /** Resolves after `drainTimeoutMs` and two seconds at most: a broker that does not answer is not waited for. */
+  /**
+   * Resolves two seconds after the last request at most, and requests are given `drainTimeoutMs`: a broker or registry
+   * that does not answer is not waited for.
+   */
   stop(): Promise<void> {
     this.#closing ??= this.#stop();
     return this.#closing;
@@ -253,50 +255,39 @@ export class Gateway implements AsyncDisposable {
 
   async #stop(): Promise<void> {
     const { scheduler = systemScheduler } = this.#options;
-    let cancel = () => {};
-    const late = new Promise<void>((resolve) => {
-      cancel = scheduler.after(this.#limits.drainTimeoutMs + LEAVE_MS, resolve);
-    });
-    const closing = this.#close(scheduler);
-    // Nothing waits for a failure that comes after the limit.
-    closing.catch(() => {});
-    try {
-      const isLate = await Promise.race([closing.then(() => false), late.then(() => true)]);
-      // What one does not answer to keeps no connection of another open.
-      if (isLate) void Promise.allSettled([this.#client.close(), this.#nouns.close()]);
-    } finally {
-      cancel();
-    }
-  }
-
-  async #close(scheduler: Scheduler): Promise<void> {
-    const { drainTimeoutMs } = this.#limits;
     this.#stopping.abort();
     // A broker that does not answer keeps no port open.
     const left = this.#hub.close();
     left.catch(() => {});
-    const http = this.#http;
-    if (http !== null) {
-      // Answers that began before now said that their connection stays: it is closed when it is idle.
-      http.server.keepAliveTimeout = IDLE_MS;
-      const cancel = scheduler.after(drainTimeoutMs, () => {
-        http.server.closeAllConnections();
-        this.#proxy.cut();
-        for (const socket of this.#connections) socket.destroy();
-      });
-      for (const socket of this.#sockets.clients) {
-        if (!this.#topics.serves(socket)) closeWhenSent(socket, 1001, STOPPING);
-      }
-      await this.#closePort(http.server, Math.min(IDLE_MS * 2, drainTimeoutMs), scheduler);
-      await http.close();
-      cancel();
-    }
+    await this.#closeHttp(scheduler);
     this.#proxy.close();
-    await left;
-    await this.#workflows.close();
-    await this.#directory.close();
-    await this.#client.close();
-    await this.#nouns.close();
+    await leaveWithin(scheduler, [
+      () => left,
+      () => this.#workflows.close(),
+      () => this.#directory.close(),
+      () => this.#client.close(),
+      () => this.#nouns.close(),
+    ]);
+  }
+
+  /** All connections have ended within `drainTimeoutMs`. */
+  async #closeHttp(scheduler: Scheduler): Promise<void> {
+    const http = this.#http;
+    if (http === null) return;
+    const { drainTimeoutMs } = this.#limits;
+    // Answers that began before now said that their connection stays: it is closed when it is idle.
+    http.server.keepAliveTimeout = IDLE_MS;
+    const cancel = scheduler.after(drainTimeoutMs, () => {
+      http.server.closeAllConnections();
+      this.#proxy.cut();
+      for (const socket of this.#connections) socket.destroy();
+    });
+    for (const socket of this.#sockets.clients) {
+      if (!this.#topics.serves(socket)) closeWhenSent(socket, 1001, STOPPING);
+    }
+    await this.#closePort(http.server, Math.min(IDLE_MS * 2, drainTimeoutMs), scheduler);
+    await http.close();
+    cancel();
   }
 
   /**

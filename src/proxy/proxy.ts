@@ -21,6 +21,7 @@ import type { ServiceNode } from '../registry/registry.ts';
 import { Connections } from '../rpc/connections.ts';
 import { quietLog } from '../rpc/context.ts';
 import { failureOf } from '../rpc/errors-wire.ts';
+import { leaveWithin } from '../service/leave.ts';
 import { type Listening, listenOnAll } from '../service/listening.ts';
 import { Nouns } from '../service/nouns.ts';
 import { openTransports, type TransportMeans } from '../service/open-transports.ts';
@@ -145,6 +146,7 @@ export class ProxyServer implements AsyncDisposable {
     }
   }
 
+  /** Resolves two seconds after the last call at most; calls are given `drainTimeoutMs`. */
   stop(): Promise<void> {
     this.#closing ??= this.#stop();
     return this.#closing;
@@ -155,10 +157,13 @@ export class ProxyServer implements AsyncDisposable {
   }
 
   async #stop(): Promise<void> {
+    const { scheduler = systemScheduler } = this.#options;
     await this.#listening?.close(this.#limits.drainTimeoutMs);
-    await this.#directory.close();
-    await this.#connections.close();
-    await this.#nouns.close();
+    await leaveWithin(scheduler, [
+      () => this.#directory.close(),
+      () => this.#connections.close(),
+      () => this.#nouns.close(),
+    ]);
   }
 
   #take(call: IncomingCall): void {

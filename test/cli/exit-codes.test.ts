@@ -90,3 +90,11 @@ test('a directory that cannot be made is an error at once, and one that is not t
   assert.match(await mustEnd(server, 1), /\/proc\/data/);
   await mustEnd(['repair', join(home.path, 'nothing')], 3);
 });
+
+test('a line that the terminal of the bot refuses ends it with 1, behind the answers to lines before', async () => {
+  const args = ['bot', '--inputs', 'terminal', '--registry', 'memory'];
+  const input = `echo before\n${'x'.repeat(2 ** 20 + 2 ** 17)}\necho behind\n`;
+  const { code, stdout, stderr } = await micro(args, { input });
+  assert.deepEqual([code, stdout], [1, 'before\n']);
+  assert.match(stderr, /^micro: a line of the terminal has at most 1048576 bytes/m);
+});

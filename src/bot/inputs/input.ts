@@ -1,11 +1,12 @@
 /**
  * An input: where messages to the bot come from, and where its answers go.
  *
- * Contract only. Invariants: `open` resolves when messages can come, and rejects with
+ * Invariants: `open` resolves when messages can come, and rejects with
  * AUTHENTICATION_FAILED where the service refuses the token; an input gives only texts that are addressed
  * to the bot, without the part that addresses it; `closed` resolves when no more messages can come, and
- * the caller opens the input again.
+ * the caller opens the input again, unless the reason is InputRefused.
  */
+import { RivuletError } from '../../errors.ts';
 import type { Log } from '../../rpc/context.ts';
 import type { Scheduler } from '../../util/time/scheduler.ts';
 
@@ -31,8 +32,18 @@ export interface IncomingText {
   reply(text: string): Promise<void>;
 }
 
+/** What came ended the input: it is not opened again, and the bot that ends with it has failed. */
+export class InputRefused extends RivuletError {
+  constructor(message: string) {
+    super('BODY_TOO_LARGE', message);
+  }
+}
+
 export interface OpenInput {
-  /** With the reason, or null where the input has ended by itself, as a terminal does. */
+  /**
+   * With the reason, or null where the input has ended by itself, as a terminal does; with InputRefused where
+   * opening it again would not help.
+   */
   readonly closed: Promise<Error | null>;
   close(): Promise<void>;
 }

@@ -2,14 +2,20 @@
  * The terminal as an input: lines of standard input are commands, answers go to standard output.
  *
  * Invariants: the person at the terminal is an operator; answers of services cannot move the cursor; a
- * line of more than MAX_LINE bytes ends the input; the end of standard input ends it too, once its lines are
+ * line of more than MAX_LINE bytes ends the input with an error; the end of standard input ends it too, once its lines are
  * answered; it is not read while AT_ONCE lines are without an answer, so that none of a pipe is refused. Cost:
  * the lines of one piece of the input.
  */
 import { userInfo } from 'node:os';
 import { createInterface } from 'node:readline';
 import { printableLines } from '../../util/printable.ts';
-import type { IncomingText, Input, OpenInput, Sender } from './input.ts';
+import {
+  type IncomingText,
+  type Input,
+  InputRefused,
+  type OpenInput,
+  type Sender,
+} from './input.ts';
 
 const MAX_LINE = 1024 * 1024;
 const AT_ONCE = 2;
@@ -31,11 +37,14 @@ export class TerminalInput implements Input {
   async open(receive: (message: IncomingText) => Promise<void>): Promise<OpenInput> {
     const { input, output } = this.#streams;
     let length = 0;
+    let reason: InputRefused | null = null;
     const measure = (chunk: Buffer | string) => {
       const end = chunk.lastIndexOf('\n');
       length = end < 0 ? length + chunk.length : chunk.length - end - 1;
       if (length <= MAX_LINE) return;
-      void write(`a line has at most ${MAX_LINE} bytes: the terminal is not read any more\n`);
+      reason = new InputRefused(
+        `a line of the terminal has at most ${MAX_LINE} bytes: no more of it is read`,
+      );
       lines.close();
     };
     // Before readline's own listener, which keeps a line until its end.
@@ -47,8 +56,8 @@ export class TerminalInput implements Input {
     const waiting: string[] = [];
     let running = 0;
     let isOver = false;
-    let end: (reason: null) => void = () => {};
-    const closed = new Promise<null>((resolve) => {
+    let end: (reason: InputRefused | null) => void = () => {};
+    const closed = new Promise<InputRefused | null>((resolve) => {
       end = resolve;
     });
     const reply = (answer: string) => write(`${printableLines(answer)}\n`);
@@ -61,7 +70,7 @@ export class TerminalInput implements Input {
         });
       }
       if (isOver) {
-        if (running === 0) end(null);
+        if (running === 0) end(reason);
       } else if (waiting.length > 0) lines.pause();
       else lines.resume();
     };

@@ -2,7 +2,8 @@
  * `micro bot`: commands of a chat, until SIGINT or SIGTERM, with go-micro's flags and variables.
  *
  * Invariant: tokens are best given by variables, because a command line is seen by every user of a
- * machine; the end of standard input ends a bot whose only input is the terminal.
+ * machine; the end of standard input ends a bot whose only input is the terminal, and a line that the terminal
+ * refuses ends it with an error.
  */
 import { Command, Option } from 'commander';
 import type { BotOptions } from '../../bot/options.ts';
@@ -12,6 +13,8 @@ import { usage } from '../exit-code.ts';
 import { aborted, interrupted } from '../interrupt.ts';
 import { commandLog } from '../log.ts';
 import { count, timeout } from '../values.ts';
+
+const EXIT_MS = 5000;
 
 interface Flags extends RegistryFlags {
   readonly inputs?: string;
@@ -90,9 +93,16 @@ async function bot(flags: Flags): Promise<void> {
     const text = `micro bot ready on ${options.inputs.join(', ')} (pid ${process.pid})\n`;
     process.stdout.write(text);
   }
-  await Promise.race([aborted(interrupt), running.ended]);
-  await running.stop();
   // Libraries of chat services may leave a timer that would keep the process for half a minute.
+  try {
+    await Promise.race([aborted(interrupt), running.ended]);
+  } catch (error) {
+    await running.stop();
+    // Time to say what failed.
+    setTimeout(() => process.exit(), EXIT_MS).unref();
+    throw error;
+  }
+  await running.stop();
   process.stdout.write('', () => process.exit());
 }
 

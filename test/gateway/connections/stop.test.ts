@@ -1,11 +1,14 @@
-/** The stop of a gateway whose registry or client does not answer, on a clock that the test moves. */
+/** The stop of a gateway, proxy or bot whose registry or client does not answer, on a clock that the test moves. */
 import assert from 'node:assert/strict';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { connect, type Socket } from 'node:net';
 import test from 'node:test';
+import { startBot } from '../../../src/bot/bot.ts';
 import { startGateway } from '../../../src/gateway/gateway.ts';
+import { startProxy } from '../../../src/proxy/proxy.ts';
 import { MemoryRegistry } from '../../../src/registry/memory.ts';
 import { contract, unary } from '../../../src/rpc/contract.ts';
+import { LEAVE_MS } from '../../../src/service/leave.ts';
 import { createService } from '../../../src/service/service.ts';
 import { VirtualScheduler } from '../../../src/util/time/virtual-scheduler.ts';
 import { makeCertificates, missingOpenssl } from '../../helpers/certificates.ts';
@@ -14,40 +17,51 @@ import { until } from '../../helpers/until.ts';
 
 const Greeter = contract('go.micro.api.greeter', { Say: { Hello: unary<unknown, unknown>() } });
 const DRAIN_MS = 5000;
-const LEAVE_MS = 2000;
+const CHAT = { token: '12345:abcdefgh', apiUrl: 'http://127.0.0.1:1' };
 
 /** A registry whose watch does not end, as one over a broker that is away. */
 class WithoutAnswer extends MemoryRegistry {
-  override async *watch(): ReturnType<MemoryRegistry['watch']> {
+  /** Whether the caller has given its watch up, as it does last. */
+  isLeft = false;
+
+  override async *watch(
+    ...[, { signal } = {}]: Parameters<MemoryRegistry['watch']>
+  ): ReturnType<MemoryRegistry['watch']> {
+    signal?.addEventListener('abort', () => {
+      this.isLeft = true;
+    });
     await new Promise<never>(() => {});
   }
 }
 
-test('a stop ends within its limit, and closes the port, where the registry does not answer', async () => {
-  const scheduler = new VirtualScheduler();
-  const gateway = await startGateway({
-    address: ':0',
-    registry: new WithoutAnswer(),
-    drainTimeoutMs: DRAIN_MS,
-    scheduler,
+for (const [what, start] of [
+  ['gateway', (options: object) => startGateway({ address: ':0', ...options })],
+  ['proxy', (options: object) => startProxy({ address: ':0', ...options })],
+  [
+    'bot',
+    // Its chat service cannot be reached.
+    (options: object) => startBot({ inputs: ['telegram'], telegram: CHAT, ...options }),
+  ],
+] as const) {
+  test(`the stop of a ${what} waits two seconds for a registry that does not answer`, async () => {
+    const scheduler = new VirtualScheduler();
+    const registry = new WithoutAnswer();
+    const running = await start({ registry, scheduler });
+    let isStopped = false;
+    const stopped = running.stop().then(() => {
+      isStopped = true;
+    });
+    await until(() => registry.isLeft, 'no request is left, and the watch is given up');
+    if ('address' in running) {
+      await assert.rejects(fetch(`http://${running.address}`), 'the port is closed');
+    }
+    await scheduler.advance(LEAVE_MS - 1);
+    assert.equal(isStopped, false);
+    await scheduler.advance(1);
+    await until(() => isStopped, 'the stop ends');
+    await stopped;
   });
-  const { url } = gateway;
-  let isStopped = false;
-  const stopped = gateway.stop().then(() => {
-    isStopped = true;
-  });
-  const isClosed = () =>
-    fetch(url).then(
-      () => false,
-      () => true,
-    );
-  await until(isClosed, 'the port is closed');
-  await scheduler.advance(DRAIN_MS + LEAVE_MS - 1);
-  assert.equal(isStopped, false, 'it waits for the registry until its limit');
-  await scheduler.advance(1);
-  await until(() => isStopped, 'the stop ends');
-  await stopped;
-});
+}
 
 test('a stop that reaches its limit leaves no connection to a service open', async () => {
   const sockets: Socket[] = [];
@@ -68,6 +82,9 @@ test('a stop that reaches its limit leaves no connection to a service open', asy
   const calls = sockets.filter((socket) => String(socket.remotePort) !== port);
   assert.ok(calls.length > 0, 'the gateway has called the service');
   const stopped = gateway.stop();
+  // Idle connections of clients end.
+  await scheduler.advance(1);
+  await until(() => registry.isLeft, 'no connection of a client is left');
   await scheduler.advance(LEAVE_MS);
   await stopped;
   await until(() => calls.every((socket) => socket.destroyed), 'its connections end');
