@@ -198,7 +198,7 @@ export class Stream {
     const tail = this.#tail;
     return Stream.#build(this.#metadata(), this.limits, function* copies() {
       for (const block of blocks) {
-        yield block === tail || !index.isResident(block) ? block.clone() : block.share();
+        yield block === tail || !index.isResident(block) ? block.twin() : block.share();
       }
     });
   }
@@ -215,6 +215,21 @@ export class Stream {
     const tail = this.#tail === null ? 0 : this.#tail.bytes.length;
     const blocks = this.index.tree.size * BLOCK_OVERHEAD;
     return this.#sealedBytes + tail + blocks + this.index.listBytes;
+  }
+
+  /** The first cold block that begins at `id` or after it, read; undefined when there is none. */
+  coldBlockFrom(id: StreamId): Block | undefined {
+    return this.index.coldFrom(id);
+  }
+
+  /** The cold block that may hold `id`, read; undefined when there is none. */
+  coldBlockOf(id: StreamId): Block | undefined {
+    return this.index.coldFloor(id);
+  }
+
+  /** Where cold blocks are found. */
+  get coldBlocks(): ColdBlocks {
+    return this.index.cold;
   }
 
   /**

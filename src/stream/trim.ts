@@ -43,6 +43,8 @@ export class TrimRule {
  * passed to both is scratch: clone it to keep it. Neither may change the stream. `mayGo` is false for
  * every id after `lastToGo`: the scan ends there. A cold node becomes resident when an entry of it
  * goes, not before.
+ *
+ * `before`: only nodes whose entries are all before it go, and they go whole.
  */
 export function trim(
   stream: Stream,
@@ -50,15 +52,16 @@ export function trim(
   mayGo: ((id: StreamId) => boolean) | null = null,
   removed: ((id: StreamId) => void) | null = null,
   lastToGo: StreamId = MAX,
+  before: StreamId | null = null,
 ): number {
   if (rule.strategy === 'none') return 0;
-  const before = stream.length;
+  const length = stream.length;
   try {
-    trimBlocks(stream, rule, mayGo, removed, lastToGo);
+    trimBlocks(stream, rule, mayGo, removed, lastToGo, before);
   } finally {
-    if (stream.length !== before) stream.refreshFirstId();
+    if (stream.length !== length) stream.refreshFirstId();
   }
-  return before - stream.length;
+  return length - stream.length;
 }
 
 function trimBlocks(
@@ -67,13 +70,15 @@ function trimBlocks(
   mayGo: ((id: StreamId) => boolean) | null,
   removed: ((id: StreamId) => void) | null,
   lastToGo: StreamId,
+  wholeBefore: StreamId | null,
 ): void {
   const oneByOne = mayGo !== null || removed !== null;
   const before = stream.length;
   let after: StreamId | null = null;
   for (;;) {
     // Whatever went before, what is left begins with a section: it may be cold, and go whole.
-    if (!oneByOne) trimColdSections(stream, rule, before);
+    if (!oneByOne) trimColdSections(stream, rule, before, wholeBefore);
+    if (wholeBefore !== null && !nextIsBefore(stream, after, wholeBefore)) break;
     // A node that stays is not read: it may be cold, or damaged.
     if (rule.strategy === 'maxlen') {
       if (stream.length <= rule.maxlen) break;
@@ -90,6 +95,7 @@ function trimBlocks(
         ? stream.length - block.live >= rule.maxlen
         : block.compareLast(rule.minid) < 0;
     if (!whole && rule.approximate && !oneByOne) break;
+    if (wholeBefore !== null && (!whole || block.compareLast(wholeBefore) >= 0)) break;
     after = block.readFirstId(at);
     if (whole && !oneByOne) {
       stream.removeBlock(block);
@@ -99,14 +105,25 @@ function trimBlocks(
   }
 }
 
+/** Whether the node after the one that begins with `id` (null: the first one) begins before `bound`. */
+function nextIsBefore({ index }: Stream, id: StreamId | null, bound: StreamId): boolean {
+  return index.nextFirstId(id, next) && next.compare(bound) < 0;
+}
+
 /**
  * Removes sections of cold nodes where the loop over nodes would remove each of their nodes. `before`:
  * the length of the stream before the trim.
  */
-function trimColdSections(stream: Stream, rule: TrimRule, before: number): void {
+function trimColdSections(
+  stream: Stream,
+  rule: TrimRule,
+  before: number,
+  wholeBefore: StreamId | null,
+): void {
   for (;;) {
     const section = stream.index.coldHead();
     if (section === undefined) return;
+    if (wholeBefore !== null && !stream.index.headIsBefore(wholeBefore)) return;
     const left = stream.length - section.live;
     // At exactly maxlen that loop would leave nodes without live entries at the section's end.
     const whole =

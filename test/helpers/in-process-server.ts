@@ -237,6 +237,10 @@ export class InProcessSession implements Session {
     this.engine.blocked.add(this.#blocked);
   }
 
+  readFirst(): boolean {
+    return false;
+  }
+
   waitFor(
     done: Promise<void>,
     answer: (error: Error | null) => void,

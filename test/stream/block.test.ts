@@ -111,7 +111,7 @@ test('export and import give the same block, wherever its bytes lie', () => {
       const block = blockOf(list);
       const bytes = block.export();
       const chunks = new ChunkStore();
-      chunks.place(block.clone());
+      chunks.place(block.twin());
       chunks.place(block);
       assert.deepEqual(block.export(), bytes);
       const imported = Block.import(bytes);

@@ -216,7 +216,7 @@ export class World {
   copy(): void {
     const copy = this.stream.copy();
     assert.deepEqual(readAll(copy), this.entries.map(textOf));
-    const blocks = [...this.stream.blocks()].map((block) => block.clone());
+    const blocks = [...this.stream.blocks()].map((block) => block.twin());
     const assembled = Stream.assemble(this.stream.export(), blocks, this.limits);
     assert.deepEqual(readAll(assembled), this.entries.map(textOf));
     this.copies.push({ copy, entries: this.entries.map(textOf) });

@@ -101,6 +101,7 @@ function sessionOf(engine: Engine, args: Arguments, reply: ReplyWriter): ClientS
     exchange: null,
     hasRoom: true,
     block() {},
+    readFirst: () => false,
     execute() {},
     written() {},
     unhurried() {},

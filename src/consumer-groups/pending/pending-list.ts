@@ -493,6 +493,16 @@ export class PendingList {
     return page;
   }
 
+  /** Loads pages until `isOver`; true when all are loaded. Meant to be called again and again. */
+  loadPages(isOver: () => boolean): boolean {
+    for (const page of this.#pages) {
+      if (page.columns !== null) continue;
+      this.#load(page);
+      if (isOver()) return false;
+    }
+    return true;
+  }
+
   /** Puts a loaded page's entries into the delivery order, where they are not in it. */
   #enter(page: PendingPage): PendingPage {
     if (this.#order !== null && page.columns!.slot === null) this.#order.addPage(page);

@@ -2,7 +2,8 @@
  * Where a stream finds its cold blocks: in the last committed checkpoint.
  *
  * One StoredBlocks per stream, one BlockReader per engine. The reader remembers the last block read
- * of each stream, because readers of old entries come back to the block they were in.
+ * of each stream, because readers of old entries come back to the block they were in; and each stream
+ * keeps what was read for a command that is about to run (read-ahead.ts).
  * Cost: one look-up in the checkpoint and one decoding per block that is not remembered.
  */
 import { RivuletError } from '../../errors.ts';
@@ -22,6 +23,10 @@ export class BlockReader {
   readonly checkpoint: Checkpoint;
   /** Blocks read since the start, for metrics. */
   reads = 0;
+  /** The reads ahead that hold blocks. */
+  readonly ahead = new Set<{ restart(): void }>();
+  /** Bytes that they hold. */
+  aheadBytes = 0;
   private readonly recent = new Map<number, Block>();
 
   constructor(checkpoint: Checkpoint) {
@@ -61,25 +66,45 @@ export class BlockReader {
     this.recent.set(uid, block);
   }
 
-  /** After a commit or an eviction: what is stored may differ from what was read. */
+  /** After a commit: what is stored may differ from what was read. */
   forgetAll(): void {
     this.recent.clear();
+    for (const ahead of this.ahead) ahead.restart();
   }
 }
 
 export class StoredBlocks implements ColdBlocks {
-  private readonly reader: BlockReader;
+  readonly reader: BlockReader;
+  /** How many reads ahead of this stream are under way. */
+  keepers = 0;
   private readonly uid: number;
+  /** By the first id. */
+  private kept: Map<string, Block> | null = null;
 
   constructor(reader: BlockReader, uid: number) {
     this.reader = reader;
     this.uid = uid;
   }
 
+  /** Keeps a block that was read until `forgetKept`. False when it is kept already. */
+  keep(block: Block): boolean {
+    this.kept ??= new Map();
+    const name = nameOf(block.readFirstId(found));
+    if (this.kept.has(name)) return false;
+    this.kept.set(name, block);
+    return true;
+  }
+
+  forgetKept(): void {
+    this.kept = null;
+  }
+
   read(id: StreamId): Block | undefined {
     const { reader, uid } = this;
     const recent = reader.remembered(uid);
     if (recent !== undefined && compareToId(recent, id) === 0) return recent;
+    const kept = this.kept?.get(nameOf(id));
+    if (kept !== undefined) return kept;
     const value = reader.get(blockName(uid, id));
     if (value === undefined) return undefined;
     const block = reader.decode(value);
@@ -92,6 +117,10 @@ export class StoredBlocks implements ColdBlocks {
     const end = after.copy(last).increment() ? blockName(uid, after) : blocksEnd(uid);
     reader.checkpoint.keys(blockName(uid, from), end, (name) => visit(found.fromKey(name, 9)));
   }
+}
+
+function nameOf({ msHi, msLo, seqHi, seqLo }: StreamId): string {
+  return `${msHi},${msLo},${seqHi},${seqLo}`;
 }
 
 const after = new StreamId();

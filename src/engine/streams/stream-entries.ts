@@ -5,7 +5,8 @@
  * Ids and times are arguments: nothing here looks at the clock. Checks that can fail a command are
  * the command's; these always succeed.
  * Cost: `appendEntry` is the hot path and allocates nothing; the others cost what the stream's own
- * operations cost, plus for DELREF and ACKED a look into every group for every entry.
+ * operations cost, plus for DELREF and ACKED a look into every group for every entry. Blocks before the
+ * first entry that a group needs go by ACKED without one.
  */
 
 import type { ConsumerGroup } from '../../consumer-groups/group.ts';
@@ -19,12 +20,13 @@ import { TrimRule, trim } from '../../stream/trim.ts';
 import type { Arguments } from '../../util/arguments.ts';
 import type { ByteWriter } from '../../util/byte-writer.ts';
 import type { Whole } from '../../util/whole.ts';
+import type { NeededBlocks } from '../checkpoint/read-ahead.ts';
 import type { Database } from '../keyspace/database.ts';
 import type { KeyEntry } from '../keyspace/key-entry.ts';
 import { EventClass } from '../keyspace/keyspace-events.ts';
 
 import { StreamRecord } from './stream-records.ts';
-import type { StreamValue } from './stream-value.ts';
+import { pendingListsOf, type StreamValue } from './stream-value.ts';
 
 /** What becomes of pending entries that point to an entry that is to go. */
 export type References = 'keepref' | 'delref' | 'acked';
@@ -122,10 +124,12 @@ function trimOnly(
     trimWithReferences(value, rule);
   } else {
     effective.clear();
+    trimHead(database, entry, value, rule);
+    if (rule.limit > 0 && exactly.limit === 0) return;
     const references = new ReferenceScan(value.groups.values());
     trim(
       stream,
-      rule,
+      exactly,
       (id) => !references.isReferenced(id),
       (id) => effective.push(id),
       readByAll(value),
@@ -134,21 +138,44 @@ function trimOnly(
 }
 
 /**
+ * A trim by ACKED: the blocks before the first entry that a group needs go whole, unread, and are
+ * recorded. `exactly` is then the rule for what is left.
+ */
+function trimHead(database: Database, entry: KeyEntry, value: StreamValue, rule: TrimRule): void {
+  const { stream } = value;
+  const { length } = stream;
+  copyExactly(rule);
+  try {
+    trim(stream, exactly, null, null, MAX, firstNeeded(value));
+  } finally {
+    if (stream.length < length && database.engine.recording) {
+      recordHead(database, entry, value, 'keepref');
+      database.engine.journal.end();
+    }
+  }
+  if (rule.limit > 0) exactly.limit = rule.limit - (length - stream.length);
+}
+
+function copyExactly(rule: TrimRule): void {
+  exactly.strategy = rule.strategy;
+  exactly.maxlen = rule.maxlen;
+  exactly.minid.copy(rule.minid);
+  exactly.limit = rule.limit;
+}
+
+/**
  * A trim removes the head of the stream. Where none of it was deleted before, all that is pending
  * from it goes, and its entries need not be read.
  */
 function trimWithReferences(value: StreamValue, rule: TrimRule): void {
   const { stream } = value;
-  if (stream.maxDeletedId.compare(stream.firstId) >= 0) {
+  if (looksAtEach(value)) {
     trim(stream, rule, null, (id) => unreference(value, id));
     return;
   }
   const before = stream.length;
   from.copy(stream.firstId);
-  exactly.strategy = rule.strategy;
-  exactly.maxlen = rule.maxlen;
-  exactly.minid.copy(rule.minid);
-  exactly.limit = rule.limit;
+  copyExactly(rule);
   try {
     trim(stream, exactly);
   } finally {
@@ -169,19 +196,35 @@ function recordTrim(
   damage: Error | null,
 ): void {
   if (references === 'acked') {
+    // The head that went whole has its record.
+    if (effective.count === 0) return;
     effective.encode(database.beginRecord(StreamRecord.TRIM_LIST, entry.key));
   } else {
     // What went is a head of the stream, so where the rest begins says it all; but an exact trim by
     // id may leave a block of tombstones before that, which the given id leaves again.
     const byId = rule.strategy === 'minid' && !rule.approximate && damage === null;
-    const all = value.stream.length === 0 && !byId;
-    const type = all ? StreamRecord.TRIM_ALL : StreamRecord.TRIM;
-    const record = database.beginRecord(type, entry.key);
-    writeReferences(record, references);
-    if (byId) rule.minid.encode(record);
-    else if (!all) value.stream.firstId.encode(record);
+    if (!byId) recordHead(database, entry, value, references);
+    else {
+      const record = database.beginRecord(StreamRecord.TRIM, entry.key);
+      writeReferences(record, references);
+      rule.minid.encode(record);
+    }
   }
   database.engine.journal.end();
+}
+
+/** Begins the record: all before the stream's first entry has gone. */
+function recordHead(
+  database: Database,
+  entry: KeyEntry,
+  { stream }: StreamValue,
+  references: References,
+): void {
+  const all = stream.length === 0;
+  const type = all ? StreamRecord.TRIM_ALL : StreamRecord.TRIM;
+  const record = database.beginRecord(type, entry.key);
+  writeReferences(record, references);
+  if (!all) stream.firstId.encode(record);
 }
 
 /** Removes exactly these entries (ascending) by trimming: what replaying a trim by ACKED needs. */
@@ -385,6 +428,38 @@ function recordWindow(
 
 // --- References from groups ---
 
+/** Whether a trim by DELREF has to look at the entries one by one. */
+function looksAtEach({ stream }: StreamValue): boolean {
+  return stream.maxDeletedId.compare(stream.firstId) >= 0;
+}
+
+/** The blocks that a trim reads, or more; null where it removes whole blocks only. */
+export function neededToTrim(
+  value: StreamValue,
+  rule: TrimRule,
+  references: References,
+): NeededBlocks | null {
+  const { stream } = value;
+  if (references === 'keepref' || (references === 'delref' && !looksAtEach(value))) return null;
+  let last = references === 'acked' ? readByAll(value) : undefined;
+  if (rule.strategy === 'minid' && (last === undefined || rule.minid.compare(last) < 0))
+    last = rule.minid;
+  // What is before it goes block by block, unread.
+  const first = references === 'acked' ? firstNeeded(value) : undefined;
+  return { stream, first, last, pending: pendingListsOf(value) };
+}
+
+/** The least id that a group has pending or has still to read; the greatest id without groups. */
+function firstNeeded(value: StreamValue): StreamId {
+  const least = StreamId.max();
+  for (const { pending, lastId } of value.groups.values()) {
+    scratch.copy(lastId).increment();
+    if (scratch.compare(least) < 0) least.copy(scratch);
+    if (pending.min(scratch) && scratch.compare(least) < 0) least.copy(scratch);
+  }
+  return least;
+}
+
 /** The last id that every group has read: all later entries are referenced. */
 function readByAll(value: StreamValue): StreamId | undefined {
   let least: StreamId | undefined;
@@ -428,4 +503,5 @@ const scratch = new StreamId();
 const from = new StreamId();
 /** With references entries go one by one: `~` is ignored. */
 const exactly = new TrimRule();
+const MAX = StreamId.max();
 const effective = new IdList();

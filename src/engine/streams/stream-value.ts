@@ -6,6 +6,7 @@
  * Cost: `stream` is one check.
  */
 import type { ConsumerGroup } from '../../consumer-groups/group.ts';
+import type { PendingList } from '../../consumer-groups/pending/pending-list.ts';
 import type { RivuletError } from '../../errors.ts';
 import type { Idempotency } from '../../stream/idempotency.ts';
 import type { Stream } from '../../stream/stream.ts';
@@ -32,6 +33,10 @@ export interface StreamDeadline extends Timed {
 export interface StreamSource {
   /** The stream that these bytes (Stream.export) describe; its blocks are stored under `uid`. */
   load(uid: number, metadata: Buffer): Stream;
+}
+
+export function pendingListsOf(value: StreamValue): PendingList[] {
+  return Array.from(value.groups.values(), (group) => group.pending);
 }
 
 export class StreamValue {

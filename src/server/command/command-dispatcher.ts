@@ -10,7 +10,8 @@
 import { isDamage } from '../../stream/block/block-damage.ts';
 import type { Arguments } from '../../util/arguments.ts';
 import type { ClientSession } from '../connection/client-session.ts';
-import { HELD, PAUSED, type Suspension } from '../connection/suspension.ts';
+import type { ReadingFirst } from '../connection/reading-first.ts';
+import { HELD, PAUSED, READING, type Suspension } from '../connection/suspension.ts';
 import { clientLine } from '../observability/client-info.ts';
 import { shownUpTo } from '../output/reply-barriers.ts';
 import type { ReplyPath } from '../output/reply-path.ts';
@@ -43,6 +44,8 @@ export type Recheck = 'run' | 'later' | 'refused';
 export interface DispatchClient extends ClientSession {
   readonly replies: ReplyPath;
   readonly suspension: Suspension;
+  /** Null until a command has to wait for blocks. */
+  readonly reading: ReadingFirst | null;
   denyBlocking: boolean;
   lastCommand: CommandEntry | null;
   commands: number;
@@ -84,6 +87,7 @@ export class CommandDispatcher {
         }
       }
     } finally {
+      if (client.reading !== null && !client.suspension.has(READING)) client.reading.end();
       client.replied(start, entry, kept || client.blocked);
     }
   }
@@ -128,6 +132,7 @@ export class CommandDispatcher {
       } else {
         this.#call(entry);
         client.engine.serveBlocked();
+        return client.suspension.has(READING);
       }
     }
     return false;
@@ -239,6 +244,7 @@ export class CommandDispatcher {
     }
     const ended = server.monotonic();
     server.lastCommandEndedAt = ended;
+    if (client.suspension.has(READING)) return;
     const { statistics } = entry;
     const elapsed = ended - started;
     statistics.record(elapsed * 1000);

@@ -3,7 +3,9 @@
  *
  * Expiry is in expiry.ts, whole databases in databases.ts, DUMP, RESTORE and OBJECT in objects.ts. Source: Redis 7.0 db.c.
  */
+import { mayReadAhead } from '../../engine/checkpoint/read-ahead.ts';
 import type { KeyEntry } from '../../engine/keyspace/key-entry.ts';
+import { pendingListsOf } from '../../engine/streams/stream-value.ts';
 import { globMatches } from '../../util/glob.ts';
 import type { Command } from '../command/command.ts';
 import { everyKey, KNOWN_KEY, keyAt } from '../command/key-specs.ts';
@@ -76,6 +78,10 @@ function copy(session: Session): void {
   if (entry === undefined || (!replace && destination.find(args, 2) !== undefined)) {
     reply.integer(0);
     return;
+  }
+  const { value } = entry;
+  if (value.type === 'stream' && mayReadAhead(value.stream)) {
+    if (session.readFirst({ stream: value.stream, pending: pendingListsOf(value) })) return;
   }
   database.copy(entry, destination, args.view(2));
   reply.integer(1);

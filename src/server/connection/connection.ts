@@ -10,6 +10,7 @@
  * Cost: nothing per command.
  */
 import type { Socket } from 'node:net';
+import type { NeededBlocks } from '../../engine/checkpoint/read-ahead.ts';
 import type { Engine } from '../../engine/engine.ts';
 import type { Database } from '../../engine/keyspace/database.ts';
 import type { Arguments } from '../../util/arguments.ts';
@@ -31,8 +32,18 @@ import type { ConnectedClient, ServerState } from '../server-state.ts';
 import type { ClientSession } from './client-session.ts';
 import { CommandLoop, type LoopClient } from './command-loop.ts';
 import type { Greeting } from './greeting.ts';
+import { ReadingFirst } from './reading-first.ts';
 import type { BlockingWait, WaitOptions } from './session.ts';
-import { BACKLOG, BLOCKED, CLOSING, HELD, OUTPUT, PAUSED, Suspension } from './suspension.ts';
+import {
+  BACKLOG,
+  BLOCKED,
+  CLOSING,
+  HELD,
+  OUTPUT,
+  PAUSED,
+  READING,
+  Suspension,
+} from './suspension.ts';
 
 /** Pending output beyond which no further command of the client runs. */
 const OUTPUT_PAUSE = 32 * 1024 * 1024;
@@ -54,6 +65,7 @@ export class Connection implements LoopClient, OutputOwner, ConnectedClient {
   readonly suspension: Suspension;
   database: Database;
   args: Arguments;
+  reading: ReadingFirst | null = null;
   denyBlocking = false;
   transaction: Transaction | null = null;
   subscriptions: Subscriptions | null = null;
@@ -158,6 +170,16 @@ export class Connection implements LoopClient, OutputOwner, ConnectedClient {
 
   unpaused(): void {
     if (this.suspension.has(PAUSED)) setImmediate(() => this.#loop.resume(PAUSED));
+  }
+
+  readFirst(needed: NeededBlocks): boolean {
+    if (this.denyBlocking) return false;
+    this.reading ??= new ReadingFirst(this);
+    return this.reading.begin(needed);
+  }
+
+  blocksRead(): void {
+    this.#loop.resume(READING);
   }
 
   backlogCleared(): void {

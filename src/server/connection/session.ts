@@ -5,6 +5,7 @@
  * and the server itself need more: see client-session.ts.
  */
 
+import type { NeededBlocks } from '../../engine/checkpoint/read-ahead.ts';
 import type { Database } from '../../engine/keyspace/database.ts';
 import type { Arguments } from '../../util/arguments.ts';
 import type { CommandEntry } from '../command/command-table.ts';
@@ -36,6 +37,11 @@ export interface Session extends PushTarget {
   block(wait: BlockingWait): void;
   /** As `block`, until `done` settles; then `answer` writes the reply, with `done`'s error if it failed. */
   waitFor(done: Promise<void>, answer: (error: Error | null) => void, options?: WaitOptions): void;
+  /**
+   * For a command that is about to look at many blocks of a stream: true when they have to be read
+   * first. The command then returns without a reply and without a change, and is run again.
+   */
+  readFirst(needed: NeededBlocks): boolean;
   /**
    * Runs one queued command now, as EXEC does: sets `args`, checks the ACL again, counts it. While
    * it runs `denyBlocking` is true.

@@ -24,6 +24,8 @@ export const YIELDED = 16;
 export const CLOSING = 32;
 /** A command is held until memory is available. */
 export const HELD = 64;
+/** A command is kept while the blocks that it needs are read. */
+export const READING = 128;
 
 /** The client waits for an unlimited time; when its connection ends, the wait ends too. */
 const WAITING = BLOCKED | PAUSED | HELD;
@@ -33,7 +35,7 @@ const INPUT_PAUSE = 1024 * 1024;
 
 export class Suspension {
   reasons = 0;
-  /** The command that is held by CLIENT PAUSE or for memory. */
+  /** The command that is held by CLIENT PAUSE, for memory, or for blocks. */
   kept: Arguments | null = null;
   #readPaused = false;
   #inputBound = INPUT_PAUSE;

@@ -134,6 +134,20 @@ export class BlockIndex {
     return this.#locateAbove(id) ? this.#smaller(resident) : resident;
   }
 
+  /** The first cold block whose first id is >= `id`. */
+  coldFrom(id: StreamId): Block | undefined {
+    if (this.coldCount === 0 || id.compare(this.coldLast) > 0) return undefined;
+    return this.#locateUp(id) ? this.#read() : undefined;
+  }
+
+  /** The last cold block whose first id is <= `id`, where no resident one is between. */
+  coldFloor(id: StreamId): Block | undefined {
+    if (this.coldCount === 0 || id.compare(this.coldLast) > 0 || !this.#locateDown(id)) return;
+    const resident = this.tree.floor(id);
+    if (resident !== undefined && compareToId(resident, located) > 0) return;
+    return this.#read();
+  }
+
   /** The last block whose first id is < `id`. */
   lower(id: StreamId): Block | undefined {
     const resident = this.tree.lower(id);

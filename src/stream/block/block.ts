@@ -114,17 +114,16 @@ export class Block implements RadixLeaf {
 
   /** A block of the same content on the same bytes, which neither changes from now on. */
   share(): Block {
-    const copy = this.#copy();
-    copy.bytes = this.bytes;
-    copy.start = this.start;
+    const copy = this.twin();
     copy.shared = this.shared = true;
     return copy;
   }
 
-  /** A block of the same content on its own bytes. */
-  clone(): Block {
+  /** A block of the same content, whose bytes have to be moved before either of the two changes. */
+  twin(): Block {
     const copy = this.#copy();
-    copy.bytes = this.bytes.slice(this.start, this.start + this.length);
+    copy.bytes = this.bytes;
+    copy.start = this.start;
     return copy;
   }
 

@@ -229,3 +229,22 @@ test('what cold blocks add to the count of tree nodes is gone when the last one 
   };
   assert.equal(nodesOf(cold), nodesOf(warm));
 });
+
+test('a trim by ACKED removes what every group has acknowledged without reading it', async () => {
+  const entries = 6000;
+  const store = await stored(entries);
+  const { server, checkpoint } = open(store);
+  const session = server.session();
+  session.call('XREADGROUP', 'GROUP', 'g', 'c', 'COUNT', 5555, 'STREAMS', 's', '>');
+  const ids = Array.from({ length: 5549 }, (_, i) => `${i + 1}-1`);
+  session.call('XACK', 's', 'g', ...ids);
+  checkpoint.asked = 0;
+  assert.equal(session.call('XTRIM', 's', 'MAXLEN', 0, 'ACKED'), 5549);
+  // Whole sections go unread; of the one that the trim ends in, its blocks are read.
+  assert.ok(checkpoint.asked < 100, `${checkpoint.asked} things asked`);
+  assert.equal(session.call('XLEN', 's'), entries - 5549);
+  assert.deepEqual(
+    (session.call('XRANGE', 's', '-', '+', 'COUNT', 1) as Value[][])[0]![0],
+    '5550-1',
+  );
+});

@@ -5,6 +5,7 @@
  * nothing, and its fields and values go as they arrived into block and log.
  * Order of checks and errors: xaddCommand.
  */
+import { mayReadAhead } from '../../../engine/checkpoint/read-ahead.ts';
 import type { KeyEntry } from '../../../engine/keyspace/key-entry.ts';
 import {
   idOfScheduled,
@@ -18,6 +19,7 @@ import {
   appendEntry,
   countDuplicate,
   findIdempotent,
+  neededToTrim,
   nextId,
   recordIdempotent,
   trimStream,
@@ -209,7 +211,12 @@ function trim(session: Session): void {
     return;
   }
   const { database, engine, reply } = session;
-  const removed = trimStream(database, entry, valueIn(entry), options, options.references);
+  const value = valueIn(entry);
+  if (mayReadAhead(value.stream)) {
+    const needed = neededToTrim(value, options, options.references);
+    if (needed !== null && session.readFirst(needed)) return;
+  }
+  const removed = trimStream(database, entry, value, options, options.references);
   // The trim of an XADD is a part of that one change.
   engine.changes += removed;
   reply.integer(removed);

@@ -4,6 +4,8 @@
  * All ids are read before the first is deleted, so that a bad one changes nothing.
  * Sources: xdelCommand, xdelexCommand, xackdelCommand.
  */
+import { mayReadAhead } from '../../../engine/checkpoint/read-ahead.ts';
+import type { KeyEntry } from '../../../engine/keyspace/key-entry.ts';
 import { acknowledge } from '../../../engine/streams/stream-deliveries.ts';
 import {
   type Deletion,
@@ -32,6 +34,7 @@ function deleteById(session: Session): void {
     return;
   }
   if (!readStrictIds(session, 2, args.count - 2, id, ids)) return;
+  if (readsFirst(session, entry)) return;
   reply.integer(deleteEntries(database, entry, valueIn(entry), ids, 'keepref', outcomes));
 }
 
@@ -44,6 +47,7 @@ function deleteExtended(session: Session): void {
     return;
   }
   if (!readStrictIds(session, options.idsAt, options.count, id, ids)) return;
+  if (readsFirst(session, entry)) return;
   deleteEntries(database, entry, valueIn(entry), ids, options.references, outcomes);
   reply.array(ids.count);
   for (let i = 0; i < ids.count; i++) reply.integer(outcomes[i]);
@@ -59,6 +63,7 @@ function acknowledgeAndDelete(session: Session): void {
     return;
   }
   if (!readStrictIds(session, options.idsAt, options.count, id, ids)) return;
+  if (readsFirst(session, entry)) return;
   acknowledge(database, entry, group, ids, acknowledged);
   deleteEntries(database, entry, valueIn(entry), acknowledged, options.references, outcomes);
   // The ids acknowledged are those asked for, in their order, less those that were not pending.
@@ -70,6 +75,12 @@ function acknowledgeAndDelete(session: Session): void {
     if (!pending) reply.integer(NOT_FOUND);
     else reply.integer(outcomes[next++] === STILL_REFERENCED ? STILL_REFERENCED : 1);
   }
+}
+
+/** Whether the command has to wait until the blocks that may hold `ids` are read. */
+function readsFirst(session: Session, entry: KeyEntry): boolean {
+  const { stream } = valueIn(entry);
+  return mayReadAhead(stream, ids.count) && session.readFirst({ stream, ids });
 }
 
 /** No key, or no group: none of the ids is there. */

@@ -1,0 +1,158 @@
+/**
+ * Reads many cold blocks of one stream in slices, before a command that needs them runs.
+ *
+ * A command is one step for every client, so it cannot be cut into slices; what takes its time is the
+ * reading and checking of blocks. So those are read while the command has not begun, and it then finds
+ * them in memory (stored-blocks.ts). Other clients may change the stream meanwhile: the command runs on
+ * what the stream is by then, and reads by itself what is missing.
+ * Invariants: what was read is forgotten when a checkpoint commits, because stored blocks may have been
+ * replaced: reading then begins again, MOST_RESTARTS times at most. All reads ahead together hold
+ * MOST_BYTES at most. Every read ahead is ended.
+ * Cost: about 30 us a block, and its bytes until the command has run.
+ */
+import type { PendingList } from '../../consumer-groups/pending/pending-list.ts';
+import type { Block } from '../../stream/block/block.ts';
+import { isDamage } from '../../stream/block/block-damage.ts';
+import type { IdList } from '../../stream/id-list.ts';
+import { compareToId } from '../../stream/radix-tree.ts';
+import type { Stream } from '../../stream/stream.ts';
+import { StreamId } from '../../stream/stream-id.ts';
+import { StoredBlocks } from './stored-blocks.ts';
+
+/** With fewer blocks a command is quick without. */
+const WORTHWHILE = 256;
+/** Bytes of all blocks that are read ahead. */
+const MOST_BYTES = 64 * 1024 * 1024;
+/** What a block takes beside its bytes. */
+const BLOCK_OVERHEAD = 600;
+const MOST_RESTARTS = 3;
+
+/** What a command is about to look at. */
+export interface NeededBlocks {
+  readonly stream: Stream;
+  /** Blocks that begin at this id or after it. @default all */
+  readonly first?: StreamId | undefined;
+  /** And not after this one. @default all */
+  readonly last?: StreamId | undefined;
+  /** Instead: those that may hold these ids. */
+  readonly ids?: IdList;
+  /** Pending lists whose pages are all needed. */
+  readonly pending?: readonly PendingList[];
+}
+
+/** Whether so many blocks (an upper bound) may be worth a read ahead. */
+export function mayReadAhead(stream: Stream, blocks = Number.POSITIVE_INFINITY): boolean {
+  return Math.min(stream.coldCount, blocks) >= WORTHWHILE;
+}
+
+/** Null where nothing is worth it. */
+export function readAhead(needed: NeededBlocks): ReadAhead | null {
+  const { coldBlocks } = needed.stream;
+  if (!mayReadAhead(needed.stream) || !(coldBlocks instanceof StoredBlocks)) return null;
+  return new ReadAhead(needed, coldBlocks);
+}
+
+export class ReadAhead {
+  /** All are read, or no more may be. */
+  isDone = false;
+  readonly #stream: Stream;
+  readonly #stored: StoredBlocks;
+  readonly #first: StreamId;
+  readonly #last: StreamId;
+  /** Ids that the blocks may hold; null where all from #first to #last are read. */
+  readonly #ids: StreamId[] | null;
+  readonly #pending: readonly PendingList[];
+  readonly #next: StreamId;
+  #nextId = 0;
+  #nextList = 0;
+  #bytes = 0;
+  #restarts = 0;
+
+  constructor({ stream, first, last, ids, pending }: NeededBlocks, stored: StoredBlocks) {
+    this.#stream = stream;
+    this.#stored = stored;
+    this.#first = (first ?? FIRST).clone();
+    this.#next = this.#first.clone();
+    this.#last = (last ?? LAST).clone();
+    this.#ids = ids === undefined ? null : copyOf(ids);
+    this.#pending = pending ?? [];
+    stored.reader.ahead.add(this);
+    stored.keepers++;
+  }
+
+  /** Reads until `isOver` says that the slice is over. */
+  step(isOver: () => boolean): void {
+    try {
+      while (this.#nextList < this.#pending.length) {
+        if (!this.#pending[this.#nextList]!.loadPages(isOver)) return;
+        this.#nextList++;
+      }
+      while (!this.isDone) {
+        if (this.#ids === null) this.#readNext();
+        else this.#readForNextId(this.#ids);
+        if (isOver()) return;
+      }
+    } catch (error) {
+      // The command will meet the damage, if it needs the block, and say so.
+      this.isDone = true;
+      if (!isDamage(error)) throw error;
+    }
+  }
+
+  #readNext(): void {
+    const block = this.#stream.coldBlockFrom(this.#next);
+    if (block === undefined || compareToId(block, this.#last) > 0) {
+      this.isDone = true;
+      return;
+    }
+    block.readFirstId(this.#next);
+    this.#keep(block);
+    if (!this.#next.increment()) this.isDone = true;
+  }
+
+  #readForNextId(ids: readonly StreamId[]): void {
+    const id = ids[this.#nextId++];
+    if (id === undefined) {
+      this.isDone = true;
+      return;
+    }
+    const block = this.#stream.coldBlockOf(id);
+    if (block !== undefined) this.#keep(block);
+  }
+
+  #keep(block: Block): void {
+    const { reader } = this.#stored;
+    if (!this.#stored.keep(block)) return;
+    const bytes = block.length + BLOCK_OVERHEAD;
+    this.#bytes += bytes;
+    reader.aheadBytes += bytes;
+    if (reader.aheadBytes > MOST_BYTES) this.isDone = true;
+  }
+
+  /** A checkpoint has committed: what was read may be out of date. */
+  restart(): void {
+    this.#forget(true);
+    if (++this.#restarts > MOST_RESTARTS) this.isDone = true;
+    this.#next.copy(this.#first);
+    this.#nextId = 0;
+  }
+
+  /** The command has run, or will not. */
+  end(): void {
+    this.isDone = true;
+    if (this.#stored.reader.ahead.delete(this)) this.#forget(--this.#stored.keepers === 0);
+  }
+
+  #forget(all: boolean): void {
+    this.#stored.reader.aheadBytes -= this.#bytes;
+    this.#bytes = 0;
+    if (all) this.#stored.forgetKept();
+  }
+}
+
+function copyOf(ids: IdList): StreamId[] {
+  return Array.from({ length: ids.count }, (_, i) => ids.get(i, new StreamId()).clone());
+}
+
+const FIRST = StreamId.min();
+const LAST = StreamId.max();
