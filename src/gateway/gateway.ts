@@ -48,6 +48,7 @@ import { Dispatcher } from './routing/dispatcher.ts';
 import { closeWhenSent, mustBeTaken } from './stalled.ts';
 import { TopicHub } from './topics/topic-hub.ts';
 import { TopicStreams } from './topics/topic-streams.ts';
+import { Unanswered } from './unanswered.ts';
 
 const STOPPING = 'the gateway is stopping';
 /** Until an idle connection is closed, once the gateway is stopping. */
@@ -80,8 +81,7 @@ export class Gateway implements AsyncDisposable {
   readonly #sockets: WebSocketServer;
   /** All connections: the HTTP server does not know those that it gave away or whose TLS handshake goes on. */
   readonly #connections = new Set<Duplex>();
-  /** Requests of a connection that are not answered yet: a client may send several before the first answer. */
-  readonly #answering = new WeakMap<Duplex, number>();
+  readonly #unanswered = new Unanswered();
   readonly #log: Log;
   /** Aborts when `stop` begins: streams that would never end by themselves end then. */
   readonly #stopping = new AbortController();
@@ -207,23 +207,19 @@ export class Gateway implements AsyncDisposable {
       // A broker that was named and cannot be reached stops the start, as a wrong address would.
       if (this.#nouns.hasBroker) await this.#nouns.broker();
       await this.#directory.start();
-      this.#http = openHttpServer(this.#options, this.#limits, (request, reply) =>
-        this.#serve(request, reply),
-      );
-      const { server } = this.#http;
-      server.on('request', ({ socket }: IncomingMessage, response: ServerResponse) => {
-        this.#answering.set(socket, (this.#answering.get(socket) ?? 0) + 1);
-        response.once('close', () => {
-          this.#answering.set(socket, (this.#answering.get(socket) ?? 1) - 1);
-        });
+      this.#http = openHttpServer(this.#options, this.#limits, {
+        serve: (request, reply) => this.#serve(request, reply),
+        refuse: (error, socket) => this.#unanswered.refuse(error, socket),
       });
+      const { server } = this.#http;
+      this.#unanswered.follow(server);
       server.on('connection', (socket: Socket) => {
         this.#connections.add(socket);
         socket.once('close', () => this.#connections.delete(socket));
       });
       server.on('upgrade', (request, socket, head) => {
         // What is written now would pass for the answer to an earlier request.
-        if ((this.#answering.get(socket) ?? 0) > 0) {
+        if (this.#unanswered.has(socket)) {
           socket.destroy();
           return;
         }

@@ -10,6 +10,7 @@
 import { readFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type RequestListener, type Server } from 'node:http';
 import { createServer as createTlsServer, type ServerOptions } from 'node:https';
+import type { Duplex } from 'node:stream';
 import Fastify, {
   type FastifyInstance,
   type FastifyReply,
@@ -32,10 +33,16 @@ const METHODS: ReadonlySet<string> = new Set([
   'OPTIONS',
 ]);
 
+export interface HttpHandlers {
+  serve(request: IncomingMessage, reply: Answer): Promise<void>;
+  /** Ends a connection whose bytes are no request, or only a part of one. */
+  refuse(error: Error, socket: Duplex): void;
+}
+
 export function openHttpServer(
   options: GatewayOptions,
   limits: GatewayLimits,
-  serve: (request: IncomingMessage, reply: Answer) => Promise<void>,
+  { serve, refuse: refuseBytes }: HttpHandlers,
 ): FastifyInstance {
   const { headersTimeoutMs } = limits;
   // A rule may give its bodies more time.
@@ -64,6 +71,7 @@ export function openHttpServer(
         ? createServer(settings, listener)
         : tlsServer({ ...settings, ...tlsOptions(options.tls, headersTimeoutMs) }, listener);
     },
+    clientErrorHandler: refuseBytes,
     frameworkErrors: (_error: unknown, _request: unknown, reply: FastifyReply) => {
       const { status, body } = httpFailure(new HttpError(400, 'the path is no path'));
       void reply.code(status).header('content-type', 'application/json').send(body);

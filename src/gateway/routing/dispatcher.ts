@@ -105,6 +105,11 @@ export class Dispatcher {
   ): Exchange | Promise<Exchange> {
     const { path, query } = locationOf(request.url ?? '/');
     if (hasTwoHosts(request.rawHeaders)) throw new HttpError(400, 'there is more than one Host');
+    const coding = request.headers['transfer-encoding'];
+    // RFC 9112, 6.1: a body of another coding would be passed on as what it is not.
+    if (coding !== undefined && coding.toLowerCase() !== 'chunked') {
+      throw new HttpError(501, 'send the body without Transfer-Encoding, or chunked');
+    }
     const passed = this.#permit(request, path);
     const exchange = ({ rule, identity, clientAddress }: Passed): Exchange => ({
       request,
