@@ -3,7 +3,8 @@
  *
  * nats.js reconnects and resubscribes; this module watches it. Invariants: without a connection a call
  * fails with NOT_CONNECTED at once and fills no buffer; callers decide how long they wait. Pings end a
- * silent connection within three times `PING_MS`.
+ * silent connection within three times `PING_MS`. What must outlive the process is written to a second
+ * connection (outgoing.ts).
  */
 import {
   type JetStreamClient,
@@ -28,9 +29,12 @@ import {
 } from 'rivulet/adapter';
 import { readAddress } from './address.ts';
 import { certificateFault, toRivulet } from './errors.ts';
+import { Outgoing } from './outgoing.ts';
 
 const PING_MS = 2000;
 const REQUEST_MS = 4000;
+/** How long a close waits at most for the server to have read what was written. */
+const CLOSE_MS = 1000;
 /** The longest wait for a cluster's nodes to learn of a responder. */
 const SPREAD_MS = 2000;
 const OLDEST: readonly [number, number] = [2, 9];
@@ -50,9 +54,19 @@ export class Link {
   #attempts = 0;
   #waitMs = 0;
 
+  /** For what consumers write. */
+  readonly outgoing: Outgoing;
+
   constructor(options: BrokerOptions, events: Events<BrokerEvents>) {
     this.#options = options;
     this.#events = events;
+    this.outgoing = new Outgoing({
+      other: () => this.nc,
+      connect: async () => (options.client?.connection === undefined ? this.#connect() : null),
+      onError: (error) => this.#refused(error),
+      waitMs: CLOSE_MS,
+      scheduler: options.scheduler,
+    });
   }
 
   get connected(): boolean {
@@ -174,10 +188,11 @@ export class Link {
   async close(): Promise<void> {
     this.#closed = true;
     const nc = this.#nc;
+    await this.outgoing.close();
     if (nc === null || nc === this.#options.client?.connection) return;
     if (this.#connected) {
       // After the flush the server has received the acknowledgements that were written before.
-      await Promise.race([nc.flush(), pause(this.#options.scheduler, 1000)]).catch(() => {});
+      await Promise.race([nc.flush(), pause(this.#options.scheduler, CLOSE_MS)]).catch(() => {});
     }
     this.#connected = false;
     await nc.close();
@@ -189,6 +204,7 @@ export class Link {
     let last: RivuletError | undefined;
     for (let attempt = 1; !signal.aborted; attempt++) {
       try {
+        this.#countAttempts(0);
         return await this.#connect();
       } catch (error) {
         const fault = certificateFault(error);
@@ -206,7 +222,6 @@ export class Link {
   }
 
   #connect(): Promise<NatsConnection> {
-    this.#countAttempts(0);
     return connect({
       servers: [...this.#hosts],
       reconnect: true,

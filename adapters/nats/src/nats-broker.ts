@@ -311,7 +311,7 @@ export class NatsBroker extends BrokerBase {
       deadLetter: (message, reason) => store.deadLetterForeign(message, reason),
     });
     const requests = new NatsRequests(link, this.options, this.events);
-    const attempts = new Attempts(link, streams);
+    const attempts = new Attempts(link, streams, scheduler);
     const stored = new StoredMessages(link, this.#codec, store);
     this.#modules = {
       link,
@@ -339,6 +339,7 @@ export class NatsBroker extends BrokerBase {
     modules.requests.close();
     await modules.schedule.stop();
     modules.publisher.close();
+    modules.attempts.close();
     await modules.link.close();
   }
 

@@ -35,6 +35,8 @@ export interface RawDelivery {
    * handed over alone, after `Settler.storeAttempt` has counted the hand-over.
    */
   readonly suspect?: boolean;
+  /** Set by the dispatcher: it had no attempt left, so no handler has had this delivery. */
+  readonly spent?: boolean;
 }
 
 /**

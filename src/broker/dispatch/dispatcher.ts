@@ -229,7 +229,7 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
       attempt === raw.attempt && !isSpent
         ? raw
         : // A message without attempts left is not handed over again: its last attempt was the one before.
-          { ...raw, attempt: isSpent ? attempt - 1 : attempt, counted: false };
+          { ...raw, attempt: isSpent ? attempt - 1 : attempt, counted: false, spent: isSpent };
     const held = new HeldDelivery(known, this, deadline, this.#sequence++);
     held.countFirst = raw.suspect === true || attempt !== raw.attempt;
     if (held.suspect) this.#runner.suspects++;

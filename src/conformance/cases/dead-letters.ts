@@ -339,6 +339,59 @@ export const deadLetters: readonly Case[] = [
     },
   },
   {
+    name: 'a dead letter that was redriven before its consumer could settle the message is not stored again',
+    needs: need('deadLetter', 'persistent', 'dedup'),
+    uses: ['behindProxy'],
+    async run(context) {
+      const behind = await context.fixture.behindProxy?.();
+      if (behind === undefined) throw new Error('checked by uses');
+      const { proxy } = behind;
+      try {
+        const direct = await context.open();
+        const topic = context.topic();
+        const letters = new Seen<string>();
+        await direct.subscribe(`${topic}.dead`, (each) => letters.add(text(each)), { group: 'd' });
+        const options = { group: 'g', ackWaitMs: 700, retry: { attempts: 1 } };
+        const failing = context.keep(await behind.open({ drainTimeoutMs: 0 }));
+        const began = new Seen<string>();
+        let fail = () => {};
+        await failing.subscribe(
+          topic,
+          (delivery) => {
+            began.add(text(delivery));
+            return new Promise<void>((_, reject) => {
+              fail = () => reject(new Error('no'));
+            });
+          },
+          options,
+        );
+        await direct.publish(topic, message('x'));
+        await began.count(1);
+        // The server has read what the hand-over has written before this.
+        await failing.publish(`${topic}.other`, message('y'));
+        // The letter is stored, and the consumer is gone before it has the answer.
+        proxy.latencyMs = 200;
+        fail();
+        await letters.count(1);
+        proxy.mode = 'refuse';
+        proxy.cut();
+        assert.equal(await direct.redrive(topic), 1);
+        const handled = new Seen<string>();
+        await direct.subscribe(topic, (each) => handled.add(text(each)), options);
+        await handled.count(1);
+        // The first message comes again once the server gives it to another consumer.
+        await quiet(2500);
+        assert.deepEqual([handled.items, letters.items], [['x'], ['x']]);
+        assert.equal(await direct.redrive(topic), 0);
+      } finally {
+        proxy.latencyMs = 0;
+        proxy.mode = 'pass';
+        await context.end();
+        await proxy[Symbol.asyncDispose]();
+      }
+    },
+  },
+  {
     name: 'a redriven message that fails again after a replay is dead-lettered again',
     needs: need('deadLetter', 'replayById'),
     async run(context) {

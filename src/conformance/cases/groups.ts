@@ -1,5 +1,6 @@
 /** Groups: which subscriber gets which message. */
 import assert from 'node:assert/strict';
+import type { Delivery } from '../../broker/broker.ts';
 import {
   type Case,
   collect,
@@ -200,6 +201,61 @@ export const groups: readonly Case[] = [
       assert.deepEqual([again.seen.items, other.seen.items], [['new'], ['new']]);
       const deadAgain = await collect(broker, `${topic}.dead`, { group: 'e', from: 'earliest' });
       await deadAgain.seen.count(1);
+    },
+  },
+  {
+    name: 'a topic that another client deletes and makes again, with its group: old deliveries settle no new message, and hide no dead letter',
+    needs: need('persistent', 'deadLetter'),
+    async run(context) {
+      const [one, other, third] = await Promise.all([
+        context.open(),
+        context.open(),
+        context.open({ drainTimeoutMs: 0 }),
+      ]);
+      const topic = context.topic();
+      const dead = await collect(one, `${topic}.dead`, { group: 'd' });
+      const options = {
+        group: 'g',
+        from: 'earliest',
+        concurrency: 2,
+        ackWaitMs: 30_000,
+        retry: { attempts: 2, backoff: { minMs: 10, maxMs: 10 } },
+      } as const;
+      const seen = new Seen<string>();
+      let open = () => {};
+      const gate = new Promise<void>((resolve) => {
+        open = resolve;
+      });
+      await one.subscribe(
+        topic,
+        async (delivery) => {
+          seen.add(text(delivery));
+          if (text(delivery).startsWith('poison')) throw new Error('no');
+          if (text(delivery) === 'old') await gate;
+        },
+        options,
+      );
+      await publishAll(other, topic, ['poison old', 'old']);
+      await Promise.all([dead.seen.count(1), seen.until((items) => items.includes('old'), 'old')]);
+      await other.deleteTopic(topic);
+      // Before the first member has noticed it, the topic and its group are there again.
+      const held = new Seen<string>();
+      const hold = (delivery: Delivery) => held.add(text(delivery));
+      await publishAll(other, topic, ['poison new', 'new']);
+      await third.subscribe(topic, hold, { ...options, ack: 'manual' });
+      const all = () => [...held.items, ...seen.items];
+      await eventually('the new messages', () =>
+        ['poison new', 'new'].every((each) => all().includes(each)),
+      );
+      await quiet(2500);
+      open();
+      await quiet(300);
+      await third.disconnect();
+      await Promise.all([
+        seen.until((items) => items.includes('new'), 'the new message, after its consumer left'),
+        dead.seen.count(2),
+      ]);
+      assert.deepEqual([...dead.seen.items], ['poison old', 'poison new']);
     },
   },
   {

@@ -410,4 +410,58 @@ export const retries: readonly Case[] = [
       assert.equal(seen.items.filter((each) => each === 'old').length, 2);
     },
   },
+  {
+    name: 'a count of a hand-over that reaches the server late replaces no newer one',
+    needs: need('persistent', 'deadLetter'),
+    uses: ['behindProxy'],
+    timeoutMs: 120_000,
+    async run(context) {
+      const behind = await context.fixture.behindProxy?.();
+      if (behind === undefined) throw new Error('checked by uses');
+      const { proxy } = behind;
+      try {
+        const topic = context.topic();
+        const direct = await context.open({ drainTimeoutMs: 0 });
+        const first = context.keep(await behind.open({ drainTimeoutMs: 0 }));
+        const options = {
+          group: 'g',
+          ackWaitMs: 1500,
+          retry: { attempts: 10, backoff: { minMs: 10, maxMs: 10 } },
+        };
+        const never = () => new Promise<void>(() => {});
+        await first.subscribe(topic, never, options);
+        // It asks for messages. From here on the server does not see what it writes.
+        await quiet(100);
+        proxy.mode = 'half open';
+        await direct.publish(topic, message('x'));
+        await quiet(300);
+        const seen = new Seen<number>();
+        const subscriber = await direct.subscribe(
+          topic,
+          (delivery) => {
+            seen.add(delivery.attempt);
+            if (seen.length < 4) throw new Error('again');
+            return never();
+          },
+          options,
+        );
+        await seen.count(4);
+        proxy.mode = 'pass';
+        proxy.cut();
+        // The first consumer connects again, and sends what the server has not answered.
+        await quiet(6000);
+        await subscriber.unsubscribe();
+        const last = new Seen<number>();
+        const other = await context.open();
+        await other.subscribe(topic, (delivery) => last.add(delivery.attempt), options);
+        await last.count(1);
+        const expected = (seen.items.at(-1) as number) + 1;
+        assert.ok((last.items[0] as number) >= expected, `${last.items[0]} is not ${expected}`);
+      } finally {
+        proxy.mode = 'pass';
+        await context.end();
+        await proxy[Symbol.asyncDispose]();
+      }
+    },
+  },
 ];

@@ -11,6 +11,7 @@ import { createInbox, type Msg, type MsgHdrs, type Subscription } from '@nats-io
 import { type Receipt, RivuletError, type Scheduler } from 'rivulet/adapter';
 import { refusal, toRivulet } from '../errors.ts';
 import type { Link } from '../link.ts';
+import type { Outgoing } from '../outgoing.ts';
 import { SendOrder, type Sent } from './send-order.ts';
 
 const ACK_MS = 4000;
@@ -25,6 +26,7 @@ interface Unacknowledged extends Sent {
 export class Publisher {
   readonly #link: Link;
   readonly #scheduler: Scheduler;
+  readonly #outgoing: Outgoing | null;
   readonly #inbox = `${createInbox()}.`;
   /** In the order in which they were sent, which is the order of their deadlines. */
   readonly #unacknowledged = new Map<string, Unacknowledged>();
@@ -34,19 +36,21 @@ export class Publisher {
   #number = 0;
   #cancelSweep: (() => void) | null = null;
 
-  constructor(link: Link, scheduler: Scheduler) {
+  /** `outgoing`: writes to another connection, and holds nothing up. Acknowledgements come on this one. */
+  constructor(link: Link, scheduler: Scheduler, outgoing: Outgoing | null = null) {
     this.#link = link;
     this.#scheduler = scheduler;
+    this.#outgoing = outgoing;
     this.#unwatch = [
       link.onLost((error) => this.#failAll(error)),
       link.onRefused((subject, error) => this.#failAll(error, subject)),
     ];
   }
 
-  send(subject: string, payload: Uint8Array, headers: MsgHdrs): Promise<Receipt> {
+  send(subject: string, payload: Uint8Array | string, headers?: MsgHdrs): Promise<Receipt> {
     return new Promise((resolve, reject) => {
       const send = () => this.#sendNow(subject, payload, headers, resolve, reject);
-      if (!this.#link.clustered) send();
+      if (!this.#isHeldUp) send();
       else this.#order.send(subject, this.#scheduler.monotonic(), { send, fail: reject });
     });
   }
@@ -54,23 +58,24 @@ export class Publisher {
   /** Calls `resolve` or `reject` once. */
   #sendNow(
     subject: string,
-    payload: Uint8Array,
-    headers: MsgHdrs,
+    payload: Uint8Array | string,
+    headers: MsgHdrs | undefined,
     resolve: (receipt: Receipt) => void,
     reject: (error: RivuletError) => void,
   ): void {
     const token = (this.#number++).toString(36);
     try {
-      const { nc } = this.#link;
+      const to = this.#outgoing ?? this.#link.nc;
       this.#listen();
-      nc.publish(subject, payload, { headers, reply: `${this.#inbox}${token}` });
+      const reply = `${this.#inbox}${token}`;
+      to.publish(subject, payload, headers === undefined ? { reply } : { headers, reply });
     } catch (error) {
       reject(toRivulet(error));
       return;
     }
     const asked = { token, subject, since: this.#scheduler.monotonic(), resolve, reject };
     this.#unacknowledged.set(token, asked);
-    if (this.#link.clustered) this.#order.sent(asked);
+    if (this.#isHeldUp) this.#order.sent(asked);
     this.#cancelSweep ??= this.#scheduler.after(ACK_MS, () => this.#sweep());
   }
 
@@ -82,6 +87,11 @@ export class Publisher {
     } catch {
       // Closed already.
     }
+  }
+
+  /** Whether publishes wait for earlier ones of their subject. */
+  get #isHeldUp(): boolean {
+    return this.#outgoing === null && this.#link.clustered;
   }
 
   #listen(): void {
@@ -115,7 +125,7 @@ export class Publisher {
   #acknowledge(asked: Unacknowledged, receipt: Receipt): void {
     this.#unacknowledged.delete(asked.token);
     asked.resolve(receipt);
-    if (!this.#link.clustered) return;
+    if (!this.#isHeldUp) return;
     // A stream says at once that it has a message already, whatever it is about to store.
     const lost = receipt.duplicate ? [] : this.#order.before(asked);
     for (const each of lost) {

@@ -10,12 +10,18 @@
  * for each message that is given back, and one read for each that another process has given back. After a
  * recorded message is acknowledged its record is removed; in an ordered group it is set to 0 before.
  */
+import type { StoredMsg } from '@nats-io/jetstream';
+import type { Scheduler } from 'rivulet/adapter';
 import { numberOf } from '../errors.ts';
 import type { Link } from '../link.ts';
 import { attemptSubject, attemptSubjects } from '../names.ts';
+import { Publisher } from '../publish/publisher.ts';
 import type { Streams } from '../streams.ts';
 
 const NO_MESSAGE = 10_037;
+/** The last message of the subject is another one than the writer expects. */
+const WRONG_LAST = new Set([10_071, 10_164]);
+const MOST_TRIES = 5;
 
 export interface HandOverRecord {
   /** Hand-overs to handlers so far. */
@@ -38,14 +44,20 @@ export interface Place {
 export class Attempts {
   readonly #link: Link;
   readonly #streams: Streams;
+  readonly #publisher: Publisher;
   /** A record has been stored on this connection, so the stream exists. */
   #exists = false;
   /** The last record of each subject that the server has not answered yet. */
   readonly #underWay = new Map<string, Promise<unknown>>();
 
-  constructor(link: Link, streams: Streams) {
+  constructor(link: Link, streams: Streams, scheduler: Scheduler) {
     this.#link = link;
     this.#streams = streams;
+    this.#publisher = new Publisher(link, scheduler, link.outgoing);
+  }
+
+  close(): void {
+    this.#publisher.close();
   }
 
   /** Resolves to the record's sequence once it is stored. */
@@ -55,31 +67,28 @@ export class Attempts {
 
   /** As `write`, for a hand-over in this turn: when it returns, the record has been written to the socket. */
   writeNow(place: Place, record: HandOverRecord): Promise<number> {
-    const { js, nc } = this.#link;
-    const stored = js.publish(attemptSubject(place), text(place, record));
-    // Sends what nats.js has gathered in this turn.
-    nc.flush().catch(() => {});
-    const done = stored.then(
-      ({ seq }) => {
-        this.#exists = true;
-        return seq;
-      },
-      () => {
-        // The stream may have been deleted.
-        this.#streams.forget();
-        return this.#store(place, record);
-      },
-    );
-    return this.#followed(place, done);
+    const stored = this.#send(place, record).catch(() => {
+      // The stream may have been deleted.
+      this.#streams.forget();
+      return this.#storeLate(place, record);
+    });
+    const followed = this.#followed(place, stored);
+    if (this.#link.connected) this.#link.outgoing.sendNow();
+    return followed;
+  }
+
+  /** As `write`, for a hand-over that could not be recorded when it happened: a newer record stays. */
+  writeLate(place: Place, record: HandOverRecord): Promise<number> {
+    return this.#followed(place, this.#storeLate(place, record));
   }
 
   /**
-   * As `write`, before a reply on the same connection. A single server handles both in order, so there it
-   * does not wait. If the record cannot be stored, the server's own count decides.
+   * As `write`, before a reply, which goes out on the same connection. A single server handles both in order, so
+   * there it does not wait. If the record cannot be stored, the server's own count decides.
    */
   async writeBeforeReply(place: Place, record: HandOverRecord): Promise<void> {
     if (this.#exists && !this.#link.clustered) {
-      this.#link.nc.publish(attemptSubject(place), text(place, record));
+      this.#link.outgoing.publish(attemptSubject(place), text(place, record));
       return;
     }
     await this.write(place, record).catch(() => {});
@@ -97,12 +106,7 @@ export class Attempts {
    * is on the socket before the acknowledgement. Resolves to the record's sequence.
    */
   clear(place: Place, deliveries: number): Promise<number> {
-    const record = { count: 0, deliveries, isBack: true };
-    const stored = this.#link.js.publish(attemptSubject(place), text(place, record));
-    return this.#followed(
-      place,
-      stored.then(({ seq }) => seq),
-    );
+    return this.#followed(place, this.#send(place, { count: 0, deliveries, isBack: true }));
   }
 
   /** The group begins again: what handlers had before counts no more. */
@@ -117,25 +121,45 @@ export class Attempts {
    */
   async read(place: Place): Promise<HandOverRecord | null> {
     await this.#underWay.get(attemptSubject(place))?.catch(() => {});
+    const stored = await this.#last(place);
+    return stored === null ? null : recordIn(stored.string(), place.origin);
+  }
+
+  async #last(place: Place): Promise<StoredMsg | null> {
     const stream = await this.#streams.attempts();
     const { streams } = this.#link.jsm;
-    const stored = await streams
-      .getMessage(stream, { last_by_subj: attemptSubject(place) })
-      .catch((error) => {
-        if (numberOf(error) === NO_MESSAGE) return null;
-        throw error;
-      });
-    return stored === null ? null : recordIn(stored.string(), place.origin);
+    return streams.getMessage(stream, { last_by_subj: attemptSubject(place) }).catch((error) => {
+      if (numberOf(error) === NO_MESSAGE) return null;
+      throw error;
+    });
   }
 
   async #store(place: Place, record: HandOverRecord): Promise<number> {
     await this.#streams.attempts();
-    const { js } = this.#link;
-    const { seq } = await this.#link.try(() =>
-      js.publish(attemptSubject(place), text(place, record)),
-    );
+    return this.#send(place, record);
+  }
+
+  async #send(place: Place, record: HandOverRecord): Promise<number> {
+    const { id } = await this.#publisher.send(attemptSubject(place), text(place, record));
     this.#exists = true;
-    return seq;
+    return Number(id);
+  }
+
+  /** Meanwhile this process or another one may have stored a newer record, which must stay. */
+  async #storeLate(place: Place, record: HandOverRecord): Promise<number> {
+    for (let tries = 1; ; tries++) {
+      const last = await this.#last(place);
+      const known = last === null ? null : recordIn(last.string(), place.origin);
+      if (last !== null && known !== null && !isOlder(known, record)) return last.seq;
+      try {
+        const expect = { lastSubjectSequence: last?.seq ?? 0 };
+        const { js } = this.#link;
+        const { seq } = await js.publish(attemptSubject(place), text(place, record), { expect });
+        return seq;
+      } catch (error) {
+        if (tries === MOST_TRIES || !WRONG_LAST.has(numberOf(error))) throw error;
+      }
+    }
   }
 
   #followed(place: Place, stored: Promise<number>): Promise<number> {
@@ -151,6 +175,13 @@ export class Attempts {
 
 function text({ origin }: Place, { count, deliveries, isBack }: HandOverRecord): string {
   return JSON.stringify([origin, count, deliveries, isBack]);
+}
+
+/** Whether a stored record tells of fewer hand-overs than another one of the same message. */
+function isOlder(stored: HandOverRecord, other: HandOverRecord): boolean {
+  // The hand-overs of a message that was acknowledged count no more.
+  const isCleared = stored.count === 0 && stored.deliveries >= other.deliveries;
+  return stored.count < other.count && !isCleared;
 }
 
 function recordIn(json: string, origin: string): HandOverRecord | null {

@@ -75,9 +75,15 @@ export class GroupTopic {
   #puller: Puller | null = null;
   #running: Promise<void> | null = null;
   #restoring: Promise<void> | null = null;
+  /** The consumer or its stream is looked for: until it is known which stream there is, nothing is asked for. */
+  #isRestoring = false;
   #made = false;
+  /** It has lost the lease, or the connection while it had it: what still arrives is delivered again in order. */
+  #isDeposed = false;
   #isReplaying = false;
   lastSequence = 0;
+  /** The newest message that the consumer, as it is now, has delivered here. */
+  newest = 0;
   /** The last message that was delivered to a holder of the lease which died without settling it. */
   suspectUpTo = 0;
   /** The first such message, which its handler had. */
@@ -142,6 +148,7 @@ export class GroupTopic {
 
   /** The consumer may be another one from here on. */
   forgetSettled(): void {
+    this.newest = 0;
     this.#settled = new Map();
     this.#settledBefore = new Map();
   }
@@ -203,7 +210,7 @@ export class GroupTopic {
     await this.#running?.catch(() => {});
     if (this.#lease?.isHeld) {
       // The server must know what was given back before the next holder begins.
-      await this.#setup.link.try(() => this.#setup.link.nc.flush()).catch(() => {});
+      await this.#setup.link.outgoing.flush();
       await this.#lease.release();
     }
     if (!this.#setup.own) return;
@@ -229,16 +236,19 @@ export class GroupTopic {
   }
 
   #pullNow(): void {
+    this.#isDeposed = false;
     const { link, broker, group, room, expiresMs, onRoom, onMessage } = this.#setup;
     this.#puller = new Puller({
       link,
       stream: this.#stream,
       consumer: consumerOf(group),
       scheduler: broker.scheduler,
-      room,
+      room: () => (this.#isRestoring ? 0 : room()),
       expiresMs,
       onRoom,
-      onMessage: (message) => onMessage(this, message),
+      onMessage: (message) => {
+        if (!this.#isDeposed) onMessage(this, message);
+      },
       onGone: () => this.#restoreSoon(),
       onSilent: () => void this.check(),
     });
@@ -271,6 +281,7 @@ export class GroupTopic {
       const reason = cut.signal.aborted
         ? 'the connection to NATS was lost'
         : 'another consumer holds the lease of the ordered group';
+      this.#isDeposed = true;
       this.#setup.onLost(this, reason);
       await this.#puller?.stop();
       this.#puller = null;
@@ -281,6 +292,8 @@ export class GroupTopic {
   async #takeOver(): Promise<void> {
     const { link, group } = this.#setup;
     const name = consumerOf(group);
+    // What this process has acknowledged before.
+    await link.outgoing.flush();
     const info = await link.try(() => link.jsm.consumers.info(this.#stream, name));
     if (info.num_ack_pending === 0) return;
     this.#takenOverUpTo = info.delivered.stream_seq;
@@ -306,8 +319,10 @@ export class GroupTopic {
 
   #restoreSoon(): void {
     this.forgetSettled();
-    if (this.#stop.signal.aborted || this.#isReplaying) return;
-    this.#restoring ??= this.#restore().finally(() => {
+    if (this.#stop.signal.aborted || this.#isReplaying || this.#isRestoring) return;
+    this.#isRestoring = true;
+    this.#restoring = this.#restore().finally(() => {
+      this.#isRestoring = false;
       this.#restoring = null;
     });
   }
@@ -330,13 +345,15 @@ export class GroupTopic {
         const isNew = origin !== this.#origin;
         const from = this.#resumeFrom(isNew);
         this.#stream = name;
-        if (await this.#ensure(from)) {
+        // Another member may have made the consumer again before: what came from the old stream is lost here, too.
+        if ((await this.#ensure(from)) || isNew) {
           onLost(this, 'its group was lost');
           if (isNew) this.lastSequence = 0;
           this.#origin = origin;
           events.emit('groupLost', { topic: this.topic, group });
         }
-        this.#puller?.restart();
+        this.#isRestoring = false;
+        this.restart();
         return;
       } catch (error) {
         this.#warn(error);

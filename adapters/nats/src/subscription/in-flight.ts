@@ -37,6 +37,8 @@ export interface InFlight {
   replyAt: number;
   /** There is a record of its hand-overs. */
   isRecorded: boolean;
+  /** Its hand-over could not be recorded when it happened. */
+  isLate: boolean;
   /** The sequence of the record that this process has written. */
   record: Promise<number> | null;
   gone: boolean;

@@ -155,8 +155,11 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
   async start(): Promise<void> {
     const { pattern, options } = this.#setup;
     try {
-      // Without the stream of records nothing is recorded, and messages get more attempts.
-      if (options.group !== null) await this.#setup.streams.attempts().catch(() => {});
+      if (options.group !== null) {
+        const { streams, link } = this.#setup;
+        // Without the stream of records nothing is recorded, and messages get more attempts.
+        await Promise.all([streams.attempts().catch(() => {}), link.outgoing.open()]);
+      }
       if (isPattern(pattern)) await this.#discovery.start(options.from);
       else await this.#add(pattern, options.from);
     } catch (error) {
@@ -211,6 +214,7 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
     this.#progress.stop();
     this.#removal.stop();
     this.#trims.stop();
+    if (this.#setup.link.connected) await this.#setup.link.outgoing.flush();
     await Promise.all([...this.#topics.values()].map((each) => each.leave()));
   }
 
@@ -268,7 +272,8 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
     const id = `dead:${inFlight.from.origin}:${raw.id}:${this.group}`;
     const add = async (letter: RawMessage) => {
       const { id: sequence, duplicate } = await store(topic, letter, id);
-      if (!duplicate || (await this.#isStored(topic, Number(sequence)))) return;
+      // What no handler has had again is the letter that was stored before, also where that was redriven.
+      if (!duplicate || raw.spent || (await this.#isStored(topic, Number(sequence)))) return;
       // It was dead before, redriven, and has failed again after a replay.
       await store(topic, letter, `${id}:${broker.scheduler.uniqueName()}`);
     };
@@ -312,9 +317,14 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
   async storeAttempt(raw: NatsDelivery): Promise<void> {
     this.#mustBeOpen(raw.inFlight);
     if (this.#setup.options.group === null) return;
-    raw.inFlight.isRecorded = true;
-    raw.inFlight.record = this.#setup.attempts.write(this.#placeOf(raw), handOverOf(raw));
-    await raw.inFlight.record;
+    const { attempts } = this.#setup;
+    const place = this.#placeOf(raw);
+    const { inFlight } = raw;
+    inFlight.isRecorded = true;
+    inFlight.record = inFlight.isLate
+      ? attempts.writeLate(place, handOverOf(raw))
+      : attempts.write(place, handOverOf(raw));
+    await inFlight.record;
   }
 
   async storeAttemptNow(raw: NatsDelivery): Promise<void> {
@@ -322,7 +332,12 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
     if (this.#setup.options.group === null) return;
     raw.inFlight.isRecorded = true;
     raw.inFlight.record = this.#setup.attempts.writeNow(this.#placeOf(raw), handOverOf(raw));
-    await raw.inFlight.record;
+    try {
+      await raw.inFlight.record;
+    } catch (error) {
+      raw.inFlight.isLate = true;
+      throw error;
+    }
   }
 
   /** The dispatcher keeps the deadline; this later one is a safeguard. */
@@ -396,6 +411,9 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
     if (facts === null) return;
     const { sequence } = facts;
     const id = String(sequence);
+    // A message that was acknowledged while the server delivered it again may come once more, counted from one.
+    const isNewest = sequence > from.newest;
+    from.newest = Math.max(from.newest, sequence);
     from.lastSequence = Math.max(from.lastSequence, sequence);
     const since = this.#now();
     const inFlight: InFlight = {
@@ -407,6 +425,7 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
       deadline: since + this.#ownWaitMs,
       replyAt: Number.POSITIVE_INFINITY,
       isRecorded: false,
+      isLate: false,
       record: null,
       gone: false,
     };
@@ -449,7 +468,10 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
     from.inFlight.set(sequence, raw);
     this.#progress.watch(inFlight, since);
     const isFirst =
-      facts.deliveries === 1 && sequence > from.suspectUpTo && !from.isTakenOver(sequence);
+      isNewest &&
+      facts.deliveries === 1 &&
+      sequence > from.suspectUpTo &&
+      !from.isTakenOver(sequence);
     const isOwnRetry = retry !== undefined && retry.deliveries === facts.deliveries - 1;
     if (from.lookingUp !== null || !(isFirst || isOwnRetry)) {
       this.#lookUp(from, raw, isFirst);
@@ -529,7 +551,8 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
 
   #reply(inFlight: InFlight, what: Uint8Array): void {
     const { link } = this.#setup;
-    if (link.connected) inFlight.delivered.respond(what);
+    const { reply } = inFlight.delivered;
+    if (link.connected) link.outgoing.publish(reply as string, what);
     // Without a connection the message is redelivered; `nc` throws NOT_CONNECTED for a settlement.
     else if (what === ACK || what === TERM) void link.nc;
   }
