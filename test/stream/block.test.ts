@@ -64,6 +64,27 @@ function expected(list: Entries): string[] {
   return list.map(({ ms, seq, dead }) => `${ms}-${seq}${dead ? ' dead' : ''}`);
 }
 
+test('a block has a step for every 128 entries behind the first, written or read', () => {
+  for (const [count, steps] of [
+    [1, 0],
+    [128, 0],
+    [129, 1],
+    [256, 1],
+    [257, 2],
+    [1000, 7],
+  ] as const) {
+    const list = Array.from({ length: count }, (_, i) => ({
+      ms: BigInt(i + 1),
+      seq: 0n,
+      pairs: [['a', 'v'] as ['a', string]],
+      dead: false,
+    }));
+    const block = blockOf(list);
+    assert.equal(block.steps?.count ?? 0, steps, `${count} entries written`);
+    assert.equal(Block.import(block.export()).steps?.count ?? 0, steps, `${count} entries read`);
+  }
+});
+
 test('ids of any two halves follow each other, tombstones stay in place', () => {
   fc.assert(
     fc.property(entries, (list) => {
