@@ -27,7 +27,7 @@ import { isMissing, toRivulet } from './errors.ts';
 import type { Link, LinkChannel } from './link.ts';
 import { timeOfId, wireHeaders } from './message-codec.ts';
 import { DUE, delayQueueOf, RETRIES, retryQueueOf } from './names.ts';
-import type { Publisher } from './publisher.ts';
+import type { Publisher } from './publishing/publisher.ts';
 import { DeafWatch } from './subscription/deaf-watch.ts';
 import { type Topology, waitQueue } from './topology.ts';
 

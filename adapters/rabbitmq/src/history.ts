@@ -29,7 +29,7 @@ import {
 } from './log-reader.ts';
 import { decode, storedAtOf, timeOfId, type WireMessage, wireHeaders } from './message-codec.ts';
 import { bindingKey, queueOf, streamOf } from './names.ts';
-import type { Publisher } from './publisher.ts';
+import type { Publisher } from './publishing/publisher.ts';
 import type { Registry } from './registry.ts';
 import type { Fill, GroupSpec, Topology } from './topology.ts';
 

@@ -10,7 +10,7 @@ import { RivuletError, type Scheduler } from 'rivulet/adapter';
 import { toRivulet } from './errors.ts';
 import type { Link } from './link.ts';
 import { wireHeaders } from './message-codec.ts';
-import type { Publisher } from './publisher.ts';
+import type { Publisher } from './publishing/publisher.ts';
 
 /** Unacknowledged messages of one reading. */
 export const READ_WINDOW = 500;

@@ -21,9 +21,21 @@ export const UNROUTABLE = 'rivulet.unroutable';
 export const REQUESTS = 'rivulet.requests';
 export const CANCELS = 'rivulet.cancels';
 
+const LOGS = 'rivulet.topic.';
+
+/** The exchange whose routing keys are topics. */
+export function topicExchangeOf(goMicro: boolean): string {
+  return goMicro ? 'micro' : 'rivulet';
+}
+
 /** The stream that is the log of a topic. */
 export function streamOf(topic: string): string {
-  return bounded('rivulet.topic.', topic);
+  return bounded(LOGS, topic);
+}
+
+/** Whether a queue is the log of a topic. */
+export function isLog(queue: string): boolean {
+  return queue.startsWith(LOGS);
 }
 
 /** The queue of a group. An exchange of the same name exists once the queue is complete. */

@@ -35,12 +35,12 @@ import {
 } from 'rivulet/adapter';
 import { Delays } from './delays.ts';
 import { isMissing } from './errors.ts';
-import { FramePublisher } from './frame-publisher.ts';
 import { History } from './history.ts';
 import { connectionOf, Link } from './link.ts';
 import { decode, encode } from './message-codec.ts';
-import { boundedTopic, queueOf, redriveQueueOf } from './names.ts';
-import { Publisher } from './publisher.ts';
+import { boundedTopic, queueOf, redriveQueueOf, topicExchangeOf } from './names.ts';
+import { FramePublisher } from './publishing/frame-publisher.ts';
+import { Publisher } from './publishing/publisher.ts';
 import { Registry } from './registry.ts';
 import { AmqpRequests } from './requests.ts';
 import { ResponderLink } from './responder-link.ts';
@@ -209,24 +209,27 @@ export class RabbitMqBroker extends BrokerBase {
   protected async doDeleteTopic(topic: string): Promise<void> {
     this.mustBeConnected();
     checkTopic(topic);
-    const { registry, topology } = this.#all;
+    const { registry, topology, publisher } = this.#all;
     await this.#whenReached(`delete ${topic}`, async () => {
       const facts = await registry.facts(topic);
       await topology.deleteTopic(topic, [...(facts?.groups.keys() ?? [])]);
     });
+    publisher.leave(topic);
     this.#keeps.delete(topic);
   }
 
   protected async open(signal: AbortSignal): Promise<void> {
     const { scheduler, goMicro } = this.options;
     const link = new Link(this.options, this.events);
-    const publisher = new Publisher(link, scheduler, () => topology.forget());
+    const topicExchange = topicExchangeOf(goMicro);
+    const onMissing = () => topology.forget();
+    const publisher = new Publisher({ link, scheduler, topicExchange, onMissing });
     const registry = new Registry(link, publisher, scheduler);
     const handOvers = new HandOverLog({ link, publisher, scheduler });
     const topology = new Topology(link, registry, handOvers, scheduler, goMicro);
     const history = new History(link, publisher, registry, topology, scheduler);
     const delays = new Delays({ link, publisher, topology, scheduler, events: this.events });
-    const frames = new FramePublisher(link, scheduler, () => topology.forget());
+    const frames = new FramePublisher(link, scheduler, onMissing);
     const requests = new AmqpRequests(link, topology, frames, this.options);
     const stored = new StoredMessages(link, history, topology, scheduler);
     this.#modules = {
@@ -242,6 +245,7 @@ export class RabbitMqBroker extends BrokerBase {
       stored,
     };
     this.#unique = scheduler.uniqueName();
+    registry.onDeleted((topic) => publisher.leave(topic));
     for (const each of [registry, handOvers, delays]) topology.onForget(() => each.forget());
     link.onReady(() => topology.forget());
     await link.open(signal);

@@ -11,7 +11,7 @@ import type { Channel } from 'amqplib';
 import { compilePattern, isPattern, RivuletError, type Scheduler } from 'rivulet/adapter';
 import type { Link, LinkChannel } from './link.ts';
 import { REGISTRY } from './names.ts';
-import type { Publisher } from './publisher.ts';
+import type { Publisher } from './publishing/publisher.ts';
 
 export interface Entry {
   readonly topic: string;
@@ -67,6 +67,7 @@ export class Registry {
   #following: Promise<LinkChannel<Channel>> | null = null;
   #declared: Promise<void> | null = null;
   readonly #hellos = new Map<string, () => void>();
+  #onDeleted: (topic: string) => void = () => {};
 
   constructor(link: Link, publisher: Publisher, scheduler: Scheduler) {
     this.#link = link;
@@ -76,6 +77,11 @@ export class Registry {
 
   forget(): void {
     this.#declared = null;
+  }
+
+  /** Calls the listener when a record says that a topic was deleted. */
+  onDeleted(listener: (topic: string) => void): void {
+    this.#onDeleted = listener;
   }
 
   async add(entry: Entry): Promise<void> {
@@ -237,7 +243,10 @@ export class Registry {
       };
       this.#topics.set(topic, facts);
     }
-    if (deleted) return;
+    if (deleted) {
+      this.#onDeleted(topic);
+      return;
+    }
     if (group !== undefined) this.#applyGroup(facts, entry, group);
     else if (marks !== undefined) facts.marks += marks;
     else if (keep !== undefined) facts.keep = keep;

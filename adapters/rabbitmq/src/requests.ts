@@ -21,10 +21,10 @@ import {
   type StreamOptions,
 } from 'rivulet/adapter';
 import { toRivulet } from './errors.ts';
-import type { FramePublisher } from './frame-publisher.ts';
 import type { Link, LinkChannel } from './link.ts';
 import { decode } from './message-codec.ts';
 import { CANCELS, REQUESTS } from './names.ts';
+import type { FramePublisher } from './publishing/frame-publisher.ts';
 import type { Topology } from './topology.ts';
 
 export const CANCEL = 'cancel';

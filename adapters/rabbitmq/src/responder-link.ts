@@ -19,10 +19,10 @@ import {
   replyHeaders,
 } from 'rivulet/adapter';
 import { toRivulet } from './errors.ts';
-import type { Destination, FramePublisher } from './frame-publisher.ts';
 import type { Link, LinkChannel } from './link.ts';
 import { decode } from './message-codec.ts';
 import { CANCELS, REQUESTS, requestQueueOf } from './names.ts';
+import type { Destination, FramePublisher } from './publishing/frame-publisher.ts';
 import { CANCEL } from './requests.ts';
 import type { Topology } from './topology.ts';
 

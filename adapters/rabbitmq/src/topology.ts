@@ -27,6 +27,7 @@ import {
   RETRIES,
   redriveQueueOf,
   streamOf,
+  topicExchangeOf,
   UNROUTABLE,
 } from './names.ts';
 import type { Registry } from './registry.ts';
@@ -102,7 +103,7 @@ export class Topology {
     this.#handOvers = handOvers;
     this.#scheduler = scheduler;
     this.#goMicro = goMicro;
-    this.exchange = goMicro ? 'micro' : 'rivulet';
+    this.exchange = topicExchangeOf(goMicro);
   }
 
   /** The message as it is sent to a topic: a server of go-micro finds its subscribers by a header. */

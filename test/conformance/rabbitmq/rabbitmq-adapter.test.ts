@@ -119,12 +119,15 @@ describe('the rabbitmq adapter', { skip: missing('rabbitmq-server') }, () => {
     // biome-ignore lint/suspicious/noExplicitAny: see above
     const createConfirmChannel = async (): Promise<any> => {
       const channel = await connection.createConfirmChannel();
-      if (++channels > 1) return channel;
       const publish = channel.publish.bind(channel);
+      let isFirst = true;
       // As a channel does that has not heard of a log's new leader; the node confirms nothing of it.
       // biome-ignore lint/suspicious/noExplicitAny: see above
       channel.publish = (exchange: string, topic: string, ...rest: any[]) => {
         if (topic !== 'refused') return publish(exchange, topic, ...rest);
+        if (isFirst) channels++;
+        isFirst = false;
+        if (channels > 1) return publish(exchange, topic, ...rest);
         const [body, properties, confirmed] = rest;
         const refuse = () => confirmed(new Error('message nacked'));
         return publish('', 'nowhere', body, { ...properties, mandatory: false }, refuse);

@@ -17,6 +17,7 @@ import { toRivulet } from '../errors.ts';
 import type { Link, LinkChannel } from '../link.ts';
 import { type LogReaderSetup, readToEnd } from '../log-reader.ts';
 import { HAND_OVERS } from '../names.ts';
+import { ConfirmWatch } from '../publishing/confirm-watch.ts';
 
 const KEPT_BYTES = 32 * 1024 * 1024;
 const SEGMENT_BYTES = 4 * 1024 * 1024;
@@ -50,6 +51,11 @@ export class HandOverLog {
   #open: LinkChannel<ConfirmChannel> | null = null;
   #opening: Promise<void> | null = null;
   readonly #returned = new Set<string>();
+  /** Records on the channel that RabbitMQ has not confirmed. */
+  #unconfirmed = new Set<(error: unknown) => void>();
+  #watch: ConfirmWatch | null = null;
+  /** How many channels in a row confirmed nothing any more. */
+  #late = 0;
   #number = 0;
 
   constructor(reader: LogReaderSetup) {
@@ -110,12 +116,31 @@ export class HandOverLog {
     this.#link.writeAtOnce(open.channel);
     open.channel.on('return', ({ properties }) => this.#returned.add(String(properties.messageId)));
     this.#open = open;
+    const unconfirmed = new Set<(error: unknown) => void>();
+    this.#unconfirmed = unconfirmed;
+    const setup = {
+      scheduler: this.#reader.scheduler,
+      waits: () => unconfirmed.size > 0,
+      isBlocked: () => this.#link.blocked !== null,
+      late: () => {
+        this.#late++;
+        void open.close();
+        const error = new Error(`RabbitMQ confirms nothing of the stream ${HAND_OVERS} any more`);
+        for (const fail of [...unconfirmed]) fail(error);
+      },
+    };
+    const watch = new ConfirmWatch(setup, this.#late);
+    this.#watch = watch;
+    void open.ended.then(() => watch.stop());
   }
 
   async #append(row: Row): Promise<void> {
     const body = Buffer.from(JSON.stringify([row]));
     // Without an `await` before it, so that the record is sent within the call.
-    if (this.#open?.open && (await this.#send(this.#open, body))) return;
+    const before = this.#open;
+    if (before?.open && (await this.#send(before, body))) return;
+    // A new stream needs a new channel; see publisher.ts.
+    void before?.close();
     this.#declared = null;
     await this.open();
     if (this.#open?.open && (await this.#send(this.#open, body))) return;
@@ -125,15 +150,27 @@ export class HandOverLog {
   /** Resolves to false when the stream is missing. */
   #send(open: LinkChannel<ConfirmChannel>, body: Buffer): Promise<boolean> {
     const messageId = String(this.#number++);
+    const unconfirmed = this.#unconfirmed;
+    const watch = this.#watch;
     return new Promise((resolve, reject) => {
       const properties = { persistent: true, mandatory: true, messageId };
+      const confirmed = (error: unknown) => {
+        // Given up before.
+        if (!unconfirmed.delete(confirmed)) return;
+        watch?.answered();
+        const returned = this.#returned.delete(messageId);
+        if (error) reject(toRivulet(open.failure ?? error));
+        else {
+          this.#late = 0;
+          resolve(!returned);
+        }
+      };
+      unconfirmed.add(confirmed);
       try {
-        open.channel.publish('', HAND_OVERS, body, properties, (error) => {
-          const returned = this.#returned.delete(messageId);
-          if (error) reject(toRivulet(open.failure ?? error));
-          else resolve(!returned);
-        });
+        open.channel.publish('', HAND_OVERS, body, properties, confirmed);
+        watch?.sent();
       } catch (error) {
+        unconfirmed.delete(confirmed);
         reject(toRivulet(open.failure ?? error));
       }
     });

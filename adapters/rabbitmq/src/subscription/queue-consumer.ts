@@ -27,7 +27,7 @@ import type { History } from '../history.ts';
 import type { Link, LinkChannel } from '../link.ts';
 import { attemptsOf, decode, encode, type Headers, wireHeaders } from '../message-codec.ts';
 import { queueOf } from '../names.ts';
-import type { Publisher } from '../publisher.ts';
+import type { Publisher } from '../publishing/publisher.ts';
 import type { Registry } from '../registry.ts';
 import type { GroupSpec, Topology } from '../topology.ts';
 import { DeafWatch } from './deaf-watch.ts';

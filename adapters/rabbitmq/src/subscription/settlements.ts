@@ -15,7 +15,7 @@ import type { Delays } from '../delays.ts';
 import { toRivulet } from '../errors.ts';
 import { encode } from '../message-codec.ts';
 import { boundedTopic } from '../names.ts';
-import type { Publisher } from '../publisher.ts';
+import type { Publisher } from '../publishing/publisher.ts';
 import type { Topology } from '../topology.ts';
 import { mustBeOpen } from './deliveries.ts';
 import type { HandOverLog } from './hand-over-log.ts';

@@ -25,7 +25,7 @@ import { toRivulet } from '../errors.ts';
 import type { History } from '../history.ts';
 import type { Link } from '../link.ts';
 import { queueOf } from '../names.ts';
-import type { Publisher } from '../publisher.ts';
+import type { Publisher } from '../publishing/publisher.ts';
 import type { Registry } from '../registry.ts';
 import type { GroupSpec, Topology } from '../topology.ts';
 import type { HandOverLog } from './hand-over-log.ts';

@@ -8,9 +8,9 @@
  * Cost: two channels per process; one confirm per frame.
  */
 import { type RawMessage, RivuletError, type Scheduler } from 'rivulet/adapter';
-import type { Link } from './link.ts';
-import { encode } from './message-codec.ts';
-import { Publisher } from './publisher.ts';
+import type { Link } from '../link.ts';
+import { encode } from '../message-codec.ts';
+import { PublishLane } from './publish-lane.ts';
 
 const SMALL_BYTES = 64 * 1024;
 
@@ -24,12 +24,13 @@ export interface Destination {
 }
 
 export class FramePublisher {
-  readonly #small: Publisher;
-  readonly #large: Publisher;
+  readonly #small: PublishLane;
+  readonly #large: PublishLane;
 
   constructor(link: Link, scheduler: Scheduler, onMissing: () => void) {
-    this.#small = new Publisher(link, scheduler, onMissing);
-    this.#large = new Publisher(link, scheduler, onMissing);
+    const setup = { link, scheduler, onMissing, isOfLog: false };
+    this.#small = new PublishLane(setup);
+    this.#large = new PublishLane(setup);
   }
 
   /** Resolves to false if no queue receives it. Rejects with BODY_TOO_LARGE if it does not fit. */

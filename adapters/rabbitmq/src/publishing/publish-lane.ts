@@ -1,18 +1,20 @@
 /**
- * Publishing with confirms: a publish resolves once every queue that it was routed to has stored it.
+ * One channel for publishing: a publish resolves once every queue that it was routed to has stored it.
  *
- * Invariants: messages leave on one channel in the order of the calls, those that wait for a channel or
- * for room included. A message that was routed to no
- * queue resolves to false: it is published as `mandatory`, and its return arrives before its confirm.
- * When the channel closes, every unconfirmed publish fails with a retryable error. A channel on which
- * RabbitMQ refuses messages is replaced: RabbitMQ 3.10 keeps refusing the messages of a stream on a
- * channel that was opened while the stream had no leader.
+ * Invariants: messages leave in the order of the calls, those that wait for a channel or for room
+ * included. A message that was routed to no queue resolves to false: it is published as `mandatory`,
+ * and its return arrives before its confirm. When the channel closes, every unconfirmed publish fails
+ * with a retryable error. A channel on which RabbitMQ refuses messages is replaced: RabbitMQ 3.10 keeps
+ * refusing the messages of a stream on a channel that was opened while the stream had no leader. So is a
+ * channel on which nothing is confirmed any more, and what was published on it fails with a retryable
+ * error.
  * Cost: one callback per message in flight.
  */
 import type { ConfirmChannel, Options } from 'amqplib';
 import { RivuletError, type Scheduler } from 'rivulet/adapter';
-import { replyCode, toRivulet } from './errors.ts';
-import type { Link, LinkChannel } from './link.ts';
+import { replyCode, toRivulet } from '../errors.ts';
+import type { Link, LinkChannel } from '../link.ts';
+import { ConfirmWatch } from './confirm-watch.ts';
 
 /** A channel is replaced at most this often while RabbitMQ refuses everything. */
 const REPLACE_EVERY_MS = 250;
@@ -23,24 +25,43 @@ interface PublishChannel {
   readonly since: number;
   /** Messages that RabbitMQ returned because it could route them to no queue. */
   readonly returned: Set<string>;
-  unconfirmed: number;
+  /** Unconfirmed publishes, in order. */
+  readonly unconfirmed: Set<(error: unknown) => void>;
+  readonly watch: ConfirmWatch;
+  /** Until its buffer has room again. */
+  drained: Promise<void> | null;
+  hasRoom(): void;
 }
 
-export class Publisher {
+export interface PublishLaneSetup {
+  readonly link: Link;
+  readonly scheduler: Scheduler;
+  /** Every message is for one log, so a channel is replaced when one did not reach it. */
+  readonly isOfLog: boolean;
+  /** An exchange is missing, so the cached topology is wrong. */
+  readonly onMissing: () => void;
+}
+
+export class PublishLane {
+  readonly #setup: PublishLaneSetup;
   readonly #link: Link;
   readonly #scheduler: Scheduler;
-  readonly #onMissing: () => void;
   #opening: Promise<PublishChannel> | null = null;
   #current: PublishChannel | null = null;
-  #drained: Promise<void> | null = null;
   /** The last call that waits for a channel or for room; null where none waits. */
   #last: Promise<void> | null = null;
+  /** How many channels in a row confirmed nothing any more. */
+  #late = 0;
 
-  /** Calls `onMissing` when an exchange is missing, so that the cached topology is wrong. */
-  constructor(link: Link, scheduler: Scheduler, onMissing: () => void) {
-    this.#link = link;
-    this.#scheduler = scheduler;
-    this.#onMissing = onMissing;
+  constructor(setup: PublishLaneSetup) {
+    this.#setup = setup;
+    this.#link = setup.link;
+    this.#scheduler = setup.scheduler;
+  }
+
+  /** Whether no publish waits, so that it can be closed. */
+  get isIdle(): boolean {
+    return this.#last === null && (this.#current?.unconfirmed.size ?? 0) === 0;
   }
 
   /** Resolves to true once it is stored, to false if it was routed to no queue. */
@@ -53,7 +74,7 @@ export class Publisher {
     const target = this.#current;
     // Most publishes need not wait, and then cost one promise.
     return target?.open.open &&
-      this.#drained === null &&
+      target.drained === null &&
       this.#last === null &&
       this.#link.blocked === null
       ? this.#sendOn(target, exchange, routingKey, content, properties)
@@ -91,8 +112,8 @@ export class Publisher {
         throw new RivuletError('NOT_CONNECTED', text);
       }
       const target = this.#current?.open.open ? this.#current : await this.#open();
-      if (this.#drained === null) return target;
-      await this.#drained;
+      if (target.drained === null) return target;
+      await target.drained;
     }
   }
 
@@ -106,29 +127,39 @@ export class Publisher {
     const { open } = target;
     return new Promise((resolve, reject) => {
       const confirmed = (error: unknown) => {
-        target.unconfirmed--;
+        // Given up before.
+        if (!target.unconfirmed.delete(confirmed)) return;
+        target.watch.answered();
         const returned =
           target.returned.size > 0 &&
           target.returned.delete(`${properties.messageId} ${exchange} ${routingKey}`);
         if (!error) {
+          this.#late = 0;
+          if (returned && this.#setup.isOfLog) this.#replace(target);
           resolve(!returned);
         } else {
           reject(failureOf(open, error, exchange, routingKey, content.length));
           this.#refused(target);
         }
-        if (target !== this.#current && target.unconfirmed === 0) void open.close();
+        if (target !== this.#current && target.unconfirmed.size === 0) void open.close();
       };
-      target.unconfirmed++;
+      target.unconfirmed.add(confirmed);
       try {
         const bytes = asBuffer(content);
         const mandatory = properties.mandatory ? properties : { ...properties, mandatory: true };
         const hasRoom = open.channel.publish(exchange, routingKey, bytes, mandatory, confirmed);
-        if (!hasRoom) this.#waitForDrain(open);
+        target.watch.sent();
+        if (!hasRoom) waitForDrain(target);
       } catch (error) {
-        target.unconfirmed--;
+        target.unconfirmed.delete(confirmed);
         reject(failureOf(open, error, exchange, routingKey, content.length));
       }
     });
+  }
+
+  /** The next publish opens another channel. */
+  leave(): void {
+    if (this.#current !== null) this.#replace(this.#current);
   }
 
   async close(): Promise<void> {
@@ -146,34 +177,74 @@ export class Publisher {
 
   async #make(): Promise<PublishChannel> {
     const open = await this.#link.confirmChannel();
+    const unconfirmed: PublishChannel['unconfirmed'] = new Set();
+    const watch = new ConfirmWatch(
+      {
+        scheduler: this.#scheduler,
+        waits: () => unconfirmed.size > 0,
+        isBlocked: () => this.#link.blocked !== null,
+        late: () => this.#giveUp(target),
+      },
+      this.#late,
+    );
     const since = this.#scheduler.monotonic();
-    const target: PublishChannel = { open, since, returned: new Set(), unconfirmed: 0 };
+    const returned: PublishChannel['returned'] = new Set();
+    const hasRoom = () => {};
+    const target: PublishChannel = {
+      open,
+      since,
+      returned,
+      unconfirmed,
+      watch,
+      drained: null,
+      hasRoom,
+    };
     this.#current = target;
     open.channel.on('return', ({ fields, properties }) => {
-      target.returned.add(`${properties.messageId} ${fields.exchange} ${fields.routingKey}`);
+      returned.add(`${properties.messageId} ${fields.exchange} ${fields.routingKey}`);
     });
     void open.ended.then(() => {
+      watch.stop();
+      target.hasRoom();
       if (this.#current === target) this.#opening = null;
-      if (replyCode(open.failure) === 404) this.#onMissing();
+      if (replyCode(open.failure) === 404) this.#setup.onMissing();
     });
     return target;
   }
 
-  /** The next publish opens another channel; this one closes after its last confirm. */
+  /** RabbitMQ refused a message. */
   #refused(target: PublishChannel): void {
-    if (this.#current !== target || this.#scheduler.monotonic() - target.since < REPLACE_EVERY_MS)
-      return;
-    this.#current = null;
-    this.#opening = null;
+    if (this.#scheduler.monotonic() - target.since >= REPLACE_EVERY_MS) this.#replace(target);
   }
 
-  #waitForDrain(open: LinkChannel<ConfirmChannel>): void {
-    if (this.#drained !== null) return;
-    const drain = new Promise<void>((resolve) => open.channel.once('drain', resolve));
-    this.#drained = Promise.race([drain, open.ended]).then(() => {
-      this.#drained = null;
-    });
+  /** RabbitMQ confirms nothing any more. It may have stored what was published. */
+  #giveUp(target: PublishChannel): void {
+    if (this.#current === target) this.#late++;
+    this.#replace(target);
+    const error = new Error('RabbitMQ confirms nothing on this channel any more');
+    for (const fail of [...target.unconfirmed]) fail(error);
+    void target.open.close();
   }
+
+  /** The next publish opens another channel; this one closes after its last confirm. */
+  #replace(target: PublishChannel): void {
+    if (this.#current !== target) return;
+    this.#current = null;
+    this.#opening = null;
+    target.hasRoom();
+    if (target.unconfirmed.size === 0) void target.open.close();
+  }
+}
+
+function waitForDrain(target: PublishChannel): void {
+  if (target.drained !== null) return;
+  target.drained = new Promise<void>((resolve) => {
+    target.hasRoom = () => {
+      target.drained = null;
+      resolve();
+    };
+    target.open.channel.once('drain', target.hasRoom);
+  });
 }
 
 /**
