@@ -111,6 +111,10 @@ export class EmbeddedReader implements BlockedReader, GroupMember {
     if (this.wantsMore) this.#again();
   }
 
+  get isStuck(): boolean {
+    return this.#setup.dispatcher.stuck;
+  }
+
   onLead(leads: boolean): void {
     if (this.#leads === leads) return;
     this.#leads = leads;

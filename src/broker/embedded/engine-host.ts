@@ -27,6 +27,8 @@ export interface GroupMember {
   readonly topic: string;
   readonly group: string;
   readonly consumer: string;
+  /** Nothing more can be handled there. */
+  readonly isStuck: boolean;
   /** It leads the group from now on, or no longer. */
   onLead(leads: boolean): void;
   /** The broker has taken away all its deliveries of the topic. */
@@ -221,12 +223,14 @@ export class EngineHost {
     else if (at === 0) members[0]?.onLead(true);
   }
 
-  /** The leader becomes the last in line and the next member leads. False where there is no other. */
+  /** The next member that is not stuck leads, and those before it go behind the others. False where all are. */
   yieldLead(member: GroupMember): boolean {
     const members = this.#members.get(keyOf(member)) ?? [];
-    if (members.length < 2 || members[0] !== member) return false;
-    members.shift();
-    members.push(member);
+    if (members[0] !== member) return false;
+    // One that is stuck would yield in its turn, and so on without an end.
+    const next = members.findIndex((each) => each !== member && !each.isStuck);
+    if (next < 0) return false;
+    members.push(...members.splice(0, next));
     member.onLead(false);
     members[0]?.onLead(true);
     return true;

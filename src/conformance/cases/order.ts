@@ -119,6 +119,40 @@ export const order: readonly Case[] = [
     },
   },
   {
+    name: 'strict: members whose handlers are all past their deadlines wait, and go on when one returns',
+    needs: need('strictOrder'),
+    async run(context) {
+      const brokers = await Promise.all([context.open(), context.open()]);
+      const topic = context.topic();
+      const seen = new Seen<string>();
+      let open = () => {};
+      const gate = new Promise<void>((resolve) => {
+        open = resolve;
+      });
+      for (const broker of brokers) {
+        await broker.subscribe(
+          topic,
+          async (delivery) => {
+            seen.add(text(delivery));
+            if (text(delivery) === 'held') await gate;
+          },
+          {
+            group: 'g',
+            ordered: 'strict',
+            ackWaitMs: 300,
+            retry: { attempts: 100, backoff: FAST },
+          },
+        );
+      }
+      await brokers[0].publish(topic, message('held'));
+      await seen.count(1);
+      await quiet(1500);
+      open();
+      await brokers[1].publish(topic, message('next'));
+      await seen.until((items) => items.includes('next'), 'next', 30_000);
+    },
+  },
+  {
     name: 'an ordered group with wildcards and two members: each topic has a leader, and is read in order',
     needs: need('strictOrder', 'wildcards', 'persistent'),
     async run(context) {
