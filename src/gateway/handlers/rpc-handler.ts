@@ -43,11 +43,7 @@ export async function handleRpc(
   });
   const kind = streamKind(directory.endpoint(service, endpoint));
   if (kind !== null) return stream(exchange, target, call, kind, client, stalledMs);
-  const reply = await client
-    .call(service, endpoint, call.body, callOptions(exchange, call))
-    .catch((error) => {
-      throw directory.knew(service) ? restarting(error, service) : error;
-    });
+  const reply = await client.call(service, endpoint, call.body, callOptions(exchange, call));
   const status = reply.length === 0 ? 204 : 200;
   exchange.reply.code(status);
   if (status === 200) exchange.reply.header('content-type', call.contentType);
@@ -105,7 +101,7 @@ async function stream(
 }
 
 /** A service that was there a moment ago is not unknown: the client may try again. */
-function restarting(error: unknown, service: string): unknown {
+export function restarting(error: unknown, service: string): unknown {
   if ((error as RivuletError).code !== 'SERVICE_NOT_FOUND') return error;
   return new HttpError(503, `${service} has no node now`, { 'retry-after': '1' });
 }

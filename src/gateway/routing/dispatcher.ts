@@ -21,7 +21,7 @@ import { handleApi } from '../handlers/api-handler.ts';
 import type { CallClient } from '../handlers/call-client.ts';
 import type { EventHandler } from '../handlers/event-handler.ts';
 import type { ProxyHandler } from '../handlers/proxy-handler.ts';
-import { callOptions, handleRpc, rpcEnvelope } from '../handlers/rpc-handler.ts';
+import { callOptions, handleRpc, restarting, rpcEnvelope } from '../handlers/rpc-handler.ts';
 import { serveCall } from '../handlers/rpc-socket.ts';
 import { keepAlive } from '../handlers/socket-liveness.ts';
 import { WORKFLOWS, type WorkflowHandler } from '../handlers/workflow-handler.ts';
@@ -181,8 +181,7 @@ export class Dispatcher {
 
   /** Answers a request; resolves with the name of the handler. */
   async answer(admitted: Exchange): Promise<string> {
-    const { client, directory, events, proxy, pages, topics, workflows, options, limits, rules } =
-      this.#setup;
+    const { directory, pages, topics, workflows, options, rules } = this.#setup;
     let exchange = admitted;
     const { path } = exchange;
     if (path === '/rpc' && options.enableRpc) {
@@ -204,22 +203,26 @@ export class Dispatcher {
     }
     const found = this.#find(exchange);
     if (rules.size > 1) exchange = await this.#underAllRules(exchange, found);
+    await this.#handle(exchange, found).catch((error) => {
+      throw directory.knew(found.service) ? restarting(error, found.service) : error;
+    });
+    return found.handler;
+  }
+
+  async #handle(exchange: Exchange, found: Found): Promise<void> {
+    const { client, directory, events, proxy, limits } = this.#setup;
     switch (found.handler) {
       case 'event':
-        await events.handle(exchange, found.namespace);
-        break;
+        return events.handle(exchange, found.namespace);
       case 'api':
-        await handleApi(exchange, found, client, limits.maxFields);
-        break;
+        return handleApi(exchange, found, client, limits.maxFields);
       case 'http':
       case 'web':
         mustNotBeSigned(exchange);
-        await proxy.handle(exchange, { service: found.service, cut: found.cut });
-        break;
+        return proxy.handle(exchange, { service: found.service, cut: found.cut });
       default:
-        await handleRpc(exchange, found, client, directory, limits);
+        return handleRpc(exchange, found, client, directory, limits);
     }
-    return found.handler;
   }
 
   /** Takes over an upgraded connection: topics and streaming calls here, all else is spliced. */
