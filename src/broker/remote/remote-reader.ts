@@ -237,20 +237,25 @@ export class RemoteReader {
     const rows = (await client.call(...query, ...(exclusive ? [] : [consumer]))) as PendingRow[];
     const missing = rows.filter(([id]) => !held.has(id.toString('latin1')));
     const taken = missing.slice(0, dispatcher.free);
-    const claims = taken.map(
-      ([id, , , count]) => ['XCLAIM', topic, group, consumer, 0, id, 'RETRYCOUNT', count] as const,
+    // Another consumer may have claimed it since, and have counted a hand-over: it keeps it.
+    const replies = await client.pipeline(
+      taken.flatMap(([id, owner]) => [
+        ['XCLAIM', topic, group, consumer, 0, id, 'OWNER', owner, 'JUSTID'],
+        ['XPENDING', topic, group, id, id, 1],
+        ['XRANGE', topic, id, id],
+      ]),
     );
-    const replies = await client.pipeline(claims);
-    replies.forEach((reply, index) => {
-      if (reply instanceof ReplyError) throw reply;
-      const [entry] = reply as Entry[];
-      if (entry?.[1] == null) {
-        this.#reportTrimmed(each, (taken[index] as PendingRow)[0].toString('latin1'));
-        return;
+    const me = Buffer.from(consumer);
+    taken.forEach(([name, before], index) => {
+      const [claimed, pending, range] = replies.slice(3 * index, 3 * index + 3);
+      for (const reply of [claimed, pending, range]) if (reply instanceof ReplyError) throw reply;
+      const id = name.toString('latin1');
+      const [entry] = range as [id: Buffer, fields: Buffer[]][];
+      const [row] = pending as PendingRow[];
+      if (entry === undefined) this.#reportTrimmed(each, id);
+      else if (row?.[1].equals(me)) {
+        this.#push(topic, id, row[3] + 1, entry[1], !before.equals(me) && before.length > 0);
       }
-      const [, owner, , count] = taken[index] as PendingRow;
-      const suspect = !owner.equals(Buffer.from(consumer)) && owner.length > 0;
-      this.#push(topic, entry[0].toString('latin1'), count + 1, entry[1], suspect);
     });
     each.recovering = taken.length < missing.length;
   }

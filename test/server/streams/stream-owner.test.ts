@@ -43,6 +43,15 @@ describe('OWNER', () => {
     assert.deepEqual(claim('1-2'), []);
   });
 
+  test('an empty name means what belongs to no consumer', () => {
+    const { session } = deliveredToA();
+    const claim = () =>
+      session.call('XCLAIM', 's', 'g', 'c', 0, '1-1', '1-2', 'JUSTID', 'OWNER', '');
+    assert.deepEqual(claim(), []);
+    assert.equal(session.call(...NACK, 'FAIL', 'IDS', 1, '1-2'), 1);
+    assert.deepEqual(claim(), ['1-2']);
+  });
+
   test('with IDLE below 0 an entry of a group with a policy is due that much later', () => {
     const { server, session } = deliveredToA();
     session.call('XCLAIM', 's', 'g', 'a', 0, '1-1', 'IDLE', -4000, 'JUSTID');

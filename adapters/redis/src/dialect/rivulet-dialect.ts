@@ -34,6 +34,8 @@ const KEYS_PAGE = 1000;
 /** The size of a reply; the rest follows in the next one. */
 const MOST_BYTES = 4 * 1024 * 1024;
 
+type PendingRow = [id: Buffer, consumer: Buffer, idleMs: number, count: number];
+
 const NEVER: DueScan = { waitMs: Number.POSITIVE_INFINITY, taken: [], gone: [] };
 
 export class RivuletDialect implements Dialect {
@@ -186,31 +188,31 @@ export class RivuletDialect implements Dialect {
       '+',
       most,
       ...(ofAll ? [] : [consumer]),
-    )) as [Buffer, Buffer, number, number][];
+    )) as PendingRow[];
     const missing = pending.filter(([id]) => !known.has(id.toString('latin1')));
     const mine = missing.slice(0, count);
-    const claimed = await Promise.all(
-      mine.map(
-        ([id, , , count]) =>
-          this.#commands.call(
-            ...(['XCLAIM', stream, group, consumer, 0, id] as const),
-            ...(['RETRYCOUNT', count] as const),
-          ) as Promise<[Buffer, Buffer[]][]>,
-      ),
-    );
-    const taken: Taken[] = [];
+    const me = Buffer.from(consumer);
+    const found: (Taken | undefined)[] = [];
     const gone: Buffer[] = [];
-    mine.forEach(([id, owner, , count], i) => {
-      const [entry] = claimed[i];
-      if (entry === undefined) {
-        gone.push(id);
-        return;
-      }
-      // What was this consumer's came in a reply that was lost: no handler has had it.
-      const isOwn = owner.toString() === consumer;
-      const isSuspect = !isOwn && owner.length > 0;
-      taken.push([id, count + 1, entry[1], isSuspect ? 1 : 0, false]);
-    });
+    await Promise.all(
+      mine.map(async ([id, owner], at) => {
+        // Another consumer may have claimed it since, and have counted a hand-over: it keeps it.
+        const [, rows, entries] = (await Promise.all([
+          this.#commands.call('XCLAIM', stream, group, consumer, 0, id, 'OWNER', owner, 'JUSTID'),
+          this.#commands.call('XPENDING', stream, group, id, id, 1),
+          this.#commands.call('XRANGE', stream, id, id),
+        ])) as [unknown, PendingRow[], [Buffer, Buffer[]][]];
+        const [row] = rows;
+        const [entry] = entries;
+        if (entry === undefined) gone.push(id);
+        else if (row?.[1].equals(me)) {
+          // What was this consumer's came in a reply that was lost: no handler has had it.
+          const isSuspect = !owner.equals(me) && owner.length > 0;
+          found[at] = [id, row[3] + 1, entry[1], isSuspect ? 1 : 0, false];
+        }
+      }),
+    );
+    const taken = found.filter((each) => each !== undefined);
     const isAll = pending.length < most && mine.length === missing.length;
     const last = mine.at(-1) ?? pending.at(-1);
     return { after: isAll || last === undefined ? null : String(last[0]), taken, gone };

@@ -11,14 +11,17 @@ import { StreamId } from '../../../stream/stream-id.ts';
 import { scratch } from '../../../util/scratch.ts';
 import type { Session } from '../../connection/session.ts';
 
-/** Leaves in `ids` those that are pending for the consumer named by argument `at`. */
+/**
+ * Leaves in `ids` those that are pending for the consumer named by argument `at`. An empty name where no
+ * consumer has it: those that belong to no consumer, as XPENDING shows them.
+ */
 export function keepOwned(session: Session, group: ConsumerGroup, ids: IdList, at: number): void {
   const { args } = session;
   const owner = group.findConsumerIn(args.buffer, args.offsets[at], args.lengths[at]);
   given.clear();
   for (let i = 0; i < ids.count; i++) given.push(ids.get(i, id));
   ids.clear();
-  if (owner === undefined) return;
+  if (owner === undefined && args.lengths[at] !== 0) return;
   for (let i = 0; i < given.count; i++) {
     given.get(i, id);
     if (group.pending.find(id, cursor) && group.consumerAt(cursor.consumer) === owner) ids.push(id);
