@@ -44,7 +44,10 @@ export interface Fixture extends AsyncDisposable {
   connections?(): Promise<number>;
 }
 
-const WAIT_MS = 15_000;
+const WAIT_MS = 60_000;
+
+/** Limits of brokers that cases open: a slow server is slow, not broken. Cases of limits set their own. */
+export const PATIENT = { publishTimeoutMs: 60_000, connectTimeoutMs: 60_000 } as const;
 
 export class CaseContext {
   readonly fixture: Fixture;
@@ -71,7 +74,7 @@ export class CaseContext {
   }
 
   async open(options?: Partial<BrokerOptions>): Promise<Broker> {
-    return this.keep(await this.fixture.open(options));
+    return this.keep(await this.fixture.open({ ...PATIENT, ...options }));
   }
 
   /** Disconnects it when the case ends. */
@@ -82,7 +85,7 @@ export class CaseContext {
 
   /** Runs `work` with a broker and closes it, so that a child process can use the data next. */
   async briefly<T>(work: (broker: Broker) => Promise<T>): Promise<T> {
-    await using broker = await this.fixture.open();
+    await using broker = await this.fixture.open(PATIENT);
     return await work(broker);
   }
 

@@ -95,7 +95,7 @@ export function conformance(setup: ConformanceSetup): void {
     const register = (group: string, list: readonly Case[]) => {
       for (const each of list) {
         if (!`${group}: ${each.name}`.includes(only)) continue;
-        const timeout = each.timeoutMs ?? 120_000;
+        const timeout = each.timeoutMs ?? 240_000;
         runner.test(`${group}: ${each.name}`, { timeout }, async (context) => {
           const reason = await reasonToSkip(each, fixture());
           if (reason !== null) context.skip(reason);

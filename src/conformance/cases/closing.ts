@@ -333,7 +333,7 @@ export const closing: readonly Case[] = [
       const before = timers().length;
       for (let index = 0; index < 5; index++) await round();
       await eventually('no connection is left', async () => (await connections()) === 0);
-      await eventually('no timer is left', () => timers().length <= before, 5000);
+      await eventually('no timer is left', () => timers().length <= before);
     },
   },
 ];

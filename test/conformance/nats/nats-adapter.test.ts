@@ -217,10 +217,12 @@ describe('the nats adapter', { skip: missing('nats-server') }, () => {
     ];
     await using guarded = await startNats(1, config);
     const { port } = guarded.nodes[0] as NatsNode;
-    await using broker = await openBroker(`nats://ann:secret@127.0.0.1:${port}`);
+    await using broker = await openBroker(`nats://ann:secret@127.0.0.1:${port}`, {
+      publishTimeoutMs: 60_000,
+    });
     const began = performance.now();
     await assert.rejects(broker.publish('closed', message('x')), { code: 'PERMISSION_DENIED' });
-    assert.ok(performance.now() - began < 3000, 'told by the server, not by a time limit');
+    assert.ok(performance.now() - began < 60_000, 'told by the server, not by a time limit');
     await broker.publish('open', message('x'));
   });
 });
