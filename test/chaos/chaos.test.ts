@@ -45,13 +45,31 @@ test('the checker finds what is lost, out of order, and counted wrong', () => {
     history.acknowledged.add(each);
   }
   const handled = (text: string, attempt: number) => {
-    history.handOvers.push({ group: 'g', topic: 't', text, attempt });
+    history.handOvers.push({ group: 'g', topic: 't', text, attempt, consumer: 'c', id: text });
     history.handled.push({ group: 'g', topic: 't', text });
   };
   handled('2', 2);
   handled('1', 1);
   const found = history.check([group]).join('; ');
   assert.match(found, /never handled 3/);
-  assert.match(found, /attempts of 2 were 2/);
+  assert.match(found, /attempts of 2 were 2 \(c\)/);
   assert.match(found, /1 of t was handled behind a later one/);
+});
+
+test('the checker allows attempts to fall only behind what a consumer could not settle', () => {
+  const group = { name: 'g', ordered: false, topics: ['t'] };
+  const history = new History();
+  for (const [consumer, attempt] of [
+    ['first', 1],
+    ['first', 2],
+    ['second', 1],
+  ] as const) {
+    history.handOvers.push({ group: 'g', topic: 't', text: 'x', attempt, consumer, id: '1-0' });
+  }
+  const fallen = ['g: attempts of x were 1 (first),2 (first),1 (second)'];
+  assert.deepEqual(history.check([group]), fallen);
+  history.unsettled.add('second t 1-0');
+  assert.deepEqual(history.check([group]), fallen);
+  history.unsettled.add('first t 1-0');
+  assert.deepEqual(history.check([group]), []);
 });

@@ -21,6 +21,8 @@ export interface ChaosSetup {
 
 const MOST_IN_FLIGHT = 6;
 const RECOVERY_MS = 45_000;
+/** The warning of a consumer that could not settle a message. */
+const UNSETTLED = /^message (\S+) of (\S+) could not be settled/;
 
 /** Returns every breach of the contract, and how much happened. */
 export async function chaos({ fixture, seed, seconds, countsLostReplies }: ChaosSetup) {
@@ -42,10 +44,10 @@ export async function chaos({ fixture, seed, seconds, countsLostReplies }: Chaos
     { name: 'key', ordered: true, topics: [topics[1] as string] },
     { name: 'wild', ordered: false, topics },
   ];
-  const handle = (group: string) => async (delivery: Delivery) => {
+  const handle = (group: string, consumer: string) => async (delivery: Delivery) => {
     const name = text(delivery);
-    const { topic, attempt } = delivery;
-    history.handOvers.push({ group, topic, text: name, attempt });
+    const { topic, attempt, id } = delivery;
+    history.handOvers.push({ group, topic, text: name, attempt, consumer, id });
     if (random.chance(0.2)) await quiet(random.below(20));
     if (attempt < 3 && random.chance(0.1)) throw new Error('not yet');
     history.handled.push({ group, topic, text: name });
@@ -57,10 +59,17 @@ export async function chaos({ fixture, seed, seconds, countsLostReplies }: Chaos
     for (const topic of topics)
       await publisher.publish(topic, { headers: {}, body: Buffer.from(`${topic} start`) });
     const subscribers: Subscriber[] = [];
-    for (const broker of [first, second]) {
+    for (const [consumer, broker] of [
+      ['first', first],
+      ['second', second],
+    ] as const) {
+      broker.on('warning', ({ error }) => {
+        const [, id, topic] = UNSETTLED.exec(error.message) ?? [];
+        if (id !== undefined) history.unsettled.add(`${consumer} ${topic} ${id}`);
+      });
       for (const topic of topics) {
         subscribers.push(
-          await broker.subscribe(topic, handle('plain'), {
+          await broker.subscribe(topic, handle('plain', consumer), {
             ...shared,
             group: 'plain',
             concurrency: 3,
@@ -68,12 +77,14 @@ export async function chaos({ fixture, seed, seconds, countsLostReplies }: Chaos
         );
       }
       const strict = { ...shared, group: 'strict', ordered: 'strict' } as const;
-      subscribers.push(await broker.subscribe(topics[0] as string, handle('strict'), strict));
+      subscribers.push(
+        await broker.subscribe(topics[0] as string, handle('strict', consumer), strict),
+      );
       const byKey = { ...shared, group: 'key', ordered: 'key', concurrency: 3 } as const;
-      subscribers.push(await broker.subscribe(topics[1] as string, handle('key'), byKey));
+      subscribers.push(await broker.subscribe(topics[1] as string, handle('key', consumer), byKey));
     }
     subscribers.push(
-      await first.subscribe(`${base}.*`, handle('wild'), { ...shared, group: 'wild' }),
+      await first.subscribe(`${base}.*`, handle('wild', 'first'), { ...shared, group: 'wild' }),
     );
     await first.respond(`${base}.echo`, (request) => request);
     const end = performance.now() + seconds * 1000;
