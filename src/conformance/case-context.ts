@@ -47,7 +47,7 @@ export interface Fixture extends AsyncDisposable {
 const WAIT_MS = 60_000;
 
 /** Limits of brokers that cases open: a slow server is slow, not broken. Cases of limits set their own. */
-export const PATIENT = { publishTimeoutMs: 60_000, connectTimeoutMs: 60_000 } as const;
+const PATIENT = { publishTimeoutMs: 60_000, connectTimeoutMs: 60_000 } as const;
 
 export class CaseContext {
   readonly fixture: Fixture;
