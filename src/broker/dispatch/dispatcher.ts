@@ -250,12 +250,19 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
   }
 
   /**
-   * Counts at the broker what handlers have and what was fetched ahead of them: before another
-   * consumer may take it, as when an ordered group gets another leader.
+   * Makes the broker's counts those of hand-overs, before another consumer may take what is held, as when an
+   * ordered group gets another leader: of what handlers have, of what waits for its retry, and of what
+   * was counted when it was fetched and has had no handler.
    */
   async countHandOvers(): Promise<void> {
-    const uncounted = [...this.#held].filter((held) => held.handedOver && !held.counted);
-    await Promise.all(uncounted.map((held) => this.#quietly(this.#attempts.count(held))));
+    const wrong = [...this.#held].filter((held) => held.handedOver !== held.counted);
+    await Promise.all(
+      wrong.map(({ raw, handedOver, attempt }) =>
+        this.#quietly(
+          this.#settler.storeAttempt({ ...raw, attempt: handedOver ? attempt : attempt - 1 }),
+        ),
+      ),
+    );
   }
 
   /** The broker has taken a delivery away: another consumer has it, or its group is gone. */

@@ -153,6 +153,46 @@ export const order: readonly Case[] = [
     },
   },
   {
+    name: 'strict: a message whose handler holds its process up has each hand-over counted when another member leads',
+    needs: (claimed) =>
+      need('strictOrder')(claimed) ??
+      (claimed.attempts === 'hand-overs' ? null : `attempts: ${claimed.attempts}`),
+    alone: true,
+    async run(context) {
+      const brokers = await Promise.all([context.open(), context.open()]);
+      const topic = context.topic();
+      const seen = new Seen<string>();
+      for (const broker of brokers) {
+        await broker.subscribe(
+          topic,
+          async (delivery) => {
+            seen.add(`${text(delivery)}${delivery.attempt}`);
+            if (delivery.attempt > 1 || text(delivery) === 'last') return;
+            for (const end = performance.now() + 450; performance.now() < end; );
+            await quiet(450);
+          },
+          {
+            group: 'g',
+            ordered: 'strict',
+            maxInFlight: 5,
+            ackWaitMs: 200,
+            retry: { attempts: 50, backoff: FAST },
+          },
+        );
+      }
+      await publishAll(brokers[0], topic, ['a', 'b', 'c', 'last']);
+      await seen.until((items) => items.some((each) => each.startsWith('last')), 'last', 30_000);
+      await quiet(600);
+      for (const each of ['a', 'b', 'c', 'last']) {
+        const got = seen.items.filter((item) => item.startsWith(each));
+        assert.deepEqual(
+          got,
+          got.map((_, at) => `${each}${at + 1}`),
+        );
+      }
+    },
+  },
+  {
     name: 'an ordered group with wildcards and two members: each topic has a leader, and is read in order',
     needs: need('strictOrder', 'wildcards', 'persistent'),
     async run(context) {
