@@ -493,9 +493,13 @@ export class PendingList {
     return page;
   }
 
-  /** Loads pages until `isOver`; true when all are loaded. Meant to be called again and again. */
-  loadPages(isOver: () => boolean): boolean {
+  /**
+   * Loads the pages that may hold ids up to `last`, until `isOver`; true when all of those are loaded.
+   * Meant to be called again and again.
+   */
+  loadPages(isOver: () => boolean, last: StreamId): boolean {
     for (const page of this.#pages) {
+      if (page.low.compare(last) > 0) break;
       if (page.columns !== null) continue;
       this.#load(page);
       if (isOver()) return false;

@@ -23,8 +23,6 @@ import { StoredBlocks } from './stored-blocks.ts';
 const WORTHWHILE = 256;
 /** Bytes of all blocks that are read ahead. */
 const MOST_BYTES = 64 * 1024 * 1024;
-/** What a block takes beside its bytes. */
-const BLOCK_OVERHEAD = 600;
 const MOST_RESTARTS = 3;
 
 /** What a command is about to look at. */
@@ -36,7 +34,9 @@ export interface NeededBlocks {
   readonly last?: StreamId | undefined;
   /** Instead: those that may hold these ids. */
   readonly ids?: IdList;
-  /** Pending lists whose pages are all needed. */
+  /** The command looks at no more entries, from `first` on. @default any number */
+  readonly most?: number;
+  /** Pending lists whose pages are needed, as far as the blocks are. */
   readonly pending?: readonly PendingList[];
 }
 
@@ -62,18 +62,24 @@ export class ReadAhead {
   /** Ids that the blocks may hold; null where all from #first to #last are read. */
   readonly #ids: StreamId[] | null;
   readonly #pending: readonly PendingList[];
+  readonly #most: number;
   readonly #next: StreamId;
   #nextId = 0;
   #nextList = 0;
-  #bytes = 0;
+  /** Live entries in the blocks since #first. */
+  #entries = 0;
+  /** All blocks are read, or no more may be; the pages up to #reached follow. */
+  #blocksDone = false;
+  #reached: StreamId;
   #restarts = 0;
 
-  constructor({ stream, first, last, ids, pending }: NeededBlocks, stored: StoredBlocks) {
+  constructor({ stream, first, last, ids, most, pending }: NeededBlocks, stored: StoredBlocks) {
     this.#stream = stream;
     this.#stored = stored;
     this.#first = (first ?? FIRST).clone();
     this.#next = this.#first.clone();
-    this.#last = (last ?? LAST).clone();
+    this.#last = this.#reached = (last ?? LAST).clone();
+    this.#most = most ?? Number.POSITIVE_INFINITY;
     this.#ids = ids === undefined ? null : copyOf(ids);
     this.#pending = pending ?? [];
     stored.reader.ahead.add(this);
@@ -83,15 +89,16 @@ export class ReadAhead {
   /** Reads until `isOver` says that the slice is over. */
   step(isOver: () => boolean): void {
     try {
-      while (this.#nextList < this.#pending.length) {
-        if (!this.#pending[this.#nextList]!.loadPages(isOver)) return;
-        this.#nextList++;
-      }
-      while (!this.isDone) {
+      while (!this.#blocksDone) {
         if (this.#ids === null) this.#readNext();
         else this.#readForNextId(this.#ids);
         if (isOver()) return;
       }
+      while (this.#nextList < this.#pending.length) {
+        if (!this.#pending[this.#nextList]!.loadPages(isOver, this.#reached)) return;
+        this.#nextList++;
+      }
+      this.isDone = true;
     } catch (error) {
       // The command will meet the damage, if it needs the block, and say so.
       this.isDone = true;
@@ -102,18 +109,22 @@ export class ReadAhead {
   #readNext(): void {
     const block = this.#stream.coldBlockFrom(this.#next);
     if (block === undefined || compareToId(block, this.#last) > 0) {
-      this.isDone = true;
+      this.#blocksDone = true;
       return;
     }
     block.readFirstId(this.#next);
     this.#keep(block);
-    if (!this.#next.increment()) this.isDone = true;
+    this.#entries += block.live;
+    if (this.#entries >= this.#most) {
+      this.#reached = this.#next.clone();
+      this.#blocksDone = true;
+    } else if (!this.#next.increment()) this.#blocksDone = true;
   }
 
   #readForNextId(ids: readonly StreamId[]): void {
     const id = ids[this.#nextId++];
     if (id === undefined) {
-      this.isDone = true;
+      this.#blocksDone = true;
       return;
     }
     const block = this.#stream.coldBlockOf(id);
@@ -122,31 +133,23 @@ export class ReadAhead {
 
   #keep(block: Block): void {
     const { reader } = this.#stored;
-    if (!this.#stored.keep(block)) return;
-    const bytes = block.length + BLOCK_OVERHEAD;
-    this.#bytes += bytes;
-    reader.aheadBytes += bytes;
-    if (reader.aheadBytes > MOST_BYTES) this.isDone = true;
+    this.#stored.keep(block);
+    if (reader.aheadBytes > MOST_BYTES) this.#blocksDone = true;
   }
 
   /** A checkpoint has committed: what was read may be out of date. */
   restart(): void {
-    this.#forget(true);
-    if (++this.#restarts > MOST_RESTARTS) this.isDone = true;
+    this.#stored.forgetKept();
+    this.#blocksDone = ++this.#restarts > MOST_RESTARTS;
     this.#next.copy(this.#first);
-    this.#nextId = 0;
+    this.#nextId = this.#entries = 0;
   }
 
   /** The command has run, or will not. */
   end(): void {
     this.isDone = true;
-    if (this.#stored.reader.ahead.delete(this)) this.#forget(--this.#stored.keepers === 0);
-  }
-
-  #forget(all: boolean): void {
-    this.#stored.reader.aheadBytes -= this.#bytes;
-    this.#bytes = 0;
-    if (all) this.#stored.forgetKept();
+    if (!this.#stored.reader.ahead.delete(this)) return;
+    if (--this.#stored.keepers === 0) this.#stored.forgetKept();
   }
 }
 

@@ -18,6 +18,8 @@ import { blockName, blocksEnd } from './checkpoint-keys.ts';
 
 /** Streams whose last read block is remembered; a block is a few kilobytes. */
 const REMEMBERED = 64;
+/** What a kept block takes beside its bytes. */
+const BLOCK_OVERHEAD = 600;
 
 export class BlockReader {
   readonly checkpoint: Checkpoint;
@@ -25,7 +27,7 @@ export class BlockReader {
   reads = 0;
   /** The reads ahead that hold blocks. */
   readonly ahead = new Set<{ restart(): void }>();
-  /** Bytes that they hold. */
+  /** Bytes of the blocks that are kept for them. */
   aheadBytes = 0;
   private readonly recent = new Map<number, Block>();
 
@@ -80,23 +82,31 @@ export class StoredBlocks implements ColdBlocks {
   private readonly uid: number;
   /** By the first id. */
   private kept: Map<string, Block> | null = null;
+  private keptBytes = 0;
 
   constructor(reader: BlockReader, uid: number) {
     this.reader = reader;
     this.uid = uid;
   }
 
-  /** Keeps a block that was read until `forgetKept`. False when it is kept already. */
-  keep(block: Block): boolean {
+  /**
+   * Keeps a block that was read until `forgetKept`. It counts as long as it is kept, whoever has read it:
+   * reads ahead of one stream may follow each other without a gap.
+   */
+  keep(block: Block): void {
     this.kept ??= new Map();
     const name = nameOf(block.readFirstId(found));
-    if (this.kept.has(name)) return false;
+    if (this.kept.has(name)) return;
     this.kept.set(name, block);
-    return true;
+    const bytes = block.length + BLOCK_OVERHEAD;
+    this.keptBytes += bytes;
+    this.reader.aheadBytes += bytes;
   }
 
   forgetKept(): void {
     this.kept = null;
+    this.reader.aheadBytes -= this.keptBytes;
+    this.keptBytes = 0;
   }
 
   read(id: StreamId): Block | undefined {

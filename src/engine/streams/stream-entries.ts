@@ -433,7 +433,7 @@ function looksAtEach({ stream }: StreamValue): boolean {
   return stream.maxDeletedId.compare(stream.firstId) >= 0;
 }
 
-/** The blocks that a trim reads, or more; null where it removes whole blocks only. */
+/** The blocks that a trim reads, or more; null where it removes nothing, or whole blocks only. */
 export function neededToTrim(
   value: StreamValue,
   rule: TrimRule,
@@ -441,12 +441,18 @@ export function neededToTrim(
 ): NeededBlocks | null {
   const { stream } = value;
   if (references === 'keepref' || (references === 'delref' && !looksAtEach(value))) return null;
+  if (rule.strategy === 'maxlen' && stream.length <= rule.maxlen) return null;
   let last = references === 'acked' ? readByAll(value) : undefined;
   if (rule.strategy === 'minid' && (last === undefined || rule.minid.compare(last) < 0))
     last = rule.minid;
   // What is before it goes block by block, unread.
   const first = references === 'acked' ? firstNeeded(value) : undefined;
-  return { stream, first, last, pending: pendingListsOf(value) };
+  const pending = pendingListsOf(value);
+  let most = rule.limit > 0 ? rule.limit : Number.POSITIVE_INFINITY;
+  if (rule.strategy === 'maxlen') most = Math.min(most, stream.length - rule.maxlen);
+  // Each entry that it looks at goes, or stays because it is pending. Groups that share entries count twice.
+  if (references === 'acked') for (const { size } of pending) most += size;
+  return { stream, first, last, most, pending };
 }
 
 /** The least id that a group has pending or has still to read; the greatest id without groups. */

@@ -87,7 +87,7 @@ export class CommandDispatcher {
         }
       }
     } finally {
-      if (client.reading !== null && !client.suspension.has(READING)) client.reading.end();
+      if (client.reading !== null && !client.suspension.has(READING)) client.reading.end(!kept);
       client.replied(start, entry, kept || client.blocked);
     }
   }

@@ -30,6 +30,8 @@ export interface ReadingClient {
 export class ReadingFirst {
   readonly #client: ReadingClient;
   #ahead: ReadAhead | null = null;
+  /** The command has waited, and has not run since. */
+  #hasWaited = false;
 
   constructor(client: ReadingClient) {
     this.#client = client;
@@ -37,18 +39,21 @@ export class ReadingFirst {
 
   /** True when the running command has to wait: it is kept. */
   begin(needed: NeededBlocks): boolean {
-    if (this.#ahead !== null) return false;
+    // What it has read may be what memory is short of: it would be held, and read again, without end.
+    if (this.#ahead !== null || this.#hasWaited) return false;
     this.#ahead = readAhead(needed);
     if (this.#ahead === null || this.#slice(this.#ahead)) return false;
+    this.#hasWaited = true;
     this.#client.suspension.keep(this.#client.args, READING);
     setImmediate(this.#goOn);
     return true;
   }
 
-  /** The command has run, or waits for something else. */
-  end(): void {
+  /** The command has run (`hasRun`), or waits for something else. */
+  end(hasRun: boolean): void {
     this.#ahead?.end();
     this.#ahead = null;
+    if (hasRun) this.#hasWaited = false;
   }
 
   /** True when all is read. */
@@ -78,6 +83,6 @@ export class ReadingFirst {
     }
     // It was not dispatched: the client is closed, or something else suspends it. (Where it was, a later
     // command of the client may wait by now.)
-    if (this.#ahead === ahead) this.end();
+    if (this.#ahead === ahead) this.end(false);
   };
 }

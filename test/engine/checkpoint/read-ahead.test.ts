@@ -7,9 +7,11 @@ import { test } from 'node:test';
 import type { Checkpointer } from '../../../src/engine/checkpoint/checkpointer.ts';
 import { type ReadAhead, readAhead } from '../../../src/engine/checkpoint/read-ahead.ts';
 import { restoreCheckpoint } from '../../../src/engine/checkpoint/restore.ts';
+import { neededToTrim } from '../../../src/engine/streams/stream-entries.ts';
 import { pendingListsOf, type StreamValue } from '../../../src/engine/streams/stream-value.ts';
 import { IdList } from '../../../src/stream/id-list.ts';
 import { StreamId } from '../../../src/stream/stream-id.ts';
+import { TrimRule } from '../../../src/stream/trim.ts';
 import { InProcessServer } from '../../helpers/in-process-server.ts';
 import { MemoryCheckpoint, MemoryCheckpointStore } from '../../helpers/memory-checkpoint.ts';
 
@@ -156,6 +158,66 @@ test('one read ahead may end while another of the same stream goes on', async ()
   assert.equal(blocks.reads, read);
   other.end();
   assert.equal(blocks.aheadBytes, 0);
+});
+
+test('reads ahead of one stream that follow each other without a gap count what is kept', async () => {
+  const opened = await cold();
+  const { blocks } = opened.checkpointer;
+  const one = begin(opened);
+  slices(one);
+  const all = blocks.aheadBytes;
+  assert.ok(all > 0);
+  const other = begin(opened);
+  one.end();
+  assert.equal(blocks.aheadBytes, all);
+  slices(other);
+  assert.equal(blocks.aheadBytes, all);
+  other.end();
+  assert.equal(blocks.aheadBytes, 0);
+});
+
+test('a trim by ACKED reads ahead what it may look at, and not the whole stream', async () => {
+  const opened = await cold();
+  const { session, checkpointer } = opened;
+  const value = opened.value();
+  for (let i = 1; i <= ENTRIES; i++) {
+    if (i % 1000 !== 5) session.call('XACK', 's', 'g', `${i}-1`);
+  }
+  const rule = new TrimRule();
+  rule.strategy = 'maxlen';
+  rule.maxlen = ENTRIES;
+  assert.equal(neededToTrim(value, rule, 'acked'), null);
+  rule.maxlen = ENTRIES - 100;
+  const needed = neededToTrim(value, rule, 'acked');
+  assert.ok(needed !== null);
+  const ahead = readAhead(needed);
+  assert.ok(ahead !== null);
+  const { blocks } = checkpointer;
+  const before = blocks.reads;
+  slices(ahead);
+  const read = blocks.reads;
+  assert.ok(read - before <= 20, `${read - before} blocks`);
+  assert.equal(session.call('XTRIM', 's', 'MAXLEN', rule.maxlen, 'ACKED'), 100);
+  // All but the block in which the first entry stands that a group needs.
+  assert.ok(blocks.reads <= read + 1);
+  ahead.end();
+});
+
+test('a trim by ACKED loads the pending pages that it may look at, and no others', async () => {
+  const opened = await cold();
+  const value = opened.value();
+  const rule = new TrimRule();
+  rule.strategy = 'minid';
+  rule.minid.set(0, 0, 0, 1).setMs(100);
+  const needed = neededToTrim(value, rule, 'acked');
+  assert.ok(needed !== null);
+  const ahead = readAhead(needed);
+  assert.ok(ahead !== null);
+  const pending = pendingListsOf(value)[0]!;
+  const before = pending.residentBytes;
+  slices(ahead);
+  ahead.end();
+  assert.ok(pending.residentBytes - before < (pending.size * 26) / 5);
 });
 
 test('checkpoints that follow each other do not keep a read ahead from its end', async () => {

@@ -105,6 +105,33 @@ test('nothing is kept for a client that is killed while it waits', async () => {
   assert.equal(await admin.text('EXISTS', 'd'), ':0\r\n');
 });
 
+test('a command that has waited for blocks and then waits for something else does not read them again', async () => {
+  await using directory = temporaryDirectory('reading-first');
+  await using running = await coldServer(directory.path);
+  await using admin = await running.connect();
+  await using client = await running.connect();
+  const blocks = aheadOf(running);
+  let begun = 0;
+  const { add } = blocks.ahead;
+  blocks.ahead.add = function count(ahead) {
+    begun++;
+    return add.call(this, ahead);
+  };
+  const reply = client.text('COPY', 's', 'd');
+  await until(() => blocks.ahead.size > 0);
+  await admin.call('CLIENT', 'PAUSE', '1000000', 'WRITE');
+  await until(() => blocks.ahead.size === 0);
+  assert.equal(blocks.aheadBytes, 0);
+  assert.equal(await admin.text('EXISTS', 'd'), ':0\r\n');
+  await admin.call('CLIENT', 'UNPAUSE');
+  assert.equal(await reply, ':1\r\n');
+  assert.equal(begun, 1);
+  // The next one of the client waits as the first did.
+  assert.equal(await client.text('COPY', 's', 'd', 'REPLACE'), ':1\r\n');
+  assert.equal(begun, 2);
+  assert.equal(blocks.ahead.size, 0);
+});
+
 test('within EXEC a command does not wait', async () => {
   await using directory = temporaryDirectory('reading-first');
   await using running = await coldServer(directory.path);
