@@ -47,6 +47,14 @@ export class IdList {
     return id;
   }
 
+  /** A list of the same ids, no larger than they need. */
+  clone(): IdList {
+    const copy = new IdList();
+    copy.#words = this.#words.slice(0, Math.max(4, this.count * 4));
+    copy.count = this.count;
+    return copy;
+  }
+
   encode(writer: ByteWriter): void {
     writer.varint(this.count);
     const words = this.#words;

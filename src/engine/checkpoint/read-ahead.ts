@@ -60,7 +60,7 @@ export class ReadAhead {
   readonly #first: StreamId;
   readonly #last: StreamId;
   /** Ids that the blocks may hold; null where all from #first to #last are read. */
-  readonly #ids: StreamId[] | null;
+  readonly #ids: IdList | null;
   readonly #pending: readonly PendingList[];
   readonly #most: number;
   readonly #next: StreamId;
@@ -80,10 +80,16 @@ export class ReadAhead {
     this.#next = this.#first.clone();
     this.#last = this.#reached = (last ?? LAST).clone();
     this.#most = most ?? Number.POSITIVE_INFINITY;
-    this.#ids = ids === undefined ? null : copyOf(ids);
+    this.#ids = ids === undefined ? null : ids.clone();
     this.#pending = pending ?? [];
     stored.reader.ahead.add(this);
     stored.keepers++;
+  }
+
+  /** Reads for its share of `ms`: all reads ahead together take that much of one turn. */
+  stepFor(ms: number, monotonic: () => number): void {
+    const until = monotonic() + ms / Math.max(1, this.#stored.reader.ahead.size);
+    this.step(() => monotonic() >= until);
   }
 
   /** Reads until `isOver` says that the slice is over. */
@@ -121,13 +127,12 @@ export class ReadAhead {
     } else if (!this.#next.increment()) this.#blocksDone = true;
   }
 
-  #readForNextId(ids: readonly StreamId[]): void {
-    const id = ids[this.#nextId++];
-    if (id === undefined) {
+  #readForNextId(ids: IdList): void {
+    if (this.#nextId === ids.count) {
       this.#blocksDone = true;
       return;
     }
-    const block = this.#stream.coldBlockOf(id);
+    const block = this.#stream.coldBlockOf(ids.get(this.#nextId++, wanted));
     if (block !== undefined) this.#keep(block);
   }
 
@@ -153,9 +158,6 @@ export class ReadAhead {
   }
 }
 
-function copyOf(ids: IdList): StreamId[] {
-  return Array.from({ length: ids.count }, (_, i) => ids.get(i, new StreamId()).clone());
-}
-
 const FIRST = StreamId.min();
 const LAST = StreamId.max();
+const wanted = new StreamId();

@@ -14,7 +14,7 @@ import {
 import type { ServerState } from '../server-state.ts';
 import { READING, type Suspension } from './suspension.ts';
 
-/** Longest slice, ms. */
+/** Longest slice, ms; of all clients together, in one turn. */
 const SLICE_MS = 2;
 
 /** The client whose command waits. */
@@ -59,9 +59,8 @@ export class ReadingFirst {
   /** True when all is read. */
   #slice(ahead: ReadAhead): boolean {
     const { server } = this.#client;
-    const until = server.monotonic() + SLICE_MS;
     try {
-      ahead.step(() => server.monotonic() >= until);
+      ahead.stepFor(SLICE_MS, () => server.monotonic());
     } catch (error) {
       // The command reads the blocks itself.
       server.failures.note('reading blocks for a command', error);

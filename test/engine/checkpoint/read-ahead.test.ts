@@ -203,6 +203,49 @@ test('a trim by ACKED reads ahead what it may look at, and not the whole stream'
   ahead.end();
 });
 
+test('several reads ahead share the time of one turn', async () => {
+  const opened = await cold();
+  const { blocks } = opened.checkpointer;
+  const value = opened.value();
+  let now = 0;
+  const clock = () => now++;
+  const begun = [1, 2, 3, 4].map((n) => {
+    const first = idOf(`${n * 1000}-1`);
+    const ahead = readAhead({ stream: value.stream, first });
+    assert.ok(ahead !== null);
+    return ahead;
+  });
+  const inTurn = (reads: readonly ReadAhead[]) => {
+    const before = blocks.reads;
+    for (const ahead of reads) ahead.stepFor(40, clock);
+    return blocks.reads - before;
+  };
+  assert.equal(inTurn(begun), 40);
+  for (const ahead of begun.slice(1)) ahead.end();
+  assert.equal(inTurn(begun.slice(0, 1)), 40);
+  begun[0]!.end();
+});
+
+test("the ids for which blocks are read are a copy of the command's", async () => {
+  const opened = await cold();
+  const list = new IdList();
+  for (let i = 1; i <= 1000; i++) list.push(idOf(`${i}-1`));
+  const copy = list.clone();
+  list.clear().push(idOf('7-7'));
+  assert.equal(copy.count, 1000);
+  assert.equal(copy.get(999, new StreamId()).toString(), '1000-1');
+  assert.equal(new IdList().clone().push(idOf('1-1')), undefined);
+  // The command's list may hold another command's ids by then.
+  const wanted = new IdList();
+  for (let i = 0; i < BLOCKS; i++) wanted.push(idOf(`${i * 10 + 5}-1`));
+  const ahead = begin(opened, wanted);
+  wanted.clear();
+  const before = opened.checkpointer.blocks.reads;
+  slices(ahead);
+  assert.ok(opened.checkpointer.blocks.reads - before >= BLOCKS);
+  ahead.end();
+});
+
 test('a trim by ACKED loads the pending pages that it may look at, and no others', async () => {
   const opened = await cold();
   const value = opened.value();
