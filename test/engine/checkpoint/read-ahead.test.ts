@@ -263,6 +263,52 @@ test('a trim by ACKED loads the pending pages that it may look at, and no others
   assert.ok(pending.residentBytes - before < (pending.size * 26) / 5);
 });
 
+test('a group or stream that goes while its pages are loaded ends the read ahead, and no more', async () => {
+  for (const change of [['XGROUP', 'DESTROY', 's', 'g'], ['DEL', 's'], ['FLUSHALL']] as const) {
+    for (const after of [3, BLOCKS + 4]) {
+      const opened = await cold();
+      const ahead = begin(opened);
+      slices(ahead, after);
+      opened.session.call(...change);
+      await opened.checkpointer.write();
+      slices(ahead);
+      ahead.end();
+      const copied = opened.session.call('COPY', 's', 'd');
+      assert.equal(copied, change[0] === 'XGROUP' ? 1 : 0, change[0]);
+      assert.equal(opened.checkpointer.blocks.aheadBytes, 0);
+    }
+  }
+});
+
+test('a copy and its source change apart while another read ahead keeps their blocks', async () => {
+  const opened = await cold();
+  const { session, checkpointer } = opened;
+  const all = (key: string) => session.call('XRANGE', key, '-', '+') as [string, unknown][];
+  const before = all('s');
+  const one = begin(opened);
+  const other = begin(opened);
+  slices(one);
+  slices(other);
+  assert.equal(session.call('COPY', 's', 'd'), 1);
+  one.end();
+  const every = (from: number) => Array.from({ length: BLOCKS }, (_, i) => `${i * 10 + from}-1`);
+  const without = (ids: string[]) => before.filter(([id]) => !ids.includes(id));
+  assert.equal(session.call('XDEL', 'd', ...every(3)), BLOCKS);
+  assert.deepEqual(all('s'), before);
+  assert.equal(session.call('XDEL', 's', ...every(4)), BLOCKS);
+  assert.deepEqual(all('d'), without(every(3)));
+  assert.deepEqual(all('s'), without(every(4)));
+  assert.equal(session.call('COPY', 's', 'e'), 1);
+  other.end();
+  await checkpointer.write();
+  for (const key of ['s', 'd', 'e']) {
+    opened.value(key).stream.evictOldest(Number.POSITIVE_INFINITY);
+  }
+  assert.deepEqual(all('d'), without(every(3)));
+  assert.deepEqual(all('s'), without(every(4)));
+  assert.deepEqual(all('e'), without(every(4)));
+});
+
 test('checkpoints that follow each other do not keep a read ahead from its end', async () => {
   const opened = await cold();
   const ahead = begin(opened);
