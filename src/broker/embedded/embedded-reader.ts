@@ -338,17 +338,19 @@ export class EmbeddedReader implements BlockedReader, GroupMember {
 
   /** The first `again` of them were delivered before. */
   #handOver(deliveries: EmbeddedDelivery[], again: number): void {
-    const { host, dispatcher } = this.#setup;
+    const { host, dispatcher, exclusive } = this.#setup;
     this.#arriving += deliveries.length;
     dispatcher.reserve(deliveries.length);
     host.whenDurable((error) => {
       this.#arriving -= deliveries.length;
       dispatcher.unreserve(deliveries.length);
       if (error !== null) return;
+      // In order, what is held here stays at its place: pushed again, it would come after later messages.
+      const kept = new Set(exclusive ? dispatcher.heldIds(this.topic) : []);
+      const pushed = deliveries.filter(({ id }) => !kept.has(id));
       // One that no handler has had may still wait for its handler here: its attempt says nothing.
-      for (let at = 0; at < again; at++)
-        this.#revokeBefore((deliveries[at] as EmbeddedDelivery).id);
-      for (const each of deliveries) dispatcher.push(each);
+      for (const { id } of deliveries.slice(0, again)) if (!kept.has(id)) this.#revokeBefore(id);
+      for (const each of pushed) dispatcher.push(each);
     });
   }
 

@@ -9,6 +9,7 @@ import {
   publishAll,
   quiet,
   Seen,
+  sorted,
   text,
 } from '../case-context.ts';
 
@@ -70,6 +71,41 @@ export const order: readonly Case[] = [
         );
       }
       assert.ok(most > 1, 'keys run beside each other');
+    },
+  },
+  {
+    name: 'by key: what waits behind a handler that holds its process up keeps its place',
+    needs: need('orderPerKey'),
+    alone: true,
+    async run(context) {
+      const broker = await context.open();
+      for (let round = 0; round < 4; round++) {
+        const topic = context.topic();
+        const seen = new Seen<string>();
+        await broker.subscribe(
+          topic,
+          async (delivery) => {
+            seen.add(text(delivery));
+            if (delivery.attempt > 1) return;
+            const holdMs = { 0: 525, 2: 210 }[text(delivery)] ?? 0;
+            if (text(delivery) === '2') await quiet(65);
+            for (const end = performance.now() + holdMs; performance.now() < end; );
+            if (text(delivery) === '3') await quiet(450);
+          },
+          {
+            group: 'g',
+            ordered: 'key',
+            concurrency: 2,
+            maxInFlight: 6,
+            ackWaitMs: 200,
+            retry: { attempts: 50, backoff: FAST },
+          },
+        );
+        for (const each of numbers(0, 6)) await broker.publish(topic, message(each, 'k'));
+        await seen.until((items) => new Set(items).size === 6, 'all of them', 30_000);
+        await quiet(900);
+        assert.deepEqual(seen.items, sorted(seen.items));
+      }
     },
   },
   {
