@@ -36,6 +36,11 @@ export interface DispatcherSetup<Raw extends RawDelivery> {
    * `countEveryMs` only what is handed over beside running handlers, ms.
    */
   readonly countAfterQuietMs?: number;
+  /**
+   * What waits behind handlers that do not return is not given back: no other consumer takes an ordered group
+   * over meanwhile, and it would come again behind later messages.
+   */
+  readonly keepsWaiting?: boolean;
   /** Called whenever `free` has grown. */
   readonly onFree?: () => void;
 }

@@ -54,6 +54,7 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
   readonly #events: Events<BrokerEvents>;
   readonly #onFree: () => void;
   readonly #countsReads: boolean;
+  readonly #keepsWaiting: boolean;
   /** Every delivery that is neither settled nor lost. */
   readonly #held = new Set<HeldDelivery<Raw>>();
   /** Deliveries that wait for a handler. */
@@ -82,6 +83,7 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
     this.#events = setup.events;
     this.#onFree = setup.onFree ?? (() => {});
     this.#countsReads = setup.countsReads ?? false;
+    this.#keepsWaiting = setup.keepsWaiting ?? false;
     const now = () => this.now();
     const demand = consume.demand ?? null;
     this.#demand = new HandlerDemand(demand, now, options.ackWaitMs);
@@ -507,7 +509,8 @@ export class Dispatcher<Raw extends RawDelivery = RawDelivery> implements Delive
   #deadlinesChecked(): void {
     this.#overdue.update();
     // Other consumers get what waits behind handlers that do not return.
-    if (this.stuck) for (const held of this.#queue.clear()) this.#return(held);
+    if (this.stuck && !this.#keepsWaiting)
+      for (const held of this.#queue.clear()) this.#return(held);
   }
 
   // ---- Ends

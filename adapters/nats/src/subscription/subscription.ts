@@ -113,6 +113,7 @@ export class Subscription implements SubscriptionHandle, Settler<NatsDelivery> {
       events,
       tracing,
       countEveryMs: COUNT_EVERY_MS,
+      keepsWaiting: this.#exclusive,
       onFree: () => this.#pull(),
     });
     this.#progress = new ProgressTimer({
