@@ -1,18 +1,35 @@
 /**
  * A TCP port of the loopback without a listener.
  *
- * The kernel chooses it; between the answer and its use another process may take it, so servers that
- * can are started on port 0 instead, and the others are tried again.
+ * It lies below the ports that kernels give to outgoing connections (32768 on Linux, 49152 elsewhere): a
+ * server that is killed and started again finds its port as it left it, whatever connects meanwhile. No
+ * process gets one twice. Between the answer and its use another process may take it; servers that can are
+ * started on port 0 instead.
  */
-import { type AddressInfo, createServer } from 'node:net';
+import { randomInt } from 'node:crypto';
+import { createServer } from 'node:net';
 
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
+/** Above the ports of servers that a machine may run. */
+const LOWEST = 16_000;
+const BELOW = 32_768;
+const MOST_TRIES = 1000;
+
+const given = new Set<number>();
+
+export async function freePort(): Promise<number> {
+  for (let tries = 0; tries < MOST_TRIES; tries++) {
+    const port = randomInt(LOWEST, BELOW);
+    if (given.has(port) || !(await isFree(port))) continue;
+    given.add(port);
+    return port;
+  }
+  throw new Error(`no free port was found in ${MOST_TRIES} tries`);
+}
+
+function isFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
     const server = createServer();
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as AddressInfo;
-      server.close(() => resolve(port));
-    });
+    server.once('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
   });
 }
