@@ -36,7 +36,7 @@ const Kinds = contract(NAME, {
 type Handlers = HandlersOf<typeof Kinds>['Kinds'];
 
 /** Polled, because the end of a handler on another machine has no event here. */
-const SEEN_MS = 60_000;
+const SEEN_MS = 30_000;
 
 export const rpcCases: readonly FixtureCase<RpcFixture>[] = [
   {
