@@ -55,17 +55,22 @@ export function publishSteadily(
 export async function allArrive(
   acknowledged: readonly string[],
   seen: Seen<string>,
+  waitMs = RECOVERY_MS,
 ): Promise<void> {
   const expected = new Set(acknowledged);
-  await seen.until(
-    (items) => {
-      for (const each of items.slice(-1000)) expected.delete(each);
-      if (expected.size > 0) for (const each of items) expected.delete(each);
-      return expected.size === 0;
-    },
-    'acknowledged message left out',
-    RECOVERY_MS,
-  );
+  const noneMissing = (items: readonly string[]) => {
+    for (const each of items.slice(-1000)) expected.delete(each);
+    if (expected.size > 0) for (const each of items) expected.delete(each);
+    return expected.size === 0;
+  };
+  try {
+    await seen.until(noneMissing, 'acknowledged message left out', waitMs);
+  } catch (error) {
+    const some = [...expected].slice(0, 10);
+    throw new Error(`${expected.size} of ${acknowledged.length} are missing: ${some}`, {
+      cause: error,
+    });
+  }
 }
 
 /** Reads the topic from its beginning: every expected message is stored, and none twice. */

@@ -24,6 +24,12 @@ import {
 import { startPeer } from '../peer.ts';
 import { allArrive, publishSteadily, RECOVERY_MS, storedOnce } from '../steady-load.ts';
 
+/**
+ * How long delayed messages may take once the lost node is back. RabbitMQ moves them by a process that tries
+ * again every few seconds, for each of their two delays, and first the node elects the leaders of all queues.
+ */
+const NODE_BACK_MS = 90_000;
+
 export const outages: readonly Case[] = [
   {
     name: 'a consumer process killed with messages in flight: another has them within ackWait',
@@ -140,7 +146,7 @@ export const outages: readonly Case[] = [
       if (publisher.capabilities.durability.startsWith('quorum')) {
         await allArrive(load.acknowledged, seen);
         await startAgain?.();
-        await allArrive(later.load.acknowledged, later.seen);
+        await allArrive(later.load.acknowledged, later.seen, NODE_BACK_MS);
       }
     },
   },
