@@ -16,14 +16,21 @@ const MOST_TRIES = 1000;
 
 const given = new Set<number>();
 
-export async function freePort(): Promise<number> {
+/** `second`: the server also listens on the port that is this much above. */
+export async function freePort(second = 0): Promise<number> {
   for (let tries = 0; tries < MOST_TRIES; tries++) {
-    const port = randomInt(LOWEST, BELOW);
-    if (given.has(port) || !(await isFree(port))) continue;
-    given.add(port);
-    return port;
+    const port = randomInt(LOWEST, BELOW - second);
+    const ports = second === 0 ? [port] : [port, port + second];
+    if (ports.some((each) => given.has(each))) continue;
+    for (const each of ports) given.add(each);
+    if (await areFree(ports)) return port;
   }
   throw new Error(`no free port was found in ${MOST_TRIES} tries`);
+}
+
+async function areFree(ports: readonly number[]): Promise<boolean> {
+  for (const port of ports) if (!(await isFree(port))) return false;
+  return true;
 }
 
 function isFree(port: number): Promise<boolean> {

@@ -113,6 +113,9 @@ export async function redisFixture(): Promise<Fixture> {
   };
 }
 
+/** The cluster bus of a node listens on the port that is this much above its own. */
+const ABOVE_FOR_BUS = 10_000;
+
 /** A cluster of three masters, each with that many replicas. */
 export async function startRedisCluster(
   replicas: 0 | 1,
@@ -121,13 +124,9 @@ export async function startRedisCluster(
   { readonly nodes: readonly Node[]; readonly urls: readonly string[] } & AsyncDisposable
 > {
   const directory = temporaryDirectory('redis-cluster');
-  const ports = new Set<number>();
-  // The cluster bus takes the port 10 000 above.
-  while (ports.size < 3 + 3 * replicas) {
-    const port = await freePort();
-    if (port < 55_000) ports.add(port);
-  }
-  const nodes = [...ports].map(
+  const ports: number[] = [];
+  while (ports.length < 3 + 3 * replicas) ports.push(await freePort(ABOVE_FOR_BUS));
+  const nodes = ports.map(
     (port) =>
       new Node(port, join(directory.path, `${port}`), [
         '--cluster-enabled',
