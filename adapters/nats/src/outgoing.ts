@@ -40,10 +40,14 @@ export class Outgoing {
     this.#setup = setup;
   }
 
-  /** Opens the connection unless it was opened. Where that fails the other connection is used. */
-  open(): Promise<void> {
+  /**
+   * Opens the connection unless it was opened, or all is closed: a subscribe may still be under way then. Where
+   * it fails the other connection is used.
+   */
+  async open(): Promise<void> {
+    if (this.#closed) return;
     this.#opening ??= this.#open();
-    return this.#opening;
+    await this.#opening;
   }
 
   /** Throws while there is no connection. */
